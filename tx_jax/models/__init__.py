@@ -1,0 +1,1 @@
+"""Whole models, and the registry that builds them from a configuration."""

@@ -1,0 +1,1 @@
+"""The maths and the layers that every model is built from."""

@@ -1,0 +1,29 @@
+"""The one dense layer: kernels stay 2-D and inputs are flattened around them.
+
+Both forms compute the same; contracting [B, T, D] in three dimensions makes XLA lay out weight gradients badly
+(several times slower on CPU, about a fifth of a BERT-base step by the TPU compiler's estimate).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class Dense(nn.Module):
+    """y = x kernel + bias over the last axis. Parameters are float32 and are cast to `dtype` for the product."""
+
+    features: int
+    init_stddev: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.param("kernel", truncated_normal(self.init_stddev), (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype) + bias.astype(self.dtype)[None]
+        return y.reshape(*x.shape[:-1], self.features)
+
+
+def truncated_normal(stddev: float) -> nn.initializers.Initializer:
+    """N(0, stddev) cut at two standard deviations and not rescaled, as google-research/bert initialises."""
+    return nn.initializers.truncated_normal(stddev=stddev, lower=-2.0, upper=2.0)

@@ -1,0 +1,102 @@
+"""The device mesh, and where every parameter and batch lives on it.
+
+Data parallelism, fully sharded parameters and tensor parallelism are shapes of one mesh, not code paths: parameters
+get logical axes from `PARAM_RULES` by their path, logical axes map to mesh axes by `MESH_AXIS_OF`, and `jax.jit`
+inserts the communication.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from tx_jax import tree
+from tx_jax.config import MeshConfig
+from tx_jax.errors import InputError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_SPEC = PartitionSpec(("data", "fsdp"))  # axis 0 of every array of a batch
+
+# Parameter path -> logical axes, one per dimension. The first row that matches counts.
+PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"embeddings/token/embedding$", ("vocab", "embed")),
+    (r"embeddings/(position|segment)/embedding$", (None, "embed")),
+    (r"attention/(query|key|value)/kernel$", ("embed", "heads")),
+    (r"attention/(query|key|value)/bias$", ("heads",)),
+    (r"attention/out/kernel$", ("heads", "embed")),
+    (r"mlp/wi/kernel$", ("embed", "mlp")),
+    (r"mlp/wi/bias$", ("mlp",)),
+    (r"mlp/wo/kernel$", ("mlp", "embed")),
+    (r"^masked_lm/bias$", ("vocab",)),
+    (r"^(pooler|masked_lm/transform|next_sentence)/kernel$", ("embed", None)),
+    (r"norm/(scale|bias)$", (None,)),
+    (r"(attention/out|mlp/wo|pooler|masked_lm/transform|next_sentence)/bias$", (None,)),
+)
+
+# The Megatron layout on "tensor", parameters spread over "fsdp".
+MESH_AXIS_OF = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "embed": "fsdp", None: None}
+
+
+def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
+    """A mesh with the axes `MESH_AXES` over all devices (or those given).
+
+    Raises:
+      InputError: the axis sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = [getattr(config, axis) for axis in MESH_AXES]
+    if -1 in sizes:
+        fixed = math.prod(size for size in sizes if size != -1)
+        sizes[sizes.index(-1)] = len(devices) // fixed
+    if math.prod(sizes) != len(devices):
+        shape = ", ".join(f"mesh.{axis}={getattr(config, axis)}" for axis in MESH_AXES)
+        raise InputError(f"{shape} does not fit {len(devices)} {devices[0].platform} device(s)")
+    # Linen and the partitioner behind jax.jit expect Auto axes; the default is Explicit.
+    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+
+
+def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
+    """The sharding of one parameter.
+
+    Raises:
+      InputError: a mesh axis does not divide the dimension it shards.
+    """
+    axes = tree.lookup(path, PARAM_RULES)
+    if len(axes) != len(shape):
+        raise ValueError(f"the rule for {path!r} has axes {axes}, the parameter has shape {shape}")
+    spec = [MESH_AXIS_OF[axis] for axis in axes]
+    for axis, size in zip(spec, shape, strict=True):
+        if axis is not None and size % mesh.shape[axis]:
+            raise InputError(
+                f"{path} of shape {shape}: {size} is not divisible by mesh.{axis}={mesh.shape[axis]}; "
+                "choose another mesh or pad that dimension"
+            )
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def state_sharding(mesh: Mesh, state: Any) -> Any:
+    """Shardings for a whole train state: optimizer moments lie where their parameters lie, scalars everywhere."""
+
+    def one(path: str, leaf: Any) -> NamedSharding:
+        if leaf.ndim == 0:
+            return NamedSharding(mesh, PartitionSpec())
+        # `params/<path>` or `opt_state/.../mu/<path>`: what follows the last of these keys is the parameter's path.
+        for marker in ("params/", "mu/", "nu/"):
+            if marker in path:
+                return param_sharding(mesh, path.rpartition(marker)[2], leaf.shape)
+        raise KeyError(f"no rule for the state's leaf {path!r} of shape {leaf.shape}")
+
+    return tree.map_with_path(one, state)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Batches are split over the data axes along their first dimension."""
+    return NamedSharding(mesh, BATCH_SPEC)
+
+
+def check_batch_size(mesh: Mesh, name: str, rows: int) -> None:
+    """Raises InputError where `rows` sequences can't be split evenly over the mesh's data axes."""
+    shards = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % shards:
+        raise InputError(f"{name}={rows} is not divisible by the {shards} shards of the mesh's data axes")

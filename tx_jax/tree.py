@@ -1,0 +1,45 @@
+"""Parameter paths as strings, and tables of regular expressions over them.
+
+A path such as `encoder/layer_3/attention/query/kernel` names a parameter everywhere: in the sharding rules, the
+weight-decay mask, the parameter table and the conversion tables.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+
+T = TypeVar("T")
+
+
+def path_string(key_path: Sequence[Any]) -> str:
+    """A `jax.tree_util` key path, joined by slashes."""
+    return jax.tree_util.keystr(tuple(key_path), simple=True, separator="/")
+
+
+def flatten(tree: Any) -> dict[str, Any]:
+    """All leaves by path, in the tree's order."""
+    return {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def map_with_path(function: Callable[..., T], tree: Any, *rest: Any) -> Any:
+    """`jax.tree.map` whose function takes the path first."""
+    return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(path_string(path), *leaves), tree, *rest)
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Does any of the regular expressions occur in the path?"""
+    return any(re.search(pattern, path) for pattern in patterns)
+
+
+def lookup(path: str, table: Iterable[tuple[str, T]]) -> T:
+    """The value of the first row whose regular expression occurs in the path.
+
+    Raises:
+      KeyError: no row covers the path. A new parameter must be given a row; it is never silently passed over.
+    """
+    for pattern, value in table:
+        if re.search(pattern, path):
+            return value
+    raise KeyError(f"no rule covers the parameter {path!r}")
