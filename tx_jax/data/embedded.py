@@ -1,0 +1,105 @@
+"""The embedded corpus: real English that every Python installation carries, for a first run without a download.
+
+Two kinds of documents: the chapters of the language reference in `pydoc_data.topics`, and the docstrings of each
+module of the standard library. Both are read from the source files with `ast`; nothing is imported. What is kept is
+prose, one paragraph a line, with a blank line between paragraphs: sentence modes "punctuation" and "wrapped" agree on
+it. A paragraph is kept where it is first seen and nowhere else, so that no document repeats another.
+"""
+
+import ast
+import functools
+import itertools
+import re
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Not documentation, or not in every installation.
+_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__"})
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_MIN_CHARACTERS = 300  # of a document: about four sentences
+_MIN_WORDS = 5  # of a paragraph: less is a heading
+_MIN_PROSE = 0.8  # share of a paragraph's words that look like words of English
+
+_RULE = re.compile(r"^[ \t]*([^\w\s])\1{2,}[ \t]*$", re.MULTILINE)
+_ROLE = re.compile(r":[a-z]+(?::[a-z]+)?:`~?\.?([^`]*)`")
+_DIRECTIVE = re.compile(r"^[ \t]*\.\. [\w-]+::", re.MULTILINE)
+_EMPHASIS = re.compile(r"(?<!\w)(\*\*|\*|``|`)(?=\S)([^*`\n]*[^*`\s])\1(?!\w)")
+_BULLET = re.compile(r"^[ \t]*(?:[-*+•]|\(?\w{1,2}[.)])[ \t]+", re.MULTILINE)
+_BLANK_LINES = re.compile(r"\n[ \t]*(?:\n[ \t]*)+")
+_WORD = re.compile(r"[(\"'“‘`]*[A-Za-z]+(?:['’/-][A-Za-z]+)*['’]?(?:[,.;:!?)\"'”’`]|\(\))*")
+
+
+@functools.cache
+def documents() -> tuple[str, ...]:
+    """The documents of the embedded corpus, about 1.7 million characters, in an order that depends only on the Python
+    installation. Read once a process, in a few seconds."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    seen: set[str] = set()
+    candidates = (list(_new_prose(texts, seen)) for texts in itertools.chain(_topics(root), _modules(root)))
+    return tuple("\n\n".join(paragraphs) for paragraphs in candidates if sum(map(len, paragraphs)) >= _MIN_CHARACTERS)
+
+
+def _topics(root: Path) -> Iterator[list[str]]:
+    """The chapters of the language reference, the shortest first: the long ones repeat some of the others."""
+    tree = _parse(root / "pydoc_data" / "topics.py")
+    dictionary = next((node.value for node in getattr(tree, "body", ()) if isinstance(node, ast.Assign)), None)
+    if dictionary is not None:
+        for topic in sorted(ast.literal_eval(dictionary).values(), key=lambda topic: (len(topic), topic)):
+            yield [topic]
+
+
+def _modules(root: Path) -> Iterator[list[str]]:
+    """The docstrings of every module of the standard library, in the order of the source."""
+    for path in sorted(root.rglob("*.py")):
+        if _SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts) and path.parent.name != "pydoc_data":
+            tree = _parse(path)
+            if tree is not None:
+                yield list(_docstrings(tree))
+
+
+def _parse(path: Path) -> ast.Module | None:
+    """The syntax tree of a source file; None where there is no such file or it does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in somebody's string is not our affair
+            return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def _docstrings(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, _DOCUMENTED) and (docstring := ast.get_docstring(node)):
+        yield docstring
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, ast.expr):
+            yield from _docstrings(child)
+
+
+def _new_prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:
+    """The paragraphs of prose in `texts` that are not in `seen`, which they join."""
+    for text in texts:
+        for paragraph in _BLANK_LINES.split(_strip_markup(text)):
+            paragraph = " ".join(paragraph.split())
+            if paragraph not in seen and _is_prose(paragraph):
+                seen.add(paragraph)
+                yield paragraph
+
+
+def _strip_markup(text: str) -> str:
+    """Remove the marks of reStructuredText, and give every list item and text before a rule its own paragraph."""
+    text = _RULE.sub("\n", text)
+    text = _DIRECTIVE.sub("\n", text)
+    text = _ROLE.sub(r"\1", text)
+    text = _EMPHASIS.sub(r"\2", text)
+    text = _BULLET.sub("\n", text)
+    return text
+
+
+def _is_prose(paragraph: str) -> bool:
+    """Whether most words of a paragraph are words of English, and it is neither code, table, nor heading."""
+    words = paragraph.split()
+    if len(words) < _MIN_WORDS or ">>>" in paragraph:
+        return False
+    return sum(_WORD.fullmatch(word) is not None for word in words) >= _MIN_PROSE * len(words)

@@ -1,0 +1,283 @@
+"""WordPiece, BERT's tokenizer (Devlin et al. 2018, after Wu et al. 2016), run by the `tokenizers` library.
+
+Words are split greedily, longest piece first; pieces inside a word carry the prefix "##"; a word that cannot be
+spelled with the vocabulary, or is longer than 100 characters, becomes one [UNK].
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TextIO
+
+import numpy as np
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Engine
+
+from tx_jax.errors import InputError
+from tx_jax.text.tokenizer import Tokenizer
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PREFIX = "##"
+# Texts reach the trainer in pieces of at most this many characters: one long string costs it 200 times its size.
+CHUNK_CHARACTERS = 10_000
+
+
+class WordPiece(Tokenizer):
+    """A WordPiece vocabulary with BERT's normalisation.
+
+    Args:
+      vocabulary: the tokens in the order of their ids; must hold the five special tokens, anywhere.
+      lowercase: fold case before encoding.
+      strip_accents: drop combining accents before encoding; None does what BERT does, which is to follow
+        `lowercase`. For Spanish pass False with lowercase=True: stripping turns "año" into "ano".
+      split_chinese: make every CJK ideograph a word of its own.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        *,
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_chinese: bool = True,
+    ):
+        ids = {token: index for index, token in enumerate(vocabulary)}
+        if missing := [token for token in SPECIAL_TOKENS if token not in ids]:
+            raise InputError(
+                f"the WordPiece vocabulary lacks {' '.join(missing)}: BERT's five special tokens are needed"
+            )
+        self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.split_chinese = split_chinese
+        self.vocab_size = len(vocabulary)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL_TOKENS)
+        self._vocabulary = tuple(vocabulary)
+        settings = {"kind": "wordpiece", "vocabulary": self._vocabulary, **self._normalization()}
+        self.fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        # The special tokens are deliberately not registered with this engine: "[MASK]" in a text is then three pieces
+        # of plain text, and no text can forge a special token. `save` registers them, as transformers expects.
+        self._engine = Engine(models.WordPiece(ids, unk_token=UNK, continuing_subword_prefix=PREFIX))
+        self._engine.normalizer = _normalizer(self)
+        self._engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self._engine.decoder = decoders.WordPiece(prefix=PREFIX)
+
+    def _normalization(self) -> dict[str, bool]:
+        names = ("lowercase", "strip_accents", "split_chinese")
+        return {name: getattr(self, name) for name in names}
+
+    def __reduce__(self):  # so that a tokenizer travels to worker processes
+        return _rebuild, (self._vocabulary, self._normalization())
+
+    @cached_property
+    def is_continuation(self) -> np.ndarray:
+        mask = np.array([token.startswith(PREFIX) and token != PREFIX for token in self._vocabulary])
+        mask.flags.writeable = False
+        return mask
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False)
+
+    def token(self, token_id: int) -> str:
+        if not 0 <= token_id < self.vocab_size:
+            raise InputError(f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens")
+        return self._vocabulary[token_id]
+
+    def save(self, directory: str | Path) -> None:
+        """Write vocab.txt and the three JSON files from which transformers' AutoTokenizer builds the same tokenizer."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in self._vocabulary), encoding="utf-8")
+        engine = Engine.from_str(self._engine.to_str())
+        engine.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
+        engine.post_processor = processors.TemplateProcessing(
+            single=f"{CLS}:0 $A:0 {SEP}:0",
+            pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
+            special_tokens=[(CLS, self.cls_id), (SEP, self.sep_id)],
+        )
+        engine.save(str(directory / "tokenizer.json"))
+        names = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
+        _write_json(directory / "special_tokens_map.json", names)
+        config = {
+            "tokenizer_class": "BertTokenizer",
+            "do_lower_case": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "tokenize_chinese_chars": self.split_chinese,
+            **names,
+        }
+        _write_json(directory / "tokenizer_config.json", config)
+
+
+def _rebuild(vocabulary: Sequence[str], normalization: dict[str, bool]) -> WordPiece:
+    return WordPiece(vocabulary, **normalization)
+
+
+def _write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _normalizer(settings: WordPiece) -> normalizers.BertNormalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=settings.split_chinese,
+        strip_accents=settings.strip_accents,
+        lowercase=settings.lowercase,
+    )
+
+
+def recognises(directory: Path) -> bool:
+    """Whether the folder holds a WordPiece tokenizer: vocab.txt, or a tokenizer.json whose model is WordPiece."""
+    if (directory / "vocab.txt").is_file():
+        return True
+    path = directory / "tokenizer.json"
+    return path.is_file() and _read_json(path).get("model", {}).get("type") == "WordPiece"
+
+
+def load(directory: Path) -> WordPiece:
+    """Load a WordPiece tokenizer from a folder of ours, of transformers, or of google-research/bert.
+
+    Options come from tokenizer_config.json or else tokenizer.json. A bare vocab.txt counts as cased where any of its
+    tokens has a capital letter, since the published uncased vocabularies have none.
+    """
+    engine = _read_json(directory / "tokenizer.json")
+    config = _read_json(directory / "tokenizer_config.json")
+    normalizer = engine.get("normalizer") or {}
+    if (path := directory / "vocab.txt").is_file():
+        try:
+            vocabulary = path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
+        if vocabulary[-1] == "":  # the end of the last line, not a token
+            vocabulary.pop()
+    else:
+        entries = engine["model"]["vocab"]
+        vocabulary = sorted(entries, key=entries.get)
+    plain = (token for token in vocabulary if not (token.startswith("[") and token.endswith("]")))
+    lowercase = config.get("do_lower_case", normalizer.get("lowercase"))
+    return WordPiece(
+        vocabulary,
+        lowercase=not any(token != token.lower() for token in plain) if lowercase is None else lowercase,
+        strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
+        split_chinese=config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True)),
+    )
+
+
+def _read_json(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}): restore the file or delete it") from None
+
+
+def train(
+    documents: Iterable[str],
+    *,
+    vocab_size: int = 30_522,
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    min_frequency: int = 2,
+    max_alphabet: int = 1_000,
+    progress: Callable[[int], None] | None = None,
+) -> WordPiece:
+    """Learn a WordPiece vocabulary; the same documents give the same vocabulary in every process.
+
+    Special tokens get the ids 0 to 4, then come the alphabet, its "##" forms, and the pieces in the order of learning.
+
+    Args:
+      documents: read once, as a stream; kept on disk while training, not in memory.
+      vocab_size: size to reach; a small corpus may give fewer tokens.
+      lowercase, strip_accents: as for `WordPiece`.
+      min_frequency: a pair of pieces rarer than this is not merged.
+      max_alphabet: keep this many different characters, the most frequent ones. Raise it for Chinese or Japanese.
+      progress: called with the number of characters read so far.
+
+    Raises InputError where the documents hold no text, or `vocab_size` cannot hold the alphabet.
+    """
+    normalization = {"lowercase": lowercase, "strip_accents": strip_accents}
+    untrained = WordPiece(SPECIAL_TOKENS, **normalization)
+    with TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
+        counts = _spool(documents, spool, progress)
+        alphabet = _alphabet(counts, untrained, max_alphabet)
+        if not alphabet:
+            raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
+        joining = [PREFIX + character for character in alphabet if _joins(character, untrained)]
+        initial = [*SPECIAL_TOKENS, *alphabet, *joining]
+        if len(initial) >= vocab_size:
+            raise InputError(
+                f"vocab_size={vocab_size} cannot hold the {len(initial)} tokens of the alphabet: raise it, or lower "
+                "max_alphabet"
+            )
+        spool.seek(0)
+        return WordPiece(_learn(untrained, spool, initial, vocab_size, min_frequency), **normalization)
+
+
+def _spool(documents: Iterable[str], spool: TextIO, progress: Callable[[int], None] | None) -> Counter[str]:
+    """Write the documents to `spool`, one chunk a line, and count their characters: the alphabet must be known
+    before training, and the documents come only once."""
+    counts: Counter[str] = Counter()
+    characters = 0
+    for document in documents:
+        for chunk in _chunks(document):
+            counts.update(chunk)
+            spool.write(chunk + "\n")
+        characters += len(document)
+        if progress:
+            progress(characters)
+    return counts
+
+
+def _learn(untrained: WordPiece, chunks: Iterable[str], initial: list[str], size: int, min_frequency: int) -> list[str]:
+    """Run the library's trainer. It numbers the alphabet in the order of a hash map and breaks ties between equally
+    frequent pairs by those numbers, so two runs differ; handing it the alphabet as special tokens fixes the numbers."""
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=initial,
+        limit_alphabet=0,
+        show_progress=False,
+        continuing_subword_prefix=PREFIX,
+    )
+    engine = Engine(models.WordPiece(unk_token=UNK))
+    engine.normalizer = _normalizer(untrained)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.train_from_iterator(chunks, trainer)
+    vocabulary = engine.get_vocab()
+    return sorted(vocabulary, key=vocabulary.get)
+
+
+def _alphabet(counts: Counter[str], untrained: WordPiece, limit: int) -> list[str]:
+    """The `limit` most frequent characters after normalisation, in code point order."""
+    normalizer = _normalizer(untrained)
+    normalized: Counter[str] = Counter()
+    for character, count in counts.items():
+        for result in "".join(normalizer.normalize_str(character).split()):
+            normalized[result] += count
+    kept = sorted(normalized, key=lambda character: (-normalized[character], character))[:limit]
+    return sorted(kept)
+
+
+def _joins(character: str, untrained: WordPiece) -> bool:
+    """Whether the character can stand inside a word; punctuation and ideographs are words of their own."""
+    pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return len(pre_tokenizer.pre_tokenize_str(_normalizer(untrained).normalize_str("a" + character))) == 1
+
+
+def _chunks(document: str) -> Iterator[str]:
+    """Lines of a document, none longer than `CHUNK_CHARACTERS`: cut at white space, or anywhere where there is none."""
+    for line in document.splitlines():
+        start = 0
+        while len(line) - start > CHUNK_CHARACTERS:
+            space = line.rfind(" ", start, start + CHUNK_CHARACTERS)
+            end = space if space > start else start + CHUNK_CHARACTERS
+            yield line[start:end]
+            start = end
+        if start < len(line):
+            yield line[start:]
