@@ -21,7 +21,7 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes and choices of one Transformer. Lengths in tokens; `dtype` is of the computation, parameters are float32."""
+    """Sizes and choices of one Transformer. `dtype` is that of the computation; parameters are float32."""
 
     architecture: Literal["encoder"]
     vocab_size: int
@@ -245,9 +245,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert(element, item, where) for item in value)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise InputError(
-                f"{where}={value!r} is not one of {', '.join(get_args(kind))}.{did_you_mean(str(value), get_args(kind))}"
-            )
+            known = get_args(kind)
+            raise InputError(f"{where}={value!r} is not one of {', '.join(known)}.{did_you_mean(str(value), known)}")
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -12,6 +12,6 @@ class InputError(ValueError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the nearest of the known names, or "" where none is near."""
+    """ " Did you mean 'x'?" for the nearest of the known names, or "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""

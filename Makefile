@@ -1,0 +1,46 @@
+# Everything runs in a virtual environment that the first target makes. PYTHON chooses the interpreter, 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+STORE ?= data/quickstart
+RUN ?= runs/quickstart
+TRAIN_FLAGS ?=
+
+python := $(VENV)/bin/python
+
+.PHONY: help quickstart test lint clean
+
+help:
+	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
+	@echo "make test         run the test suite"
+	@echo "make lint         check style"
+	@echo "make clean        remove the virtual environment"
+
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("tx_jax needs Python 3.11 or newer, $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(python) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
+quickstart: $(VENV)/installed
+	$(python) -m experiments.prepare --source=embedded --store=$(STORE) --vocab_size=4096 --lowercase
+	$(python) -m experiments.train --config=configs/quickstart.py --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
+	$(python) -m experiments.evaluate --workdir=$(RUN)
+	$(python) -m experiments.fill_mask --workdir=$(RUN) \
+	    --text="Return [MASK] if the object is a string." \
+	    --text="This function raises an [MASK] if the file does not exist." \
+	    --text="The first [MASK] is the name of the file." \
+	    --text="A list of [MASK] is returned."
+
+test: $(VENV)/installed-test
+	$(python) -m pytest --numprocesses=2
+
+lint: $(VENV)/installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+clean:
+	rm -rf $(VENV)

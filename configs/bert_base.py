@@ -1,0 +1,108 @@
+"""BERT base (Devlin et al. 2018): 12 layers, 768 wide, 110M parameters; masked LM and next sentence.
+
+    python -m experiments.prepare --source='text/*.txt' --store=data/bert --vocab_size=30522 --lowercase
+    python -m experiments.train --config=configs/bert_base.py --config.data.store=data/bert --workdir=runs/bert
+
+The paper's first phase, 900,000 steps at length 128, and its second, 100,000 at 512, share the schedule of 1M steps;
+this config holds the length of the first. `:smoke` is the same in small, for a CPU:
+
+    python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke
+
+Hardware: 4 Cloud TPUs in pod configuration (16 chips), 4 days (paper, A.2).
+Expected: masked accuracy about .70, GLUE test average 79.6 (paper). Not yet run here.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = ConfigDict()
+    c.seed = 0
+
+    c.model = ConfigDict()
+    c.model.architecture = "encoder"
+    c.model.vocab_size = 30522
+    c.model.dim = 768
+    c.model.num_layers = 12
+    c.model.num_heads = 12
+    c.model.mlp_dim = 3072
+    c.model.max_length = 512
+    c.model.num_segments = 2
+    c.model.activation = "gelu"  # the erf form, as in the published checkpoints' configuration
+    c.model.norm_position = "post"
+    c.model.layer_norm_eps = 1e-12
+    c.model.dropout = 0.1
+    c.model.attention_dropout = 0.1
+    c.model.init_stddev = 0.02
+    c.model.heads = ("masked_lm", "next_sentence")
+    c.model.dtype = "bfloat16"
+    c.model.remat = "none"
+
+    c.data = ConfigDict()
+    c.data.store = "data/bert"
+    c.data.sequence_length = 128
+    c.data.packing = "pairs"
+    c.data.short_sequence_probability = 0.1
+    c.data.mask_rate = 0.15
+    c.data.max_predictions = 20
+    c.data.replace_with_mask = 0.8
+    c.data.replace_with_random = 0.1
+    c.data.masking = "static"
+    c.data.dupe_factor = 10
+    c.data.read_ahead = 4
+
+    c.optimizer = ConfigDict()
+    c.optimizer.learning_rate = 1e-4
+    c.optimizer.warmup_steps = 10_000
+    c.optimizer.schedule = "linear"
+    c.optimizer.beta1 = 0.9
+    c.optimizer.beta2 = 0.999
+    c.optimizer.eps = 1e-6
+    c.optimizer.weight_decay = 0.01
+    c.optimizer.no_decay = ("bias$", "norm/scale$")
+    c.optimizer.clip_norm = 1.0
+
+    c.training = ConfigDict()
+    c.training.num_steps = 1_000_000
+    c.training.batch_size = 256
+    c.training.accumulation_steps = 1
+    c.training.log_every = 100
+    c.training.eval_every = 10_000
+    c.training.eval_batch_size = 256
+    c.training.eval_batches = 100
+    c.training.checkpoint_every = 10_000
+    c.training.keep_last = 2
+    c.training.keep_best = 1
+    c.training.best_metric = "masked_lm_loss"
+
+    c.mesh = ConfigDict()
+    c.mesh.data = -1
+    c.mesh.fsdp = 1
+    c.mesh.tensor = 1
+
+    if variant == "smoke":
+        smoke(c)
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; known: smoke")
+    return c
+
+
+def smoke(c: ConfigDict) -> None:
+    """The same experiment in small: trains on a CPU in seconds, on the store of `make quickstart`."""
+    c.model.vocab_size = 4096
+    c.model.dim = 32
+    c.model.num_layers = 2
+    c.model.num_heads = 2
+    c.model.mlp_dim = 64
+    c.model.dtype = "float32"
+    c.data.store = "data/quickstart"
+    c.data.sequence_length = 32
+    c.data.max_predictions = 5
+    c.optimizer.warmup_steps = 5
+    c.training.num_steps = 20
+    c.training.batch_size = 8
+    c.training.log_every = 5
+    c.training.eval_every = 10
+    c.training.eval_batch_size = 8
+    c.training.eval_batches = 2
+    c.training.checkpoint_every = 10

@@ -1,0 +1,90 @@
+"""What all entry points share: how flags and expected errors reach the user."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from tx_jax.errors import InputError, did_you_mean
+
+EXIT_BAD_INPUT = 2
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Runs an entry point. Bad flags and `InputError` print a line or two and exit with code 2."""
+
+    def guarded(argv: Sequence[str]) -> int | None:
+        if len(argv) > 1:
+            fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
+        logging.set_verbosity(logging.WARNING)
+        try:
+            return main(argv)
+        except InputError as error:
+            fail(str(error))
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def fail(message: str) -> None:
+    """Ends the process: an error the user can mend."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_BAD_INPUT)
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        if config := _flag_value(argv, "config"):
+            _check_config(config, argv)
+        return flags.FLAGS(argv)
+    except InputError as error:
+        fail(str(error))
+    except flags.Error as error:
+        # The library puts a traceback into some messages; what went wrong stands in the last line.
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
+
+
+def _flag_value(argv: Sequence[str], name: str) -> str | None:
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and flag == name:
+            return value if equals else (argv[i + 1] if i + 1 < len(argv) else "")
+    return None
+
+
+def _check_config(config: str, argv: Sequence[str]) -> None:
+    """Raises InputError for a configuration that is not there or an override whose key is not in it."""
+    path, _, variant = config.partition(":")
+    if not Path(path).is_file():
+        near = did_you_mean(path, map(str, Path(path).parent.glob("*.py")))
+        raise InputError(f"--config: there is no file {path!r}.{near}")
+    keys = _leaf_keys(_load_config(Path(path), variant))
+    for argument in argv:
+        key = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and key.startswith("config.") and key.removeprefix("config.") not in keys:
+            near = did_you_mean(key, [f"config.{name}" for name in keys])
+            groups = sorted({name.partition(".")[0] for name in keys})
+            raise InputError(f"--{key}: {path} has no such key.{near or ' It has: ' + ', '.join(groups)}")
+
+
+def _load_config(path: Path, variant: str) -> object:
+    spec = importlib.util.spec_from_file_location("config_under_check", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(variant) if variant else module.get_config()
+    except Exception as error:  # whatever a user's own Python file raises
+        raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _leaf_keys(config: object, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in config.items():
+        keys += _leaf_keys(value, f"{prefix}{key}.") if hasattr(value, "items") else [f"{prefix}{key}"]
+    return keys

@@ -1,0 +1,115 @@
+"""What a training run shows: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
+
+import re
+import sys
+import time
+
+import jax
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from tx_jax import tree
+from tx_jax.training.loop import Run
+
+LINE_SECONDS = 5.0  # without a terminal, a line about this often
+
+
+class TrainingDisplay:
+    """Implements `training.loop.Display`. Silent on all processes but the first."""
+
+    def __init__(self):
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._silent = jax.process_index() > 0
+        self._bar: tqdm | None = None
+        self._last_line = 0.0
+
+    def start(self, run: Run, start_step: int, changes: list[str]) -> None:
+        self._num_steps, self._start_step, self._began = run.config.training.num_steps, start_step, time.monotonic()
+        if self._silent:
+            return
+        self._console.print(parameter_table(run.state.params))
+        self._console.print(figures_table(run))
+        for line in changes:
+            self._console.print(f"changed since the run began: {line}")
+        if start_step >= self._num_steps:
+            self._console.print(f"The run is complete: it has its {self._num_steps} steps.")
+        elif start_step:
+            self._console.print(f"Continuing after step {start_step}.")
+        if sys.stderr.isatty() and start_step < self._num_steps:
+            self._bar = tqdm(total=self._num_steps, initial=start_step, unit="step", dynamic_ncols=True)
+
+    def train(self, step: int, values: dict[str, float]) -> None:
+        if self._silent:
+            return
+        text = describe(values)
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+            self._bar.set_postfix_str(text)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= LINE_SECONDS or step == self._num_steps:
+            self._last_line = now
+            done = step - self._start_step
+            left = (now - self._began) / done * (self._num_steps - step)
+            print(f"step {step}/{self._num_steps}  {text}  {duration(left)} left", flush=True)
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        if not self._silent:
+            line = f"step {step}/{self._num_steps}  held-out: {describe(values)}"
+            self._bar.write(line) if self._bar is not None else print(line, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+SHORT_NAMES = {
+    "loss": "loss {:.4f}",
+    "masked_lm_loss": "MLM loss {:.3f}",
+    "masked_lm_accuracy": "MLM acc {:.1%}",
+    "next_sentence_accuracy": "NSP acc {:.1%}",
+    "learning_rate": "lr {:.2e}",
+    "tokens_per_second": "{:,.0f} tokens/s",
+    "mfu": "MFU {:.1%}",
+}
+
+
+def describe(values: dict[str, float]) -> str:
+    return "  ".join(form.format(values[name]) for name, form in SHORT_NAMES.items() if name in values)
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def parameter_table(params: dict) -> Table:
+    """Every parameter: path, shape, dtype, sharding, bytes. Layers that are alike share a row."""
+    rows: dict[tuple, list[int]] = {}
+    for path, leaf in tree.flatten(params).items():
+        layer = re.search(r"layer_(\d+)/", path)
+        name = path if layer is None else path.replace(layer[0], "layer_*/")
+        key = (name, str(leaf.shape), str(leaf.dtype), str(tuple(leaf.sharding.spec)), leaf.nbytes)
+        rows.setdefault(key, []).append(int(layer[1]) if layer else 0)
+    table = Table("parameter", "shape", "dtype", "sharding", "bytes", title="Parameters")
+    for (name, shape, dtype, spec, size), layers in rows.items():
+        if "layer_*" in name:
+            name = name.replace("layer_*", f"layer_{{{min(layers)}..{max(layers)}}}")
+        table.add_row(name, shape, dtype, spec, f"{size * len(layers):,}")
+    return table
+
+
+def figures_table(run: Run) -> Table:
+    """The figures of a run."""
+    leaves = jax.tree.leaves(run.state.params)
+    devices = run.mesh.devices
+    mesh = " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
+    table = Table(show_header=False, title="Run")
+    table.add_row("parameters", f"{sum(leaf.size for leaf in leaves):,}")
+    table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
+    table.add_row("tokens per step", f"{run.tokens_per_step:,} (padding included)")
+    table.add_row("FLOPs per token", f"{run.task.flops_per_token() / 1e6:,.1f} million, forward and backward")
+    table.add_row("steps", f"{run.config.training.num_steps:,}")
+    return table

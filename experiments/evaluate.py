@@ -1,0 +1,46 @@
+"""Evaluates a run on held-out documents, each metric beside what a trivial predictor would reach.
+
+    python -m experiments.evaluate --workdir=runs/bert
+    python -m experiments.evaluate --workdir=runs/bert --step=20000
+
+The result goes to the screen and to WORKDIR/evaluation.json.
+"""
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
+BATCHES = flags.DEFINE_integer("batches", 0, "Batches of the held-out documents; 0 is all.", lower_bound=0)
+
+
+def main(argv: list[str]) -> int:
+    if not WORKDIR.value:
+        command_line.fail("--workdir is needed: the run directory that experiments.train made")
+    from rich.console import Console
+    from rich.table import Table
+
+    from tx_jax.training import trained
+    from tx_jax.training.evaluate import held_out
+    from tx_jax.training.run_dir import write_atomically
+
+    model = trained.load(Path(WORKDIR.value), STEP.value)
+    batches = model.task.batches("validation", batch_size=model.config.training.eval_batch_size, repeat=False)
+    values = model.evaluate(held_out(batches, BATCHES.value))
+    baselines = model.task.baselines(held_out(batches, BATCHES.value))
+    table = Table("on held-out documents", "model", "baseline", "", title=f"Step {model.step} of {WORKDIR.value}")
+    for name, value in values.items():
+        baseline, what = baselines.get(name, (None, ""))
+        table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
+    Console(highlight=False).print(table)
+    result = {"step": model.step, "metrics": values, "baselines": {k: v for k, (v, _) in baselines.items()}}
+    write_atomically(Path(WORKDIR.value) / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,35 @@
+"""Fills [MASK] in sentences with the words that a trained model finds most likely.
+
+    python -m experiments.fill_mask --workdir=runs/bert --text='Return a [MASK] of the object.'
+
+Several sentences: repeat --text. Without --text it reads lines from standard input.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+TEXT = flags.DEFINE_multi_string("text", [], "A text with one or more [MASK]. May be repeated.")
+TOP = flags.DEFINE_integer("top", 5, "Candidates for each mask.", lower_bound=1)
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
+
+
+def main(argv: list[str]) -> int:
+    if not WORKDIR.value:
+        command_line.fail("--workdir is needed: the run directory that experiments.train made")
+    from tx_jax.training import trained
+
+    model = trained.load(Path(WORKDIR.value), STEP.value)
+    for text in TEXT.value or map(str.strip, sys.stdin):
+        print(text)
+        for candidates in model.fill_mask(text, top=TOP.value):
+            print("    " + "   ".join(f"{token} {probability:.1%}" for token, probability in candidates))
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,63 @@
+"""Trains a model: pretraining of BERT on a token store, on one CPU, several GPUs or a TPU VM alike.
+
+    python -m experiments.train --config=configs/bert_base.py --workdir=runs/bert
+
+Any value of the configuration can be given on the command line, and a configuration may have variants:
+
+    python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke \\
+        --config.optimizer.learning_rate=3e-4 --config.training.batch_size=64
+
+The run directory then holds config.json, env.json, metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE
+or FAILED with the reason. The same command again continues a run that was killed, with exactly the numbers it would
+have had. SIGTERM or Ctrl-C finish the step, save, and exit with code 75.
+
+Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command_line
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py, or configs/NAME.py:VARIANT.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it is not there.")
+
+
+def main(argv: list[str]) -> int:
+    if not CONFIG.value or not WORKDIR.value:
+        command_line.fail("needed: --config and --workdir, such as --config=configs/bert_base.py --workdir=runs/bert")
+    import jax
+
+    from experiments.display import TrainingDisplay
+    from tx_jax.config import from_config_dict
+    from tx_jax.data.corpus import TokenStore
+    from tx_jax.tasks.masked_lm import MaskedLM
+    from tx_jax.training import loop, plots
+
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
+    config = from_config_dict(CONFIG.value)
+    task = MaskedLM(config, TokenStore.open(config.data.store))
+    workdir = Path(WORKDIR.value)
+    display = TrainingDisplay()
+    try:
+        loop.train(config, task, workdir, display)
+    except loop.Stopped as stopped:
+        print(f"{stopped}. The same command continues.", file=sys.stderr)
+        return EXIT_STOPPED
+    finally:
+        display.close()
+    if jax.process_index() == 0:
+        plots.draw_losses(workdir)
+        print(f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

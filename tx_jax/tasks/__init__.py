@@ -1,0 +1,1 @@
+"""Objectives: one file each, behind the protocol in `base.py`."""

@@ -1,0 +1,79 @@
+"""What a task is, and how metrics are summed.
+
+The keys of a `Batch` (a dict of arrays; B examples, T sequence length, P predictions):
+
+    tokens            int32   [B, T]  model input, corrupted where the objective corrupts
+    segments          int32   [B, T]  0 for the first segment, 1 for the second
+    valid             bool    [B, T]  True for tokens, False for padding
+    example_weights   float32 [B]     1 for an example, 0 for one that only fills up a batch
+    masked_positions  int32   [B, P]  where the masked LM predicts; unused ones point at 0
+    masked_targets    int32   [B, P]  the original tokens there
+    masked_weights    float32 [B, P]  1 for a prediction, 0 for an unused one
+    next_sentence_labels int32 [B]    0: B follows A; 1: B is from another document
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import numpy as np
+
+Batch = Mapping[str, Any]
+
+
+@flax.struct.dataclass
+class Mean:
+    """A mean that is not divided yet. Sums over devices, hosts, accumulation steps and batches stay exact."""
+
+    total: jax.Array
+    weight: jax.Array
+
+    def __add__(self, other: "Mean") -> "Mean":
+        return Mean(self.total + other.total, self.weight + other.weight)
+
+    def value(self) -> float:
+        """The mean; NaN where nothing was counted."""
+        weight = float(self.weight)
+        return float(self.total) / weight if weight else float("nan")
+
+
+Metrics = dict[str, Mean]
+
+
+class Batches(Protocol):
+    """Batches by number; `len` is one pass over the data."""
+
+    def __len__(self) -> int: ...
+
+    def batch_at(self, step: int) -> dict[str, np.ndarray]: ...
+
+
+class Task(Protocol):
+    """An objective on a model: what the training loop needs to know of it."""
+
+    def init(self, rng: jax.Array) -> Any:
+        """Fresh parameters."""
+
+    def batches(self, split: str, *, batch_size: int, repeat: bool, process: int, num_processes: int) -> Batches:
+        """This process's part of the batches of a split."""
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """For each term of the loss, the weight of the whole batch, which divides the term's sum."""
+
+    def metrics(self, params: Any, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        """Sums and weights over the batch: the loss terms, by the names of `loss_weights`, and what else is reported.
+
+        Without a `dropout_rng` there is no dropout.
+        """
+
+    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+        """For metrics that have one, the value that a trivial predictor reaches on these batches, and its name."""
+
+    def flops_per_token(self) -> float:
+        """Forward and backward, by the formula of `models.registry.flops_per_token`."""
+
+
+def total_loss(metrics: Metrics, weights: Mapping[str, jax.Array]) -> jax.Array:
+    """The sum of the loss terms, each divided by the weight of the whole batch (not of the part the metrics cover)."""
+    return sum(metrics[name].total / weight for name, weight in weights.items())

@@ -1,0 +1,1 @@
+"""Optimizer, train step, loop, checkpoints and what a run directory tells."""

@@ -1,0 +1,213 @@
+"""The training loop. Its order is fixed: batch, step, log, evaluate, checkpoint."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+
+from tx_jax import sharding
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.loader import read_ahead
+from tx_jax.tasks.base import Batch, Metrics, Task
+from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training.evaluate import device_batch, evaluate, held_out
+from tx_jax.training.metrics_log import MetricsLog
+from tx_jax.training.optimizer import make_optimizer, make_schedule
+from tx_jax.training.run_dir import RunDir
+from tx_jax.training.state import TrainState, abstract_state, init_state
+from tx_jax.training.step import dropout_key, eval_step, train_step
+from tx_jax.training.stopping import Stopped, StopRequest
+from tx_jax.training.throughput import model_flops_utilization
+
+
+class Display(Protocol):
+    """What shows a run to its user. The loop itself prints nothing."""
+
+    def start(self, run: "Run", start_step: int, changes: list[str]) -> None: ...
+
+    def train(self, step: int, values: dict[str, float]) -> None: ...
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None: ...
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything that the loop works with, built from a configuration."""
+
+    config: ExperimentConfig
+    task: Task
+    mesh: jax.sharding.Mesh
+    state: TrainState
+    train_step: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+    eval_step: Callable[[Any, Batch], Metrics]
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions of the global batch, padding included."""
+        return self.config.training.batch_size * self.config.data.sequence_length
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss is NaN or infinite; nothing was saved since."""
+
+
+def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run:
+    """Compiles nothing yet; creates the state, fresh or from the newest checkpoint."""
+    mesh = sharding.make_mesh(config.mesh)
+    training = config.training
+    microbatch = training.batch_size // training.accumulation_steps
+    sharding.check_batch_size(mesh, "training.batch_size / training.accumulation_steps", microbatch)
+    sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
+    optimizer = make_optimizer(config.optimizer, training.num_steps)
+    if steps := checkpoints.steps():
+        state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
+    else:
+        state = init_state(task, optimizer, config.seed, mesh)
+    step = functools.partial(
+        train_step,
+        task=task,
+        optimizer=optimizer,
+        schedule=make_schedule(config.optimizer, training.num_steps),
+        accumulation_steps=training.accumulation_steps,
+    )
+    return Run(
+        config, task, mesh, state, jax.jit(step, donate_argnums=0), jax.jit(functools.partial(eval_step, task=task))
+    )
+
+
+def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display) -> dict[str, float]:
+    """Trains to `training.num_steps`, from the newest checkpoint where the run directory has one.
+
+    Returns:
+      The metrics of the last evaluation on held-out data.
+
+    Raises:
+      InputError: the configuration conflicts with that of the run it would continue.
+      Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
+      NonFiniteLossError: the loss is NaN or infinite.
+    """
+    directory = RunDir(workdir)
+    changes = directory.begin(config)
+    training = config.training
+    try:
+        with Checkpoints(
+            directory.checkpoints,
+            keep_last=training.keep_last,
+            keep_best=training.keep_best,
+            best_metric=training.best_metric,
+        ) as checkpoints:
+            run = build(config, task, checkpoints)
+            start = int(run.state.step)
+            display.start(run, start, changes)
+            with MetricsLog(workdir, start_step=start) as log, StopRequest() as stop, jax.set_mesh(run.mesh):
+                result = _loop(run, start, checkpoints, _Recorder(run, log, display), stop)
+    except Stopped:
+        raise
+    except BaseException as error:
+        directory.failed(f"{type(error).__name__}: {error}")
+        raise
+    directory.done(f"step {training.num_steps}")
+    return result
+
+
+def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder", stop: StopRequest) -> dict[str, float]:
+    training = run.config.training
+    validation = run.task.batches("validation", batch_size=training.eval_batch_size, repeat=False, **_this_process())
+    rng = dropout_key(run.config.seed)
+    result: dict[str, float] = {}
+    for step, batch in _device_batches(run, start, recorder):
+        run.state, metrics = run.train_step(run.state, batch, rng)
+        recorder.later(step, metrics)  # reads the step before, while this one runs
+        last = step == training.num_steps
+        evaluated = last or _due(step, training.eval_every)
+        if evaluated:
+            recorder.flush()
+            result = evaluate(run.eval_step, run.state.params, held_out(validation, training.eval_batches), run.mesh)
+            recorder.evaluation(step, result)
+        if last or stop.name or _due(step, training.checkpoint_every):
+            recorder.flush()  # a loss that is not finite is found before its state is saved
+            checkpoints.save(run.state, result if evaluated else None)
+        if stop.name and not last:
+            checkpoints.wait()
+            raise Stopped(stop.name, step)
+    if not result:  # the run was complete already
+        result = evaluate(run.eval_step, run.state.params, held_out(validation, training.eval_batches), run.mesh)
+    return result
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _this_process() -> dict[str, int]:
+    return {"process": jax.process_index(), "num_processes": jax.process_count()}
+
+
+def _device_batches(run: Run, start: int, recorder: "_Recorder") -> Iterator[tuple[int, Batch]]:
+    """(step, batch on the devices) from `start` to the end; `step` counts from 1, as finished steps do."""
+    training = run.config.training
+    source = run.task.batches("train", batch_size=training.batch_size, repeat=True, **_this_process())
+    batches = read_ahead(source, start, training.num_steps, run.config.data.read_ahead)
+    for step in range(start + 1, training.num_steps + 1):
+        began = time.perf_counter()
+        batch = next(batches)
+        recorder.waited += time.perf_counter() - began
+        yield step, device_batch(batch, run.mesh)
+
+
+class _Recorder:
+    """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due."""
+
+    def __init__(self, run: Run, log: MetricsLog, display: Display):
+        self._run, self._log, self._display = run, log, display
+        self._pending: tuple[int, Metrics] | None = None
+        self._begin_interval(None)
+
+    def _begin_interval(self, step: int | None) -> None:
+        self._since, self._clock, self.waited = step, time.perf_counter(), 0.0
+
+    def later(self, step: int, metrics: Metrics) -> None:
+        self.flush()
+        self._pending = (step, metrics)
+
+    def flush(self) -> None:
+        """Waits for the pending metrics, checks that the loss is finite, and records them where they are due."""
+        if self._pending is None:
+            return
+        (step, metrics), self._pending = self._pending, None
+        values = {name: value.value() for name, value in jax.device_get(metrics).items()}
+        if not math.isfinite(values["loss"]):
+            raise NonFiniteLossError(
+                f"the loss is {values['loss']} at step {step}; the checkpoints before it are intact. "
+                "A lower learning rate, a longer warmup or gradient clipping may help"
+            )
+        if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
+            values |= self._speed(step)
+            self._log.write(step, "train", values)
+            self._display.train(step, values)
+        elif self._since is None:  # the first step, which compiles, is left out of the speed
+            self._begin_interval(step)
+
+    def _speed(self, step: int) -> dict[str, float]:
+        seconds = time.perf_counter() - self._clock
+        if self._since is None or step == self._since:
+            self._begin_interval(step)
+            return {}
+        tokens_per_second = (step - self._since) * self._run.tokens_per_step / seconds
+        speed = {"tokens_per_second": tokens_per_second, "data_wait_share": self.waited / seconds}
+        devices = self._run.mesh.devices
+        mfu = model_flops_utilization(
+            tokens_per_second, self._run.task.flops_per_token(), devices.flat[0].device_kind, devices.size
+        )
+        self._begin_interval(step)
+        return speed | ({"mfu": mfu} if mfu is not None else {})
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None:
+        self._log.write(step, "validation", values)
+        self._display.evaluation(step, values)
+        self._begin_interval(step)  # evaluation is no part of the training speed

@@ -1,0 +1,45 @@
+"""metrics.jsonl and TensorBoard event files."""
+
+import json
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from tx_jax.training.run_dir import write_atomically
+
+
+class MetricsLog:
+    """Appends records. A resumed run first drops the records after the step that it starts from."""
+
+    def __init__(self, directory: Path, *, start_step: int):
+        self._path = directory / "metrics.jsonl"
+        if self._path.exists():
+            kept = [line for line in _complete_lines(self._path) if json.loads(line)["step"] <= start_step]
+            write_atomically(self._path, "".join(kept))
+        self._file = self._path.open("a")
+        self._tensorboard = SummaryWriter(str(directory / "tb"), purge_step=start_step + 1)
+
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+    def write(self, step: int, split: str, values: dict[str, float]) -> None:
+        """One record, on disk when this returns. `step` counts finished optimizer steps."""
+        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+
+
+def read(directory: Path) -> list[dict]:
+    """The records of a run, in order."""
+    path = directory / "metrics.jsonl"
+    return [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """Lines that end in a newline: a kill may have cut the last one short."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,116 @@
+"""A run directory tells its story:
+
+config.json       the resolved configuration
+env.json          versions, devices, command, revision
+metrics.jsonl     one record a line: step, split, values
+tb/               the same for TensorBoard
+checkpoints/      one folder a step
+loss.png          the curves
+DONE | FAILED     how it ended; neither while it runs, or where it was killed
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+
+from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_dict
+from tx_jax.errors import InputError
+
+# What a resumed run may not change: the shapes of its arrays and the order of its data.
+FIXED = ("model.", "data.", "seed", "training.batch_size")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def load_config(self) -> ExperimentConfig:
+        """The configuration the run was started with.
+
+        Raises:
+          InputError: the directory is no run directory.
+        """
+        file = self.path / "config.json"
+        try:
+            return from_config_dict(json.loads(file.read_text()))
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not a run directory: it has no config.json") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{file} is damaged: {error}") from None
+
+    def begin(self, config: ExperimentConfig) -> list[str]:
+        """Writes config.json and env.json and clears the marks of an earlier end.
+
+        Returns:
+          What differs from the configuration of the run that is resumed, a line each.
+
+        Raises:
+          InputError: it differs in a key of `FIXED`, so that the run could not be continued.
+        """
+        changes: list[str] = []
+        if (self.path / "config.json").exists():
+            changes = differences(to_dict(self.load_config()), to_dict(config))
+            conflicts = [line for line in changes if line.startswith(FIXED)]
+            if conflicts and any(self.checkpoints.glob("[0-9]*")):
+                raise InputError(
+                    f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
+                    "Continue it with its own, or give another --workdir"
+                )
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        write_atomically(self.path / "env.json", json.dumps(_environment(), indent=2) + "\n")
+        for mark in ("DONE", "FAILED"):
+            (self.path / mark).unlink(missing_ok=True)
+        return changes
+
+    def done(self, text: str) -> None:
+        write_atomically(self.path / "DONE", text + "\n")
+
+    def failed(self, reason: str) -> None:
+        write_atomically(self.path / "FAILED", reason + "\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a crash, finds the old content or the new, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _environment() -> dict[str, object]:
+    packages = ("tx_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[name] = None
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "revision": git.stdout.strip() or None,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
+        "processes": jax.process_count(),
+    }

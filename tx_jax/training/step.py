@@ -1,0 +1,77 @@
+"""One optimizer step and one evaluation step, as pure functions to be jitted."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tx_jax.tasks.base import Batch, Mean, Metrics, Task, total_loss
+from tx_jax.training.state import TrainState
+
+# Dropout's generator for each backend. Philox is an order of magnitude faster than threefry on CPU; the TPU has rbg in
+# hardware and takes minutes to compile the others. Dropout masks of one seed therefore differ between backends.
+DROPOUT_PRNG = {"cpu": "philox4x32", "tpu": "rbg"}
+
+
+def dropout_key(seed: int) -> jax.Array:
+    """The key that, folded with the step, gives each step its dropout."""
+    return jax.random.key(seed, impl=DROPOUT_PRNG.get(jax.default_backend(), "threefry2x32"))
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    rng: jax.Array,
+    *,
+    task: Task,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    accumulation_steps: int,
+) -> tuple[TrainState, Metrics]:
+    """One update from one global batch.
+
+    The gradient is that of the mean over the whole batch, however many microbatches it is computed in: each loss term
+    is divided by the weight of the whole batch before the gradients are added.
+    """
+    rng = jax.random.fold_in(rng, state.step)
+    weights = task.loss_weights(batch)
+
+    def loss_and_metrics(params: Any, part: Batch, part_rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        metrics = task.metrics(params, part, dropout_rng=part_rng)
+        return total_loss(metrics, weights), metrics
+
+    gradient = jax.grad(loss_and_metrics, has_aux=True)
+    if accumulation_steps == 1:
+        grads, metrics = gradient(state.params, batch, rng)
+    else:
+        grads, metrics = _accumulate(gradient, state.params, batch, rng, accumulation_steps)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    one = jnp.ones(())
+    metrics |= {
+        "loss": Mean(total_loss(metrics, weights), one),
+        "gradient_norm": Mean(optax.global_norm(grads), one),
+        "learning_rate": Mean(schedule(state.step), one),
+    }
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps: int) -> tuple[Any, Metrics]:
+    """Sums gradients and metrics over microbatches. Microbatch i takes rows i, i + steps, …, so that each lies spread
+    over the devices just as the whole batch does.
+    """
+    parts = jax.tree.map(lambda x: x.reshape(x.shape[0] // steps, steps, *x.shape[1:]).swapaxes(0, 1), dict(batch))
+    part_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, params, part_shapes, rng))
+
+    def body(carry: Any, inputs: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+        part, i = inputs
+        return jax.tree.map(jnp.add, carry, gradient(params, part, jax.random.fold_in(rng, i))), None
+
+    return jax.lax.scan(body, zeros, (parts, jnp.arange(steps)))[0]
+
+
+def eval_step(params: Any, batch: Batch, *, task: Task) -> Metrics:
+    """Metrics of one batch, without dropout."""
+    return task.metrics(params, batch, dropout_rng=None)

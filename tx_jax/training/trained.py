@@ -1,0 +1,98 @@
+"""A trained model, from its run directory: to evaluate it and to fill masks with it."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tx_jax import sharding
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.corpus import TokenStore
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.tasks.base import Batch
+from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.text.tokenizer import Tokenizer
+from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training.evaluate import evaluate
+from tx_jax.training.run_dir import RunDir
+from tx_jax.training.state import abstract_state
+from tx_jax.training.step import eval_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    config: ExperimentConfig
+    task: MaskedLM
+    tokenizer: Tokenizer
+    params: Any
+    step: int
+    mesh: jax.sharding.Mesh
+
+    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Exact means over the batches."""
+        step = jax.jit(functools.partial(eval_step, task=self.task))
+        with jax.set_mesh(self.mesh):
+            return evaluate(step, self.params, batches, self.mesh)
+
+    def fill_mask(self, text: str, *, top: int) -> list[list[tuple[str, float]]]:
+        """For each mask in the text, the `top` most likely tokens and their probabilities.
+
+        Raises:
+          InputError: no mask in the text, or a text longer than the model.
+        """
+        tokenizer, mask = self.tokenizer, self.tokenizer.token(self.tokenizer.mask_id)
+        pieces = [list(ids) for ids in tokenizer.encode_batch(text.split(mask))]
+        if len(pieces) == 1:
+            raise InputError(f"no {mask} in {text!r}")
+        ids = [tokenizer.cls_id, *pieces[0]]
+        for piece in pieces[1:]:
+            ids += [tokenizer.mask_id, *piece]
+        ids.append(tokenizer.sep_id)
+        if len(ids) > self.config.model.max_length:
+            raise InputError(f"the text has {len(ids)} tokens, the model takes {self.config.model.max_length}")
+        tokens = jnp.asarray([ids], jnp.int32)
+        output = registry.build(self.config.model).apply(
+            {"params": self.params},
+            tokens,
+            segments_BT=jnp.zeros_like(tokens),
+            valid_BT=jnp.ones_like(tokens, dtype=bool),
+            deterministic=True,
+        )
+        # The model's table may be padded beyond the tokenizer's vocabulary.
+        logits = output.masked_lm[0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
+        probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), top)
+        return [
+            [(tokenizer.token(int(i)), float(p)) for i, p in zip(row, values, strict=True)]
+            for row, values in zip(best, probabilities, strict=True)
+        ]
+
+
+def load(workdir: Path, step: int | None = None) -> Trained:
+    """The parameters of a run at a step (the newest if None), on the devices there are.
+
+    Raises:
+      InputError: no run directory, no checkpoint, or none of that step.
+    """
+    directory = RunDir(workdir)
+    config = directory.load_config()
+    store = TokenStore.open(config.data.store)
+    task = MaskedLM(config, store)
+    # The devices here need not be those of training: data parallel over whatever there is.
+    mesh = sharding.make_mesh(dataclasses.replace(config.mesh, data=-1, fsdp=1, tensor=1))
+    if not directory.checkpoints.is_dir():
+        raise InputError(f"{workdir} has no checkpoints yet")
+    with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps or (step is not None and step not in steps):
+            raise InputError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}; it has {steps}")
+        chosen = steps[-1] if step is None else step
+        target = abstract_state(task, optax.identity(), mesh).params
+        params = checkpoints.restore_params(chosen, target)
+    return Trained(config, task, store.tokenizer(), params, chosen, mesh)
