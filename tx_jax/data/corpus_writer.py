@@ -38,12 +38,12 @@ class GrowingArray:
         self.dtype = np.dtype(dtype)
         self.length = length
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if length else "w+b")
         header = self._header(0)
-        self._file.write(header)
         size = len(header) + length * self.dtype.itemsize
-        if path.stat().st_size < size and length:
-            raise InputError(f"{path} is shorter than its journal says: prepare the store anew with --overwrite")
+        if length and not (path.is_file() and path.stat().st_size >= size):
+            raise InputError(f"{path} is shorter than the journal beside it says: pass --overwrite to start anew")
+        self._file = path.open("r+b" if length else "w+b")
+        self._file.write(header)
         self._file.truncate(size)
         self._file.seek(size)
 
@@ -79,6 +79,10 @@ class SplitWriter:
       vocab_size: ids appended must be below it.
       shard_tokens: begin a new shard rather than exceed this; a longer document gets a shard of its own.
       state: what `state()` returned; everything appended after that is dropped.
+
+    Attributes:
+      num_documents, num_sentences, num_tokens: appended so far.
+      unigram: int64 [vocab_size], how often each token occurs in them.
     """
 
     def __init__(self, store: Path, name: str, *, vocab_size: int, shard_tokens: int, state: dict | None = None):
@@ -87,9 +91,9 @@ class SplitWriter:
         self._dtype = token_dtype(vocab_size)
         self._shard_tokens = shard_tokens
         self._shards: list[dict] = list(state["shards"])
-        self._unigram = np.array(state.get("unigram", np.zeros(vocab_size)), np.int64)
+        self.unigram = np.array(state.get("unigram", np.zeros(vocab_size)), np.int64)
         self._single_sentence: int = state["single_sentence"]
-        self.num_tokens = int(self._unigram.sum())
+        self.num_tokens = int(self.unigram.sum())
         # Both offset files begin with a 0, hence one item more than there are sentences or documents.
         self._sentences = self._offsets(SENTENCES, state["sentences"])
         self._documents = self._offsets(DOCUMENTS, state["documents"])
@@ -125,7 +129,7 @@ class SplitWriter:
         self._documents.append(self.num_sentences + document_ends)
         self._sentences.append(self.num_tokens + sentence_ends)
         self._single_sentence += int((block.document_lengths == 1).sum())
-        self._unigram += np.bincount(block.tokens, minlength=len(self._unigram))
+        self.unigram += np.bincount(block.tokens, minlength=len(self.unigram))
         self.num_tokens += len(block.tokens)
 
     def _append_tokens(self, tokens: np.ndarray, document_ends: np.ndarray) -> None:
@@ -158,7 +162,7 @@ class SplitWriter:
             "sentences": self.num_sentences,
             "documents": self.num_documents,
             "single_sentence": self._single_sentence,
-            "unigram": self._unigram.tolist(),
+            "unigram": self.unigram.tolist(),
         }
 
     def finish(self) -> dict:
@@ -171,7 +175,7 @@ class SplitWriter:
         self._sentences.close()
         self._documents.close()
         folder = self._store / self._name
-        np.save(folder / UNIGRAM, self._unigram)
+        np.save(folder / UNIGRAM, self.unigram)
         return {
             "documents": self.num_documents,
             "sentences": self.num_sentences,

@@ -55,8 +55,7 @@ class Source:
     Attributes:
       config: what was asked for.
       counts: what was cleaned or skipped in the current pass: "invalid_utf8" (lines or records), "nul" (characters).
-      bytes_read: bytes of files read in the current pass; compressed files count as they lie on disk.
-      total_bytes: the total of that; 0 where it is not known beforehand (TFDS, embedded).
+      fraction_read: share of the files' bytes read in the current pass; None where there are only other sources.
       signature: what identifies the corpus cheaply: [name, bytes] of every file, [name, 0] of other sources.
 
     Raises InputError at construction where a glob matches nothing, and while iterating, with the file and the line,
@@ -66,16 +65,20 @@ class Source:
     def __init__(self, config: SourceConfig):
         self.config = config
         self.counts: Counter[str] = Counter()
-        self.bytes_read = 0
+        self._bytes_read = 0
         self._parts = [(spec, _matches(spec)) for spec in config.specs]
         self.signature = []
         for spec, files in self._parts:
             self.signature += [[spec, 0]] if files is None else [[str(path), path.stat().st_size] for path in files]
-        self.total_bytes = sum(size for _, size in self.signature)
+        self._total_bytes = sum(size for _, size in self.signature)
+
+    @property
+    def fraction_read(self) -> float | None:
+        return self._bytes_read / self._total_bytes if self._total_bytes else None
 
     def __iter__(self) -> Iterator[str]:
         self.counts.clear()
-        self.bytes_read = 0
+        self._bytes_read = 0
         for spec, files in self._parts:
             if spec == "embedded":
                 yield from embedded.documents()
@@ -96,13 +99,13 @@ class Source:
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """(number from 1, text with its "\\n") of every line that the policy for invalid UTF-8 leaves."""
         offset = 0
-        before = self.bytes_read
+        before = self._bytes_read
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
             for number, line in enumerate(_guarded(stream, path), start=1):
                 data = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 text = self._decode(data, f"{path}, line {number}", offset + len(line) - len(data))
                 offset += len(line)
-                self.bytes_read = before + raw.tell()
+                self._bytes_read = before + raw.tell()
                 if text is not None:
                     yield number, text.removesuffix("\r\n") + "\n" if text.endswith("\r\n") else text
 

@@ -1,0 +1,334 @@
+"""From documents to a token store: train or load the tokenizer, split sentences, encode with all cores, write.
+
+After a kill, the same call continues: a journal records how far the files are good; the documents consumed so far are
+read again and compared by digest; and the finished store is the same as without the interruption, byte for byte.
+meta.json comes last, so nothing unfinished can be mistaken for a store.
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tx_jax import text
+from tx_jax.data import corpus
+from tx_jax.data.corpus_writer import SplitWriter
+from tx_jax.data.encoding import Digest, Encoder, encode_in_order, join_long_documents, text_blocks
+from tx_jax.data.sources import Source, SourceConfig
+from tx_jax.errors import InputError
+from tx_jax.text import sentences
+
+# What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
+# removed, and sentences cut because they were too long.
+CLEANED = ("documents_empty", "invalid_utf8", "nul", "sentences_cut")
+_REMEDY = "choose another --store, or pass --overwrite to make this one anew"
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How to make a token store. Raises InputError for a value out of its range.
+
+    Attributes:
+      store: folder to write.
+      source: where the documents come from.
+      sentences: mode of sentence splitting, see `sentences.split`.
+      tokenizer: folder of a tokenizer to use; None trains a WordPiece tokenizer on the documents.
+      vocab_size, lowercase, strip_accents: of the tokenizer to train, see `wordpiece.train`.
+      tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
+      validation_fraction: expected share of documents held out; which ones depends on their content alone.
+      workers: processes that encode; None is one per core.
+      overwrite: delete what an earlier call with other settings left in `store`.
+      max_sentence_characters: longer sentences are cut, and counted.
+      block_characters: text handed to a worker at once.
+      shard_tokens: tokens of one file.
+      journal_seconds: record progress this often.
+    """
+
+    store: Path
+    source: SourceConfig
+    sentences: str = "punctuation"
+    tokenizer: str | None = None
+    vocab_size: int = 30_522
+    lowercase: bool = True
+    strip_accents: bool | None = None
+    tokenizer_characters: int = 200_000_000
+    validation_fraction: float = 0.05
+    workers: int | None = None
+    overwrite: bool = False
+    max_sentence_characters: int = 4096
+    block_characters: int = 1 << 19
+    shard_tokens: int = 1 << 26
+    journal_seconds: float = 2.0
+
+    def __post_init__(self):
+        sentences.check_mode(self.sentences)
+        if not 0 <= self.validation_fraction < 1:
+            raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
+        for name in (
+            "vocab_size",
+            "tokenizer_characters",
+            "max_sentence_characters",
+            "block_characters",
+            "shard_tokens",
+        ):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"{name}={value}: expected 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers={self.workers}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a preparation is.
+
+    Attributes:
+      stage: "tokenizer" (reading text to train it), "resume" (reading again what is done), or "encode".
+      documents, characters, tokens: done so far; those of the encoding include what an interrupted call had done.
+      fraction: of the source's bytes read, in [0, 1]; None where its size is unknown.
+    """
+
+    stage: str
+    documents: int = 0
+    characters: int = 0
+    tokens: int = 0
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The contents of meta.json, and whether the store was there already, complete and with the same settings."""
+
+    meta: dict
+    was_complete: bool
+
+
+def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
+    """Make the token store `config.store`, or continue an interrupted call, or return the finished store's figures.
+
+    Args:
+      config: what to make.
+      progress: called every so often.
+
+    Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
+    another tokenizer or other settings, and a corpus without text.
+    """
+    source = Source(config.source)
+    given = text.load(config.tokenizer) if config.tokenizer else None
+    settings = _settings(config, given)
+    if config.overwrite:
+        _remove(config.store)
+    if meta := _finished_meta(config.store, settings, source):
+        return Prepared(meta, was_complete=True)
+    journal = _open_journal(config.store, settings)
+    tokenizer = _tokenizer(config, given, source, progress)
+    writers, journal = _encode(config, source, tokenizer, journal, progress)
+    if writers["train"].num_documents == 0:
+        held_out = writers["validation"].num_documents
+        _remove(config.store)
+        if held_out:
+            raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
+        raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
+    meta = _finish(config, source, tokenizer, journal, writers)
+    return Prepared(meta, was_complete=False)
+
+
+def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
+    """Everything that determines the bytes of the store, but for the contents of the source."""
+    source = asdict(config.source) | {"specs": list(config.source.specs)}
+    del source["tfds_data_dir"]  # where it lies, not what it is
+    names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
+    if not given:
+        names += ["vocab_size", "lowercase", "strip_accents", "tokenizer_characters"]
+    tokenizer = given.fingerprint if given else "trained on the source"
+    return {**source, "tokenizer": tokenizer, **{name: getattr(config, name) for name in names}}
+
+
+def _finished_meta(store: Path, settings: dict, source: Source) -> dict | None:
+    """meta.json of a finished store; None where there is none. Raises InputError if made with other settings."""
+    if not (store / corpus.META).is_file():
+        return None
+    meta = corpus.TokenStore.open(store).meta
+    _refuse_other_settings(store, meta["settings"], settings)
+    if meta["source_signature"] != source.signature:
+        raise InputError(f"the files of the source changed since {store} was made from them: {_REMEDY}")
+    return meta
+
+
+def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
+    differing = [
+        f"{name} {old.get(name, 'unset')!r}, now {new.get(name, 'unset')!r}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise InputError(f"{store} was made with other settings ({'; '.join(differing)}): {_REMEDY}")
+
+
+def _open_journal(store: Path, settings: dict) -> dict:
+    """The journal of an interrupted call with these settings, or a new one, written before anything else is."""
+    path = store / corpus.JOURNAL
+    if path.is_file():
+        journal = corpus.read_json(path)
+        if journal["documents"]:
+            old = dict(journal["settings"])
+            if old["encoding_errors"] == "error":
+                # What has been consumed was valid, so every policy would have given the same; this one may go on.
+                old["encoding_errors"] = settings["encoding_errors"]
+            _refuse_other_settings(store, old, settings)
+            return journal | {"settings": settings}
+        _remove(store)
+    elif store.exists() and (not store.is_dir() or any(store.iterdir())):
+        raise InputError(f"{store} exists and is no token store: choose another --store")
+    store.mkdir(parents=True, exist_ok=True)
+    journal = {
+        "format": corpus.FORMAT,
+        "settings": settings,
+        "documents": 0,
+        "digest": Digest().hexdigest(),
+        "counts": {},
+        "splits": {},
+    }
+    corpus.write_json(path, journal)
+    return journal
+
+
+def _remove(store: Path) -> None:
+    """Delete the files of a store, and nothing else that may lie in its folder."""
+    for name in (corpus.META, corpus.JOURNAL):  # the first to go: what is left is then no store to anybody
+        (store / name).unlink(missing_ok=True)
+    for name in (corpus.TOKENIZER, f"{corpus.TOKENIZER}.partial", *corpus.SPLITS):
+        shutil.rmtree(store / name, ignore_errors=True)
+
+
+def _tokenizer(
+    config: PrepareConfig, given: text.Tokenizer | None, source: Source, progress: Callable[[Progress], None]
+) -> text.Tokenizer:
+    """The store's tokenizer: the one saved before an interruption, or the given one, or a new one; saved."""
+    folder = config.store / corpus.TOKENIZER
+    if folder.is_dir():
+        return text.load(folder)
+
+    def report(characters: int) -> None:
+        progress(Progress("tokenizer", characters=characters, fraction=characters / config.tokenizer_characters))
+
+    tokenizer = given or text.train(
+        "wordpiece",
+        _beginning(source, config.tokenizer_characters),
+        vocab_size=config.vocab_size,
+        lowercase=config.lowercase,
+        strip_accents=config.strip_accents,
+        progress=report,
+    )
+    partial = folder.with_name(f"{corpus.TOKENIZER}.partial")
+    tokenizer.save(partial)
+    partial.rename(folder)
+    return tokenizer
+
+
+def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
+    """The documents up to a number of characters, the last one cut."""
+    for document in documents:
+        yield document[:characters]
+        characters -= len(document)
+        if characters <= 0:
+            return
+
+
+def _encode(
+    config: PrepareConfig,
+    source: Source,
+    tokenizer: text.Tokenizer,
+    journal: dict,
+    progress: Callable[[Progress], None],
+) -> tuple[dict[str, SplitWriter], dict]:
+    """Encode and append the documents that the journal does not count yet; returns the writers and the last journal."""
+    documents = iter(source)
+    digest = _skip_consumed(documents, source, journal, config.store, progress)
+    writers = {
+        name: SplitWriter(
+            config.store,
+            name,
+            vocab_size=tokenizer.vocab_size,
+            shard_tokens=config.shard_tokens,
+            state=journal["splits"].get(name),
+        )
+        for name in corpus.SPLITS
+    }
+    blocks = text_blocks(
+        documents,
+        block_characters=config.block_characters,
+        validation_fraction=config.validation_fraction,
+        consumed=journal["documents"],
+        digest=digest,
+    )
+    encoder = Encoder(tokenizer, config.sentences, config.max_sentence_characters)
+    counts, recorded = Counter(journal["counts"]), time.monotonic()
+    with contextlib.closing(encode_in_order(encoder, blocks, config.workers or _cores())) as results:
+        for block, encoded in join_long_documents(results):
+            for name, writer in writers.items():
+                writer.append(encoded.splits[name])
+            counts.update(encoded.counts)
+            journal |= {"documents": block.documents, "digest": block.digest, "counts": dict(counts)}
+            if time.monotonic() - recorded >= config.journal_seconds:
+                journal["splits"] = {name: writer.state() for name, writer in writers.items()}
+                corpus.write_json(config.store / corpus.JOURNAL, journal)
+                recorded = time.monotonic()
+            tokens = sum(writer.num_tokens for writer in writers.values())
+            progress(Progress("encode", block.documents, counts["characters"], tokens, source.fraction_read))
+    return writers, journal
+
+
+def _skip_consumed(
+    documents: Iterator[str], source: Source, journal: dict, store: Path, progress: Callable[[Progress], None]
+) -> Digest:
+    """Read past the documents that an interrupted call consumed, and return their digest, the one in the journal."""
+    digest, characters = Digest(), 0
+    for number, document in enumerate(itertools.islice(documents, journal["documents"]), start=1):
+        digest.update(document)
+        characters += len(document)
+        progress(Progress("resume", number, characters, fraction=source.fraction_read))
+    if digest.hexdigest() != journal["digest"]:
+        raise InputError(
+            f"the source changed since the preparation of {store} was interrupted: restore it, or start anew with "
+            "--overwrite"
+        )
+    return digest
+
+
+def _cores() -> int:
+    """Cores this process may use; containers and schedulers often give fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finish(
+    config: PrepareConfig, source: Source, tokenizer: text.Tokenizer, journal: dict, writers: dict[str, SplitWriter]
+) -> dict:
+    """Close the files and write meta.json, which makes the folder a store."""
+    store = config.store
+    splits = {
+        name: writer.finish() | {"unknown_tokens": int(writer.unigram[tokenizer.unk_id])}
+        for name, writer in writers.items()
+    }
+    counts = Counter(journal["counts"]) + source.counts
+    meta = {
+        "format": corpus.FORMAT,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": corpus.token_dtype(tokenizer.vocab_size).name,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "settings": journal["settings"],
+        "source_signature": source.signature,
+        "source_digest": journal["digest"],
+        "documents_read": journal["documents"],
+        "characters": counts.pop("characters"),
+        "cleaned": {reason: counts[reason] for reason in CLEANED},
+        "splits": splits,
+        "files": [corpus.file_entry(store, path) for path in sorted((store / corpus.TOKENIZER).iterdir())],
+    }
+    corpus.write_json(store / corpus.META, meta)
+    (store / corpus.JOURNAL).unlink()
+    return meta
