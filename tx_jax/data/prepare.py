@@ -214,7 +214,8 @@ def _tokenizer(
         return text.load(folder)
 
     def report(characters: int) -> None:
-        progress(Progress("tokenizer", characters=characters, fraction=characters / config.tokenizer_characters))
+        fraction = max(characters / config.tokenizer_characters, source.fraction_read or 0.0)
+        progress(Progress("tokenizer", characters=characters, fraction=fraction))
 
     tokenizer = given or text.train(
         "wordpiece",

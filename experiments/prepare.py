@@ -1,0 +1,128 @@
+"""Turn text into a token store: train or load a tokenizer, split sentences, encode with all cores.
+
+  # the English that every Python carries, for a first run
+  python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=4096
+
+  # your own text: blank lines between documents, several globs, plain or .gz
+  python -m experiments.prepare --source='corpus/*.txt,more/**/*.txt.gz' --store=data/mine
+
+  # one JSON object a line, Spanish (keep the accents: stripping makes "ano" of "año")
+  python -m experiments.prepare --source='es/*.jsonl.gz' --field=content --nostrip_accents --store=data/es
+
+  # a TFDS data set stored as ArrayRecord, with an existing tokenizer
+  python -m experiments.prepare --source=tfds:wikipedia/20230601.es --tokenizer=models/beto --store=data/es
+
+Killed or interrupted? The same command continues where it was. Two runs with the same flags give the same store.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from experiments import command_line
+from experiments.progress import PrepareProgress
+from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare
+from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
+from tx_jax.errors import InputError
+from tx_jax.text.sentences import MODES
+
+_SOURCE = flags.DEFINE_multi_string(
+    "source",
+    None,
+    "What to read; repeat it or separate by commas: globs of files (.txt or any text, .jsonl, both also .gz), "
+    "tfds:NAME[/CONFIG][:VERSION][#SPLIT], or embedded.",
+    required=True,
+)
+_STORE = flags.DEFINE_string("store", None, "Folder of the token store to make.", required=True)
+_DOCUMENTS = flags.DEFINE_enum("documents", "blank_line", DOCUMENT_BOUNDARIES, "What ends a document in a text file.")
+_FIELD = flags.DEFINE_string("field", "text", "Field of a JSON object or TFDS record that holds the text.")
+_SENTENCES = flags.DEFINE_enum(
+    "sentences",
+    "punctuation",
+    MODES,
+    "Sentences: every line is one; or the end of a line and . ! ? end one; or, for hard-wrapped text, lines are joined "
+    "and only . ! ? and blank lines end one.",
+)
+_ENCODING_ERRORS = flags.DEFINE_enum(
+    "encoding_errors", "error", ENCODING_POLICIES, "Invalid UTF-8: stop, replace by U+FFFD, or skip the line or record."
+)
+_TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of a WordPiece tokenizer to use instead of training one.")
+_VOCAB_SIZE = flags.DEFINE_integer("vocab_size", 30_522, "Size of the vocabulary to train.")
+_LOWERCASE = flags.DEFINE_bool("lowercase", True, "Train a tokenizer that folds case.")
+_STRIP_ACCENTS = flags.DEFINE_bool("strip_accents", None, "Train one that drops accents; by default, if it folds case.")
+_TOKENIZER_CHARACTERS = flags.DEFINE_integer(
+    "tokenizer_characters", 200_000_000, "Characters, from the beginning of the source, to train the tokenizer on."
+)
+_VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.05, "Share of the documents to hold out.")
+_WORKERS = flags.DEFINE_integer("workers", None, "Processes that encode; by default one per core.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in --store if it was made with other settings.")
+_TFDS_DATA_DIR = flags.DEFINE_string(
+    "tfds_data_dir", None, "Where TFDS data sets lie; by default ~/tensorflow_datasets."
+)
+
+_TRAINING_FLAGS = ("vocab_size", "lowercase", "strip_accents", "tokenizer_characters")
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    if idle := [name for name in _TRAINING_FLAGS if _TOKENIZER.value and flags.FLAGS[name].present]:
+        raise InputError(
+            f"--{idle[0]} is for training a tokenizer, but --tokenizer={_TOKENIZER.value} gives one: drop one"
+        )
+    config = PrepareConfig(
+        store=Path(_STORE.value),
+        source=SourceConfig(
+            specs=tuple(spec for specs in _SOURCE.value for spec in specs.split(",")),
+            documents=_DOCUMENTS.value,
+            field=_FIELD.value,
+            encoding_errors=_ENCODING_ERRORS.value,
+            tfds_data_dir=_TFDS_DATA_DIR.value,
+        ),
+        sentences=_SENTENCES.value,
+        tokenizer=_TOKENIZER.value,
+        vocab_size=_VOCAB_SIZE.value,
+        lowercase=_LOWERCASE.value,
+        strip_accents=_STRIP_ACCENTS.value,
+        tokenizer_characters=_TOKENIZER_CHARACTERS.value,
+        validation_fraction=_VALIDATION_FRACTION.value,
+        workers=_WORKERS.value,
+        overwrite=_OVERWRITE.value,
+    )
+    with PrepareProgress() as progress:
+        prepared = prepare(config, progress)
+    _report(prepared.meta, config.store, prepared.was_complete)
+
+
+def _report(meta: dict, store: Path, was_complete: bool) -> None:
+    """Print the counts, what deserves a second look, and the next command."""
+    console = Console(highlight=False, soft_wrap=True)
+    if was_complete:
+        console.print(f"{store} is already complete, made with the same settings; nothing to do.")
+    table = Table(
+        "split", *("documents", "sentences", "tokens", "unknown tokens"), title=str(store), title_justify="left"
+    )
+    for name, split in meta["splits"].items():
+        unknown = f"{split['unknown_tokens'] / max(1, split['tokens']):.3%}"
+        table.add_row(name, *(f"{split[key]:,}" for key in ("documents", "sentences", "tokens")), unknown)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(table)
+    console.print(f"vocabulary: {meta['vocab_size']:,} tokens; text: {meta['characters']:,} characters")
+    cleaned = meta["cleaned"]
+    console.print("skipped or cleaned: " + ", ".join(f"{name} {cleaned[name]:,}" for name in CLEANED))
+    splits = meta["splits"].values()
+    if single := sum(split["single_sentence_documents"] for split in splits):
+        console.print(f"documents of one sentence: {single:,} (next-sentence prediction cannot use them)")
+    if not meta["splits"]["validation"]["documents"]:
+        console.print("note: no document was held out, so nothing can be evaluated; raise --validation_fraction")
+    console.print(
+        "next: python -m experiments.train --config=configs/quickstart.py "
+        f"--config.data.store={store} --workdir=runs/{store.name}"
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main)

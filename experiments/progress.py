@@ -1,0 +1,70 @@
+"""What a preparation shows while it runs: a progress bar on a terminal, a plain line every few seconds elsewhere."""
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from tx_jax.data.prepare import Progress
+
+LINE_SECONDS = 5.0
+_STAGES = {
+    "tokenizer": "reading text for the tokenizer",
+    "resume": "reading again what is already encoded",
+    "encode": "encoding",
+}
+
+
+class PrepareProgress:
+    """A callback for `prepare`; a context manager, so that the bar is closed when an error follows."""
+
+    def __init__(self):
+        self._bar: tqdm | None = None
+        self._stage = ""
+        self._began = 0.0
+        self._last_shown = 0.0
+        self._tokens_before = 0
+
+    def __enter__(self) -> "PrepareProgress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage != self._stage:
+            self._begin(progress, now)
+        interval = 0.1 if self._bar is not None else LINE_SECONDS
+        if now - self._last_shown < interval:
+            return
+        self._last_shown = now
+        text = self._describe(progress, now)
+        if self._bar is None:
+            share = "" if progress.fraction is None else f" {min(1.0, progress.fraction):.0%}"
+            print(f"{_STAGES[progress.stage]}{share}: {text}", flush=True)
+        else:
+            self._bar.n = round(100 * min(1.0, progress.fraction or 0.0), 1)
+            self._bar.set_postfix_str(text)
+
+    def _begin(self, progress: Progress, now: float) -> None:
+        self._stage, self._began, self._tokens_before = progress.stage, now, progress.tokens
+        self._last_shown = now
+        if sys.stderr.isatty():
+            if self._bar is not None:
+                self._bar.close()
+            # Without a known size there is nothing to fill a bar with.
+            layout = (
+                "{desc}: {percentage:3.0f}%|{bar}| {postfix}" if progress.fraction is not None else "{desc}: {postfix}"
+            )
+            self._bar = tqdm(total=100, desc=_STAGES[progress.stage], bar_format=layout, dynamic_ncols=True)
+
+    def _describe(self, progress: Progress, now: float) -> str:
+        text = f"{progress.characters / 1e6:,.1f} M characters"
+        if progress.documents:
+            text = f"{progress.documents:,} documents, {text}"
+        if progress.stage == "encode":
+            rate = (progress.tokens - self._tokens_before) / max(now - self._began, 1e-9)
+            text += f", {progress.tokens:,} tokens, {rate:,.0f} tokens/s"
+        return text
