@@ -1,16 +1,16 @@
 """The same outputs as make_bert.py takes from transformers, computed by this package."""
 
 import flax.traverse_util
-import golden.weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tests.golden.weights import Sizes
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
 
 
-def bert_config(sizes: golden.weights.Sizes) -> TransformerConfig:
+def bert_config(sizes: Sizes) -> TransformerConfig:
     return TransformerConfig(
         architecture="encoder",
         **sizes._asdict(),
@@ -25,7 +25,7 @@ def bert_config(sizes: golden.weights.Sizes) -> TransformerConfig:
     )
 
 
-def outputs(sizes: golden.weights.Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> dict:
+def outputs(sizes: Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.ndarray]) -> dict:
     """Hidden states [L + 1, B, T, D] (embeddings first), logits, loss, and gradients by path, in float32."""
     model = registry.build(bert_config(sizes))
     params = flax.traverse_util.unflatten_dict({path: jnp.asarray(w) for path, w in weights.items()}, sep="/")
@@ -62,9 +62,7 @@ def outputs(sizes: golden.weights.Sizes, weights: dict[str, np.ndarray], inputs:
         "masked_lm": np.asarray(output.masked_lm),
         "next_sentence": np.asarray(output.next_sentence),
         "loss": np.asarray(loss),
-        "gradients": {
-            path: np.asarray(g) for path, g in flax.traverse_util.flatten_dict(gradients, sep="/").items()
-        },
+        "gradients": {path: np.asarray(g) for path, g in flax.traverse_util.flatten_dict(gradients, sep="/").items()},
     }
 
 

@@ -1,9 +1,9 @@
 """Writes bert.npz: what transformers' BertForPreTraining computes, in float64, from the weights of weights.py.
 
-Run by hand in tests/, in an environment that has this package and also torch and transformers:
+Run by hand, in an environment that has this package and also torch and transformers:
 
-    python -m golden.make_bert          # compares this package with transformers and prints a table
-    python -m golden.make_bert --write  # also rewrites golden/bert.npz
+    python -m tests.golden.make_bert          # compares this package with transformers and prints a table
+    python -m tests.golden.make_bert --write  # also rewrites tests/golden/bert.npz
 
 The table also covers shapes too large to store. Written with transformers 5.23 and torch 2.13.
 """
@@ -14,8 +14,9 @@ import sys
 import jax
 import numpy as np
 import torch
-from golden import compute, weights
 from transformers import BertConfig, BertForPreTraining
+
+from tests.golden import compute, weights
 
 LIVE = {
     "1 head": weights.Sizes(61, 16, 1, 1, 64, 12, "gelu", 1e-12),

@@ -1,0 +1,63 @@
+"""A small encoder and a batch for it, with every parameter away from its initial value."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tx_jax.config import TransformerConfig
+from tx_jax.models import registry
+
+CONFIG = TransformerConfig(
+    architecture="encoder",
+    vocab_size=53,
+    dim=32,
+    num_layers=2,
+    num_heads=4,
+    mlp_dim=64,
+    max_length=24,
+    num_segments=2,
+    activation="gelu",
+    norm_position="post",
+    layer_norm_eps=1e-12,
+    dropout=0.1,
+    attention_dropout=0.1,
+    init_stddev=0.02,
+    heads=("masked_lm", "next_sentence"),
+    dtype="float32",
+    remat="none",
+)
+
+
+def config(**changes: Any) -> TransformerConfig:
+    return dataclasses.replace(CONFIG, **changes)
+
+
+def params(cfg: TransformerConfig) -> dict:
+    """Initial parameters plus noise, so that biases, normalisations and attention are not trivial."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda x: x + jnp.asarray(rng.normal(scale=0.15, size=x.shape), jnp.float32),
+        registry.init_params(cfg, jax.random.key(0)),
+    )
+
+
+def batch(rows: int = 3, length: int = 12) -> dict[str, jax.Array]:
+    """Row 0 is full, the others are padded; predictions at valid positions."""
+    rng = np.random.default_rng(1)
+    lengths = np.array([length, *rng.integers(length // 2, length, size=rows - 1)])
+    return {
+        "tokens_BT": jnp.asarray(rng.integers(0, CONFIG.vocab_size, (rows, length))),
+        "segments_BT": jnp.asarray(rng.integers(0, 2, (rows, length))),
+        "valid_BT": jnp.asarray(np.arange(length)[None] < lengths[:, None]),
+        "positions_BP": jnp.asarray(np.stack([np.sort(rng.permutation(n)[:3]) for n in lengths])),
+    }
+
+
+def apply(cfg: TransformerConfig, variables: dict, inputs: dict, *, deterministic: bool = True, **kwargs: Any) -> Any:
+    inputs = dict(inputs)
+    return registry.build(cfg).apply(
+        {"params": variables}, inputs.pop("tokens_BT"), deterministic=deterministic, **inputs, **kwargs
+    )

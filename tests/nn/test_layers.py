@@ -1,0 +1,190 @@
+"""Dense, LayerNorm, the activations, the embeddings, the heads: each against NumPy in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models import small
+from tests.nn import reference
+from tx_jax.nn.dense import Dense, truncated_normal
+from tx_jax.nn.embed import BertEmbeddings, Embedding
+from tx_jax.nn.heads import MaskedLMHead, NextSentenceHead, Pooler, gather_positions
+from tx_jax.nn.masks import padding_mask
+from tx_jax.nn.mlp import ACTIVATIONS
+from tx_jax.nn.norm import LayerNorm
+
+
+def normal(*shape, seed=0, scale=1.0):
+    return jnp.asarray(np.random.default_rng(seed).normal(scale=scale, size=shape), jnp.float32)
+
+
+def noisy(params, scale=0.3):
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda p: p + jnp.asarray(rng.normal(scale=scale, size=p.shape), jnp.float32), params)
+
+
+def double(tree):
+    return jax.tree.map(np.float64, tree)
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 6), (2, 3, 6), (2, 3, 4, 6)])
+def test_dense(shape):
+    module = Dense(5, init_stddev=0.02, dtype=jnp.float32)
+    x = normal(*shape)
+    params = noisy(module.init(jax.random.key(0), x)["params"])
+    y = module.apply({"params": params}, x)
+    assert y.shape == (*shape[:-1], 5)
+    np.testing.assert_allclose(y, reference.dense(double(params), np.float64(x)), atol=1e-6)
+
+
+def test_dense_computes_in_its_dtype_and_keeps_float32_parameters():
+    module = Dense(5, init_stddev=0.02, dtype=jnp.bfloat16)
+    params = module.init(jax.random.key(0), normal(2, 6))["params"]
+    assert {p.dtype for p in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert module.apply({"params": params}, normal(2, 6)).dtype == jnp.bfloat16
+
+
+def test_truncated_normal_is_cut_at_two_standard_deviations():
+    x = np.asarray(truncated_normal(0.02)(jax.random.key(0), (1000, 1000), jnp.float32))
+    assert 0.0399 < np.abs(x).max() <= 0.04
+    # The standard deviation of a normal cut at +-2 is 0.8796 of its own; 10^6 draws give it to about 0.1%.
+    assert abs(x.std() / 0.02 - 0.8796) < 0.003
+    assert abs(x.mean()) < 1e-4
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-2])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_layer_norm(eps, offset):
+    """An offset of 100 standard deviations costs the rounding of the mean, 8e-6 a step, and no more.
+
+    The variance as E[x^2] - E[x]^2 would lose a thousandth.
+    """
+    x = normal(4, 5, 32) + offset
+    module = LayerNorm(eps)
+    params = noisy(module.init(jax.random.key(0), x)["params"])
+    expected = reference.layer_norm(double(params), np.float64(x), eps)
+    np.testing.assert_allclose(module.apply({"params": params}, x), expected, atol=6e-5 if offset else 2e-6)
+
+
+def test_layer_norm_of_bfloat16_takes_its_statistics_in_float32():
+    x = (normal(4, 256) + 3).astype(jnp.bfloat16)
+    module = LayerNorm(1e-12)
+    params = noisy(module.init(jax.random.key(0), x)["params"])
+    y = module.apply({"params": params}, x)
+    assert y.dtype == jnp.bfloat16
+    expected = jnp.asarray(reference.layer_norm(double(params), np.float64(x), 1e-12)).astype(jnp.bfloat16)
+    # Exact but for the last of 8 bits, where the float32 result lies on a rounding boundary.
+    np.testing.assert_allclose(np.float32(y), np.float32(expected), rtol=2**-7)
+    assert (np.asarray(y == expected)).mean() > 0.99
+
+
+def test_layer_norm_of_a_constant_is_its_bias():
+    module = LayerNorm(1e-12)
+    params = noisy(module.init(jax.random.key(0), jnp.ones((1, 8)))["params"])
+    y, gradient = jax.value_and_grad(lambda x: module.apply({"params": params}, x).sum())(jnp.ones((1, 8)))
+    np.testing.assert_allclose(y, params["bias"].sum(), rtol=1e-6)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_activations_and_their_gradients(name):
+    x = np.linspace(-6, 6, 241) + 0.0125  # not at 0, where ReLU has no gradient
+    f = reference.ACTIVATIONS[name]
+    value, gradient = jax.vmap(jax.value_and_grad(ACTIVATIONS[name]))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(value, f(np.float64(np.float32(x))), atol=1e-6, rtol=0)
+    h = 1e-6
+    # Near -5.5 float32's tanh is -1, and 3e-6 of the gradient is gone.
+    np.testing.assert_allclose(gradient, (f(x + h) - f(x - h)) / (2 * h), atol=5e-6, rtol=0)
+
+
+def test_there_is_a_reference_for_every_activation():
+    assert set(ACTIVATIONS) == set(reference.ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_activations_keep_the_dtype(name):
+    assert ACTIVATIONS[name](jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_embeddings():
+    cfg = small.config(dropout=0.0)
+    module = BertEmbeddings(cfg)
+    batch = small.batch()
+    tokens, segments = batch["tokens_BT"], batch["segments_BT"]
+    params = noisy(module.init(jax.random.key(0), tokens, segments_BT=segments, deterministic=True)["params"])
+    p = double(params)
+    summed = (
+        p["token"]["embedding"][np.asarray(tokens)]
+        + p["segment"]["embedding"][np.asarray(segments)]
+        + p["position"]["embedding"][np.arange(tokens.shape[1])]
+    )
+    y = module.apply({"params": params}, tokens, segments_BT=segments, deterministic=True)
+    np.testing.assert_allclose(y, reference.layer_norm(p["norm"], summed, cfg.layer_norm_eps), atol=3e-6)
+
+
+def test_embedding_gradient_adds_up_over_repeated_ids():
+    module = Embedding(7, 4, init_stddev=0.02)
+    ids = jnp.asarray([[1, 1, 3], [1, 6, 3]])
+    params = module.init(jax.random.key(0), ids)["params"]
+    gradient = jax.grad(lambda p: module.apply({"params": p}, ids).sum())(params)["embedding"]
+    np.testing.assert_array_equal(gradient[:, 0], [0, 3, 0, 2, 0, 0, 1])
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
+def test_attend_is_the_product_with_the_transposed_table(shape):
+    module = Embedding(7, 4, init_stddev=0.02)
+    params = noisy(module.init(jax.random.key(0), jnp.zeros((1, 1), int))["params"])
+    x = normal(*shape)
+    y = module.apply({"params": params}, x, method="attend")
+    assert y.shape == (*shape[:-1], 7)
+    np.testing.assert_allclose(y, np.float64(x) @ np.float64(params["embedding"]).T, atol=1e-6)
+
+
+def test_attend_accumulates_bfloat16_in_float32():
+    module = Embedding(7, 512, init_stddev=1.0)
+    params = module.init(jax.random.key(0), jnp.zeros((1, 1), int))["params"]
+    x = normal(3, 512).astype(jnp.bfloat16)
+    y = module.apply({"params": params}, x, method="attend")
+    assert y.dtype == jnp.float32
+    table = np.float64(params["embedding"].astype(jnp.bfloat16))
+    np.testing.assert_allclose(y, np.float64(x) @ table.T, atol=1e-4)
+
+
+def test_gather_positions():
+    x = normal(2, 5, 3)
+    positions = jnp.asarray([[4, 0], [2, 2]])
+    expected = np.stack([np.asarray(x)[b, np.asarray(positions)[b]] for b in range(2)])
+    np.testing.assert_array_equal(gather_positions(x, positions), expected)
+
+
+def test_heads():
+    cfg = small.config()
+    hidden = normal(2, 5, cfg.dim)
+    table = normal(cfg.vocab_size, cfg.dim, seed=2)
+
+    pooler = Pooler(cfg)
+    params = noisy(pooler.init(jax.random.key(0), hidden)["params"])
+    assert set(params) == {"kernel", "bias"}
+    pooled = pooler.apply({"params": params}, hidden)
+    np.testing.assert_allclose(pooled, np.tanh(reference.dense(double(params), np.float64(hidden)[:, 0])), atol=1e-6)
+
+    head = NextSentenceHead(cfg)
+    params = noisy(head.init(jax.random.key(0), pooled)["params"])
+    logits = head.apply({"params": params}, pooled)
+    np.testing.assert_allclose(logits, reference.dense(double(params), np.float64(pooled)), atol=1e-6)
+
+    head = MaskedLMHead(cfg)
+    attend = lambda x: x @ table.T  # noqa: E731
+    params = noisy(head.init(jax.random.key(0), hidden, attend=attend)["params"])
+    p = double(params)
+    h = reference.ACTIVATIONS[cfg.activation](reference.dense(p["transform"], np.float64(hidden)))
+    expected = reference.layer_norm(p["norm"], h, cfg.layer_norm_eps) @ np.float64(table).T + p["bias"]
+    np.testing.assert_allclose(head.apply({"params": params}, hidden, attend=attend), expected, atol=2e-5)
+
+
+def test_padding_mask_hides_keys_from_every_query():
+    valid = jnp.asarray([[True, True, False], [True, False, False]])
+    mask = padding_mask(valid)
+    assert mask.shape == (2, 1, 1, 3)
+    np.testing.assert_array_equal(mask[:, 0, 0], valid)
