@@ -98,53 +98,53 @@ class Source:
 
     def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
         """(number from 1, text with its "\\n") of every line that the policy for invalid UTF-8 leaves."""
-        offset = 0
-        before = self._bytes_read
+        offset, before, place = 0, self._bytes_read, f"{path}, line"
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
             for number, line in enumerate(_guarded(stream, path), start=1):
                 data = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                text = self._decode(data, f"{path}, line {number}", offset + len(line) - len(data))
+                text = self._decode(data, place, number, offset + len(line) - len(data))
                 offset += len(line)
-                self._bytes_read = before + raw.tell()
+                if number % 64 == 0:
+                    self._bytes_read = before + raw.tell()
                 if text is not None:
                     yield number, text.removesuffix("\r\n") + "\n" if text.endswith("\r\n") else text
+            self._bytes_read = before + raw.tell()
 
     def _jsonl(self, path: Path) -> Iterator[str]:
         for number, line in self._lines(path):
             if not line.strip():
                 continue
-            where = f"{path}, line {number}"
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise InputError(f"{where}: not valid JSON ({error})") from None
-            if (text := self._text(record, where)) is not None:
+                raise InputError(f"{path}, line {number}: not valid JSON ({error})") from None
+            if (text := self._text(record, f"{path}, line", number)) is not None:
                 yield text
 
     def _tfds(self, spec: str) -> Iterator[str]:
         name, _, split = spec.partition("#")
         records = _open_tfds(name, split or "train", self.config.tfds_data_dir)
         for index in range(len(records)):
-            if (text := self._text(records[index], f"tfds:{name}, record {index}")) is not None:
+            if (text := self._text(records[index], f"tfds:{name}, record", index)) is not None:
                 yield text
 
-    def _text(self, record: object, where: str) -> str | None:
+    def _text(self, record: object, place: str, number: int) -> str | None:
         """The text of a JSON or TFDS record; None where the policy for invalid UTF-8 drops the record."""
         name = self.config.field
         if not isinstance(record, dict) or name not in record:
             found = ", ".join(map(str, record)) if isinstance(record, dict) else f"a {type(record).__name__}"
             raise InputError(
-                f"{where}: no field {name!r}, found: {found or 'none'}; name the field that holds the text"
+                f"{place} {number}: no field {name!r}, found: {found or 'none'}; name the field that holds the text"
             )
         value = record[name]
         if isinstance(value, str):
             # JSON can spell half of a surrogate pair, which is no text: let the policy decide.
             value = value.encode("utf-8", errors="surrogatepass")
         if not isinstance(value, bytes):
-            raise InputError(f"{where}: field {name!r} is not text but {type(value).__name__}")
-        return self._decode(value, where)
+            raise InputError(f"{place} {number}: field {name!r} is not text but {type(value).__name__}")
+        return self._decode(value, place, number)
 
-    def _decode(self, data: bytes, where: str, offset: int = 0) -> str | None:
+    def _decode(self, data: bytes, place: str, number: int, offset: int = 0) -> str | None:
         """Text of UTF-8 bytes without NULs; `offset` is where in the file they begin. None: the policy drops them."""
         try:
             text = data.decode("utf-8")
@@ -152,7 +152,7 @@ class Source:
             if self.config.encoding_errors == "error":
                 utf16 = offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
                 raise InputError(
-                    f"{where}, byte {offset + error.start}: not valid UTF-8{' but UTF-16' if utf16 else ''}; "
+                    f"{place} {number}, byte {offset + error.start}: not valid UTF-8{' but UTF-16' if utf16 else ''}; "
                     "convert the file with iconv, or set encoding_errors to replace or skip"
                 ) from None
             self.counts["invalid_utf8"] += 1
