@@ -40,7 +40,7 @@ def params(cfg: TransformerConfig) -> dict:
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda x: x + jnp.asarray(rng.normal(scale=0.15, size=x.shape), jnp.float32),
-        registry.init_params(cfg, jax.random.key(0)),
+        jax.jit(registry.init_params, static_argnums=0)(cfg, jax.random.key(0)),
     )
 
 

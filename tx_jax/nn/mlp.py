@@ -9,10 +9,11 @@ import jax.numpy as jnp
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense
 
-# The exact GELU keeps several intermediates for its gradient unless it is told to recompute them from its input.
+# GELU keeps several intermediates for its gradient unless it is told to recompute them from its input. `prevent_cse`
+# stays at its default: without that barrier the compiler merges the recomputation with the forward pass again.
 ACTIVATIONS = {
-    "gelu": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=False), prevent_cse=False),
-    "gelu_tanh": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True), prevent_cse=False),
+    "gelu": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=False)),
+    "gelu_tanh": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True)),
     "relu": jax.nn.relu,
 }
 

@@ -1,0 +1,100 @@
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests import golden
+from tests.golden import compute, weights
+from tests.models import small
+from tx_jax import tree
+from tx_jax.models import registry
+
+BASE = compute.bert_config(weights.Sizes(30522, 768, 12, 12, 3072, 512, "gelu", 1e-12))
+LARGE = compute.bert_config(weights.Sizes(30522, 1024, 24, 16, 4096, 512, "gelu", 1e-12))
+
+
+def sizes(cfg):
+    return {path: math.prod(leaf.shape) for path, leaf in tree.flatten(registry.param_shapes(cfg)).items()}
+
+
+def test_paths_and_shapes_of_bert_base():
+    """The golden list: a path is an interface (sharding, decay masks, conversion, checkpoints), not a detail."""
+    text = (pathlib.Path(golden.__file__).parent / "bert_base_parameters.txt").read_text()
+    actual = [f"{path} {list(leaf.shape)}" for path, leaf in tree.flatten(registry.param_shapes(BASE)).items()]
+    assert sorted(actual) == text.splitlines()
+
+
+def test_shapes_that_the_golden_weights_are_drawn_for():
+    for golden_sizes in weights.GOLDEN.values():
+        flat = tree.flatten(registry.param_shapes(compute.bert_config(golden_sizes)))
+        assert {path: leaf.shape for path, leaf in flat.items()} == weights.parameter_shapes(golden_sizes)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "heads", "model"), [(BASE, 110_106_428, 109_482_240), (LARGE, 336_226_108, 335_141_888)]
+)
+def test_parameter_counts_of_the_paper(cfg, heads, model):
+    """With both heads, as BertForPreTraining counts; and BertModel: embeddings, layers and pooler."""
+    assert registry.num_params(cfg) == heads
+    assert sum(n for path, n in sizes(cfg).items() if path.startswith(("embeddings/", "encoder/", "pooler/"))) == model
+
+
+@pytest.mark.parametrize(
+    ("cfg", "length", "predictions", "mflop"),
+    [(BASE, 128, 20, 546), (BASE, 512, 77, 588), (LARGE, 128, 20, 1880), (LARGE, 512, 77, 1992)],
+)
+def test_flops_per_token(cfg, length, predictions, mflop):
+    assert round(registry.flops_per_token(cfg, length, predictions) / 1e6) == mflop
+
+
+def test_flops_against_the_products_in_the_traced_step():
+    """Every multiply-add of the matrix products in forward and backward, counted in the jaxpr: exactly the formula."""
+    cfg = small.config(dim=64, mlp_dim=256, num_layers=3, dropout=0.0, attention_dropout=0.0, heads=("masked_lm",))
+    inputs = small.batch(rows=4, length=20)
+
+    def loss(variables):
+        return small.apply(cfg, variables, inputs).masked_lm.sum()
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(registry.init_params(cfg, jax.random.key(0)))
+    assert product_flops(jaxpr.jaxpr) == 80 * registry.flops_per_token(cfg, 20, inputs["positions_BP"].shape[1])
+
+
+def product_flops(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                total += product_flops(inner)
+    return total
+
+
+def test_initial_values():
+    """google-research/bert: truncated normals for matrices and tables, ones and zeros elsewhere."""
+    flat = tree.flatten(registry.init_params(small.CONFIG, jax.random.key(0)))
+    for path, value in flat.items():
+        kind = path.rpartition("/")[2]
+        assert value.dtype == jnp.float32, path
+        if kind in ("kernel", "embedding"):
+            assert 0.01 < np.abs(value).max() <= 2 * small.CONFIG.init_stddev, path
+        else:
+            assert (np.asarray(value) == (1 if kind == "scale" else 0)).all(), path
+    other = tree.flatten(registry.init_params(small.CONFIG, jax.random.key(1)))
+    drawn = [path for path in flat if path.endswith(("kernel", "embedding"))]
+    assert all((np.asarray(flat[path]) != np.asarray(other[path])).any() for path in drawn)
+    # No two matrices of the same shape are drawn alike.
+    assert len({np.asarray(flat[path]).tobytes() for path in drawn}) == len(drawn)
+
+
+def test_initialisation_does_not_depend_on_dtype_or_rematerialisation():
+    expected = registry.init_params(small.CONFIG, jax.random.key(0))
+    for changes in ({"dtype": "bfloat16"}, {"remat": "block"}):
+        actual = registry.init_params(small.config(**changes), jax.random.key(0))
+        jax.tree.map(np.testing.assert_array_equal, actual, expected)
