@@ -18,7 +18,8 @@ from tx_jax.errors import InputError
 MESH_AXES = ("data", "fsdp", "tensor")
 BATCH_SPEC = PartitionSpec(("data", "fsdp"))  # axis 0 of every array of a batch
 
-# Parameter path -> logical axes, one per dimension. The first row that matches counts.
+# Parameter path -> logical axes, one per dimension. The first row that matches counts. Rows match the end of a path, so
+# that they hold for the parameter itself and for whatever an optimizer keeps under the same path.
 PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"embeddings/token/embedding$", ("vocab", "embed")),
     (r"embeddings/(position|segment)/embedding$", (None, "embed")),
@@ -28,8 +29,8 @@ PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp/wi/kernel$", ("embed", "mlp")),
     (r"mlp/wi/bias$", ("mlp",)),
     (r"mlp/wo/kernel$", ("mlp", "embed")),
-    (r"^masked_lm/bias$", ("vocab",)),
-    (r"^(pooler|masked_lm/transform|next_sentence)/kernel$", ("embed", None)),
+    (r"(^|/)masked_lm/bias$", ("vocab",)),
+    (r"(^|/)(pooler|masked_lm/transform|next_sentence)/kernel$", ("embed", None)),
     (r"norm/(scale|bias)$", (None,)),
     (r"(attention/out|mlp/wo|pooler|masked_lm/transform|next_sentence)/bias$", (None,)),
 )
@@ -57,7 +58,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 
 
 def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
-    """The sharding of one parameter.
+    """The sharding of one parameter, or of an array of its shape whose path ends with the parameter's.
 
     Raises:
       InputError: a mesh axis does not divide the dimension it shards.
@@ -76,16 +77,14 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:
-    """Shardings for a whole train state: optimizer moments lie where their parameters lie, scalars everywhere."""
+    """Shardings for a whole train state: optimizer moments lie where their parameters lie, scalars everywhere.
+
+    Raises:
+      KeyError, ValueError: no rule covers an array of the state, or the rule has another number of axes.
+    """
 
     def one(path: str, leaf: Any) -> NamedSharding:
-        if leaf.ndim == 0:
-            return NamedSharding(mesh, PartitionSpec())
-        # `params/<path>` or `opt_state/.../mu/<path>`: what follows the last of these keys is the parameter's path.
-        for marker in ("params/", "mu/", "nu/"):
-            if marker in path:
-                return param_sharding(mesh, path.rpartition(marker)[2], leaf.shape)
-        raise KeyError(f"no rule for the state's leaf {path!r} of shape {leaf.shape}")
+        return param_sharding(mesh, path, leaf.shape) if leaf.ndim else NamedSharding(mesh, PartitionSpec())
 
     return tree.map_with_path(one, state)
 

@@ -19,7 +19,8 @@ class Stack(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array, *, mask_BHTS: jax.Array | None, deterministic: bool) -> jax.Array:
-        block = nn.remat(Block, prevent_cse=False) if self.config.remat == "block" else Block
+        # With prevent_cse=False the compiler would merge the second forward pass with the first and keep everything.
+        block = nn.remat(Block) if self.config.remat == "block" else Block
         for i in range(self.config.num_layers):
             x_BTD = block(self.config, deterministic, name=f"layer_{i}")(x_BTD, mask_BHTS)
             self.sow("intermediates", "hidden", x_BTD)

@@ -1,0 +1,227 @@
+import dataclasses
+import json
+
+import ml_collections
+import pytest
+
+from tx_jax import config
+from tx_jax.errors import InputError
+
+VALUES = {
+    "seed": 0,
+    "model": {
+        "architecture": "encoder",
+        "vocab_size": 97,
+        "dim": 48,
+        "num_layers": 2,
+        "num_heads": 4,
+        "mlp_dim": 96,
+        "max_length": 64,
+        "num_segments": 2,
+        "activation": "gelu",
+        "norm_position": "post",
+        "layer_norm_eps": 1e-12,
+        "dropout": 0.1,
+        "attention_dropout": 0.1,
+        "init_stddev": 0.02,
+        "heads": ("masked_lm", "next_sentence"),
+        "dtype": "float32",
+        "remat": "none",
+    },
+    "data": {
+        "store": "somewhere",
+        "sequence_length": 64,
+        "packing": "pairs",
+        "short_sequence_probability": 0.1,
+        "mask_rate": 0.15,
+        "max_predictions": 10,
+        "replace_with_mask": 0.8,
+        "replace_with_random": 0.1,
+        "masking": "dynamic",
+        "dupe_factor": 10,
+        "read_ahead": 2,
+    },
+    "optimizer": {
+        "learning_rate": 1e-4,
+        "warmup_steps": 10,
+        "schedule": "linear",
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "no_decay": ("bias$", "norm/"),
+        "clip_norm": 1.0,
+    },
+    "training": {
+        "num_steps": 100,
+        "batch_size": 16,
+        "accumulation_steps": 2,
+        "log_every": 10,
+        "eval_every": 50,
+        "eval_batch_size": 16,
+        "eval_batches": 4,
+        "checkpoint_every": 50,
+        "keep_last": 2,
+        "keep_best": 1,
+        "best_metric": "masked_lm_loss",
+    },
+    "mesh": {"data": -1, "fsdp": 1, "tensor": 1},
+}
+ABSENT = object()
+
+
+def changed(**changes):
+    """VALUES with `group__key=value` replaced, added, or removed (ABSENT)."""
+    values = {key: dict(value) if isinstance(value, dict) else value for key, value in VALUES.items()}
+    for name, value in changes.items():
+        group, _, key = name.rpartition("__")
+        target = values[group] if group else values
+        if value is ABSENT:
+            del target[key]
+        else:
+            target[key] = value
+    return values
+
+
+def test_these_values_are_valid():
+    built = config.from_config_dict(VALUES)
+    assert built.model.head_dim == 12
+    assert config.to_dict(built) == VALUES
+
+
+def test_every_field_is_read():
+    """VALUES has each field of each group: a field added to the dataclasses must be added here."""
+    groups = {field.name: field.type for field in dataclasses.fields(config.ExperimentConfig)}
+    assert set(groups) == set(VALUES)
+    for name, kind in groups.items():
+        if dataclasses.is_dataclass(kind):
+            assert {field.name for field in dataclasses.fields(kind)} == set(VALUES[name])
+
+
+def at_least_one(group, *keys):
+    return [({f"{group}__{key}": 0}, f"{group}.{key}=0 must be at least 1") for key in keys]
+
+
+REFUSED = [
+    *at_least_one("model", "vocab_size", "dim", "num_layers", "num_heads", "mlp_dim", "max_length", "num_segments"),
+    ({"model__num_heads": 5}, "model.dim=48 is not divisible by model.num_heads=5"),
+    ({"model__dropout": 1.0}, "model.dropout=1.0 must be in [0, 1)"),
+    ({"model__dropout": -0.1}, "model.dropout=-0.1 must be in [0, 1)"),
+    ({"model__attention_dropout": 1.0}, "model.attention_dropout=1.0 must be in [0, 1)"),
+    ({"model__heads": ("masked_lm", "masked_lm")}, "model.heads=('masked_lm', 'masked_lm') names a head twice"),
+    ({"data__sequence_length": 7, "data__max_predictions": 1}, "data.sequence_length=7 must be at least 8"),
+    ({"data__max_predictions": 0}, "data.max_predictions=0 must be between 1 and data.sequence_length=64"),
+    ({"data__max_predictions": 65}, "data.max_predictions=65 must be between 1 and data.sequence_length=64"),
+    ({"data__short_sequence_probability": 1.5}, "data.short_sequence_probability=1.5 must be in [0, 1]"),
+    ({"data__mask_rate": -0.5}, "data.mask_rate=-0.5 must be in [0, 1]"),
+    ({"data__mask_rate": 0}, "data.mask_rate=0 leaves nothing to predict"),
+    ({"data__replace_with_mask": 1.5}, "data.replace_with_mask=1.5 must be in [0, 1]"),
+    ({"data__replace_with_random": 1.5}, "data.replace_with_random=1.5 must be in [0, 1]"),
+    ({"data__replace_with_random": 0.3}, "data.replace_with_mask=0.8 + data.replace_with_random=0.3 exceeds 1"),
+    *at_least_one("data", "dupe_factor", "read_ahead"),
+    ({"optimizer__learning_rate": 0}, "optimizer.learning_rate=0.0 must be positive"),
+    ({"optimizer__warmup_steps": -1}, "optimizer.warmup_steps=-1 must not be negative"),
+    ({"optimizer__clip_norm": -1}, "optimizer.clip_norm=-1.0 must not be negative; 0 turns clipping off"),
+    *at_least_one(
+        "training", "num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"
+    ),
+    ({"training__eval_every": -1}, "training.eval_every=-1 must not be negative"),
+    ({"training__eval_batches": -1}, "training.eval_batches=-1 must not be negative"),
+    ({"training__checkpoint_every": -1}, "training.checkpoint_every=-1 must not be negative"),
+    ({"training__keep_best": -1}, "training.keep_best=-1 must not be negative"),
+    ({"training__accumulation_steps": 3}, "training.batch_size=16 is not divisible by training.accumulation_steps=3"),
+    ({"mesh__data": 0}, "mesh axes must be -1 or at least 1, not {'data': 0, 'fsdp': 1, 'tensor': 1}"),
+    ({"mesh__data": -2}, "mesh axes must be -1 or at least 1, not {'data': -2"),
+    ({"mesh__tensor": -1}, "at most one mesh axis may be -1, not {'data': -1, 'fsdp': 1, 'tensor': -1}"),
+    ({"data__sequence_length": 65}, "data.sequence_length=65 exceeds model.max_length=64"),
+    ({"model__heads": ("next_sentence",)}, "model.heads=('next_sentence',) lacks 'masked_lm'"),
+    ({"model__heads": ("masked_lm",)}, "needs 'next_sentence' in model.heads=('masked_lm',)"),
+    ({"model__num_segments": 1}, "model.num_segments=1 >= 2"),
+    ({"data__packing": "doc_sentences"}, "drop 'next_sentence' from model.heads, --config.model.heads="),
+    # Keys.
+    ({"model__num_layer": 2}, "unknown key config.model.num_layer. Did you mean 'num_layers'?"),
+    ({"modle": {}}, "unknown key config.modle. Did you mean 'model'?"),
+    ({"optimizer__zzz": 1}, "unknown key config.optimizer.zzz."),
+    ({"model__dim": ABSENT, "model__dtype": ABSENT}, "config.model lacks dim, dtype"),
+    ({"mesh": ABSENT}, "config lacks mesh"),
+    # Types.
+    ({"mesh": 3}, "config.mesh must be a group of keys, not 3"),
+    ({"seed": "0"}, "config.seed='0' must be of type int, not str"),
+    ({"seed": 0.5}, "config.seed=0.5 must be of type int, not float"),
+    ({"seed": True}, "config.seed=True must be of type int, not bool"),
+    ({"seed": None}, "config.seed=None must be of type int, not NoneType"),
+    ({"optimizer__learning_rate": "1e-4"}, "config.optimizer.learning_rate='1e-4' must be of type float, not str"),
+    ({"optimizer__learning_rate": True}, "config.optimizer.learning_rate=True must be of type float, not bool"),
+    ({"data__store": 1}, "config.data.store=1 must be of type str, not int"),
+    ({"model__heads": "masked_lm"}, "config.model.heads='masked_lm' must be a tuple"),
+    ({"model__heads": 1}, "config.model.heads=1 must be a tuple"),
+    ({"optimizer__no_decay": (1,)}, "config.optimizer.no_decay=1 must be of type str, not int"),
+    # Choices.
+    ({"model__architecture": "encodr"}, "config.model.architecture='encodr' is not one of encoder. Did you mean"),
+    (
+        {"model__activation": "gelu_tan"},
+        "config.model.activation='gelu_tan' is not one of gelu, gelu_tanh, relu. Did you mean 'gelu_tanh'?",
+    ),
+    ({"model__norm_position": "middle"}, "is not one of post, pre."),
+    ({"model__heads": ("masked_ml",)}, "config.model.heads='masked_ml' is not one of masked_lm, next_sentence. Did"),
+    ({"model__dtype": "float16"}, "config.model.dtype='float16' is not one of float32, bfloat16."),
+    ({"model__remat": True}, "config.model.remat=True is not one of none, block."),
+    ({"data__packing": "pair"}, "is not one of pairs, doc_sentences. Did you mean 'pairs'?"),
+    ({"data__masking": "none"}, "config.data.masking='none' is not one of dynamic, static."),
+    ({"optimizer__schedule": "cosine"}, "config.optimizer.schedule='cosine' is not one of linear, constant."),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[message[:60] for _, message in REFUSED])
+def test_refused_with_the_values_in_the_message(changes, message):
+    with pytest.raises(InputError) as error:
+        config.from_config_dict(changed(**changes))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__heads": ("masked_lm",), "model__num_segments": 1, "data__packing": "doc_sentences"},
+        {"data__sequence_length": 8, "data__max_predictions": 8},
+        {"model__dropout": 0, "data__mask_rate": 1, "optimizer__clip_norm": 0, "optimizer__warmup_steps": 0},
+        {"training__eval_every": 0, "training__checkpoint_every": 0, "training__keep_best": 0},
+        {"data__replace_with_mask": 0.9},
+        {"mesh__data": 1, "mesh__fsdp": -1},
+    ],
+)
+def test_limits_that_are_allowed(changes):
+    config.from_config_dict(changed(**changes))
+
+
+def test_round_trip_through_json_and_config_dict():
+    built = config.from_config_dict(ml_collections.ConfigDict(VALUES))
+    stored = json.loads(json.dumps(config.to_dict(built)))
+    assert config.from_config_dict(stored) == built
+    assert config.from_config_dict(ml_collections.ConfigDict(stored)) == built
+    assert isinstance(config.from_config_dict(stored).model.heads, tuple)
+    assert hash(built) == hash(config.from_config_dict(stored))
+
+
+def test_integers_become_floats_where_a_float_is_meant():
+    built = config.from_config_dict(changed(model__dropout=0, optimizer__weight_decay=1))
+    assert (type(built.model.dropout), type(built.optimizer.weight_decay)) == (float, float)
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.from_config_dict(VALUES).model.dim = 3
+
+
+def test_differences():
+    assert config.differences(VALUES, changed()) == []
+    # A tuple and the list that JSON makes of it are the same.
+    assert config.differences(VALUES, json.loads(json.dumps(VALUES))) == []
+    new = changed(model__dim=96, seed=1, model__heads=["masked_lm"], mesh__data=ABSENT)
+    assert config.differences(VALUES, new) == [
+        "mesh.data: -1 -> None",
+        "model.dim: 48 -> 96",
+        "model.heads: ('masked_lm', 'next_sentence') -> ['masked_lm']",
+        "seed: 0 -> 1",
+    ]
