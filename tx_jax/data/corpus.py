@@ -29,6 +29,10 @@ META, JOURNAL, TOKENIZER = "meta.json", "journal.json", "tokenizer"
 SENTENCES, DOCUMENTS, UNIGRAM = "sentences.npy", "documents.npy", "unigram.npy"
 
 
+class UnusableStore(InputError):
+    """A folder that should hold a token store holds none, a damaged one, or one that was made otherwise."""
+
+
 def token_dtype(vocab_size: int) -> np.dtype:
     """The narrower of the two types that hold every id of the vocabulary."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
@@ -50,21 +54,21 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "TokenStore":
-        """Raises InputError where there is no finished store, or files of it are missing or have the wrong size."""
+        """Raises UnusableStore where there is no finished store, or files of it are missing or have the wrong size."""
         path = Path(path)
         if (path / JOURNAL).is_file() and not (path / META).is_file():
-            raise InputError(
+            raise UnusableStore(
                 f"the token store at {path} is unfinished: run the same python -m experiments.prepare again"
             )
         if not (path / META).is_file():
-            raise InputError(f"no token store at {path}: make one with python -m experiments.prepare --store={path}")
+            raise UnusableStore(f"no token store at {path}: make one with python -m experiments.prepare --store={path}")
         store = cls(path, read_json(path / META))
         if store.meta.get("format") != FORMAT:
-            raise InputError(
+            raise UnusableStore(
                 f"{path / META} has format {store.meta.get('format')}, this version reads {FORMAT}: prepare anew"
             )
         if problems := [problem for entry in store._files() if (problem := _size_problem(path, entry))]:
-            raise InputError(
+            raise UnusableStore(
                 f"the token store at {path} is damaged: {', '.join(problems)}; restore it or prepare it anew"
             )
         return store
@@ -74,10 +78,10 @@ class TokenStore:
         return [*self.meta["files"], *(entry for split in splits for entry in (*split["shards"], *split["files"]))]
 
     def verify(self) -> None:
-        """Read every file and compare checksums. Raises InputError that names the damaged files."""
+        """Read every file and compare checksums. Raises UnusableStore that names the damaged files."""
         damaged = [entry["file"] for entry in self._files() if sha256(self.path / entry["file"]) != entry["sha256"]]
         if damaged:
-            raise InputError(f"damaged in the token store at {self.path}: {', '.join(damaged)}; prepare it anew")
+            raise UnusableStore(f"damaged in the token store at {self.path}: {', '.join(damaged)}; prepare it anew")
 
     def tokenizer(self) -> text.Tokenizer:
         """The tokenizer that made the store."""
@@ -187,7 +191,7 @@ def read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): prepare the store anew with --overwrite") from None
+        raise UnusableStore(f"{path} is not valid JSON ({error}): prepare the store anew") from None
 
 
 def write_json(path: Path, value: dict) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tx_jax.data.corpus import DOCUMENTS, SENTENCES, UNIGRAM, file_entry, token_dtype
-from tx_jax.errors import InputError
+from tx_jax.data.corpus import DOCUMENTS, SENTENCES, UNIGRAM, UnusableStore, file_entry, token_dtype
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class TokenBlock:
 
 
 class GrowingArray:
-    """A one-dimensional .npy file written by appending. Its header is true after `close`, until then it says 0 items.
+    """A one-dimensional .npy file written by appending. Its header is true after `finish`, until then it says 0 items.
 
     Opening truncates the file to its first `length` items, which must be there, so that a writer can go back to a
     state it has recorded.
@@ -41,7 +40,7 @@ class GrowingArray:
         header = self._header(0)
         size = len(header) + length * self.dtype.itemsize
         if length and not (path.is_file() and path.stat().st_size >= size):
-            raise InputError(f"{path} is shorter than the journal beside it says: pass --overwrite to start anew")
+            raise UnusableStore(f"{path} is shorter than the journal beside it says: prepare the store anew")
         self._file = path.open("r+b" if length else "w+b")
         self._file.write(header)
         self._file.truncate(size)
@@ -63,10 +62,15 @@ class GrowingArray:
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
+    def finish(self) -> None:
+        """Write the header, and close."""
         self._file.seek(0)
         self._file.write(self._header(self.length))
         self.sync()
+        self.close()
+
+    def close(self) -> None:
+        """Close the file as it is."""
         self._file.close()
 
 
@@ -141,15 +145,15 @@ class SplitWriter:
             end = int(document_ends[fitting - 1]) if fitting else 0
             if end <= done:  # not even the next document fits
                 if self._shard.length:
-                    self._close_shard()
+                    self._finish_shard()
                     self._shard = self._open_shard()
                     continue
                 end = int(document_ends[np.searchsorted(document_ends, done, side="right")])
             self._shard.append(tokens[done:end])
             done = end
 
-    def _close_shard(self) -> None:
-        self._shard.close()
+    def _finish_shard(self) -> None:
+        self._shard.finish()
         self._shards.append(file_entry(self._store, self._shard.path) | {"tokens": self._shard.length})
 
     def state(self) -> dict:
@@ -166,14 +170,14 @@ class SplitWriter:
         }
 
     def finish(self) -> dict:
-        """Close all files; returns the split's part of meta.json."""
+        """Complete and close all files; returns the split's part of meta.json."""
         if self._shard.length:
-            self._close_shard()
+            self._finish_shard()
         else:
             self._shard.close()
             self._shard.path.unlink()
-        self._sentences.close()
-        self._documents.close()
+        self._sentences.finish()
+        self._documents.finish()
         folder = self._store / self._name
         np.save(folder / UNIGRAM, self.unigram)
         return {
@@ -184,6 +188,11 @@ class SplitWriter:
             "shards": self._shards,
             "files": [file_entry(self._store, folder / file) for file in (SENTENCES, DOCUMENTS, UNIGRAM)],
         }
+
+    def close(self) -> None:
+        """Close all files as they are. Left open, they could write what they buffer into those of a successor."""
+        for array in (self._shard, self._sentences, self._documents):
+            array.close()
 
 
 def _shard_name(index: int) -> str:

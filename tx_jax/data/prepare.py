@@ -26,7 +26,6 @@ from tx_jax.text import sentences
 # What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
 # removed, and sentences cut because they were too long.
 CLEANED = ("documents_empty", "invalid_utf8", "nul", "sentences_cut")
-_REMEDY = "choose another --store, or pass --overwrite to make this one anew"
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,8 @@ class PrepareConfig:
       tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
       validation_fraction: expected share of documents held out; which ones depends on their content alone.
       workers: processes that encode; None is one per core.
-      overwrite: delete what an earlier call with other settings left in `store`.
+      overwrite: replace what is in `store` where it cannot be used: made with other settings, from a source that has
+        changed since, or damaged. What an interrupted call with the same settings left is still continued.
       max_sentence_characters: longer sentences are cut, and counted.
       block_characters: text handed to a worker at once.
       shard_tokens: tokens of one file.
@@ -117,24 +117,35 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
     Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
     another tokenizer or other settings, and a corpus without text.
     """
+    try:
+        return _prepare(config, progress)
+    except corpus.UnusableStore as error:
+        if not config.overwrite:
+            raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
+    _remove(config.store)
+    return _prepare(config, progress)
+
+
+def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
+    """As `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
     source = Source(config.source)
     given = text.load(config.tokenizer) if config.tokenizer else None
     settings = _settings(config, given)
-    if config.overwrite:
-        _remove(config.store)
-    if meta := _finished_meta(config.store, settings, source):
+    if meta := _finished_meta(config, settings, source):
         return Prepared(meta, was_complete=True)
     journal = _open_journal(config.store, settings)
     tokenizer = _tokenizer(config, given, source, progress)
-    writers, journal = _encode(config, source, tokenizer, journal, progress)
-    if writers["train"].num_documents == 0:
-        held_out = writers["validation"].num_documents
-        _remove(config.store)
-        if held_out:
-            raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
-        raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
-    meta = _finish(config, source, tokenizer, journal, writers)
-    return Prepared(meta, was_complete=False)
+    with contextlib.ExitStack() as stack:
+        writers = {name: _open_writer(config, name, tokenizer, journal) for name in corpus.SPLITS}
+        for writer in writers.values():
+            stack.callback(writer.close)
+        journal = _encode(config, source, tokenizer, journal, writers, progress)
+        if writers["train"].num_documents:
+            return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
+    _remove(config.store)
+    if held_out := writers["validation"].num_documents:
+        raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
+    raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
 
 
 def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
@@ -148,15 +159,17 @@ def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
     return {**source, "tokenizer": tokenizer, **{name: getattr(config, name) for name in names}}
 
 
-def _finished_meta(store: Path, settings: dict, source: Source) -> dict | None:
-    """meta.json of a finished store; None where there is none. Raises InputError if made with other settings."""
-    if not (store / corpus.META).is_file():
+def _finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
+    """meta.json of a finished store, None where there is none. Raises UnusableStore if it is not what is asked for."""
+    if not (config.store / corpus.META).is_file():
         return None
-    meta = corpus.TokenStore.open(store).meta
-    _refuse_other_settings(store, meta["settings"], settings)
-    if meta["source_signature"] != source.signature:
-        raise InputError(f"the files of the source changed since {store} was made from them: {_REMEDY}")
-    return meta
+    store = corpus.TokenStore.open(config.store)
+    _refuse_other_settings(config.store, store.meta["settings"], settings)
+    if store.meta["source_signature"] != source.signature:
+        raise corpus.UnusableStore(f"the files of the source changed since {config.store} was made from them")
+    if config.overwrite:  # then damage is the only reason left to make it anew
+        store.verify()
+    return store.meta
 
 
 def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
@@ -166,7 +179,7 @@ def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
         if old.get(name) != new.get(name)
     ]
     if differing:
-        raise InputError(f"{store} was made with other settings ({'; '.join(differing)}): {_REMEDY}")
+        raise corpus.UnusableStore(f"{store} was made with other settings ({'; '.join(differing)})")
 
 
 def _open_journal(store: Path, settings: dict) -> dict:
@@ -174,7 +187,7 @@ def _open_journal(store: Path, settings: dict) -> dict:
     path = store / corpus.JOURNAL
     if path.is_file():
         journal = corpus.read_json(path)
-        if journal["documents"]:
+        if journal["format"] == corpus.FORMAT and journal["documents"]:
             old = dict(journal["settings"])
             if old["encoding_errors"] == "error":
                 # What has been consumed was valid, so every policy would have given the same; this one may go on.
@@ -182,8 +195,10 @@ def _open_journal(store: Path, settings: dict) -> dict:
             _refuse_other_settings(store, old, settings)
             return journal | {"settings": settings}
         _remove(store)
-    elif store.exists() and (not store.is_dir() or any(store.iterdir())):
-        raise InputError(f"{store} exists and is no token store: choose another --store")
+    elif store.exists() and not store.is_dir():
+        raise InputError(f"{store} is a file: choose another --store")
+    elif foreign := [name for name in (corpus.TOKENIZER, *corpus.SPLITS) if (store / name).exists()]:
+        raise InputError(f"{store} is no token store, yet holds {', '.join(foreign)}: choose another --store")
     store.mkdir(parents=True, exist_ok=True)
     journal = {
         "format": corpus.FORMAT,
@@ -199,10 +214,12 @@ def _open_journal(store: Path, settings: dict) -> dict:
 
 def _remove(store: Path) -> None:
     """Delete the files of a store, and nothing else that may lie in its folder."""
-    for name in (corpus.META, corpus.JOURNAL):  # the first to go: what is left is then no store to anybody
-        (store / name).unlink(missing_ok=True)
+    # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
+    corpus.write_json(store / corpus.JOURNAL, {"format": corpus.FORMAT, "documents": 0})
+    (store / corpus.META).unlink(missing_ok=True)
     for name in (corpus.TOKENIZER, f"{corpus.TOKENIZER}.partial", *corpus.SPLITS):
         shutil.rmtree(store / name, ignore_errors=True)
+    (store / corpus.JOURNAL).unlink()
 
 
 def _tokenizer(
@@ -240,26 +257,27 @@ def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
+def _open_writer(config: PrepareConfig, name: str, tokenizer: text.Tokenizer, journal: dict) -> SplitWriter:
+    return SplitWriter(
+        config.store,
+        name,
+        vocab_size=tokenizer.vocab_size,
+        shard_tokens=config.shard_tokens,
+        state=journal["splits"].get(name),
+    )
+
+
 def _encode(
     config: PrepareConfig,
     source: Source,
     tokenizer: text.Tokenizer,
     journal: dict,
+    writers: dict[str, SplitWriter],
     progress: Callable[[Progress], None],
-) -> tuple[dict[str, SplitWriter], dict]:
-    """Encode and append the documents that the journal does not count yet; returns the writers and the last journal."""
+) -> dict:
+    """Encode and append the documents that the journal does not count yet; returns the journal that counts them all."""
     documents = iter(source)
     digest = _skip_consumed(documents, source, journal, config.store, progress)
-    writers = {
-        name: SplitWriter(
-            config.store,
-            name,
-            vocab_size=tokenizer.vocab_size,
-            shard_tokens=config.shard_tokens,
-            state=journal["splits"].get(name),
-        )
-        for name in corpus.SPLITS
-    }
     blocks = text_blocks(
         documents,
         block_characters=config.block_characters,
@@ -281,7 +299,7 @@ def _encode(
                 recorded = time.monotonic()
             tokens = sum(writer.num_tokens for writer in writers.values())
             progress(Progress("encode", block.documents, counts["characters"], tokens, source.fraction_read))
-    return writers, journal
+    return journal
 
 
 def _skip_consumed(
@@ -294,10 +312,7 @@ def _skip_consumed(
         characters += len(document)
         progress(Progress("resume", number, characters, fraction=source.fraction_read))
     if digest.hexdigest() != journal["digest"]:
-        raise InputError(
-            f"the source changed since the preparation of {store} was interrupted: restore it, or start anew with "
-            "--overwrite"
-        )
+        raise corpus.UnusableStore(f"the source changed since the preparation of {store} was interrupted")
     return digest
 
 

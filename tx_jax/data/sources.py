@@ -144,15 +144,16 @@ class Source:
             raise InputError(f"{place} {number}: field {name!r} is not text but {type(value).__name__}")
         return self._decode(value, place, number)
 
-    def _decode(self, data: bytes, place: str, number: int, offset: int = 0) -> str | None:
-        """Text of UTF-8 bytes without NULs; `offset` is where in the file they begin. None: the policy drops them."""
+    def _decode(self, data: bytes, place: str, number: int, offset: int | None = None) -> str | None:
+        """Text of UTF-8 bytes without NULs; None where the policy drops them. `offset`: of the bytes in their file."""
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
             if self.config.encoding_errors == "error":
                 utf16 = offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+                byte = "" if offset is None else f", byte {offset + error.start}"
                 raise InputError(
-                    f"{place} {number}, byte {offset + error.start}: not valid UTF-8{' but UTF-16' if utf16 else ''}; "
+                    f"{place} {number}{byte}: not valid UTF-8{' but UTF-16' if utf16 else ''}; "
                     "convert the file with iconv, or set encoding_errors to replace or skip"
                 ) from None
             self.counts["invalid_utf8"] += 1
