@@ -1,0 +1,114 @@
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tx_jax.data import embedded
+from tx_jax.data.sources import Source, SourceConfig
+from tx_jax.text import sentences
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return embedded.documents()
+
+
+def test_it_is_a_corpus_to_learn_from(documents):
+    assert len(documents) > 300
+    assert sum(map(len, documents)) > 1_300_000
+    counts = [len(list(sentences.split(document, "punctuation"))) for document in documents]
+    assert sum(count >= 4 for count in counts) > 0.95 * len(counts)
+    assert list(Source(SourceConfig(("embedded",)))) == list(documents)
+
+
+def test_no_paragraph_occurs_twice(documents):
+    paragraphs = [paragraph for document in documents for paragraph in document.split("\n\n")]
+    assert len(paragraphs) == len(set(paragraphs))
+
+
+def test_it_is_prose(documents):
+    text = "\n".join(documents)
+    assert ">>>" not in text
+    assert "::=" not in text
+    assert not re.search(r"^[=*~-]{3,}$", text, re.MULTILINE)
+    words = re.findall(r"[A-Za-z]+", text.lower())
+    # The commonest words of English make up about a third of prose, and next to nothing of code.
+    common = {
+        "the",
+        "of",
+        "and",
+        "a",
+        "to",
+        "in",
+        "is",
+        "that",
+        "it",
+        "for",
+        "be",
+        "are",
+        "with",
+        "as",
+        "this",
+        "or",
+        "not",
+    }
+    assert sum(word in common for word in words) > 0.25 * len(words)
+
+
+def test_markup_is_removed():
+    text = """Title
+=====
+
+Call :meth:`~list.sort` with ``key=None`` or *reverse* here.
+
+.. note::
+   Only **one** of 2 * 3 * 4.
+"""
+    stripped = embedded._strip_markup(text)
+    assert "Call list.sort with key=None or reverse here." in stripped
+    assert "Only one of 2 * 3 * 4." in stripped
+    assert "==" not in stripped
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "is_prose"),
+    [
+        ("Return the size of the file, or None if it is missing.", True),
+        ('The "assert" statement (see above) is useful; don\'t overuse it.', True),
+        ("Assignment statements", False),
+        ("for i in range(10): print(i, x[i] + 1) if i % 2 else y = f(i)", False),
+        ("classdef ::= [decorators] 'class' classname [inheritance] ':' suite", False),
+        (">>> this is a line of a session at the prompt", False),
+    ],
+)
+def test_what_counts_as_prose(paragraph, is_prose):
+    assert embedded._is_prose(paragraph) == is_prose
+
+
+def test_reading_imports_no_module_of_the_library():
+    # antigravity opens a browser, and this prints: importing what is read would show.
+    script = """
+import sys
+from tx_jax.data import embedded
+embedded.documents()
+print([name for name in ("this", "antigravity", "turtle", "pydoc_data.topics") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"
+
+
+def test_files_that_do_not_parse_are_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("def :")
+    (tmp_path / "nul.py").write_bytes(b"x = '\0'")
+    (tmp_path / "latin.py").write_bytes(b"'\xe9'")
+    prose = "This module does one thing, and it does that one thing well for all of us. "
+    (tmp_path / "good.py").write_text(
+        '"""' + "\n\n".join(f"In part {w}: {prose}" for w in ("one", "two", "three", "four")) + '\n"""'
+    )
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "skipped.py").write_text('"""' + 10 * prose + '"""')
+    monkeypatch.setattr(embedded.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    documents = embedded.documents.__wrapped__()
+    assert len(documents) == 1
+    assert documents[0].startswith("In part one: This module")
