@@ -9,6 +9,7 @@ it. A paragraph is kept where it is first seen and nowhere else, so that no docu
 import ast
 import functools
 import itertools
+import os
 import re
 import sysconfig
 import warnings
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 # Not documentation, or not in every installation.
-_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "__pycache__"})
+_SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "pydoc_data"})
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _MIN_CHARACTERS = 300  # of a document: about four sentences
 _MIN_WORDS = 5  # of a paragraph: less is a heading
@@ -52,10 +53,10 @@ def _topics(root: Path) -> Iterator[list[str]]:
 
 def _modules(root: Path) -> Iterator[list[str]]:
     """The docstrings of every module of the standard library, in the order of the source."""
-    for path in sorted(root.rglob("*.py")):
-        if _SKIPPED_FOLDERS.isdisjoint(path.relative_to(root).parts) and path.parent.name != "pydoc_data":
-            tree = _parse(path)
-            if tree is not None:
+    for folder, subfolders, files in os.walk(root):
+        subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)  # os.walk descends into what is left, in this order
+        for file in sorted(files):
+            if file.endswith(".py") and (tree := _parse(Path(folder, file))) is not None:
                 yield list(_docstrings(tree))
 
 
@@ -73,7 +74,7 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
     if isinstance(node, _DOCUMENTED) and (docstring := ast.get_docstring(node)):
         yield docstring
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.expr):
+        if isinstance(child, (ast.stmt, ast.ExceptHandler)):  # no need to look into expressions
             yield from _docstrings(child)
 
 
