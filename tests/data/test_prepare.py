@@ -265,13 +265,12 @@ def test_a_folder_of_something_else_is_left_alone(corpus_file, tmp_path):
         with pytest.raises(InputError, match="is no token store, yet holds train: choose another --store"):
             prepare(settings(tmp_path, corpus_file, overwrite=overwrite))
     assert contents(tmp_path) == {"train/precious.txt": b"mine"}
-    with pytest.raises(InputError, match="precious.txt is a file"):
+    with pytest.raises(InputError, match=r"precious\.txt is a file"):
         prepare(settings(tmp_path / "train" / "precious.txt", corpus_file))
 
 
-@pytest.mark.parametrize("word", ["letters", "bake nare "])
-def test_one_line_of_20_megabytes_stays_small(tmp_path, word):
-    (tmp_path / "a.txt").write_text((word * 3_000_000)[:20_000_000])
+def test_one_line_of_20_megabytes_stays_small(tmp_path):
+    (tmp_path / "a.txt").write_text("bake nare " * 1_000_000 + "letters" * 1_430_000)
     text.train("wordpiece", ["bake nare"], vocab_size=40).save(tmp_path / "tokenizer")
     script = """
 import resource, sys
