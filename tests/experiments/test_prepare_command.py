@@ -1,0 +1,87 @@
+import subprocess
+import sys
+
+import pytest
+
+from experiments import progress
+from tx_jax.data.corpus import TokenStore
+from tx_jax.data.prepare import Progress
+
+
+def prepare(*arguments):
+    command = [sys.executable, "-m", "experiments.prepare", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join(f"Document {i} begins here. It also ends." for i in range(40)))
+    return path
+
+
+def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
+    (tmp_path / "b.jsonl").write_text('{"body": "One more document."}\n')
+    store = tmp_path / "store"
+    flags = (
+        f"--source={text_file},{tmp_path}/b.jsonl",
+        f"--store={store}",
+        "--field=body",
+        "--vocab_size=60",
+        "--workers=1",
+    )
+    run = prepare(*flags)
+    assert run.returncode == 0, run.stderr
+    assert "vocabulary: 60 tokens" in run.stdout
+    assert "documents_empty 0, invalid_utf8 0, nul 0, sentences_cut 0" in run.stdout
+    assert "documents of one sentence: 1 (" in run.stdout
+    assert f"python -m experiments.train --config=configs/quickstart.py --config.data.store={store}" in run.stdout
+    assert TokenStore.open(store).meta["documents_read"] == 41
+    again = prepare(*flags)
+    assert again.returncode == 0
+    assert "already complete" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sorce=x"], "Did you mean: source"),
+        (["--source=nothing*.txt"], "no file matches 'nothing*.txt'"),
+        (["--source=embedded", "--sentences=wraped"], "wrapped"),
+        (["--source=embedded", "--vocab_size=many"], "vocab_size"),
+        (["--source=embedded", "--tokenizer=t", "--vocab_size=9"], "--vocab_size is for training a tokenizer, but"),
+    ],
+)
+def test_mistakes_are_a_line_and_exit_code_2(tmp_path, flags, message):
+    run = prepare(f"--store={tmp_path}/store", *flags)
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) <= 2
+    assert not (tmp_path / "store").exists()
+
+
+def test_help_teaches():
+    run = prepare("--help")
+    assert "python -m experiments.prepare --source=embedded" in run.stdout
+    assert "--encoding_errors" in run.stdout
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_goes_to_a_bar_or_to_plain_lines(terminal, monkeypatch, capsys):
+    now = iter(range(100, 200, 3))  # seconds; a line is due every five
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: terminal)
+    with progress.PrepareProgress() as shown:
+        for step in range(6):
+            shown(Progress("encode", step, step * 1_000_000, step * 900, fraction=step / 5))
+    out, err = capsys.readouterr()
+    if terminal:
+        assert out == ""
+        assert "encoding" in err
+        assert "5 documents, 5.0 M characters, 4,500 tokens, 300 tokens/s" in err
+    else:
+        assert err == ""
+        assert out.splitlines() == [
+            "encoding 40%: 2 documents, 2.0 M characters, 1,800 tokens, 300 tokens/s",
+            "encoding 80%: 4 documents, 4.0 M characters, 3,600 tokens, 300 tokens/s",
+        ]
