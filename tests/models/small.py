@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
 
@@ -36,11 +37,11 @@ def config(**changes: Any) -> TransformerConfig:
 
 
 def params(cfg: TransformerConfig) -> dict:
-    """Initial parameters plus noise, so that biases, normalisations and attention are not trivial."""
+    """Parameters of which none is trivial: normal noise, around 1 for scales."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda x: x + jnp.asarray(rng.normal(scale=0.15, size=x.shape), jnp.float32),
-        jax.jit(registry.init_params, static_argnums=0)(cfg, jax.random.key(0)),
+    return tree.map_with_path(
+        lambda path, x: jnp.asarray(rng.normal(path.endswith("scale"), 0.15, x.shape), x.dtype),
+        registry.param_shapes(cfg),
     )
 
 

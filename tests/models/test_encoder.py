@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -61,12 +62,11 @@ def pad(inputs, extra):
     }
 
 
-@BOTH_NORMS
-def test_longer_padding_changes_nothing(norm_position):
-    cfg, inputs = small.config(norm_position=norm_position), small.batch()
-    variables, valid = params(norm_position=norm_position), inputs["valid_BT"]
-    expected = run(cfg, variables, inputs)
-    padded = run(cfg, variables, pad(inputs, 9))
+def test_longer_padding_changes_nothing():
+    inputs = small.batch()
+    valid = inputs["valid_BT"]
+    expected = run(small.CONFIG, params(), inputs)
+    padded = run(small.CONFIG, params(), pad(inputs, 9))
     padded = padded.replace(hidden=padded.hidden[:, : valid.shape[1]])
     assert_close(valid_outputs(padded, valid), valid_outputs(expected, valid))
 
@@ -146,8 +146,8 @@ def test_gathered_logits_are_the_full_logits_at_those_positions():
 @pytest.mark.parametrize("heads", [(), ("masked_lm",), ("next_sentence",), ("masked_lm", "next_sentence")])
 def test_heads_are_those_of_the_configuration(heads):
     cfg = small.config(heads=heads)
-    variables = registry.init_params(cfg, jax.random.key(0))
-    output = run(cfg, variables, small.batch())
+    variables = registry.param_shapes(cfg)
+    output = jax.eval_shape(functools.partial(run, cfg), variables, small.batch())
     assert (output.masked_lm is not None) == ("masked_lm" in variables) == ("masked_lm" in heads)
     assert (output.next_sentence is not None) == ("next_sentence" in variables) == ("next_sentence" in heads)
     assert (output.pooled is not None) == ("pooler" in variables) == ("next_sentence" in heads)
@@ -176,33 +176,25 @@ def test_no_dropout_needs_no_key():
 def test_dropout_differs_between_layers():
     """Pre-LN blocks that add only their constant biases: what a layer adds is its dropout mask."""
     cfg = small.config(norm_position="pre", dropout=0.5, attention_dropout=0.0, num_layers=3)
-    variables = jax.tree.map(jnp.zeros_like, registry.init_params(cfg, jax.random.key(0)))
+    variables = jax.tree.map(lambda x: jnp.zeros(x.shape), registry.param_shapes(cfg))
     for i in range(3):
         variables["encoder"][f"layer_{i}"]["attention"]["out"]["bias"] += 1.0
-    _, sown = small.apply(
-        cfg,
-        variables,
-        small.batch(),
-        deterministic=False,
-        rngs={"dropout": jax.random.key(0)},
-        mutable=["intermediates"],
-    )
-    first, second, third = np.diff(
-        np.stack([np.zeros((3, 12, 32)), *sown["intermediates"]["encoder"]["hidden"]]), axis=0
-    )
+    sown = jax.jit(
+        lambda key: small.apply(
+            cfg, variables, small.batch(), deterministic=False, rngs={"dropout": key}, mutable=["intermediates"]
+        )[1]
+    )(jax.random.key(0, impl="rbg"))
+    first, second, third = np.diff(np.stack(sown["intermediates"]["encoder"]["hidden"]), axis=0, prepend=0)
     assert set(np.unique(first)) == {0.0, 2.0}
     for a, b in ((first, second), (first, third), (second, third)):
         assert abs((a == b).mean() - 0.5) < 0.1
 
 
-def test_rematerialisation_changes_no_value():
+def test_rematerialisation_changes_no_gradient():
     """To rounding, as the compiler fuses the two programs differently; the dropout masks must be the same."""
     cfg, inputs = small.CONFIG, small.batch()
     remat = dataclasses.replace(cfg, remat="block")
     key = jax.random.key(3, impl="rbg")
-    assert_close(
-        run(remat, params(), inputs, key, deterministic=False), run(cfg, params(), inputs, key, deterministic=False)
-    )
     a = gradient(cfg, params(), inputs, key, deterministic=False)
     b = gradient(remat, params(), inputs, key, deterministic=False)
     scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(a))
@@ -211,11 +203,27 @@ def test_rematerialisation_changes_no_value():
     assert jax.tree.structure(registry.param_shapes(remat)) == jax.tree.structure(registry.param_shapes(cfg))
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"activation": "relu"}, 0),
+        ({"activation": "relu", "remat": "block"}, small.CONFIG.num_layers),
+        ({"activation": "gelu"}, small.CONFIG.num_layers + 1),  # and one in the masked LM head
+        ({"activation": "gelu_tanh"}, small.CONFIG.num_layers + 1),
+    ],
+)
+def test_recomputation_is_kept_behind_a_barrier(changes, expected):
+    """Without it the compiler merges the recomputation with the forward pass, and nothing is saved."""
+    cfg = small.config(dropout=0.0, attention_dropout=0.0, **changes)
+    text = gradient.lower(cfg, registry.param_shapes(cfg), small.batch()).as_text()
+    assert len(re.findall("= stablehlo.optimization_barrier", text)) == expected
+
+
 def test_bfloat16_keeps_parameters_logits_and_probabilities_in_float32():
     cfg, inputs = small.config(dtype="bfloat16"), small.batch()
     variables = params()
     assert {x.dtype for x in jax.tree.leaves(registry.param_shapes(cfg))} == {jnp.dtype("float32")}
-    output, sown = small.apply(cfg, variables, inputs, mutable=["intermediates"])
+    output, sown = jax.jit(lambda p: small.apply(cfg, p, inputs, mutable=["intermediates"]))(variables)
     assert output.hidden.dtype == output.pooled.dtype == jnp.bfloat16
     assert output.masked_lm.dtype == output.next_sentence.dtype == jnp.float32
     layers = sown["intermediates"]["encoder"]

@@ -1,3 +1,4 @@
+import functools
 import math
 import pathlib
 
@@ -58,7 +59,7 @@ def test_flops_against_the_products_in_the_traced_step():
     def loss(variables):
         return small.apply(cfg, variables, inputs).masked_lm.sum()
 
-    jaxpr = jax.make_jaxpr(jax.grad(loss))(registry.init_params(cfg, jax.random.key(0)))
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(registry.param_shapes(cfg))
     assert product_flops(jaxpr.jaxpr) == 80 * registry.flops_per_token(cfg, 20, inputs["positions_BP"].shape[1])
 
 
@@ -76,9 +77,14 @@ def product_flops(jaxpr) -> int:
     return total
 
 
+@functools.cache
+def initial(seed=0, **changes):
+    return jax.jit(registry.init_params, static_argnums=0)(small.config(**changes), jax.random.key(seed))
+
+
 def test_initial_values():
     """google-research/bert: truncated normals for matrices and tables, ones and zeros elsewhere."""
-    flat = tree.flatten(registry.init_params(small.CONFIG, jax.random.key(0)))
+    flat = tree.flatten(initial())
     for path, value in flat.items():
         kind = path.rpartition("/")[2]
         assert value.dtype == jnp.float32, path
@@ -86,7 +92,7 @@ def test_initial_values():
             assert 0.01 < np.abs(value).max() <= 2 * small.CONFIG.init_stddev, path
         else:
             assert (np.asarray(value) == (1 if kind == "scale" else 0)).all(), path
-    other = tree.flatten(registry.init_params(small.CONFIG, jax.random.key(1)))
+    other = tree.flatten(initial(1))
     drawn = [path for path in flat if path.endswith(("kernel", "embedding"))]
     assert all((np.asarray(flat[path]) != np.asarray(other[path])).any() for path in drawn)
     # No two matrices of the same shape are drawn alike.
@@ -94,7 +100,5 @@ def test_initial_values():
 
 
 def test_initialisation_does_not_depend_on_dtype_or_rematerialisation():
-    expected = registry.init_params(small.CONFIG, jax.random.key(0))
     for changes in ({"dtype": "bfloat16"}, {"remat": "block"}):
-        actual = registry.init_params(small.config(**changes), jax.random.key(0))
-        jax.tree.map(np.testing.assert_array_equal, actual, expected)
+        jax.tree.map(np.testing.assert_array_equal, initial(**changes), initial())
