@@ -118,13 +118,16 @@ def test_skipping_invalid_utf8_drops_the_record_and_keeps_line_numbers(tmp_path)
         next(documents)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "not gzip"])
+@pytest.mark.parametrize("damage", ["truncated", "scrambled", "wrong checksum", "not gzip"])
 def test_a_damaged_gz_file_is_named(tmp_path, damage):
-    data = bytearray(gzip.compress(b"A line of text.\n" * 1000))
+    lines = "".join(f"Line {i * i} of the text.\n" for i in range(1000))
+    data = bytearray(gzip.compress(lines.encode()))
     if damage == "truncated":
         del data[-20:]
-    elif damage == "flipped":
-        data[-6] ^= 0xFF  # in the checksum of the contents
+    elif damage == "scrambled":
+        data[20:200] = bytes(180)
+    elif damage == "wrong checksum":
+        data[-6] ^= 0xFF
     else:
         data = b"plain text"
     (tmp_path / "a.txt.gz").write_bytes(data)
