@@ -1,6 +1,8 @@
 """The position-wise feed-forward layer and its activations."""
 
 import functools
+import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -9,11 +11,38 @@ import jax.numpy as jnp
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense
 
-# GELU keeps several intermediates for its gradient unless it is told to recompute them from its input. `prevent_cse`
-# stays at its default: without that barrier the compiler merges the recomputation with the forward pass again.
+
+def saving_only_input(function: Callable, derivative: Callable) -> Callable:
+    """An elementwise function whose backward pass, in float32, keeps its input and no intermediates.
+
+    Reverse mode only at the innermost level: `jax.grad` and what is taken of it, but no `jax.jvp` of the function.
+    """
+    activation = jax.custom_vjp(function)
+
+    def backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
+        # Without the barrier the compiler merges equal parts of both passes, and saves intermediates after all.
+        y = jax.lax.optimization_barrier(x).astype(jnp.float32)
+        return ((gradient.astype(jnp.float32) * derivative(y)).astype(x.dtype),)
+
+    activation.defvjp(lambda x: (function(x), x), backward)
+    return activation
+
+
+def gelu_derivative(x: jax.Array) -> jax.Array:
+    """Of x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
+    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5)) + x * jnp.exp(-0.5 * x**2) * (2 * math.pi) ** -0.5
+
+
+def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
+    """Of x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
+    scale = (2 / math.pi) ** 0.5
+    t = jnp.tanh(scale * (x + 0.044715 * x**3))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * scale * (1 + 3 * 0.044715 * x**2)
+
+
 ACTIVATIONS = {
-    "gelu": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=False)),
-    "gelu_tanh": jax.checkpoint(functools.partial(jax.nn.gelu, approximate=True)),
+    "gelu": saving_only_input(functools.partial(jax.nn.gelu, approximate=False), gelu_derivative),
+    "gelu_tanh": saving_only_input(functools.partial(jax.nn.gelu, approximate=True), gelu_tanh_derivative),
     "relu": jax.nn.relu,
 }
 
