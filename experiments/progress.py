@@ -9,7 +9,7 @@ from tx_jax.data.prepare import Progress
 
 LINE_SECONDS = 5.0
 _STAGES = {
-    "tokenizer": "reading text for the tokenizer",
+    "tokenizer": "training the tokenizer",
     "resume": "reading again what is already encoded",
     "encode": "encoding",
 }
@@ -46,7 +46,7 @@ class PrepareProgress:
             print(f"{_STAGES[progress.stage]}{share}: {text}", flush=True)
         else:
             self._bar.n = round(100 * min(1.0, progress.fraction or 0.0), 1)
-            self._bar.set_postfix_str(text)
+            self._bar.set_description_str(f"{_STAGES[progress.stage]}: {text}")
 
     def _begin(self, progress: Progress, now: float) -> None:
         self._stage, self._began, self._tokens_before = progress.stage, now, progress.tokens
@@ -55,9 +55,7 @@ class PrepareProgress:
             if self._bar is not None:
                 self._bar.close()
             # Without a known size there is nothing to fill a bar with.
-            layout = (
-                "{desc}: {percentage:3.0f}%|{bar}| {postfix}" if progress.fraction is not None else "{desc}: {postfix}"
-            )
+            layout = "{desc}" if progress.fraction is None else "{desc} {percentage:3.0f}%|{bar}|"
             self._bar = tqdm(total=100, desc=_STAGES[progress.stage], bar_format=layout, dynamic_ncols=True)
 
     def _describe(self, progress: Progress, now: float) -> str:
