@@ -10,6 +10,7 @@ import pytest
 
 from tx_jax import text
 from tx_jax.errors import InputError
+from tx_jax.text import wordpiece
 
 DOCUMENTS = [
     "The quick brown fox jumps over the lazy dog. The dog sleeps.",
@@ -118,9 +119,11 @@ def test_training_streams_and_reports(tmp_path):
     assert reports == [(sum(map(len, DOCUMENTS[: i + 1])), i + 1) for i in range(len(DOCUMENTS))]
 
 
-def test_the_alphabet_keeps_the_most_frequent_characters():
-    tokenizer = text.train("wordpiece", ["aaa bb bb c", "aa z"], vocab_size=20, max_alphabet=2)
-    assert {token for token in tokenizer.tokens(range(5, tokenizer.vocab_size)) if len(token) == 1} == {"a", "b"}
+@pytest.mark.parametrize(("coverage", "alphabet"), [(0.4, "a"), (0.8, "ab"), (0.9, "abc"), (1.0, "abcz")])
+def test_the_alphabet_covers_a_share_of_the_text(coverage, alphabet):
+    documents = ["aaaa bb bB c", "a z"]  # 5 a, 4 b, 1 c, 1 z
+    tokenizer = wordpiece.train(documents, vocab_size=20, character_coverage=coverage)
+    assert "".join(token for token in tokenizer.tokens(range(5, tokenizer.vocab_size)) if len(token) == 1) == alphabet
 
 
 def test_one_line_of_20_megabytes_is_harmless():
@@ -144,7 +147,7 @@ def test_errors_name_the_remedy(tmp_path, tokenizer):
     with pytest.raises(InputError, match=r"vocab_size=10 cannot hold"):
         text.train("wordpiece", DOCUMENTS, vocab_size=10)
     with pytest.raises(InputError, match=r"'wordpeice'.*Did you mean 'wordpiece'"):
-        text.train("wordpeice", DOCUMENTS)
+        text.train("wordpeice", DOCUMENTS, vocab_size=120)
     with pytest.raises(InputError, match="token id 120 is outside the vocabulary"):
         tokenizer.token(120)
     with pytest.raises(InputError, match="no tokenizer folder at"):

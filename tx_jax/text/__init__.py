@@ -3,7 +3,7 @@
 A kind of tokenizer is one module here and one entry in each of the two functions below.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
@@ -15,13 +15,23 @@ __all__ = ["KINDS", "Tokenizer", "load", "train"]
 KINDS = ("wordpiece",)
 
 
-def train(kind: str, documents: Iterable[str], **options) -> Tokenizer:
-    """Learn a tokenizer of one of `KINDS` from documents; `options` are those of the kind's own `train`.
+def train(
+    kind: str,
+    documents: Iterable[str],
+    *,
+    vocab_size: int,
+    lowercase: bool = True,
+    strip_accents: bool | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer of one of `KINDS` from documents. For the options see `wordpiece.train`, which has more.
 
     Raises InputError for an unknown kind, for options that make no sense and for documents without any text.
     """
     if kind == "wordpiece":
-        return wordpiece.train(documents, **options)
+        return wordpiece.train(
+            documents, vocab_size=vocab_size, lowercase=lowercase, strip_accents=strip_accents, progress=progress
+        )
     raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
 
 

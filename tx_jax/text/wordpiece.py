@@ -184,7 +184,7 @@ def train(
     lowercase: bool = True,
     strip_accents: bool | None = None,
     min_frequency: int = 2,
-    max_alphabet: int = 1_000,
+    character_coverage: float = 0.9999,
     progress: Callable[[int], None] | None = None,
 ) -> WordPiece:
     """Learn a WordPiece vocabulary; the same documents give the same vocabulary in every process.
@@ -196,7 +196,8 @@ def train(
       vocab_size: size to reach; a small corpus may give fewer tokens.
       lowercase, strip_accents: as for `WordPiece`.
       min_frequency: a pair of pieces rarer than this is not merged.
-      max_alphabet: keep this many different characters, the most frequent ones. Raise it for Chinese or Japanese.
+      character_coverage: the alphabet is the most frequent characters that make up this share of the text; words with
+        another one become [UNK]. Some hundred characters for European languages, thousands for Chinese.
       progress: called with the number of characters read so far.
 
     Raises InputError where the documents hold no text, or `vocab_size` cannot hold the alphabet.
@@ -205,7 +206,7 @@ def train(
     untrained = WordPiece(SPECIAL_TOKENS, **normalization)
     with TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
         counts = _spool(documents, spool, progress)
-        alphabet = _alphabet(counts, untrained, max_alphabet)
+        alphabet = _alphabet(counts, untrained, character_coverage)
         if not alphabet:
             raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
         joining = [PREFIX + character for character in alphabet if _joins(character, untrained)]
@@ -213,7 +214,7 @@ def train(
         if len(initial) >= vocab_size:
             raise InputError(
                 f"vocab_size={vocab_size} cannot hold the {len(initial)} tokens of the alphabet: raise it, or lower "
-                "max_alphabet"
+                "character_coverage"
             )
         spool.seek(0)
         return WordPiece(_learn(untrained, spool, initial, vocab_size, min_frequency), **normalization)
@@ -253,14 +254,19 @@ def _learn(untrained: WordPiece, chunks: Iterable[str], initial: list[str], size
     return sorted(vocabulary, key=vocabulary.get)
 
 
-def _alphabet(counts: Counter[str], untrained: WordPiece, limit: int) -> list[str]:
-    """The `limit` most frequent characters after normalisation, in code point order."""
+def _alphabet(counts: Counter[str], untrained: WordPiece, coverage: float) -> list[str]:
+    """The most frequent characters after normalisation, enough for a share `coverage` of all; in code point order."""
     normalizer = _normalizer(untrained)
     normalized: Counter[str] = Counter()
     for character, count in counts.items():
         for result in "".join(normalizer.normalize_str(character).split()):
             normalized[result] += count
-    kept = sorted(normalized, key=lambda character: (-normalized[character], character))[:limit]
+    kept, missing = [], coverage * normalized.total()
+    for character in sorted(normalized, key=lambda character: (-normalized[character], character)):
+        if missing <= 0:
+            break
+        kept.append(character)
+        missing -= normalized[character]
     return sorted(kept)
 
 
