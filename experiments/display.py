@@ -19,7 +19,7 @@ class TrainingDisplay:
     """Implements `training.loop.Display`. Silent on all processes but the first."""
 
     def __init__(self):
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = make_console()
         self._silent = jax.process_index() > 0
         self._bar: tqdm | None = None
         self._last_line = 0.0
@@ -64,6 +64,11 @@ class TrainingDisplay:
             self._bar.close()
 
 
+def make_console() -> Console:
+    """For tables: as wide as the terminal, or wide enough for all columns where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
 SHORT_NAMES = {
     "loss": "loss {:.4f}",
     "masked_lm_loss": "MLM loss {:.3f}",
@@ -91,14 +96,22 @@ def parameter_table(params: dict) -> Table:
     for path, leaf in tree.flatten(params).items():
         layer = re.search(r"layer_(\d+)/", path)
         name = path if layer is None else path.replace(layer[0], "layer_*/")
-        key = (name, str(leaf.shape), str(leaf.dtype), str(tuple(leaf.sharding.spec)), leaf.nbytes)
+        key = (name, str(leaf.shape), str(leaf.dtype), describe_sharding(leaf.sharding), leaf.nbytes)
         rows.setdefault(key, []).append(int(layer[1]) if layer else 0)
-    table = Table("parameter", "shape", "dtype", "sharding", "bytes", title="Parameters")
+    table = Table("parameter", "shape", "dtype", "sharding", title="Parameters")
+    table.columns[0].overflow = "fold"
+    table.add_column("bytes", justify="right")
     for (name, shape, dtype, spec, size), layers in rows.items():
         if "layer_*" in name:
             name = name.replace("layer_*", f"layer_{{{min(layers)}..{max(layers)}}}")
         table.add_row(name, shape, dtype, spec, f"{size * len(layers):,}")
     return table
+
+
+def describe_sharding(placement: jax.sharding.NamedSharding) -> str:
+    """The mesh axis that splits each dimension; axes of one device split nothing."""
+    axes = [axis if axis and placement.mesh.shape[axis] > 1 else "-" for axis in placement.spec]
+    return " x ".join(axes) if set(axes) - {"-"} else "replicated"
 
 
 def figures_table(run: Run) -> Table:

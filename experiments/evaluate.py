@@ -21,9 +21,9 @@ BATCHES = flags.DEFINE_integer("batches", 0, "Batches of the held-out documents;
 def main(argv: list[str]) -> int:
     if not WORKDIR.value:
         command_line.fail("--workdir is needed: the run directory that experiments.train made")
-    from rich.console import Console
     from rich.table import Table
 
+    from experiments.display import make_console
     from tx_jax.training import trained
     from tx_jax.training.evaluate import held_out
     from tx_jax.training.run_dir import write_atomically
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     for name, value in values.items():
         baseline, what = baselines.get(name, (None, ""))
         table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
-    Console(highlight=False).print(table)
+    make_console().print(table)
     result = {"step": model.step, "metrics": values, "baselines": {k: v for k, (v, _) in baselines.items()}}
     write_atomically(Path(WORKDIR.value) / "evaluation.json", json.dumps(result, indent=2) + "\n")
     return 0

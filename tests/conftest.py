@@ -1,10 +1,15 @@
-"""Settings for every test: 8 virtual CPU devices would slow each process down, so only tests/multidevice asks for them."""
+"""Settings and the small store that several tests share."""
 
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+
+from tx_jax.data.corpus import TokenStore
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -12,3 +17,48 @@ def _strict_jax():
     import jax
 
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def write_corpus(path: Path, *, documents: int, seed: int = 0) -> None:
+    """Text in which a sentence predicts its document: each document has its own ten words."""
+    rng = np.random.default_rng(seed)
+    words = np.array(["".join(rng.choice(list("abcdefghij"), 4)) for _ in range(120)])
+    texts = []
+    for _ in range(documents):
+        topic = rng.choice(words, 10, replace=False)
+        texts.append(
+            "\n".join(" ".join(rng.choice(topic, rng.integers(3, 9))) + "." for _ in range(rng.integers(3, 12)))
+        )
+    path.write_text("\n\n".join(texts) + "\n")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory) -> TokenStore:
+    """A token store of 150 short documents and a vocabulary of 200."""
+    from tx_jax.data.prepare import PrepareConfig, prepare
+    from tx_jax.data.sources import SourceConfig
+
+    folder = tmp_path_factory.mktemp("store")
+    write_corpus(folder / "text.txt", documents=150)
+    prepare(
+        PrepareConfig(
+            store=folder / "store",
+            source=SourceConfig(specs=(str(folder / "text.txt"),)),
+            sentences="line",
+            vocab_size=200,
+            validation_fraction=0.15,
+            workers=1,
+        )
+    )
+    return TokenStore.open(folder / "store")
+
+
+@pytest.fixture
+def smoke_config(tiny_store):
+    """The smoke form of BERT base on the tiny store, as a ConfigDict that a test may change."""
+    from configs import bert_base
+
+    c = bert_base.get_config("smoke")
+    c.model.vocab_size = 200
+    c.data.store = str(tiny_store.path)
+    return c

@@ -51,7 +51,7 @@ def train_step(
     one = jnp.ones(())
     metrics |= {
         "loss": Mean(total_loss(metrics, weights), one),
-        "gradient_norm": Mean(optax.global_norm(grads), one),
+        "gradient_norm": Mean(optax.tree.norm(grads), one),
         "learning_rate": Mean(schedule(state.step), one),
     }
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics

@@ -1,0 +1,25 @@
+"""BERT large (Devlin et al. 2018): 24 layers, 1024 wide, 340M parameters.
+
+    python -m experiments.train --config=configs/bert_large.py --config.data.store=data/bert --workdir=runs/bert_large
+
+Everything else is as in `bert_base.py`, `:smoke` included.
+Hardware: 16 Cloud TPUs (64 chips), 4 days (paper, A.2).
+Expected: masked accuracy about .72, GLUE test average 82.1 (paper). Not yet run here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bert_base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = bert_base.get_config()
+    c.model.dim = 1024
+    c.model.num_layers = 24
+    c.model.num_heads = 16
+    c.model.mlp_dim = 4096
+    if variant == "smoke":
+        bert_base.smoke(c)
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; known: smoke")
+    return c

@@ -1,0 +1,111 @@
+"""The task: what its sums, weights and baselines mean."""
+
+import jax
+import numpy as np
+import pytest
+
+from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.tasks.base import Mean, total_loss
+from tx_jax.tasks.masked_lm import MaskedLM
+
+
+@pytest.fixture
+def task(smoke_config, tiny_store):
+    return MaskedLM(from_config_dict(smoke_config), tiny_store)
+
+
+def metrics_of(task, params, batch):
+    """Jitted: eagerly, every small operation compiles by itself."""
+    return jax.jit(lambda p, b: task.metrics(p, b, dropout_rng=None))(params, batch)
+
+
+def rows(batch, offset):
+    return {k: v[offset::2] for k, v in batch.items()}
+
+
+def test_metrics_are_sums_that_add_over_parts_of_a_batch(task):
+    params = task.init(jax.random.key(0))
+    batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+    whole, *parts = (metrics_of(task, params, part) for part in (batch, rows(batch, 0), rows(batch, 1)))
+    for name, value in whole.items():
+        joined = parts[0][name] + parts[1][name]
+        np.testing.assert_allclose(joined.total, value.total, rtol=1e-5)
+        assert joined.weight == value.weight
+    weights = task.loss_weights(batch)
+    assert weights["masked_lm_loss"] == batch["masked_weights"].sum()
+    np.testing.assert_allclose(
+        total_loss(whole, weights),
+        whole["masked_lm_loss"].value() + whole["next_sentence_loss"].value(),
+        rtol=1e-6,
+    )
+
+
+def test_losses_match_numpy_from_the_logits(task):
+    from tx_jax.models import registry
+
+    params = task.init(jax.random.key(0))
+    batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+    output = registry.build(task.config.model).apply(
+        {"params": params},
+        batch["tokens"],
+        segments_BT=batch["segments"],
+        valid_BT=batch["valid"],
+        positions_BP=batch["masked_positions"],
+        deterministic=True,
+    )
+    metrics = metrics_of(task, params, batch)
+    for name, targets, weights in (
+        ("masked_lm", batch["masked_targets"], batch["masked_weights"]),
+        ("next_sentence", batch["next_sentence_labels"], batch["example_weights"]),
+    ):
+        logits = np.asarray(getattr(output, name), np.float64)
+        log_p = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        picked = np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
+        np.testing.assert_allclose(metrics[f"{name}_loss"].total, -(picked * weights).sum(), rtol=1e-5)
+        hits = (logits.argmax(-1) == targets) * weights
+        assert metrics[f"{name}_accuracy"].total == hits.sum()
+
+
+def test_rows_of_weight_zero_count_for_nothing(task):
+    params = task.init(jax.random.key(0))
+    once = task.batches("validation", batch_size=16, repeat=False)
+    last = once.batch_at(len(once) - 1)
+    real = last["example_weights"] == 1
+    assert 0 < real.sum() < 16
+    cut = {k: v[real] for k, v in last.items()}
+    padded, exact = metrics_of(task, params, last), metrics_of(task, params, cut)
+    for name, value in exact.items():
+        np.testing.assert_allclose(padded[name].total, value.total, rtol=1e-5)
+        assert padded[name].weight == value.weight
+
+
+def test_baselines_are_those_of_the_masked_tokens(task):
+    once = task.batches("validation", batch_size=16, repeat=False)
+    rows = [once.batch_at(i) for i in range(len(once))]
+    targets = np.concatenate([r["masked_targets"][r["masked_weights"] == 1] for r in rows])
+    shares = np.unique(targets, return_counts=True)[1] / len(targets)
+    baselines = {name: value for name, (value, _) in task.baselines(rows).items()}
+    assert baselines["masked_lm_loss"] == pytest.approx(-(shares * np.log(shares)).sum())
+    assert baselines["masked_lm_accuracy"] == pytest.approx(shares.max())
+    assert 0.5 <= baselines["next_sentence_accuracy"] < 0.7
+
+
+def test_without_next_sentence_only_the_masked_lm_is_trained(smoke_config, tiny_store):
+    smoke_config.model.heads = ("masked_lm",)
+    smoke_config.data.packing = "doc_sentences"
+    task = MaskedLM(from_config_dict(smoke_config), tiny_store)
+    batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+    metrics = metrics_of(task, task.init(jax.random.key(0)), batch)
+    assert set(metrics) == {"masked_lm_loss", "masked_lm_accuracy"}
+    assert set(task.loss_weights(batch)) == {"masked_lm_loss"}
+
+
+def test_a_vocabulary_larger_than_the_models_is_refused(smoke_config, tiny_store):
+    smoke_config.model.vocab_size = 199
+    with pytest.raises(InputError, match=r"200 tokens.*vocab_size=199.*--config.model.vocab_size=200"):
+        MaskedLM(from_config_dict(smoke_config), tiny_store)
+
+
+def test_mean_of_nothing_is_nan():
+    assert np.isnan(Mean(np.zeros(()), np.zeros(())).value())

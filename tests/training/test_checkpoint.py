@@ -1,0 +1,78 @@
+"""Checkpoints: what is kept, what comes back, and on which devices."""
+
+import jax
+import numpy as np
+import pytest
+
+from tx_jax import sharding
+from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.state import abstract_state, init_state
+
+
+@pytest.fixture
+def made(smoke_config, tiny_store):
+    config = from_config_dict(smoke_config)
+    task = MaskedLM(config, tiny_store)
+    optimizer = make_optimizer(config.optimizer, 20)
+    mesh = sharding.make_mesh(config.mesh)
+    return task, optimizer, mesh, init_state(task, optimizer, 0, mesh)
+
+
+def at(state, step):
+    return state.replace(step=state.step * 0 + step)
+
+
+def test_what_is_saved_comes_back_bitwise(made, tmp_path):
+    task, optimizer, mesh, state = made
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(at(state, 7))
+        checkpoints.wait()
+        restored = checkpoints.restore(7, abstract_state(task, optimizer, mesh))
+        params = checkpoints.restore_params(7, abstract_state(task, optimizer, mesh).params)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(at(state, 7)), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(state.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_last_ones_and_the_best_are_kept(made, tmp_path):
+    state = made[-1]
+    with Checkpoints(tmp_path, keep_last=2, keep_best=1, best_metric="masked_lm_loss") as checkpoints:
+        for step, loss in ((1, 5.0), (2, 3.0), (3, 4.0), (4, None), (5, 6.0)):
+            checkpoints.save(at(state, step), None if loss is None else {"masked_lm_loss": loss})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 4, 5]
+
+
+def test_a_metric_of_accuracy_is_better_when_higher(made, tmp_path):
+    state = made[-1]
+    with Checkpoints(tmp_path, keep_last=1, keep_best=1, best_metric="masked_lm_accuracy") as checkpoints:
+        for step, accuracy in ((1, 0.2), (2, 0.4), (3, 0.1)):
+            checkpoints.save(at(state, step), {"masked_lm_accuracy": accuracy})
+        checkpoints.wait()
+        assert checkpoints.steps() == [2, 3]
+
+
+def test_an_unknown_best_metric_is_named(made, tmp_path):
+    with (
+        Checkpoints(tmp_path, keep_best=1, best_metric="bleu") as checkpoints,
+        pytest.raises(InputError, match=r"'bleu'.*masked_lm_loss"),
+    ):
+        checkpoints.save(at(made[-1], 1), {"masked_lm_loss": 1.0})
+
+
+def test_a_reader_leaves_the_directory_as_it_is(made, tmp_path):
+    with Checkpoints(tmp_path, keep_last=3) as writer:
+        for step in (1, 2):
+            writer.save(at(made[-1], step))
+        writer.wait()
+        unfinished = tmp_path / "3.orbax-checkpoint-tmp-9"
+        unfinished.mkdir()
+        with Checkpoints(tmp_path, read_only=True) as reader:
+            assert reader.steps() == [1, 2]
+        assert unfinished.exists()

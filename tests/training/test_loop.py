@@ -1,0 +1,133 @@
+"""The loop in one process: resume, stop, failure. Kills are tested in test_kill.py."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from tx_jax.config import from_config_dict
+from tx_jax.tasks.base import Mean
+from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.training import loop, metrics_log, plots
+
+
+class Silent:
+    """A display that remembers, and may do something at a step."""
+
+    def __init__(self, at=None, action=None):
+        self.at, self.action, self.started, self.steps = at, action, None, []
+
+    def start(self, run, start_step, changes):
+        self.started = (start_step, changes)
+
+    def train(self, step, values):
+        self.steps.append(step)
+        if step == self.at:
+            self.action()
+
+    def evaluation(self, step, values):
+        self.last = (step, values)
+
+
+@pytest.fixture
+def small(smoke_config):
+    smoke_config.model.num_layers = 1
+    smoke_config.training.num_steps = 8
+    smoke_config.training.log_every = 1
+    smoke_config.training.eval_every = 4
+    smoke_config.training.checkpoint_every = 3
+    return smoke_config
+
+
+def train(c, store, workdir, display=None):
+    config = from_config_dict(c)
+    return loop.train(config, MaskedLM(config, store), workdir, display or Silent())
+
+
+def losses(workdir, split="train"):
+    return {
+        r["step"]: r["loss" if split == "train" else "masked_lm_loss"]
+        for r in metrics_log.read(workdir)
+        if r["split"] == split
+    }
+
+
+@pytest.fixture
+def uninterrupted(small, tiny_store, tmp_path):
+    train(small, tiny_store, tmp_path / "whole")
+    return losses(tmp_path / "whole")
+
+
+def test_a_whole_run_leaves_its_story(small, tiny_store, tmp_path):
+    display = Silent()
+    result = train(small, tiny_store, tmp_path, display)
+    assert display.started == (0, [])
+    assert display.last == (8, result)
+    assert sorted(losses(tmp_path)) == list(range(1, 9))
+    assert sorted(losses(tmp_path, "validation")) == [4, 8]
+    assert (tmp_path / "DONE").read_text() == "step 8\n"
+    assert json.loads((tmp_path / "config.json").read_text())["training"]["num_steps"] == 8
+    assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [6, 8]
+    assert {"tokens_per_second", "data_wait_share", "gradient_norm"} <= set(metrics_log.read(tmp_path)[-2])
+    assert plots.draw_losses(tmp_path).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_resumed_losses_are_bitwise_equal(small, tiny_store, tmp_path, uninterrupted, number):
+    stopping = Silent(at=4, action=lambda: os.kill(os.getpid(), number))
+    with pytest.raises(loop.Stopped, match=number.name):
+        train(small, tiny_store, tmp_path / "run", stopping)
+    assert not (tmp_path / "run/DONE").exists()
+    assert not (tmp_path / "run/FAILED").exists()
+    resumed = Silent()
+    train(small, tiny_store, tmp_path / "run", resumed)
+    assert 4 < resumed.started[0] < 8
+    assert losses(tmp_path / "run") == uninterrupted
+
+
+def test_training_in_two_goes_equals_one(small, tiny_store, tmp_path, uninterrupted):
+    """The schedule depends on num_steps, so the first go is cut by an error, not by a smaller num_steps."""
+
+    class Accident(Exception):
+        pass
+
+    def fail():
+        raise Accident("power cut")
+
+    with pytest.raises(Accident):
+        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=fail))
+    assert (tmp_path / "run/FAILED").read_text() == "Accident: power cut\n"
+    resumed = Silent()
+    train(small, tiny_store, tmp_path / "run", resumed)
+    assert resumed.started[0] == 3
+    assert losses(tmp_path / "run") == uninterrupted
+    assert (tmp_path / "run/DONE").exists()
+    assert not (tmp_path / "run/FAILED").exists()
+
+
+def test_a_finished_run_is_only_evaluated(small, tiny_store, tmp_path):
+    first = train(small, tiny_store, tmp_path)
+    again = Silent()
+    assert train(small, tiny_store, tmp_path, again) == first
+    assert again.steps == []
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, tmp_path):
+    config = from_config_dict(small)
+
+    class Exploding(MaskedLM):
+        def metrics(self, params, batch, *, dropout_rng):
+            metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
+            if dropout_rng is not None:  # training: NaN as soon as the parameters have moved a little
+                moved = abs(params["masked_lm"]["bias"]).max() > 3e-5
+                loss = metrics["masked_lm_loss"]
+                metrics["masked_lm_loss"] = Mean(loss.total / (1 - moved), loss.weight)
+            return metrics
+
+    with pytest.raises(loop.NonFiniteLossError, match="step"):
+        loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
+    assert "NonFiniteLossError" in (tmp_path / "FAILED").read_text()
+    steps = sorted(losses(tmp_path))
+    saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    assert all(step <= steps[-1] for step in saved)

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+
+from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.training import metrics_log
+from tx_jax.training.metrics_log import MetricsLog
+from tx_jax.training.run_dir import RunDir
+
+
+def test_the_stored_configuration_reads_back(smoke_config, tmp_path):
+    config = from_config_dict(smoke_config)
+    directory = RunDir(tmp_path / "run")
+    assert directory.begin(config) == []
+    assert directory.load_config() == config
+    environment = json.loads((tmp_path / "run/env.json").read_text())
+    assert environment["packages"]["jax"]
+
+
+def test_marks_of_an_earlier_end_are_cleared(smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    directory.failed("reason")
+    assert (tmp_path / "FAILED").read_text() == "reason\n"
+    directory.begin(from_config_dict(smoke_config))
+    assert not (tmp_path / "FAILED").exists()
+
+
+def test_a_conflicting_resume_is_refused_with_the_differing_keys(smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    directory.begin(from_config_dict(smoke_config))
+    (tmp_path / "checkpoints/5").mkdir(parents=True)
+    smoke_config.model.dim = 64
+    smoke_config.model.num_heads = 4
+    with pytest.raises(InputError, match=r"model\.dim: 32 -> 64; model\.num_heads: 2 -> 4.*--workdir"):
+        directory.begin(from_config_dict(smoke_config))
+    assert directory.load_config().model.dim == 32
+
+
+def test_a_harmless_change_is_reported(smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    directory.begin(from_config_dict(smoke_config))
+    (tmp_path / "checkpoints/5").mkdir(parents=True)
+    smoke_config.training.num_steps = 30
+    assert directory.begin(from_config_dict(smoke_config)) == ["training.num_steps: 20 -> 30"]
+
+
+def test_without_a_checkpoint_the_configuration_may_change(smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    directory.begin(from_config_dict(smoke_config))
+    smoke_config.model.dim = 64
+    directory.begin(from_config_dict(smoke_config))
+    assert directory.load_config().model.dim == 64
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"seed": 0}'])
+def test_what_is_no_run_directory_is_an_input_error(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError):
+        RunDir(tmp_path).load_config()
+
+
+def test_resuming_drops_later_records_and_a_line_cut_short(tmp_path):
+    with MetricsLog(tmp_path, start_step=0) as log:
+        for step in range(1, 6):
+            log.write(step, "train", {"loss": 1.0 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "spl')
+    with MetricsLog(tmp_path, start_step=3) as log:
+        log.write(4, "train", {"loss": 9.0})
+    records = metrics_log.read(tmp_path)
+    assert [r["step"] for r in records] == [1, 2, 3, 4]
+    assert records[-1]["loss"] == 9.0
+    assert list((tmp_path / "tb").iterdir())
