@@ -4,7 +4,7 @@ import numpy as np
 
 
 class SyntheticSplit:
-    """Stands in for `corpus.Split`. Token number i of the split has id `first_id + i`, so positions can be recovered."""
+    """Stands in for `corpus.Split`. Token number i has id `first_id + i`, so positions can be recovered."""
 
     def __init__(self, documents: list[list[int]], first_id: int = 10):
         lengths = [length for document in documents for length in document]

@@ -10,6 +10,7 @@ from tx_jax.config import from_config_dict
 from tx_jax.tasks.base import Mean
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop, metrics_log, plots
+from tx_jax.training.stopping import StopRequest
 
 
 class Silent:
@@ -74,15 +75,24 @@ def test_a_whole_run_leaves_its_story(small, tiny_store, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_the_resumed_losses_are_bitwise_equal(small, tiny_store, tmp_path, uninterrupted, number):
-    stopping = Silent(at=4, action=lambda: os.kill(os.getpid(), number))
-    with pytest.raises(loop.Stopped, match=number.name):
+def test_a_stop_request_notes_the_first_signal_and_gives_back_the_handlers(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        os.kill(os.getpid(), number)
+        assert stop.name == number.name
+        assert signal.getsignal(number) is before  # a second one acts as usual
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_saves_and_the_resumed_losses_are_bitwise_equal(small, tiny_store, tmp_path, uninterrupted):
+    stopping = Silent(at=5, action=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(loop.Stopped, match="SIGTERM"):
         train(small, tiny_store, tmp_path / "run", stopping)
     assert not (tmp_path / "run/DONE").exists()
     assert not (tmp_path / "run/FAILED").exists()
     resumed = Silent()
     train(small, tiny_store, tmp_path / "run", resumed)
-    assert 4 < resumed.started[0] < 8
+    assert resumed.started[0] == 6  # step 5 is read while step 6 runs
     assert losses(tmp_path / "run") == uninterrupted
 
 
