@@ -24,14 +24,20 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
 
     from experiments.display import make_console
+    from tx_jax.data.corpus import TokenStore
+    from tx_jax.errors import InputError
+    from tx_jax.tasks.masked_lm import MaskedLM
     from tx_jax.training import trained
     from tx_jax.training.evaluate import held_out
     from tx_jax.training.run_dir import write_atomically
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
-    batches = model.task.batches("validation", batch_size=model.config.training.eval_batch_size, repeat=False)
-    values = model.evaluate(held_out(batches, BATCHES.value))
-    baselines = model.task.baselines(held_out(batches, BATCHES.value))
+    task = MaskedLM(model.config, TokenStore.open(model.config.data.store))
+    if task.tokenizer.fingerprint != model.tokenizer.fingerprint:
+        raise InputError(f"{WORKDIR.value} was trained with another tokenizer than that of {model.config.data.store}")
+    batches = task.batches("validation", batch_size=model.config.training.eval_batch_size, repeat=False)
+    values = model.evaluate(task, held_out(batches, BATCHES.value))
+    baselines = task.baselines(held_out(batches, BATCHES.value))
     table = Table("on held-out documents", "model", "baseline", "", title=f"Step {model.step} of {WORKDIR.value}")
     for name, value in values.items():
         baseline, what = baselines.get(name, (None, ""))

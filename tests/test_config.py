@@ -120,6 +120,13 @@ REFUSED = [
     ({"data__replace_with_random": 0.3}, "data.replace_with_mask=0.8 + data.replace_with_random=0.3 exceeds 1"),
     *at_least_one("data", "dupe_factor", "read_ahead"),
     ({"optimizer__learning_rate": 0}, "optimizer.learning_rate=0.0 must be positive"),
+    ({"optimizer__learning_rate": float("inf")}, "optimizer.learning_rate=inf must be positive"),
+    ({"optimizer__eps": -1e-6}, "optimizer.eps=-1e-06 must be positive"),
+    ({"optimizer__beta2": 1.0}, "optimizer.beta2=1.0 must be in [0, 1)"),
+    ({"optimizer__weight_decay": -0.1}, "optimizer.weight_decay=-0.1 must not be negative or infinite"),
+    ({"optimizer__no_decay": ("bias$", "(")}, "optimizer.no_decay: '(' is no regular expression"),
+    ({"model__layer_norm_eps": 0.0}, "model.layer_norm_eps=0.0 must be positive"),
+    ({"model__init_stddev": float("nan")}, "model.init_stddev=nan must be positive"),
     ({"optimizer__warmup_steps": -1}, "optimizer.warmup_steps=-1 must not be negative"),
     ({"optimizer__clip_norm": -1}, "optimizer.clip_norm=-1.0 must not be negative; 0 turns clipping off"),
     *at_least_one(

@@ -5,6 +5,8 @@
 """
 
 import dataclasses
+import math
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -52,6 +54,9 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             _require(0 <= value < 1, f"model.{name}={value} must be in [0, 1)")
+        for name in ("layer_norm_eps", "init_stddev"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"model.{name}={value} must be positive")
         _require(len(set(self.heads)) == len(self.heads), f"model.heads={self.heads} names a head twice")
 
     @property
@@ -110,7 +115,19 @@ class OptimizerConfig:
     clip_norm: float
 
     def __post_init__(self):
-        _require(self.learning_rate > 0, f"optimizer.learning_rate={self.learning_rate} must be positive")
+        for name in ("learning_rate", "eps"):
+            value = getattr(self, name)
+            _require(0 < value < math.inf, f"optimizer.{name}={value} must be positive")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            _require(0 <= value < 1, f"optimizer.{name}={value} must be in [0, 1)")
+        decay = self.weight_decay
+        _require(0 <= decay < math.inf, f"optimizer.weight_decay={decay} must not be negative or infinite")
+        for pattern in self.no_decay:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"optimizer.no_decay: {pattern!r} is no regular expression: {error}") from None
         _require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
         _require(
             self.clip_norm >= 0, f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 turns clipping off"

@@ -89,6 +89,13 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
     return tree.map_with_path(one, state)
 
 
+def with_sharding(mesh: Mesh, shapes: Any) -> Any:
+    """The same tree of `jax.ShapeDtypeStruct`s, each knowing where it lives: what a checkpoint is restored into."""
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, state_sharding(mesh, shapes)
+    )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Batches are split over the data axes along their first dimension."""
     return NamedSharding(mesh, BATCH_SPEC)

@@ -9,48 +9,66 @@ from tx_jax.training.metrics_log import MetricsLog
 from tx_jax.training.run_dir import RunDir
 
 
-def test_the_stored_configuration_reads_back(smoke_config, tmp_path):
+@pytest.fixture
+def begin(tiny_store):
+    def begin(directory, values, data_fingerprint="a"):
+        return directory.begin(from_config_dict(values), tiny_store.tokenizer(), data_fingerprint)
+
+    return begin
+
+
+def test_the_stored_configuration_reads_back(begin, smoke_config, tmp_path):
     config = from_config_dict(smoke_config)
     directory = RunDir(tmp_path / "run")
-    assert directory.begin(config) == []
+    assert begin(directory, smoke_config) == []
     assert directory.load_config() == config
     environment = json.loads((tmp_path / "run/env.json").read_text())
     assert environment["packages"]["jax"]
 
 
-def test_marks_of_an_earlier_end_are_cleared(smoke_config, tmp_path):
+def test_marks_of_an_earlier_end_are_cleared(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
     directory.failed("reason")
     assert (tmp_path / "FAILED").read_text() == "reason\n"
-    directory.begin(from_config_dict(smoke_config))
+    begin(directory, smoke_config)
     assert not (tmp_path / "FAILED").exists()
 
 
-def test_a_conflicting_resume_is_refused_with_the_differing_keys(smoke_config, tmp_path):
+def test_a_conflicting_resume_is_refused_with_the_differing_keys(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
-    directory.begin(from_config_dict(smoke_config))
+    begin(directory, smoke_config)
     (tmp_path / "checkpoints/5").mkdir(parents=True)
     smoke_config.model.dim = 64
     smoke_config.model.num_heads = 4
     with pytest.raises(InputError, match=r"model\.dim: 32 -> 64; model\.num_heads: 2 -> 4.*--workdir"):
-        directory.begin(from_config_dict(smoke_config))
+        begin(directory, smoke_config)
     assert directory.load_config().model.dim == 32
 
 
-def test_a_harmless_change_is_reported(smoke_config, tmp_path):
+def test_a_harmless_change_is_reported(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
-    directory.begin(from_config_dict(smoke_config))
+    begin(directory, smoke_config)
     (tmp_path / "checkpoints/5").mkdir(parents=True)
     smoke_config.training.num_steps = 30
-    assert directory.begin(from_config_dict(smoke_config)) == ["training.num_steps: 20 -> 30"]
+    assert begin(directory, smoke_config) == ["training.num_steps: 20 -> 30"]
 
 
-def test_without_a_checkpoint_the_configuration_may_change(smoke_config, tmp_path):
+def test_without_a_checkpoint_the_configuration_may_change(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
-    directory.begin(from_config_dict(smoke_config))
+    begin(directory, smoke_config)
     smoke_config.model.dim = 64
-    directory.begin(from_config_dict(smoke_config))
+    begin(directory, smoke_config)
     assert directory.load_config().model.dim == 64
+
+
+def test_other_data_is_refused_and_the_tokenizer_is_kept(begin, smoke_config, tiny_store, tmp_path):
+    directory = RunDir(tmp_path)
+    begin(directory, smoke_config, "a")
+    assert directory.load_tokenizer().fingerprint == tiny_store.tokenizer().fingerprint
+    (tmp_path / "checkpoints/5").mkdir(parents=True)
+    begin(directory, smoke_config, "a")
+    with pytest.raises(InputError, match="is not the one"):
+        begin(directory, smoke_config, "b")
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"seed": 0}'])

@@ -77,6 +77,11 @@ class TokenStore:
         splits = self.meta["splits"].values()
         return [*self.meta["files"], *(entry for split in splits for entry in (*split["shards"], *split["files"]))]
 
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of the checksums of all files: equal for stores of equal contents."""
+        return hashlib.sha256("".join(entry["sha256"] for entry in self._files()).encode()).hexdigest()
+
     def verify(self) -> None:
         """Read every file and compare checksums. Raises UnusableStore that names the damaged files."""
         damaged = [entry["file"] for entry in self._files() if sha256(self.path / entry["file"]) != entry["sha256"]]

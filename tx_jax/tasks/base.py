@@ -19,6 +19,8 @@ import flax.struct
 import jax
 import numpy as np
 
+from tx_jax.text.tokenizer import Tokenizer
+
 Batch = Mapping[str, Any]
 
 
@@ -50,7 +52,15 @@ class Batches(Protocol):
 
 
 class Task(Protocol):
-    """An objective on a model: what the training loop needs to know of it."""
+    """An objective on a model: what the training loop needs to know of it.
+
+    Attributes:
+      tokenizer: goes into the run directory, beside the parameters.
+      data_fingerprint: identifies the data; a run continues only on the same.
+    """
+
+    tokenizer: Tokenizer
+    data_fingerprint: str
 
     def init(self, rng: jax.Array) -> Any:
         """Fresh parameters."""

@@ -18,6 +18,7 @@ from tx_jax.data.loader import masked_lm_batches
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Batches, Mean, Metrics
+from tx_jax.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,14 @@ class MaskedLM:
                 f"the tokenizer of {self.config.data.store} has {needed} tokens, the model only "
                 f"model.vocab_size={have}: give --config.model.vocab_size={needed} or prepare a smaller vocabulary"
             )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.store.tokenizer()
+
+    @property
+    def data_fingerprint(self) -> str:
+        return self.store.fingerprint
 
     @property
     def next_sentence(self) -> bool:

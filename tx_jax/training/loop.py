@@ -92,7 +92,7 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
       NonFiniteLossError: the loss is NaN or infinite.
     """
     directory = RunDir(workdir)
-    changes = directory.begin(config)
+    changes = directory.begin(config, task.tokenizer, task.data_fingerprint)
     training = config.training
     try:
         with Checkpoints(

@@ -21,8 +21,10 @@ from pathlib import Path
 
 import jax
 
+from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_dict
 from tx_jax.errors import InputError
+from tx_jax.text import Tokenizer
 
 # What a resumed run may not change: the shapes of its arrays and the order of its data.
 FIXED = ("model.", "data.", "seed", "training.batch_size")
@@ -50,30 +52,45 @@ class RunDir:
         except json.JSONDecodeError as error:
             raise InputError(f"{file} is damaged: {error}") from None
 
-    def begin(self, config: ExperimentConfig) -> list[str]:
-        """Writes config.json and env.json and clears the marks of an earlier end.
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the data that the run was trained on."""
+        return text.load(self.path / "tokenizer")
+
+    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str) -> list[str]:
+        """Writes config.json, env.json and tokenizer/, and clears the marks of an earlier end.
 
         Returns:
           What differs from the configuration of the run that is resumed, a line each.
 
         Raises:
-          InputError: it differs in a key of `FIXED`, so that the run could not be continued.
+          InputError: it differs in a key of `FIXED`, or the data is another, so that the run could not be continued.
         """
+        resumed = any(self.checkpoints.glob("[0-9]*"))
         changes: list[str] = []
         if (self.path / "config.json").exists():
             changes = differences(to_dict(self.load_config()), to_dict(config))
             conflicts = [line for line in changes if line.startswith(FIXED)]
-            if conflicts and any(self.checkpoints.glob("[0-9]*")):
+            if resumed and conflicts:
                 raise InputError(
                     f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
                     "Continue it with its own, or give another --workdir"
                 )
+        if resumed and self._data_fingerprint() != data_fingerprint:
+            raise InputError(
+                f"the token store {config.data.store} is not the one that {self.path} was trained on: it cannot "
+                "be continued: restore the store, or give another --workdir"
+            )
         self.path.mkdir(parents=True, exist_ok=True)
+        environment = _environment() | {"data_fingerprint": data_fingerprint}
         write_atomically(self.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
-        write_atomically(self.path / "env.json", json.dumps(_environment(), indent=2) + "\n")
+        write_atomically(self.path / "env.json", json.dumps(environment, indent=2) + "\n")
+        tokenizer.save(self.path / "tokenizer")
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)
         return changes
+
+    def _data_fingerprint(self) -> str | None:
+        return json.loads((self.path / "env.json").read_text()).get("data_fingerprint")
 
     def done(self, text: str) -> None:
         write_atomically(self.path / "DONE", text + "\n")

@@ -34,12 +34,7 @@ def _fresh(task: Task, optimizer: optax.GradientTransformation, seed: int) -> Tr
 
 def abstract_state(task: Task, optimizer: optax.GradientTransformation, mesh: jax.sharding.Mesh) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s that know where each array lives; nothing is allocated."""
-    shapes = jax.eval_shape(lambda: _fresh(task, optimizer, 0))
-    return jax.tree.map(
-        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
-        shapes,
-        sharding.state_sharding(mesh, shapes),
-    )
+    return sharding.with_sharding(mesh, jax.eval_shape(lambda: _fresh(task, optimizer, 0)))
 
 
 def init_state(task: Task, optimizer: optax.GradientTransformation, seed: int, mesh: jax.sharding.Mesh) -> TrainState:

@@ -9,35 +9,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from tx_jax import sharding
-from tx_jax.config import ExperimentConfig
-from tx_jax.data.corpus import TokenStore
+from tx_jax.config import ExperimentConfig, MeshConfig
 from tx_jax.errors import InputError
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.base import Batch, Task
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import evaluate
 from tx_jax.training.run_dir import RunDir
-from tx_jax.training.state import abstract_state
 from tx_jax.training.step import eval_step
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
+    """Parameters with what is needed to use them.
+
+    Attributes:
+      params: nested dict, float32, the same on every device of `mesh`.
+      step: the optimizer step that they are from.
+    """
+
     config: ExperimentConfig
-    task: MaskedLM
     tokenizer: Tokenizer
     params: Any
     step: int
     mesh: jax.sharding.Mesh
 
-    def evaluate(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Exact means over the batches."""
-        step = jax.jit(functools.partial(eval_step, task=self.task))
+    def evaluate(self, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
+        """Exact means of the task's metrics over the batches."""
+        step = jax.jit(functools.partial(eval_step, task=task))
         with jax.set_mesh(self.mesh):
             return evaluate(step, self.params, batches, self.mesh)
 
@@ -82,10 +84,8 @@ def load(workdir: Path, step: int | None = None) -> Trained:
     """
     directory = RunDir(workdir)
     config = directory.load_config()
-    store = TokenStore.open(config.data.store)
-    task = MaskedLM(config, store)
     # The devices here need not be those of training: data parallel over whatever there is.
-    mesh = sharding.make_mesh(dataclasses.replace(config.mesh, data=-1, fsdp=1, tensor=1))
+    mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
@@ -93,6 +93,6 @@ def load(workdir: Path, step: int | None = None) -> Trained:
         if not steps or (step is not None and step not in steps):
             raise InputError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}; it has {steps}")
         chosen = steps[-1] if step is None else step
-        target = abstract_state(task, optax.identity(), mesh).params
+        target = sharding.with_sharding(mesh, registry.param_shapes(config.model))
         params = checkpoints.restore_params(chosen, target)
-    return Trained(config, task, store.tokenizer(), params, chosen, mesh)
+    return Trained(config, directory.load_tokenizer(), params, chosen, mesh)
