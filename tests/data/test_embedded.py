@@ -14,7 +14,7 @@ def documents():
 
 def test_it_is_a_corpus_to_learn_from(documents):
     assert len(documents) > 300
-    assert sum(map(len, documents)) > 1_300_000
+    assert sum(map(len, documents)) > 2_000_000
     counts = [len(list(sentences.split(document, "punctuation"))) for document in documents]
     assert sum(count >= 4 for count in counts) > 0.95 * len(counts)
     assert list(Source(SourceConfig(("embedded",)))) == list(documents)
@@ -99,3 +99,23 @@ def test_files_are_parsed_not_run_and_those_that_do_not_parse_passed_over(tmp_pa
     documents = embedded.documents.__wrapped__()
     assert len(documents) == 1
     assert documents[0].startswith("In part one: This module")
+
+
+def test_block_comments_are_read_and_other_uses_of_the_sign_are_not(tmp_path, monkeypatch):
+    (tmp_path / "commented.py").write_text(
+        "# The first comment goes on over two lines, and it is\n"
+        "# therefore read as one paragraph of text, which is what its author meant.\n"
+        'x = """\n# This line stands inside of a string and is no comment of anybody at all.\n"""\n'
+        "y = 1  # This one stands behind code on its line and is not read, whatever it says.\n"
+        "def f():\n"
+        "    # The second comment is indented, as most comments are, and stands alone here.\n"
+        "    #\n"
+        "    # The third is a paragraph of its own, because an empty comment line ends the one before. "
+        + "More words are needed to make this a document, so here are some of them. " * 2
+        + "\n    return y\n"
+    )
+    monkeypatch.setattr(embedded.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    (document,) = embedded.documents.__wrapped__()
+    paragraphs = document.split("\n\n")
+    assert [paragraph.split()[1] for paragraph in paragraphs] == ["first", "second", "third"]
+    assert "and it is therefore read" in paragraphs[0]

@@ -1,9 +1,10 @@
 """The embedded corpus: real English that every Python installation carries, for a first run without a download.
 
-Two kinds of documents: the chapters of the language reference in `pydoc_data.topics`, and the docstrings of each
-module of the standard library. Both are read from the source files with `ast`; nothing is imported. What is kept is
-prose, one paragraph a line, with a blank line between paragraphs: sentence modes "punctuation" and "wrapped" agree on
-it. A paragraph is kept where it is first seen and nowhere else, so that no document repeats another.
+Two kinds of documents: the chapters of the language reference in `pydoc_data.topics`, and the docstrings and block
+comments of each module of the standard library. All are read from the source files with `ast` and `tokenize`; nothing
+is imported. What is kept is prose, one paragraph a line, with a blank line between paragraphs: sentence modes
+"punctuation" and "wrapped" agree on it. A paragraph is kept where it is first seen and nowhere else, so that no
+document repeats another.
 """
 
 import ast
@@ -12,6 +13,7 @@ import itertools
 import os
 import re
 import sysconfig
+import tokenize
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,7 +36,7 @@ _WORD = re.compile(r"[(\"'“‘`]*[A-Za-z]+(?:['’/-][A-Za-z]+)*['’]?(?:[,.;
 
 @functools.cache
 def documents() -> tuple[str, ...]:
-    """The documents of the embedded corpus, about 1.7 million characters, in an order that depends only on the Python
+    """The documents of the embedded corpus, about 2.5 million characters, in an order that depends only on the Python
     installation. Read once a process, in a few seconds."""
     root = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
@@ -52,12 +54,13 @@ def _topics(root: Path) -> Iterator[list[str]]:
 
 
 def _modules(root: Path) -> Iterator[list[str]]:
-    """The docstrings of every module of the standard library, in the order of the source."""
+    """The docstrings of every module of the standard library, in the order of the source, then its block comments."""
     for folder, subfolders, files in os.walk(root):
         subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)  # os.walk descends into what is left, in this order
         for file in sorted(files):
-            if file.endswith(".py") and (tree := _parse(Path(folder, file))) is not None:
-                yield list(_docstrings(tree))
+            path = Path(folder, file)
+            if file.endswith(".py") and (tree := _parse(path)) is not None:
+                yield [*_docstrings(tree), *_block_comments(path)]
 
 
 def _parse(path: Path) -> ast.Module | None:
@@ -76,6 +79,17 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, (ast.stmt, ast.ExceptHandler)):  # no need to look into expressions
             yield from _docstrings(child)
+
+
+def _block_comments(path: Path) -> Iterator[str]:
+    """Comments that fill their lines; consecutive lines are one text. The file is one that `ast` could parse."""
+    texts: dict[int, list[str]] = {}  # by the line after the text
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
+                row = token.start[0]
+                texts[row + 1] = [*texts.pop(row, []), token.string.lstrip("#").strip()]
+    return map("\n".join, texts.values())
 
 
 def _new_prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:
