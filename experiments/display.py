@@ -34,8 +34,11 @@ class TrainingDisplay:
             self._console.print(f"changed since the run began: {line}")
         if start_step >= self._num_steps:
             self._console.print(f"The run is complete: it has its {self._num_steps} steps.")
-        elif start_step:
-            self._console.print(f"Continuing after step {start_step}.")
+        else:
+            after = f"Continuing after step {start_step}; compiling" if start_step else "Compiling"
+            self._console.print(
+                f"{after} the train step, which takes seconds for a small model, minutes for a large one."
+            )
         if sys.stderr.isatty() and start_step < self._num_steps:
             self._bar = tqdm(total=self._num_steps, initial=start_step, unit="step", dynamic_ncols=True)
 

@@ -6,16 +6,17 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
+import optax
 
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig
 from tx_jax.data.loader import read_ahead
 from tx_jax.tasks.base import Batch, Metrics, Task
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.evaluate import device_batch, evaluate, held_out
+from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out
 from tx_jax.training.metrics_log import MetricsLog
 from tx_jax.training.optimizer import make_optimizer, make_schedule
 from tx_jax.training.run_dir import RunDir
@@ -23,6 +24,8 @@ from tx_jax.training.state import TrainState, abstract_state, init_state
 from tx_jax.training.step import dropout_key, eval_step, train_step
 from tx_jax.training.stopping import Stopped, StopRequest
 from tx_jax.training.throughput import model_flops_utilization
+
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 class Display(Protocol):
@@ -43,8 +46,8 @@ class Run:
     task: Task
     mesh: jax.sharding.Mesh
     state: TrainState
-    train_step: Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
-    eval_step: Callable[[Any, Batch], Metrics]
+    train_step: TrainStep
+    eval_step: EvalStep
 
     @property
     def tokens_per_step(self) -> int:
@@ -68,16 +71,20 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)
+    step = jit_train_step(config, task, optimizer)
+    return Run(config, task, mesh, state, step, jax.jit(functools.partial(eval_step, task=task)))
+
+
+def jit_train_step(config: ExperimentConfig, task: Task, optimizer: optax.GradientTransformation) -> TrainStep:
+    """`step.train_step` with everything but its arrays filled in; the state that it takes is donated."""
     step = functools.partial(
         train_step,
         task=task,
         optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, training.num_steps),
-        accumulation_steps=training.accumulation_steps,
+        schedule=make_schedule(config.optimizer, config.training.num_steps),
+        accumulation_steps=config.training.accumulation_steps,
     )
-    return Run(
-        config, task, mesh, state, jax.jit(step, donate_argnums=0), jax.jit(functools.partial(eval_step, task=task))
-    )
+    return jax.jit(step, donate_argnums=0)
 
 
 def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display) -> dict[str, float]:
