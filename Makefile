@@ -26,7 +26,7 @@ $(VENV)/installed-test: $(VENV)/installed
 	@touch $@
 
 quickstart: $(VENV)/installed
-	$(python) -m experiments.prepare --source=embedded --store=$(STORE) --vocab_size=4096 --lowercase
+	$(python) -m experiments.prepare --source=embedded --store=$(STORE) --vocab_size=2048 --validation_fraction=0.1
 	$(python) -m experiments.train --config=configs/quickstart.py --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
 	$(python) -m experiments.evaluate --workdir=$(RUN)
 	$(python) -m experiments.fill_mask --workdir=$(RUN) \

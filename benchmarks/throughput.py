@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput --config=configs/quickstart.py
 
-Prints medians over single steps, after compilation; the first batch of the token store serves for all steps. Tokens are
+Prints medians over single steps, after compilation; the train step sees one and the same batch throughout. Tokens are
 positions, padding included; FLOPs are those of `models.registry.flops_per_token`.
 """
 

@@ -1,6 +1,6 @@
 """A small BERT that learns in minutes on two CPU cores: what `make quickstart` trains.
 
-python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=4096 --lowercase
+python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=2048
 python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
@@ -11,28 +11,30 @@ from configs import bert_base
 
 def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
-    c.model.vocab_size = 4096
+    c.model.vocab_size = 2048
     c.model.dim = 128
     c.model.num_layers = 2
-    c.model.num_heads = 2
-    c.model.mlp_dim = 512
+    c.model.num_heads = 4
+    c.model.mlp_dim = 256
     c.model.max_length = 128
-    c.model.dropout = 0.1
-    c.model.attention_dropout = 0.1
+    c.model.dropout = 0.0  # three minutes are too short to overfit much
+    c.model.attention_dropout = 0.0
+    c.model.init_stddev = 0.1  # about 1 / sqrt(dim); with BERT's 0.02 a model this narrow hardly starts to learn
     c.model.dtype = "float32"
     c.data.store = "data/quickstart"
     c.data.sequence_length = 64
     c.data.max_predictions = 10
     c.data.masking = "dynamic"
-    c.optimizer.learning_rate = 1e-3
+    c.optimizer.learning_rate = 2.5e-3
+    c.optimizer.beta2 = 0.98
     c.optimizer.warmup_steps = 200
-    c.training.num_steps = 2000
-    c.training.batch_size = 64
-    c.training.log_every = 20
-    c.training.eval_every = 500
+    c.training.num_steps = 6400
+    c.training.batch_size = 32
+    c.training.log_every = 40
+    c.training.eval_every = 800
     c.training.eval_batch_size = 64
-    c.training.eval_batches = 20
-    c.training.checkpoint_every = 500
+    c.training.eval_batches = 10
+    c.training.checkpoint_every = 1600
     if variant == "smoke":
         bert_base.smoke(c)
     elif variant:

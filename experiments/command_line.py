@@ -5,12 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from tx_jax.errors import InputError, did_you_mean
 
 EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -22,16 +25,23 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             return main(argv)
-        except InputError as error:
-            fail(str(error))
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except InputError as error:
+            fail(str(error))
+        except OSError as error:  # a file or folder that cannot be read or written
+            if error.filename is None:
+                raise
+            fail(f"{error.filename}: {error.strerror}")
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
 
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Ends the process: an error the user can mend."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
@@ -39,7 +49,10 @@ def fail(message: str) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     try:
-        if config := _flag_value(argv, "config"):
+        config = _flag_value(argv, "config")
+        if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
+            _help(config)
+        if config:
             _check_config(config, argv)
         return flags.FLAGS(argv)
     except InputError as error:
@@ -48,6 +61,19 @@ def _parse_flags(argv: list[str]) -> list[str]:
         # The library puts a traceback into some messages; what went wrong stands in the last line.
         lines = [line for line in str(error).splitlines() if line.strip()]
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
+
+
+def _help(config: str | None) -> NoReturn:
+    """Prints what the entry point's docstring says, its flags and, with --config, every key and its value."""
+    main_module = sys.modules["__main__"]
+    print(main_module.__doc__)
+    print(flags.FLAGS.module_help(main_module))
+    if config:
+        path, _, variant = config.partition(":")
+        print(f"\nKeys of {config}:")
+        for key, value in _leaves(_load_config(Path(path), variant)).items():
+            print(f"  --config.{key}={value!r}")
+    sys.exit(0)
 
 
 def _flag_value(argv: Sequence[str], name: str) -> str | None:
@@ -61,10 +87,7 @@ def _flag_value(argv: Sequence[str], name: str) -> str | None:
 def _check_config(config: str, argv: Sequence[str]) -> None:
     """Raises InputError for a configuration that is not there or an override whose key is not in it."""
     path, _, variant = config.partition(":")
-    if not Path(path).is_file():
-        near = did_you_mean(path, map(str, Path(path).parent.glob("*.py")))
-        raise InputError(f"--config: there is no file {path!r}.{near}")
-    keys = _leaf_keys(_load_config(Path(path), variant))
+    keys = list(_leaves(_load_config(Path(path), variant)))
     for argument in argv:
         key = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and key.startswith("config.") and key.removeprefix("config.") not in keys:
@@ -73,7 +96,10 @@ def _check_config(config: str, argv: Sequence[str]) -> None:
             raise InputError(f"--{key}: {path} has no such key.{near or ' It has: ' + ', '.join(groups)}")
 
 
-def _load_config(path: Path, variant: str) -> object:
+def _load_config(path: Path, variant: str) -> ConfigDict:
+    if not path.is_file():
+        near = did_you_mean(str(path), map(str, path.parent.glob("*.py")))
+        raise InputError(f"--config: there is no file {str(path)!r}.{near}")
     spec = importlib.util.spec_from_file_location("config_under_check", path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -83,8 +109,8 @@ def _load_config(path: Path, variant: str) -> object:
         raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
-def _leaf_keys(config: object, prefix: str = "") -> list[str]:
-    keys = []
+def _leaves(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    leaves = {}
     for key, value in config.items():
-        keys += _leaf_keys(value, f"{prefix}{key}.") if hasattr(value, "items") else [f"{prefix}{key}"]
-    return keys
+        leaves |= _leaves(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else {f"{prefix}{key}": value}
+    return leaves

@@ -15,6 +15,7 @@ from experiments import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
+STORE = flags.DEFINE_string("store", None, "A token store of the same tokenizer; by default that of training.")
 BATCHES = flags.DEFINE_integer("batches", 0, "Batches of the held-out documents; 0 is all.", lower_bound=0)
 
 
@@ -29,13 +30,22 @@ def main(argv: list[str]) -> int:
     from tx_jax.tasks.masked_lm import MaskedLM
     from tx_jax.training import trained
     from tx_jax.training.evaluate import held_out
-    from tx_jax.training.run_dir import write_atomically
+    from tx_jax.training.run_dir import RunDir, write_atomically
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
-    task = MaskedLM(model.config, TokenStore.open(model.config.data.store))
-    if task.tokenizer.fingerprint != model.tokenizer.fingerprint:
-        raise InputError(f"{WORKDIR.value} was trained with another tokenizer than that of {model.config.data.store}")
-    batches = task.batches("validation", batch_size=model.config.training.eval_batch_size, repeat=False)
+    store = TokenStore.open(STORE.value or model.config.data.store)
+    task = MaskedLM(model.config, store)
+    if store.tokenizer().fingerprint != model.tokenizer.fingerprint:
+        raise InputError(f"{WORKDIR.value} was trained with another tokenizer than that of {store.path}")
+    if not STORE.value and store.fingerprint != RunDir(Path(WORKDIR.value)).data_fingerprint():
+        raise InputError(
+            f"{store.path} changed since {WORKDIR.value} was trained on it, and may hold out what was trained on; "
+            f"if that is meant, give --store={store.path}"
+        )
+    # A multiple of the devices; rows that only fill up carry weight 0.
+    devices = model.mesh.devices.size
+    batch_size = -(-model.config.training.eval_batch_size // devices) * devices
+    batches = task.batches("validation", batch_size=batch_size, repeat=False)
     values = model.evaluate(task, held_out(batches, BATCHES.value))
     baselines = task.baselines(held_out(batches, BATCHES.value))
     table = Table("on held-out documents", "model", "baseline", "", title=f"Step {model.step} of {WORKDIR.value}")

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.training import trained
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
-    for text in TEXT.value or map(str.strip, sys.stdin):
+    for text in TEXT.value or filter(None, map(str.strip, sys.stdin)):
         print(text)
         for candidates in model.fill_mask(text, top=TOP.value):
             print("    " + "   ".join(f"{token} {probability:.1%}" for token, probability in candidates))

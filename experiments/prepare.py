@@ -1,7 +1,7 @@
 """Turn text into a token store: train or load a tokenizer, split sentences, encode with all cores.
 
   # the English that every Python carries, for a first run
-  python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=4096
+  python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=2048
 
   # your own text: blank lines between documents, several globs, plain or .gz
   python -m experiments.prepare --source='corpus/*.txt,more/**/*.txt.gz' --store=data/mine
@@ -117,10 +117,10 @@ def _report(meta: dict, store: Path, was_complete: bool) -> None:
     if single := sum(split["single_sentence_documents"] for split in splits):
         console.print(f"documents of one sentence: {single:,} (next-sentence prediction cannot use them)")
     if not meta["splits"]["validation"]["documents"]:
-        console.print("note: no document was held out, so nothing can be evaluated; raise --validation_fraction")
+        console.print("note: no document was held out, which training needs: raise --validation_fraction")
     console.print(
         "next: python -m experiments.train --config=configs/quickstart.py "
-        f"--config.data.store={store} --workdir=runs/{store.name}"
+        f"--config.data.store={store} --config.model.vocab_size={meta['vocab_size']} --workdir=runs/{store.name}"
     )
 
 

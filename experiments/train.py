@@ -7,9 +7,12 @@ Any value of the configuration can be given on the command line, and a configura
     python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke \\
         --config.optimizer.learning_rate=3e-4 --config.training.batch_size=64
 
-The run directory then holds config.json, env.json, metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE
-or FAILED with the reason. The same command again continues a run that was killed, with exactly the numbers it would
-have had. SIGTERM or Ctrl-C finish the step, save, and exit with code 75.
+--help together with --config lists every key and its value.
+
+The run directory then holds config.json, env.json, tokenizer/, metrics.jsonl, tb/ (TensorBoard), checkpoints/,
+loss.png, and DONE or FAILED with the reason. The same command again continues a run that was killed, on the same kind
+and number of devices with exactly the numbers it would have had. SIGTERM or Ctrl-C finish the step, save, and exit with
+code 75.
 
 Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
 """
@@ -23,6 +26,7 @@ from ml_collections import config_flags
 
 from experiments import command_line
 
+EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py, or configs/NAME.py:VARIANT.")
@@ -38,7 +42,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.config import from_config_dict
     from tx_jax.data.corpus import TokenStore
     from tx_jax.tasks.masked_lm import MaskedLM
-    from tx_jax.training import loop, plots
+    from tx_jax.training import loop, metrics_log, plots
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
@@ -51,11 +55,14 @@ def main(argv: list[str]) -> int:
     except loop.Stopped as stopped:
         print(f"{stopped}. The same command continues.", file=sys.stderr)
         return EXIT_STOPPED
+    except loop.NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_FAILED
     finally:
         display.close()
-    if jax.process_index() == 0:
-        plots.draw_losses(workdir)
-        print(f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}")
+        if metrics_log.read(workdir):
+            plots.draw_losses(workdir)
+    print(f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}")
     return 0
 
 

@@ -111,6 +111,8 @@ REFUSED = [
     ({"model__heads": ("masked_lm", "masked_lm")}, "model.heads=('masked_lm', 'masked_lm') names a head twice"),
     ({"data__sequence_length": 7, "data__max_predictions": 1}, "data.sequence_length=7 must be at least 8"),
     ({"data__max_predictions": 0}, "data.max_predictions=0 must be between 1 and data.sequence_length=64"),
+    ({"data__max_predictions": 9}, "data.max_predictions=9 cuts the masking short"),
+    ({"training__best_metric": ""}, "training.keep_best=1 needs training.best_metric"),
     ({"data__max_predictions": 65}, "data.max_predictions=65 must be between 1 and data.sequence_length=64"),
     ({"data__short_sequence_probability": 1.5}, "data.short_sequence_probability=1.5 must be in [0, 1]"),
     ({"data__mask_rate": -0.5}, "data.mask_rate=-0.5 must be in [0, 1]"),
@@ -192,7 +194,13 @@ def test_refused_with_the_values_in_the_message(changes, message):
     [
         {"model__heads": ("masked_lm",), "model__num_segments": 1, "data__packing": "doc_sentences"},
         {"data__sequence_length": 8, "data__max_predictions": 8},
-        {"model__dropout": 0, "data__mask_rate": 1, "optimizer__clip_norm": 0, "optimizer__warmup_steps": 0},
+        {
+            "model__dropout": 0,
+            "data__mask_rate": 1,
+            "data__max_predictions": 64,
+            "optimizer__clip_norm": 0,
+            "optimizer__warmup_steps": 0,
+        },
         {"training__eval_every": 0, "training__checkpoint_every": 0, "training__keep_best": 0},
         {"data__replace_with_mask": 0.9},
         {"mesh__data": 1, "mesh__fsdp": -1},

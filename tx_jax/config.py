@@ -87,6 +87,12 @@ class DataConfig:
             f"data.max_predictions={self.max_predictions} must be between 1 and "
             f"data.sequence_length={self.sequence_length}",
         )
+        wanted = round(self.mask_rate * self.sequence_length)
+        _require(
+            self.max_predictions >= wanted,
+            f"data.max_predictions={self.max_predictions} cuts the masking short: data.mask_rate={self.mask_rate} of "
+            f"data.sequence_length={self.sequence_length} are {wanted} predictions",
+        )
         for name in ("short_sequence_probability", "mask_rate", "replace_with_mask", "replace_with_random"):
             value = getattr(self, name)
             _require(0 <= value <= 1, f"data.{name}={value} must be in [0, 1]")
@@ -157,6 +163,10 @@ class TrainingConfig:
         for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best"):
             value = getattr(self, name)
             _require(value >= 0, f"training.{name}={value} must not be negative")
+        _require(
+            not self.keep_best or bool(self.best_metric),
+            f"training.keep_best={self.keep_best} needs training.best_metric, such as 'masked_lm_loss'",
+        )
         _require(
             self.batch_size % self.accumulation_steps == 0,
             f"training.batch_size={self.batch_size} is not divisible by "

@@ -12,6 +12,7 @@ class SyntheticSplit:
         self.document_offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])]).astype(np.int64)
         self.num_documents = len(documents)
         self.first_id = first_id
+        self.name = "synthetic (train)"
 
     def read(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         runs = [np.arange(a, b) for a, b in zip(starts, ends, strict=True)]

@@ -43,5 +43,5 @@ def test_a_sentence_that_is_too_long_is_cut_at_changing_places():
 
 
 def test_an_empty_split_is_an_error():
-    with pytest.raises(InputError, match="no sentences"):
+    with pytest.raises(InputError, match=r"no sentences in .*validation_fraction"):
         examples_of(SyntheticSplit([]), 12)

@@ -117,8 +117,7 @@ def test_spans_close_with_the_sentence_that_reaches_the_target():
     assert list(zip(spans.starts, spans.counts, strict=True)) == [(0, 3), (3, 4), (7, 2)]
 
 
-def test_every_sentence_is_seen_about_equally_often(split):
-    """What a random next leaves unused is the head as often as the tail."""
+def test_what_a_random_next_leaves_unused_is_the_head_as_often_as_the_tail():
     pairs = pairs_of(SyntheticSplit([[10] * 6] * 40), short=0.0)
     _, batch = build(pairs, epochs=200)
     seen = batch["tokens"][batch["valid"] & (batch["segments"] == 0) & (batch["tokens"] >= 10)] - 10

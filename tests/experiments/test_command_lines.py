@@ -1,6 +1,7 @@
 """The entry points as a user runs them: a whole run, a kill, a resume, evaluation, masks, bad input."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def train_arguments(tiny_store):
         f"--config.data.store={tiny_store.path}",
         "--config.model.vocab_size=200",
         "--config.model.num_layers=1",
-        "--config.training.num_steps=40",
+        "--config.training.num_steps=100",
         "--config.training.log_every=1",
         "--config.training.eval_every=20",
         "--config.training.checkpoint_every=4",
@@ -46,6 +47,13 @@ def losses(workdir):
     return [(r["step"], r["loss"]) for r in metrics_log.read(workdir) if r["split"] == "train"]
 
 
+def wait_for_losses(process, workdir, count):
+    deadline = time.monotonic() + 120
+    while process.poll() is None and len(losses(workdir)) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
     workdir, shown = whole_run
     assert "encoder/layer_{0..0}/attention/query/kernel" in shown
@@ -54,7 +62,7 @@ def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
     assert "held-out" in shown
     for name in ("config.json", "env.json", "metrics.jsonl", "loss.png", "DONE"):
         assert (workdir / name).stat().st_size > 0
-    assert len(losses(workdir)) == 40
+    assert len(losses(workdir)) == 100
 
 
 def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole_run, train_arguments, tmp_path):
@@ -64,8 +72,7 @@ def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole
         command("train", *train_arguments, f"--workdir={workdir}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while process.poll() is None and len(losses(workdir)) < kill_after:
-            time.sleep(0.01)
+        wait_for_losses(process, workdir, kill_after)
     finally:
         process.kill()
         process.wait()
@@ -85,8 +92,7 @@ def test_sigterm_saves_and_exits_with_its_own_code(train_arguments, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and len(losses(workdir)) < 6:
-        time.sleep(0.01)
+    wait_for_losses(process, workdir, 6)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75
@@ -100,7 +106,7 @@ def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
     done = run("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     result = json.loads((workdir / "evaluation.json").read_text())
-    assert result["step"] == 40
+    assert result["step"] == 100
     assert set(result["metrics"]) == set(result["baselines"])
     for word in ("masked_lm_loss", "unigram entropy", "most frequent token", "next_sentence_accuracy"):
         assert word in done.stdout
@@ -170,8 +176,36 @@ def test_bad_step_and_text_without_mask(whole_run):
         assert said in done.stderr
 
 
+def test_help_with_a_configuration_lists_its_keys():
+    done = run("train", "--help", SMOKE)
+    assert done.returncode == 0
+    assert "--config.model.dim=32" in done.stdout
+
+
+def test_an_unwritable_workdir_is_named(train_arguments, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run("train", *train_arguments, f"--workdir={tmp_path}/file/run")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / "file") in done.stderr
+
+
+def test_eight_devices_and_then_one(train_arguments, tmp_path):
+    """The same command on another machine: a checkpoint of eight devices continues on one."""
+    arguments = [*train_arguments, f"--workdir={tmp_path}/run"]
+    eight = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = run("train", *arguments, "--config.training.num_steps=8", env=eight)
+    assert done.returncode == 0, done.stderr
+    assert "8 x cpu" in done.stdout
+    done = run("train", *arguments, "--config.training.num_steps=10")
+    assert done.returncode == 0, done.stderr
+    assert "Continuing after step 8" in done.stdout
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 11))
+
+
 @pytest.mark.parametrize("module", ["train", "evaluate", "fill_mask", "prepare"])
 def test_help_teaches(module):
     done = run(module, "--help")
+    assert done.returncode == 0
     assert f"python -m experiments.{module}" in done.stdout
     assert "--" in done.stdout

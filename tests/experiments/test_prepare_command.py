@@ -35,7 +35,7 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
     assert "vocabulary: 60 tokens" in run.stdout
     assert "documents_empty 0, invalid_utf8 0, nul 0, sentences_cut 0" in run.stdout
     assert "documents of one sentence: 1 (" in run.stdout
-    assert f"python -m experiments.train --config=configs/quickstart.py --config.data.store={store}" in run.stdout
+    assert f"--config.data.store={store} --config.model.vocab_size=60 --workdir=runs/store" in run.stdout
     assert TokenStore.open(store).meta["documents_read"] == 41
     again = prepare(*flags)
     assert again.returncode == 0
@@ -62,6 +62,7 @@ def test_mistakes_are_a_line_and_exit_code_2(tmp_path, flags, message):
 
 def test_help_teaches():
     run = prepare("--help")
+    assert run.returncode == 0
     assert "python -m experiments.prepare --source=embedded" in run.stdout
     assert "--encoding_errors" in run.stdout
 

@@ -1,15 +1,22 @@
-"""The loop in one process: resume, stop, failure. Kills are tested in test_kill.py."""
+"""The loop in one process: resume, stop, failure. Kills are tested with the entry points."""
 
 import json
 import os
 import signal
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from tx_jax import sharding
 from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.models import registry
 from tx_jax.tasks.base import Mean
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop, metrics_log, plots
+from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.stopping import StopRequest
 
 
@@ -123,21 +130,51 @@ def test_a_finished_run_is_only_evaluated(small, tiny_store, tmp_path):
     assert again.steps == []
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, tmp_path):
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, tmp_path, what):
+    """The parameters move a little at every step; once they have moved past a bound, training breaks."""
+    small.training.checkpoint_every = 1
     config = from_config_dict(small)
 
     class Exploding(MaskedLM):
         def metrics(self, params, batch, *, dropout_rng):
             metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
-            if dropout_rng is not None:  # training: NaN as soon as the parameters have moved a little
-                moved = abs(params["masked_lm"]["bias"]).max() > 3e-5
-                loss = metrics["masked_lm_loss"]
-                metrics["masked_lm_loss"] = Mean(loss.total / (1 - moved), loss.weight)
-            return metrics
+            if dropout_rng is None:
+                return metrics
+            bias = params["masked_lm"]["bias"]
+            moved = abs(bias).max() > 3e-5
+            loss = metrics["masked_lm_loss"]
+            if what == "loss":
+                total = loss.total / (1 - moved)
+            else:  # the square root of zero: finite, with an infinite slope
+                total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
+            return metrics | {"masked_lm_loss": Mean(total, loss.weight)}
 
     with pytest.raises(loop.NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
     assert "NonFiniteLossError" in (tmp_path / "FAILED").read_text()
-    steps = sorted(losses(tmp_path))
-    saved = [int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
-    assert all(step <= steps[-1] for step in saved)
+    target = sharding.with_sharding(sharding.make_mesh(config.mesh), registry.param_shapes(config.model))
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        saved = checkpoints.steps()
+        assert saved
+        for step in saved:
+            params = checkpoints.restore_params(step, target)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "said"),
+    [
+        ("training", "best_metric", "masked_lm_los", "Did you mean 'masked_lm_loss'"),
+        ("mesh", "tensor", 3, "mesh.tensor=3"),
+    ],
+)
+def test_bad_input_leaves_a_finished_run_as_it_is(small, tiny_store, tmp_path, group, key, value, said):
+    train(small, tiny_store, tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    small[group][key] = value
+    with pytest.raises(InputError, match=said):
+        train(small, tiny_store, tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+    assert (tmp_path / "DONE").exists()
+    assert not (tmp_path / "FAILED").exists()

@@ -12,7 +12,10 @@ from tx_jax.training.run_dir import RunDir
 @pytest.fixture
 def begin(tiny_store):
     def begin(directory, values, data_fingerprint="a"):
-        return directory.begin(from_config_dict(values), tiny_store.tokenizer(), data_fingerprint)
+        config = from_config_dict(values)
+        changes = directory.changes(config, data_fingerprint)
+        directory.begin(config, tiny_store.tokenizer(), data_fingerprint)
+        return changes
 
     return begin
 
@@ -53,6 +56,22 @@ def test_a_harmless_change_is_reported(begin, smoke_config, tmp_path):
     assert begin(directory, smoke_config) == ["training.num_steps: 20 -> 30"]
 
 
+def test_what_changes_neither_arrays_nor_data_may_differ(begin, smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    begin(directory, smoke_config)
+    (tmp_path / "checkpoints/5").mkdir(parents=True)
+    smoke_config.data.store = "elsewhere"
+    smoke_config.model.remat = "block"
+    changes = begin(directory, smoke_config)
+    assert [line.partition(":")[0] for line in changes] == ["data.store", "model.remat"]
+
+
+def test_git_need_not_be_installed(begin, smoke_config, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    begin(RunDir(tmp_path / "run"), smoke_config)
+    assert json.loads((tmp_path / "run/env.json").read_text())["revision"] is None
+
+
 def test_without_a_checkpoint_the_configuration_may_change(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
     begin(directory, smoke_config)
@@ -90,4 +109,8 @@ def test_resuming_drops_later_records_and_a_line_cut_short(tmp_path):
     records = metrics_log.read(tmp_path)
     assert [r["step"] for r in records] == [1, 2, 3, 4]
     assert records[-1]["loss"] == 9.0
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("?\n" + path.read_text())
+    with pytest.raises(InputError, match=r"metrics\.jsonl, line 1 is damaged"):
+        metrics_log.read(tmp_path)
     assert list((tmp_path / "tb").iterdir())

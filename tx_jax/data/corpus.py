@@ -107,6 +107,7 @@ class Split:
     """The documents of one split.
 
     Attributes:
+      name: the store and the split, for messages.
       num_documents, num_sentences, num_tokens: totals.
       sentence_offsets: int64 [num_sentences + 1], token offset where each sentence begins; memory-mapped.
       document_offsets: int64 [num_documents + 1], sentence index where each document begins; memory-mapped.
@@ -114,6 +115,7 @@ class Split:
     """
 
     def __init__(self, store: Path, name: str, meta: dict, vocab_size: int):
+        self.name = f"{store} ({name})"
         self.num_documents: int = meta["documents"]
         self.num_sentences: int = meta["sentences"]
         self.num_tokens: int = meta["tokens"]

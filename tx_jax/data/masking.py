@@ -19,7 +19,8 @@ class Masking:
       rate: share of the real tokens to predict, [CLS] and [SEP] counted in the length as google-research/bert does.
       max_predictions: P.
       replace_with_mask, replace_with_random: shares of the chosen tokens; the rest keep their token.
-      special_ids: never chosen, and never a random replacement.
+      special_ids: never chosen, and never a random replacement. google-research/bert spares only [CLS] and [SEP]; here
+        [UNK] and the others are spared too, since there is nothing to learn from them.
     """
 
     rate: float

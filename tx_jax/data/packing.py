@@ -25,7 +25,10 @@ class DocSentences:
         self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
         self.spans: Spans = pack(split, target=self.max_tokens, min_sentences=1, overshoot=False)
         if not len(self.spans):
-            raise InputError("this split of the token store has no sentences: nothing to train on or to evaluate")
+            raise InputError(
+                f"no sentences in {split.name}: nothing to train on or to evaluate. Prepare the store with more text "
+                "or another --validation_fraction"
+            )
 
     def __len__(self) -> int:
         return len(self.spans)

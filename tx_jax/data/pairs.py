@@ -1,10 +1,13 @@
 """Sentence pairs for next-sentence prediction (Devlin et al. 2018, appendix A.2; google-research/bert).
 
-Two deliberate differences from `create_pretraining_data.py`, both so that any example can be built alone:
-- Spans are fixed. Where B is random, that program puts A's unused sentences back for the next pair; here A is the head
-  or the tail of its span, by a fair coin, so that over the epochs every sentence is seen equally often.
-- A document of one sentence has no true next sentence. That program always gives it a random one, which lets the label
-  be guessed from the shape of the pair; here such documents are left out, so that labels are exactly 50/50.
+Deliberate differences from `create_pretraining_data.py`, so that any example can be built alone and labels are fair:
+- Spans are fixed. Where B is random, that program puts the unused sentences of the span back for the next pair; here A
+  is the head or the tail of its span, by a fair coin, so that neither is left out more often.
+- That program draws a short target once for a document and packs all of it to that length; here an example is short
+  with the same probability, made from a random run of sentences inside its span.
+- What is one sentence alone has no true next sentence. That program always gives it a random one, which lets the label
+  be guessed from the shape of the pair. Here a document of one sentence is left out, and a single sentence at the end
+  of a document joins the span before it, so that labels are 50/50 whatever the shape.
 
 Shapes: B examples, T sequence length.
 """
@@ -45,9 +48,10 @@ class SentencePairs:
         self.eligible = np.flatnonzero(sentences >= 2)  # the documents that pairs are drawn from
         if len(self.eligible) < 2:
             raise InputError(
-                f"next-sentence prediction needs at least two documents of two sentences; of this split's "
-                f"{split.num_documents} documents {len(self.eligible)} have that many. Split documents or sentences "
-                "otherwise (python -m experiments.prepare --documents=… --sentences=…), or train without it: "
+                f"next-sentence prediction needs at least two documents of two sentences; of the {split.num_documents} "
+                f"documents in {split.name} {len(self.eligible)} have that many. Split documents or sentences "
+                "otherwise (python -m experiments.prepare --documents=… --sentences=…), hold out more "
+                "(--validation_fraction) if the split is validation, or train without it: "
                 "--config.data.packing=doc_sentences --config.model.heads=\"('masked_lm',)\""
             )
 

@@ -6,7 +6,6 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from tx_jax.errors import InputError
 from tx_jax.training.state import TrainState
 
 
@@ -29,7 +28,6 @@ class Checkpoints:
           best_metric: a metric's name; one that ends in "loss" is better when lower, any other when higher.
           read_only: changes nothing on disk, so that a run in progress may be read.
         """
-        self._best_metric = best_metric
         policies = [LatestN(keep_last)]
         if keep_best:
             policies.append(
@@ -63,10 +61,6 @@ class Checkpoints:
 
     def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Starts writing the state; returns as soon as it is copied from the devices. `metrics` rank it."""
-        if metrics is not None and self._best_metric and self._best_metric not in metrics:
-            raise InputError(
-                f"training.best_metric={self._best_metric!r} is not among the metrics: {', '.join(sorted(metrics))}"
-            )
         self._manager.save(int(state.step), args=ocp.args.PyTreeSave(state), metrics=metrics)
 
     def wait(self) -> None:

@@ -14,7 +14,8 @@ import optax
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig
 from tx_jax.data.loader import read_ahead
-from tx_jax.tasks.base import Batch, Metrics, Task
+from tx_jax.errors import InputError, did_you_mean
+from tx_jax.tasks.base import Batch, Batches, Metrics, Task
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out
 from tx_jax.training.metrics_log import MetricsLog
@@ -46,6 +47,8 @@ class Run:
     task: Task
     mesh: jax.sharding.Mesh
     state: TrainState
+    train_batches: Batches
+    validation_batches: Batches
     train_step: TrainStep
     eval_step: EvalStep
 
@@ -54,15 +57,29 @@ class Run:
         """Positions of the global batch, padding included."""
         return self.config.training.batch_size * self.config.data.sequence_length
 
+    def evaluate(self) -> dict[str, float]:
+        """Metrics of the state on the first `training.eval_batches` held-out batches."""
+        batches = held_out(self.validation_batches, self.config.training.eval_batches)
+        return evaluate(self.eval_step, self.state.params, batches, self.mesh)
+
 
 class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; nothing was saved since."""
+    """The loss or its gradient is NaN or infinite; no such state was saved."""
 
 
 def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run:
-    """Compiles nothing yet; creates the state, fresh or from the newest checkpoint."""
+    """Compiles nothing yet; creates the state, fresh or from the newest checkpoint.
+
+    Raises:
+      InputError: the mesh does not fit the devices or the batches, a split of the data has nothing to offer, or
+        `training.best_metric` is none of the task's metrics.
+    """
+    if jax.process_count() > 1:
+        raise InputError(f"training runs on one host for now, not on {jax.process_count()} processes")
     mesh = sharding.make_mesh(config.mesh)
     training = config.training
+    train_batches = task.batches("train", batch_size=training.batch_size, repeat=True)
+    validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
     microbatch = training.batch_size // training.accumulation_steps
     sharding.check_batch_size(mesh, "training.batch_size / training.accumulation_steps", microbatch)
     sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
@@ -71,8 +88,17 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)
+    evaluation = jax.jit(functools.partial(eval_step, task=task))
+    if training.keep_best:
+        names = jax.eval_shape(evaluation, state.params, validation_batches.batch_at(0))
+        if training.best_metric not in names:
+            known = ", ".join(sorted(names))
+            raise InputError(
+                f"training.best_metric={training.best_metric!r} is not among the metrics: {known}."
+                + did_you_mean(training.best_metric, names)
+            )
     step = jit_train_step(config, task, optimizer)
-    return Run(config, task, mesh, state, step, jax.jit(functools.partial(eval_step, task=task)))
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation)
 
 
 def jit_train_step(config: ExperimentConfig, task: Task, optimizer: optax.GradientTransformation) -> TrainStep:
@@ -96,11 +122,12 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
     Raises:
       InputError: the configuration conflicts with that of the run it would continue.
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
-      NonFiniteLossError: the loss is NaN or infinite.
+      NonFiniteLossError: the loss or its gradient is NaN or infinite.
     """
     directory = RunDir(workdir)
-    changes = directory.begin(config, task.tokenizer, task.data_fingerprint)
+    changes = directory.changes(config, task.data_fingerprint)
     training = config.training
+    begun = False  # bad input that is found before leaves an earlier run's files as they are
     try:
         with Checkpoints(
             directory.checkpoints,
@@ -110,21 +137,23 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
         ) as checkpoints:
             run = build(config, task, checkpoints)
             start = int(run.state.step)
+            directory.begin(config, task.tokenizer, task.data_fingerprint)
+            begun = True
             display.start(run, start, changes)
             with MetricsLog(workdir, start_step=start) as log, StopRequest() as stop, jax.set_mesh(run.mesh):
                 result = _loop(run, start, checkpoints, _Recorder(run, log, display), stop)
     except Stopped:
         raise
     except BaseException as error:
-        directory.failed(f"{type(error).__name__}: {error}")
+        if begun:
+            directory.failed(f"{type(error).__name__}: {error}")
         raise
-    directory.done(f"step {training.num_steps}")
+    directory.done(f"step {int(run.state.step)}")
     return result
 
 
 def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder", stop: StopRequest) -> dict[str, float]:
     training = run.config.training
-    validation = run.task.batches("validation", batch_size=training.eval_batch_size, repeat=False, **_this_process())
     rng = dropout_key(run.config.seed)
     result: dict[str, float] = {}
     for step, batch in _device_batches(run, start, recorder):
@@ -134,7 +163,7 @@ def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder",
         evaluated = last or _due(step, training.eval_every)
         if evaluated:
             recorder.flush()
-            result = evaluate(run.eval_step, run.state.params, held_out(validation, training.eval_batches), run.mesh)
+            result = run.evaluate()
             recorder.evaluation(step, result)
         if last or stop.name or _due(step, training.checkpoint_every):
             recorder.flush()  # a loss that is not finite is found before its state is saved
@@ -143,7 +172,7 @@ def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder",
             checkpoints.wait()
             raise Stopped(stop.name, step)
     if not result:  # the run was complete already
-        result = evaluate(run.eval_step, run.state.params, held_out(validation, training.eval_batches), run.mesh)
+        result = run.evaluate()
     return result
 
 
@@ -151,15 +180,10 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _this_process() -> dict[str, int]:
-    return {"process": jax.process_index(), "num_processes": jax.process_count()}
-
-
 def _device_batches(run: Run, start: int, recorder: "_Recorder") -> Iterator[tuple[int, Batch]]:
     """(step, batch on the devices) from `start` to the end; `step` counts from 1, as finished steps do."""
     training = run.config.training
-    source = run.task.batches("train", batch_size=training.batch_size, repeat=True, **_this_process())
-    batches = read_ahead(source, start, training.num_steps, run.config.data.read_ahead)
+    batches = read_ahead(run.train_batches, start, training.num_steps, run.config.data.read_ahead)
     for step in range(start + 1, training.num_steps + 1):
         began = time.perf_counter()
         batch = next(batches)
@@ -188,10 +212,11 @@ class _Recorder:
             return
         (step, metrics), self._pending = self._pending, None
         values = {name: value.value() for name, value in jax.device_get(metrics).items()}
-        if not math.isfinite(values["loss"]):
+        # The gradient too: it is what the state after this step, which may be saved, was made with.
+        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise NonFiniteLossError(
-                f"the loss is {values['loss']} at step {step}; the checkpoints before it are intact. "
-                "A lower learning rate, a longer warmup or gradient clipping may help"
+                f"the loss is {values['loss']} and the norm of its gradient {values['gradient_norm']} at step {step}; "
+                "earlier checkpoints are intact. A lower learning rate, a longer warmup or clipping may help"
             )
         if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
             values |= self._speed(step)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from tx_jax.errors import InputError
 from tx_jax.training.run_dir import write_atomically
 
 
@@ -14,8 +15,8 @@ class MetricsLog:
     def __init__(self, directory: Path, *, start_step: int):
         self._path = directory / "metrics.jsonl"
         if self._path.exists():
-            kept = [line for line in _complete_lines(self._path) if json.loads(line)["step"] <= start_step]
-            write_atomically(self._path, "".join(kept))
+            kept = [record for record in read(directory) if record["step"] <= start_step]
+            write_atomically(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a")
         self._tensorboard = SummaryWriter(str(directory / "tb"), purge_step=start_step + 1)
 
@@ -35,11 +36,19 @@ class MetricsLog:
 
 
 def read(directory: Path) -> list[dict]:
-    """The records of a run, in order."""
+    """The records of a run, in order. A last line that a kill cut short is left out.
+
+    Raises:
+      InputError: another line is damaged.
+    """
     path = directory / "metrics.jsonl"
-    return [json.loads(line) for line in _complete_lines(path)] if path.exists() else []
-
-
-def _complete_lines(path: Path) -> list[str]:
-    """Lines that end in a newline: a kill may have cut the last one short."""
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    if not path.exists():
+        return []
+    records = []
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(keepends=True), start=1):
+        if line.endswith("\n"):
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                raise InputError(f"{path}, line {number} is damaged: remove that line") from None
+    return records

@@ -7,7 +7,11 @@ from tx_jax.config import OptimizerConfig
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear from 0 over `warmup_steps`, then linear to 0 at `num_steps`, or constant."""
+    """Learning rate by step: linear from 0 over `warmup_steps`, then linear to 0 at `num_steps`, or constant.
+
+    The decay begins at the peak, where google-research/bert begins it at step 0, so that its rate after the warmup is
+    the peak times (1 - warmup_steps / num_steps).
+    """
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "constant":
         after = optax.constant_schedule(peak)

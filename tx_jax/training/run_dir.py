@@ -26,8 +26,9 @@ from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_di
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
-# What a resumed run may not change: the shapes of its arrays and the order of its data.
+# What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may.
 FIXED = ("model.", "data.", "seed", "training.batch_size")
+FREE = ("model.remat", "data.store", "data.read_ahead")  # the data is compared by its fingerprint, not by its path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,47 +40,56 @@ class RunDir:
         return self.path / "checkpoints"
 
     def load_config(self) -> ExperimentConfig:
-        """The configuration the run was started with.
+        """The configuration of the run.
 
         Raises:
           InputError: the directory is no run directory.
         """
-        file = self.path / "config.json"
-        try:
-            return from_config_dict(json.loads(file.read_text()))
-        except FileNotFoundError:
-            raise InputError(f"{self.path} is not a run directory: it has no config.json") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{file} is damaged: {error}") from None
+        return from_config_dict(self._read_json("config.json"))
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of the data that the run was trained on."""
         return text.load(self.path / "tokenizer")
 
-    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str) -> list[str]:
-        """Writes config.json, env.json and tokenizer/, and clears the marks of an earlier end.
+    def data_fingerprint(self) -> str | None:
+        """Identifies the data that the run was trained on."""
+        return self._read_json("env.json").get("data_fingerprint")
 
-        Returns:
-          What differs from the configuration of the run that is resumed, a line each.
+    def _read_json(self, name: str) -> dict:
+        file = self.path / name
+        try:
+            return json.loads(file.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not a run directory: it has no {name}") from None
+        except ValueError as error:
+            raise InputError(f"{file} is damaged: {error}") from None
+
+    def changes(self, config: ExperimentConfig, data_fingerprint: str) -> list[str]:
+        """What differs from the configuration of the run that is to be resumed, a line each; changes nothing on disk.
 
         Raises:
           InputError: it differs in a key of `FIXED`, or the data is another, so that the run could not be continued.
         """
-        resumed = any(self.checkpoints.glob("[0-9]*"))
-        changes: list[str] = []
-        if (self.path / "config.json").exists():
-            changes = differences(to_dict(self.load_config()), to_dict(config))
-            conflicts = [line for line in changes if line.startswith(FIXED)]
-            if resumed and conflicts:
-                raise InputError(
-                    f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
-                    "Continue it with its own, or give another --workdir"
-                )
-        if resumed and self._data_fingerprint() != data_fingerprint:
+        if not (self.path / "config.json").exists():
+            return []
+        changes = differences(to_dict(self.load_config()), to_dict(config))
+        conflicts = [line for line in changes if line.startswith(FIXED) and not line.startswith(FREE)]
+        if not any(step.name.isdigit() for step in self.checkpoints.glob("*")):
+            return changes  # nothing to continue from
+        if conflicts:
+            raise InputError(
+                f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
+                "Continue it with its own, or give another --workdir"
+            )
+        if self.data_fingerprint() != data_fingerprint:
             raise InputError(
                 f"the token store {config.data.store} is not the one that {self.path} was trained on: it cannot "
                 "be continued: restore the store, or give another --workdir"
             )
+        return changes
+
+    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str) -> None:
+        """Writes config.json, env.json and tokenizer/, and clears the marks of an earlier end."""
         self.path.mkdir(parents=True, exist_ok=True)
         environment = _environment() | {"data_fingerprint": data_fingerprint}
         write_atomically(self.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
@@ -87,10 +97,6 @@ class RunDir:
         tokenizer.save(self.path / "tokenizer")
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)
-        return changes
-
-    def _data_fingerprint(self) -> str | None:
-        return json.loads((self.path / "env.json").read_text()).get("data_fingerprint")
 
     def done(self, text: str) -> None:
         write_atomically(self.path / "DONE", text + "\n")
@@ -106,6 +112,16 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def _revision() -> str | None:
+    """The git revision of this package's checkout; None where it has none, or git is not installed."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return git.stdout.strip() or None
+
+
 def _environment() -> dict[str, object]:
     packages = ("tx_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
     versions = {}
@@ -114,17 +130,10 @@ def _environment() -> dict[str, object]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
             versions[name] = None
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "revision": git.stdout.strip() or None,
+        "revision": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions,

@@ -1,4 +1,4 @@
-"""What training carries from step to step, and nothing that a step number does not already determine."""
+"""What training carries from step to step: nothing that the step number already determines."""
 
 from typing import Any
 

@@ -1,6 +1,9 @@
 """Tokens per second and the share of the devices' peak that they amount to."""
 
-# Dense bf16 peak of one JAX device in FLOP/s, from the makers' data sheets. Before v4 a TPU device is one core of two.
+import re
+
+# Dense bf16 peak (fp16 for the V100) of one JAX device in FLOP/s, from the makers' data sheets. Before v4 a TPU device
+# is one core of two.
 PEAK_FLOPS = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -11,15 +14,19 @@ PEAK_FLOPS = {
     "TPU v6 lite": 918e12,
     "NVIDIA A100": 312e12,
     "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100 NVL": 835e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
     "Tesla V100": 125e12,
 }
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """The peak of a device by the longest name in the table that its kind starts with; None where it isn't known."""
-    known = [name for name in PEAK_FLOPS if device_kind.startswith(name)]
+    """The peak of a device by the longest name in the table whose words its kind begins with; None if there is none."""
+    known = [name for name in PEAK_FLOPS if re.match(rf"{name}(?![A-Za-z0-9])", device_kind)]
     return PEAK_FLOPS[max(known, key=len)] if known else None
 
 

@@ -69,7 +69,7 @@ class Trained:
         )
         # The model's table may be padded beyond the tokenizer's vocabulary.
         logits = output.masked_lm[0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
-        probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), top)
+        probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(top, tokenizer.vocab_size))
         return [
             [(tokenizer.token(int(i)), float(p)) for i, p in zip(row, values, strict=True)]
             for row, values in zip(best, probabilities, strict=True)
