@@ -14,10 +14,15 @@ from ml_collections import config_flags
 from experiments import command_line
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py", "The experiment.")
+KEEP = flags.DEFINE_bool("keep_freed_memory", True, "Allocate as experiments.train does.")
 STEPS = flags.DEFINE_integer("steps", 30, "Steps to time.", lower_bound=3)
 
 
 def main(argv: list[str]) -> None:
+    from tx_jax.training import allocator
+
+    if KEEP.value:
+        allocator.keep_freed_memory()
     import jax
     import numpy as np
 

@@ -17,7 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.num_heads = 4
     c.model.mlp_dim = 256
     c.model.max_length = 128
-    c.model.dropout = 0.0  # three minutes are too short to overfit much
+    c.model.dropout = 0.0  # minutes are too short to overfit much
     c.model.attention_dropout = 0.0
     c.model.init_stddev = 0.1  # about 1 / sqrt(dim); with BERT's 0.02 a model this narrow hardly starts to learn
     c.model.dtype = "float32"
@@ -28,13 +28,13 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.learning_rate = 2.5e-3
     c.optimizer.beta2 = 0.98
     c.optimizer.warmup_steps = 200
-    c.training.num_steps = 6400
+    c.training.num_steps = 10_000
     c.training.batch_size = 32
-    c.training.log_every = 40
-    c.training.eval_every = 800
+    c.training.log_every = 50
+    c.training.eval_every = 1000
     c.training.eval_batch_size = 64
     c.training.eval_batches = 10
-    c.training.checkpoint_every = 1600
+    c.training.checkpoint_every = 2500
     if variant == "smoke":
         bert_base.smoke(c)
     elif variant:

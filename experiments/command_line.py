@@ -22,7 +22,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
-        logging.set_verbosity(logging.WARNING)
+        logging.set_verbosity(logging.ERROR)
         try:
             return main(argv)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough

@@ -36,6 +36,9 @@ WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it
 def main(argv: list[str]) -> int:
     if not CONFIG.value or not WORKDIR.value:
         command_line.fail("needed: --config and --workdir, such as --config=configs/bert_base.py --workdir=runs/bert")
+    from tx_jax.training import allocator
+
+    allocator.keep_freed_memory()  # before jax sets up its backend
     import jax
 
     from experiments.display import TrainingDisplay
