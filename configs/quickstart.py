@@ -28,13 +28,13 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.learning_rate = 2.5e-3
     c.optimizer.beta2 = 0.98
     c.optimizer.warmup_steps = 200
-    c.training.num_steps = 10_000
+    c.training.num_steps = 7200
     c.training.batch_size = 32
     c.training.log_every = 50
-    c.training.eval_every = 1000
+    c.training.eval_every = 900
     c.training.eval_batch_size = 64
     c.training.eval_batches = 10
-    c.training.checkpoint_every = 2500
+    c.training.checkpoint_every = 1800
     if variant == "smoke":
         bert_base.smoke(c)
     elif variant:
