@@ -15,9 +15,10 @@ from tx_jax.config import MeshConfig, from_config_dict
 from tx_jax.data.corpus import TokenStore
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.evaluate import device_batch, evaluate, held_out
-from tx_jax.training.optimizer import make_optimizer, make_schedule
+from tx_jax.training.loop import jit_train_step
+from tx_jax.training.optimizer import make_optimizer
 from tx_jax.training.state import init_state
-from tx_jax.training.step import dropout_key, eval_step, train_step
+from tx_jax.training.step import dropout_key, eval_step
 
 # name: (devices, data, fsdp, tensor, accumulation steps, dropout)
 RUNS = {
@@ -36,21 +37,15 @@ def run(store: TokenStore, devices: int, data: int, fsdp: int, tensor: int, accu
     c.model.num_layers = 1
     c.model.dropout = c.model.attention_dropout = dropout
     c.optimizer.learning_rate = 1e-2
+    c.training.num_steps = 10
+    c.training.accumulation_steps = accumulation_steps
     config = from_config_dict(c)
     mesh = sharding.make_mesh(MeshConfig(data, fsdp, tensor), jax.devices()[:devices])
     task = MaskedLM(config, store)
-    optimizer = make_optimizer(config.optimizer, 10)
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     with jax.set_mesh(mesh):
         state = init_state(task, optimizer, 0, mesh)
-        step = jax.jit(
-            functools.partial(
-                train_step,
-                task=task,
-                optimizer=optimizer,
-                schedule=make_schedule(config.optimizer, 10),
-                accumulation_steps=accumulation_steps,
-            )
-        )
+        step = jit_train_step(config, task, optimizer)
         batches = task.batches("train", batch_size=16, repeat=True)
         losses = []
         for i in range(4):

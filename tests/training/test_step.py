@@ -1,4 +1,4 @@
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -7,25 +7,21 @@ import pytest
 
 from tx_jax.config import from_config_dict
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training.optimizer import make_optimizer, make_schedule
+from tx_jax.training.loop import jit_train_step
+from tx_jax.training.optimizer import make_optimizer
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key, train_step
+from tx_jax.training.step import dropout_key
 
 
 def run_steps(config, store, steps, accumulation_steps):
+    config = dataclasses.replace(
+        config, training=dataclasses.replace(config.training, accumulation_steps=accumulation_steps)
+    )
     task = MaskedLM(config, store)
-    optimizer = make_optimizer(config.optimizer, 20)
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
     params = task.init(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    step = jax.jit(
-        functools.partial(
-            train_step,
-            task=task,
-            optimizer=optimizer,
-            schedule=make_schedule(config.optimizer, 20),
-            accumulation_steps=accumulation_steps,
-        )
-    )
+    step = jit_train_step(config, task, optimizer)
     batches = task.batches("train", batch_size=8, repeat=True)
     losses = []
     for i in range(steps):

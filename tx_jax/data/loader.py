@@ -18,6 +18,8 @@ from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
 Batch = dict[str, np.ndarray]
 
+_ORDER, _CORRUPTION = hash_text("order"), hash_text("corruption")
+
 
 class Examples(Protocol):
     """A numbered set of examples, any of which can be built alone."""
@@ -65,9 +67,9 @@ class MaskedLMBatches:
         if not self.repeat:
             weights = (epoch == 0).astype(np.float32)
             epoch = np.zeros_like(epoch)
-        index = permute(index, len(self.examples), keys(self.seed, hash_text("order"), epoch))
+        index = permute(index, len(self.examples), keys(self.seed, _ORDER, epoch))
         copy = epoch % self.dupe_factor if self.dupe_factor else epoch
-        rng = RowRandom(keys(self.seed, hash_text("corruption"), copy, index))
+        rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index))
         batch = self.examples.rows(index, rng)
         batch |= mask_tokens(batch["tokens"], batch["valid"], self.masking, rng)
         batch["masked_weights"] *= weights[:, None]

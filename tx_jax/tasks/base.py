@@ -65,8 +65,10 @@ class Task(Protocol):
     def init(self, rng: jax.Array) -> Any:
         """Fresh parameters."""
 
-    def batches(self, split: str, *, batch_size: int, repeat: bool, process: int, num_processes: int) -> Batches:
-        """This process's part of the batches of a split."""
+    def batches(
+        self, split: str, *, batch_size: int, repeat: bool, process: int = 0, num_processes: int = 1
+    ) -> Batches:
+        """This process's part of the batches of a split; by default the only process's: all of it."""
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """For each term of the loss, the weight of the whole batch, which divides the term's sum."""

@@ -83,7 +83,7 @@ class RunDir:
             )
         if self.data_fingerprint() != data_fingerprint:
             raise InputError(
-                f"the token store {config.data.store} is not the one that {self.path} was trained on: it cannot "
+                f"the token store {config.data.store} is not the one that {self.path} was trained on, so it cannot "
                 "be continued: restore the store, or give another --workdir"
             )
         return changes
