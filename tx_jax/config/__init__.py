@@ -1,0 +1,23 @@
+"""The configuration of an experiment: frozen dataclasses, validated once, with the values in the message.
+
+`configs/*.py` build an `ml_collections.ConfigDict` with exactly these keys; `from_config_dict` turns it into an
+`ExperimentConfig`.
+"""
+
+from tx_jax.config.data import DataConfig
+from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, to_dict
+from tx_jax.config.model import HeadName, TransformerConfig
+from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
+
+__all__ = [
+    "DataConfig",
+    "ExperimentConfig",
+    "HeadName",
+    "MeshConfig",
+    "OptimizerConfig",
+    "TrainingConfig",
+    "TransformerConfig",
+    "differences",
+    "from_config_dict",
+    "to_dict",
+]

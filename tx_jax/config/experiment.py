@@ -1,0 +1,104 @@
+"""A whole experiment, and its way from and to nested plain values."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, get_args, get_origin
+
+from tx_jax.config.checks import require
+from tx_jax.config.data import DataConfig
+from tx_jax.config.model import TransformerConfig
+from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
+from tx_jax.errors import InputError, did_you_mean
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """One experiment, whole: what `config.json` of a run directory holds."""
+
+    seed: int
+    model: TransformerConfig
+    data: DataConfig
+    optimizer: OptimizerConfig
+    training: TrainingConfig
+    mesh: MeshConfig
+
+    def __post_init__(self):
+        model, data = self.model, self.data
+        require(
+            data.sequence_length <= model.max_length,
+            f"data.sequence_length={data.sequence_length} exceeds model.max_length={model.max_length}",
+        )
+        require("masked_lm" in model.heads, f"model.heads={model.heads} lacks 'masked_lm', which pretraining needs")
+        if data.packing == "pairs":
+            require(
+                "next_sentence" in model.heads and model.num_segments >= 2,
+                f"data.packing='pairs' trains next-sentence prediction: it needs 'next_sentence' in "
+                f"model.heads={model.heads} and model.num_segments={model.num_segments} >= 2",
+            )
+        else:
+            require(
+                "next_sentence" not in model.heads,
+                f"data.packing={data.packing!r} makes no sentence pairs: drop 'next_sentence' from "
+                f"model.heads, --config.model.heads=\"('masked_lm',)\"",
+            )
+
+
+def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
+    """The validated configuration. `values` is a ConfigDict or the parsed JSON of a run's `config.json`.
+
+    Raises:
+      InputError: an unknown key (with the nearest known one), a missing key, a wrong type or a value out of range.
+    """
+    return _build(ExperimentConfig, values, where="config")
+
+
+def to_dict(config: ExperimentConfig) -> dict[str, Any]:
+    """Nested plain values, as stored in `config.json`; `from_config_dict` reads them back."""
+    return dataclasses.asdict(config)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line `key: old -> new` for every leaf in which two nested configurations differ."""
+    lines = []
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif (list(a) if isinstance(a, tuple) else a) != (list(b) if isinstance(b, tuple) else b):
+            lines.append(f"{prefix}{key}: {a!r} -> {b!r}")
+    return lines
+
+
+def _build(cls: type, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping) and not hasattr(values, "keys"):
+        raise InputError(f"{where} must be a group of keys, not {values!r}")
+    types = typing.get_type_hints(cls)
+    for key in values.keys():  # noqa: SIM118 - a ConfigDict iterates over its keys only this way
+        if key not in types:
+            raise InputError(f"unknown key {where}.{key}.{did_you_mean(key, types)}")
+    needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise InputError(f"{where} lacks {', '.join(missing)}")
+    given = {name: kind for name, kind in types.items() if name in values}
+    return cls(**{name: _convert(kind, values[name], f"{where}.{name}") for name, kind in given.items()})
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, where)
+    if get_origin(kind) is tuple:
+        element = get_args(kind)[0]
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise InputError(f"{where}={value!r} must be a tuple")
+        return tuple(_convert(element, item, where) for item in value)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            known = get_args(kind)
+            raise InputError(f"{where}={value!r} is not one of {', '.join(known)}.{did_you_mean(str(value), known)}")
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise InputError(f"{where}={value!r} must be of type {kind.__name__}, not {type(value).__name__}")
+    return value

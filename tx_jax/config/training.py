@@ -1,0 +1,92 @@
+"""The optimizer, the loop and the device mesh."""
+
+import dataclasses
+import math
+import re
+from typing import Literal
+
+from tx_jax.config.checks import require
+from tx_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with warmup and decay. `no_decay` are regular expressions over parameter paths."""
+
+    learning_rate: float
+    warmup_steps: int
+    schedule: Literal["linear", "constant"]
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    no_decay: tuple[str, ...]
+    clip_norm: float
+
+    def __post_init__(self):
+        for name in ("learning_rate", "eps"):
+            value = getattr(self, name)
+            require(0 < value < math.inf, f"optimizer.{name}={value} must be positive")
+        for name in ("beta1", "beta2"):
+            value = getattr(self, name)
+            require(0 <= value < 1, f"optimizer.{name}={value} must be in [0, 1)")
+        decay = self.weight_decay
+        require(0 <= decay < math.inf, f"optimizer.weight_decay={decay} must not be negative or infinite")
+        for pattern in self.no_decay:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InputError(f"optimizer.no_decay: {pattern!r} is no regular expression: {error}") from None
+        require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
+        require(self.clip_norm >= 0, f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 turns clipping off")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The loop. `batch_size` is the global batch of one optimizer step, in sequences; intervals are in steps."""
+
+    num_steps: int
+    batch_size: int
+    accumulation_steps: int
+    log_every: int
+    eval_every: int
+    eval_batch_size: int
+    eval_batches: int
+    checkpoint_every: int
+    keep_last: int
+    keep_best: int
+    best_metric: str
+
+    def __post_init__(self):
+        for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
+            value = getattr(self, name)
+            require(value >= 1, f"training.{name}={value} must be at least 1")
+        for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best"):
+            value = getattr(self, name)
+            require(value >= 0, f"training.{name}={value} must not be negative")
+        require(
+            not self.keep_best or bool(self.best_metric),
+            f"training.keep_best={self.keep_best} needs training.best_metric, such as 'masked_lm_loss'",
+        )
+        require(
+            self.batch_size % self.accumulation_steps == 0,
+            f"training.batch_size={self.batch_size} is not divisible by "
+            f"training.accumulation_steps={self.accumulation_steps}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each mesh axis; one of them may be -1: all the devices that are left."""
+
+    data: int
+    fsdp: int
+    tensor: int
+
+    def __post_init__(self):
+        sizes = dataclasses.asdict(self)
+        require(
+            all(size == -1 or size >= 1 for size in sizes.values()),
+            f"mesh axes must be -1 or at least 1, not {sizes}",
+        )
+        require(list(sizes.values()).count(-1) <= 1, f"at most one mesh axis may be -1, not {sizes}")
