@@ -20,39 +20,65 @@ from tx_jax.models import registry
 from tx_jax.training.state import TrainState
 
 BASE = compute.bert_config(weights.Sizes(30522, 768, 12, 12, 3072, 512, "gelu", 1e-12))
-PRE_NORM = small.config(norm_position="pre", vocab_size=54)
+PRE_NORM = small.config(norm_position="pre", embedding_norm=False, vocab_size=54)
 
-# Written out once more, by the last parts of the path: (mesh axis per dimension).
+# Every parameter of these is covered by exactly one row, and every row covers one of them.
+FAMILIES = {
+    "base": BASE,
+    "pre-LN": PRE_NORM,
+    "heads": small.config(
+        heads=("masked_lm", "replaced_token", "sequence_classification", "token_classification", "question_answering")
+        + ("multiple_choice",),
+        tie_embeddings=False,
+        embedding_dim=16,
+        gated_mlp=True,
+    ),
+    "DeBERTa": small.config(
+        relative_attention=("c2p", "p2c"),
+        relative_distance=8,
+        relative_norm=True,
+        conv_kernel=3,
+        heads=("masked_lm",),
+        enhanced_mask_decoder=True,
+    ),
+    "decoder": small.config(architecture="decoder", heads=("causal_lm",), tie_embeddings=False, norm_position="pre"),
+    "encoder-decoder": small.config(architecture="encoder_decoder", heads=("causal_lm",), num_decoder_layers=2),
+}
+
+# Written out once more, by the last parts of the path: (mesh axis per dimension). What is not here lies whole.
 EXPECTED = {
     "token/embedding": ("tensor", "fsdp"),
+    "output/embedding": ("tensor", "fsdp"),
     "position/embedding": (None, "fsdp"),
     "segment/embedding": (None, "fsdp"),
+    "relative/embedding": (None, "fsdp"),
+    "mask_decoder_position/embedding": (None, "fsdp"),
+    "project/kernel": (None, "fsdp"),
     "query/kernel": ("fsdp", "tensor"),
     "key/kernel": ("fsdp", "tensor"),
     "value/kernel": ("fsdp", "tensor"),
+    "relative_query/kernel": ("fsdp", "tensor"),
+    "relative_key/kernel": ("fsdp", "tensor"),
     "query/bias": ("tensor",),
     "key/bias": ("tensor",),
     "value/bias": ("tensor",),
-    "out/kernel": ("tensor", "fsdp"),
-    "out/bias": (None,),
+    "relative_query/bias": ("tensor",),
+    "relative_key/bias": ("tensor",),
+    "attention/out/kernel": ("tensor", "fsdp"),
+    "replaced_token/out/kernel": ("fsdp", None),
     "wi/kernel": ("fsdp", "tensor"),
     "wi/bias": ("tensor",),
+    "gate/kernel": ("fsdp", "tensor"),
+    "gate/bias": ("tensor",),
     "wo/kernel": ("tensor", "fsdp"),
-    "wo/bias": (None,),
-    "norm/scale": (None,),
-    "norm/bias": (None,),
-    "attention_norm/scale": (None,),
-    "attention_norm/bias": (None,),
-    "mlp_norm/scale": (None,),
-    "mlp_norm/bias": (None,),
-    "final_norm/scale": (None,),
-    "final_norm/bias": (None,),
+    "convolution/kernel": (None, "fsdp", None),
     "pooler/kernel": ("fsdp", None),
-    "pooler/bias": (None,),
     "transform/kernel": ("fsdp", None),
-    "transform/bias": (None,),
     "next_sentence/kernel": ("fsdp", None),
-    "next_sentence/bias": (None,),
+    "sequence_classification/kernel": ("fsdp", None),
+    "token_classification/kernel": ("fsdp", None),
+    "question_answering/kernel": ("fsdp", None),
+    "multiple_choice/kernel": ("fsdp", None),
     "masked_lm/bias": ("tensor",),
 }
 
@@ -62,22 +88,26 @@ def mesh(data=1, fsdp=1, tensor=1):
     return AbstractMesh((data, fsdp, tensor), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def ending(path):
-    return "/".join(path.split("/")[-2:])
+def expected_spec(path, ndim):
+    found = [axes for end, axes in EXPECTED.items() if f"/{path}".endswith(f"/{end}")]
+    if ndim == 1 and not found:
+        return (None,)
+    (axes,) = found
+    return axes
 
 
-@pytest.mark.parametrize("cfg", [BASE, PRE_NORM], ids=["base", "pre-LN"])
-def test_every_parameter_has_exactly_the_intended_rule(cfg):
-    shapes = tree.flatten(registry.param_shapes(cfg))
-    for path, leaf in shapes.items():
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_parameter_has_exactly_the_intended_rule(name):
+    for path, leaf in tree.flatten(registry.param_shapes(FAMILIES[name])).items():
         rules = [pattern for pattern, _ in sharding.PARAM_RULES if re.search(pattern, path)]
         assert len(rules) == 1, (path, rules)
-        assert sharding.param_sharding(mesh(2, 2, 2), path, leaf.shape).spec == P(*EXPECTED[ending(path)]), path
-    if cfg is PRE_NORM:
-        used = {ending(path) for path in shapes}
-        assert used == set(EXPECTED)
-        for pattern, _ in sharding.PARAM_RULES:
-            assert any(re.search(pattern, path) for path in shapes), f"no parameter for the rule {pattern}"
+        assert sharding.param_sharding(mesh(), path, leaf.shape).spec == P(*expected_spec(path, leaf.ndim)), path
+
+
+def test_every_rule_has_a_parameter():
+    paths = [path for cfg in FAMILIES.values() for path in tree.flatten(registry.param_shapes(cfg))]
+    for pattern, _ in sharding.PARAM_RULES:
+        assert any(re.search(pattern, path) for path in paths), f"no parameter for the rule {pattern}"
 
 
 def test_an_uncovered_parameter_raises():
@@ -124,7 +154,7 @@ def test_state_sharding_follows_the_parameters(name):
     placed = tree.flatten(sharding.state_sharding(mesh(2, 2, 2), jax.eval_shape(state)))
     assert placed.keys() == shapes.keys()
     for path, leaf in shapes.items():
-        assert placed[path].spec == (P(*EXPECTED[ending(path)]) if leaf.ndim else P()), path
+        assert placed[path].spec == (P(*expected_spec(path, leaf.ndim)) if leaf.ndim else P()), path
     moments = [path for path, leaf in shapes.items() if leaf.ndim and path.startswith("opt_state/")]
     copies = {"adamw": 2, "momentum": 1, "accumulating": 3}
     if name in copies:

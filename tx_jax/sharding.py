@@ -22,17 +22,25 @@ BATCH_SPEC = PartitionSpec(("data", "fsdp"))  # axis 0 of every array of a batch
 # that they hold for the parameter itself and for whatever an optimizer keeps under the same path.
 PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"embeddings/token/embedding$", ("vocab", "embed")),
-    (r"embeddings/(position|segment)/embedding$", (None, "embed")),
-    (r"attention/(query|key|value)/kernel$", ("embed", "heads")),
-    (r"attention/(query|key|value)/bias$", ("heads",)),
+    (r"(masked_lm|causal_lm)/output/embedding$", ("vocab", "embed")),
+    (r"(position|segment|relative)/embedding$", (None, "embed")),
+    (r"embeddings/project/kernel$", (None, "embed")),
+    (r"attention/(query|key|value|relative_query|relative_key)/kernel$", ("embed", "heads")),
+    (r"attention/(query|key|value|relative_query|relative_key)/bias$", ("heads",)),
     (r"attention/out/kernel$", ("heads", "embed")),
-    (r"mlp/wi/kernel$", ("embed", "mlp")),
-    (r"mlp/wi/bias$", ("mlp",)),
+    (r"mlp/(wi|gate)/kernel$", ("embed", "mlp")),
+    (r"mlp/(wi|gate)/bias$", ("mlp",)),
     (r"mlp/wo/kernel$", ("mlp", "embed")),
+    (r"convolution/kernel$", (None, "embed", None)),
     (r"(^|/)masked_lm/bias$", ("vocab",)),
-    (r"(^|/)(pooler|masked_lm/transform|next_sentence)/kernel$", ("embed", None)),
+    (r"(^|/)(pooler|masked_lm/transform|replaced_token/transform)/kernel$", ("embed", None)),
+    (r"(^|/)(next_sentence|replaced_token/out|multiple_choice)/kernel$", ("embed", None)),
+    (r"(^|/)(sequence_classification|token_classification|question_answering)/kernel$", ("embed", None)),
     (r"norm/(scale|bias)$", (None,)),
-    (r"(attention/out|mlp/wo|pooler|masked_lm/transform|next_sentence)/bias$", (None,)),
+    (
+        r"(out|wo|pooler|project|convolution|transform|next_sentence|multiple_choice|classification|answering)/bias$",
+        (None,),
+    ),
 )
 
 # The Megatron layout on "tensor", parameters spread over "fsdp".

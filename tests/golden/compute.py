@@ -30,26 +30,24 @@ def outputs(sizes: Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.n
     model = registry.build(bert_config(sizes))
     params = flax.traverse_util.unflatten_dict({path: jnp.asarray(w) for path, w in weights.items()}, sep="/")
 
-    def apply(params, method=None, **kwargs):
+    def apply(params, **kwargs):
         return model.apply(
             {"params": params},
             inputs["tokens"],
             segments_BT=inputs["segments"],
             deterministic=True,
-            method=method,
             **kwargs,
         )
 
     @jax.jit
     def forward(params):
-        embedded = apply(params, method=lambda module, *args, **kwargs: module.embeddings(*args, **kwargs))
         output, sown = apply(params, valid_BT=inputs["valid"], mutable=["intermediates"])
-        return output, jnp.stack([embedded, *sown["intermediates"]["encoder"]["hidden"]])
+        return output, jnp.stack(sown["intermediates"]["encoder"]["hidden"])
 
     @jax.jit
     @jax.value_and_grad
     def loss_and_gradients(params):
-        output = apply(params, valid_BT=inputs["valid"], positions_BP=inputs["positions"])
+        output = apply(params, valid_BT=inputs["valid"], masked_positions_BP=inputs["positions"])
         return cross_entropy(output.masked_lm, inputs["labels"]) + cross_entropy(
             output.next_sentence, inputs["next_sentence"]
         )

@@ -53,7 +53,7 @@ def batch(rows: int = 3, length: int = 12) -> dict[str, jax.Array]:
         "tokens_BT": jnp.asarray(rng.integers(0, CONFIG.vocab_size, (rows, length))),
         "segments_BT": jnp.asarray(rng.integers(0, 2, (rows, length))),
         "valid_BT": jnp.asarray(np.arange(length)[None] < lengths[:, None]),
-        "positions_BP": jnp.asarray(np.stack([np.sort(rng.permutation(n)[:3]) for n in lengths])),
+        "masked_positions_BP": jnp.asarray(np.stack([np.sort(rng.permutation(n)[:3]) for n in lengths])),
     }
 
 

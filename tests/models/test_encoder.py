@@ -109,7 +109,7 @@ def test_no_gradient_reaches_padding():
     """Ids used only under padding, and positions that are padding in every row, have a gradient of exactly zero."""
     cfg, inputs = small.CONFIG, small.batch()
     inputs["valid_BT"] = inputs["valid_BT"].at[:, 9:].set(False)
-    inputs["positions_BP"] = inputs["positions_BP"] % 6
+    inputs["masked_positions_BP"] = inputs["masked_positions_BP"] % 6
     assert inputs["valid_BT"][:, :6].all()
     tokens = jnp.where(inputs["valid_BT"], inputs["tokens_BT"] % 40, 45)
     embeddings = gradient(cfg, params(), inputs | {"tokens_BT": tokens})["embeddings"]
@@ -117,17 +117,11 @@ def test_no_gradient_reaches_padding():
     assert (position[9:] == 0).all()
     assert (np.abs(position[:9]).max(-1) > 0).all()
 
-    # The token table is also the output layer, so the path through the input is taken alone.
+    # The token table is also the output layer, so the path through the input is taken alone: to the hidden states.
     def through_the_input(table):
         variables = params()
-        model = registry.build(cfg)
-
-        def forward(module):
-            x = module.embeddings(tokens, segments_BT=inputs["segments_BT"], deterministic=True)
-            return module.encoder(x, mask_BHTS=inputs["valid_BT"][:, None, None], deterministic=True)
-
-        embedded = {"params": variables | {"embeddings": variables["embeddings"] | {"token": {"embedding": table}}}}
-        hidden = model.apply(embedded, method=forward)
+        embedded = variables | {"embeddings": variables["embeddings"] | {"token": {"embedding": table}}}
+        hidden = run(cfg, embedded, inputs | {"tokens_BT": tokens}).hidden
         return jnp.where(inputs["valid_BT"][..., None], hidden * jnp.cos(jnp.arange(cfg.dim))[None, None], 0).sum()
 
     table = np.asarray(jax.jit(jax.grad(through_the_input))(params()["embeddings"]["token"]["embedding"]))
@@ -139,9 +133,9 @@ def test_no_gradient_reaches_padding():
 def test_gathered_logits_are_the_full_logits_at_those_positions():
     inputs = small.batch()
     gathered = run(small.CONFIG, params(), inputs).masked_lm
-    full = run(small.CONFIG, params(), inputs | {"positions_BP": None}).masked_lm
+    full = run(small.CONFIG, params(), inputs | {"masked_positions_BP": None}).masked_lm
     assert full.shape == (*inputs["tokens_BT"].shape, small.CONFIG.vocab_size)
-    expected = np.take_along_axis(np.asarray(full), np.asarray(inputs["positions_BP"])[:, :, None], axis=1)
+    expected = np.take_along_axis(np.asarray(full), np.asarray(inputs["masked_positions_BP"])[:, :, None], axis=1)
     np.testing.assert_allclose(gathered, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
 
 
@@ -186,7 +180,7 @@ def test_dropout_differs_between_layers():
             cfg, variables, small.batch(), deterministic=False, rngs={"dropout": key}, mutable=["intermediates"]
         )[1]
     )(jax.random.key(0, impl="rbg"))
-    first, second, third = np.diff(np.stack(sown["intermediates"]["encoder"]["hidden"]), axis=0, prepend=0)
+    first, second, third = np.diff(np.stack(sown["intermediates"]["encoder"]["hidden"]), axis=0)
     assert set(np.unique(first)) == {0.0, 2.0}
     for a, b in ((first, second), (first, third), (second, third)):
         assert abs((a == b).mean() - 0.5) < 0.1

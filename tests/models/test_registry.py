@@ -60,7 +60,7 @@ def test_flops_against_the_products_in_the_traced_step():
         return small.apply(cfg, variables, inputs).masked_lm.sum()
 
     jaxpr = jax.make_jaxpr(jax.grad(loss))(registry.param_shapes(cfg))
-    assert product_flops(jaxpr.jaxpr) == 80 * registry.flops_per_token(cfg, 20, inputs["positions_BP"].shape[1])
+    assert product_flops(jaxpr.jaxpr) == 80 * registry.flops_per_token(cfg, 20, inputs["masked_positions_BP"].shape[1])
 
 
 def product_flops(jaxpr) -> int:

@@ -25,7 +25,7 @@ def layer(**changes):
     x = jnp.asarray(rng.normal(size=(3, 9, cfg.dim)), jnp.float32)
     valid = jnp.asarray(np.arange(9)[None] < np.array([9, 6, 2])[:, None])
     module = MultiHeadAttention(cfg)
-    params = module.init(jax.random.key(0), x, mask_BHTS=None, deterministic=True)["params"]
+    params = module.init(jax.random.key(0), x, x, mask_BHTS=None, deterministic=True)["params"]
     params = jax.tree.map(lambda p: p + jnp.asarray(rng.normal(scale=0.3, size=p.shape), jnp.float32), params)
     return module, params, x, valid
 
@@ -77,7 +77,7 @@ def test_a_row_that_may_attend_to_nothing_is_finite():
 
 def test_layer_against_numpy():
     module, params, x, valid = layer()
-    actual = module.apply({"params": params}, x, mask_BHTS=padding_mask(valid), deterministic=True)
+    actual = module.apply({"params": params}, x, x, mask_BHTS=padding_mask(valid), deterministic=True)
     expected = reference.attention(
         jax.tree.map(np.float64, params), np.float64(x), module.config.num_heads, np.asarray(valid)
     )
@@ -100,7 +100,7 @@ def test_layer_against_flax():
     weights = jnp.asarray(np.random.default_rng(4).normal(size=x.shape), jnp.float32)
 
     def ours_sum(x):
-        return (module.apply({"params": params}, x, mask_BHTS=mask, deterministic=True) * weights).sum()
+        return (module.apply({"params": params}, x, x, mask_BHTS=mask, deterministic=True) * weights).sum()
 
     def theirs_sum(x):
         # Linen broadcasts its biases without stating it.
@@ -114,7 +114,7 @@ def test_layer_against_flax():
 def test_layer_sows_its_probabilities():
     module, params, x, valid = layer()
     _, sown = module.apply(
-        {"params": params}, x, mask_BHTS=padding_mask(valid), deterministic=True, mutable=["intermediates"]
+        {"params": params}, x, x, mask_BHTS=padding_mask(valid), deterministic=True, mutable=["intermediates"]
     )
     (probabilities,) = sown["intermediates"]["probabilities"]
     assert probabilities.shape == (3, module.config.num_heads, 9, 9)
@@ -133,7 +133,7 @@ def test_attention_dropout_drops_probabilities_at_its_rate():
     params = {"query": zero, "key": zero, "value": eye, "out": eye}
     x = jnp.broadcast_to(jnp.eye(module.config.dim)[None], x.shape)
     y = np.asarray(
-        module.apply({"params": params}, x, mask_BHTS=None, deterministic=False, rngs={"dropout": jax.random.key(0)})
+        module.apply({"params": params}, x, x, mask_BHTS=None, deterministic=False, rngs={"dropout": jax.random.key(0)})
     )
     kept = y != 0
     np.testing.assert_allclose(y[kept] * module.config.dim, 1 / 0.6, rtol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.models import small
 from tests.nn import reference
-from tx_jax.nn.block import Block
+from tx_jax.nn.block import Block, Context
 from tx_jax.nn.masks import padding_mask
 from tx_jax.nn.stack import Stack
 
@@ -28,24 +28,29 @@ def test_block_against_numpy(norm_position, activation):
     cfg = small.config(norm_position=norm_position, activation=activation, layer_norm_eps=1e-2)
     x, valid = inputs(cfg)
     module = Block(cfg, deterministic=True)
-    params = noisy(module.init(jax.random.key(0), x, padding_mask(valid))["params"])
+    params = noisy(module.init(jax.random.key(0), x, Context(padding_mask(valid)))["params"])
     expected = reference.block(jax.tree.map(np.float64, params), np.float64(x), cfg, np.asarray(valid))
-    actual = module.apply({"params": params}, x, padding_mask(valid))
+    actual = module.apply({"params": params}, x, Context(padding_mask(valid)))
     np.testing.assert_allclose(actual, expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
 
 
 @pytest.mark.parametrize("norm_position", ["post", "pre"])
 def test_stack_is_its_blocks_in_order(norm_position):
-    cfg = small.config(norm_position=norm_position, num_layers=3)
+    cfg = small.config(norm_position=norm_position, num_layers=3, embedding_norm=False)
     x, valid = inputs(cfg)
-    module = Stack(cfg)
-    params = noisy(module.init(jax.random.key(0), x, mask_BHTS=None, deterministic=True)["params"])
-    y, sown = module.apply(
-        {"params": params}, x, mask_BHTS=padding_mask(valid), deterministic=True, mutable=["intermediates"]
-    )
+    module = Stack(cfg, cfg.num_layers)
+    call = {
+        "context": Context(padding_mask(valid)),
+        "positions_BT": jnp.broadcast_to(jnp.arange(7)[None], (3, 7)),
+        "valid_BT": valid,
+        "deterministic": True,
+    }
+    params = noisy(module.init(jax.random.key(0), x, **call)["params"])
+    (y, _), sown = module.apply({"params": params}, x, **call, mutable=["intermediates"])
     p = jax.tree.map(np.float64, params)
     expected = np.float64(x)
-    for i, hidden in enumerate(sown["intermediates"]["hidden"]):
+    np.testing.assert_array_equal(sown["intermediates"]["hidden"][0], x)
+    for i, hidden in enumerate(sown["intermediates"]["hidden"][1:]):
         expected = reference.block(p[f"layer_{i}"], expected, cfg, np.asarray(valid))
         np.testing.assert_allclose(hidden, expected, atol=5e-6 * np.abs(expected).max(), rtol=0)
     assert i == 2
@@ -60,9 +65,9 @@ def test_the_two_residual_dropouts_of_a_block_differ():
     cfg = small.config(norm_position="pre", dropout=0.5, attention_dropout=0.0, activation="relu")
     x, _ = inputs(cfg)
     module = Block(cfg, deterministic=False)
-    params = module.init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, x, None)["params"]
+    params = module.init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, x, Context())["params"]
     params = jax.tree.map(jnp.zeros_like, params)
     params["attention"]["out"]["bias"] += 1.0
     params["mlp"]["wo"]["bias"] += 10.0
-    y = module.apply({"params": params}, jnp.zeros_like(x), None, rngs={"dropout": jax.random.key(2)})
+    y = module.apply({"params": params}, jnp.zeros_like(x), Context(), rngs={"dropout": jax.random.key(2)})
     assert set(np.unique(y)) == {0.0, 2.0, 20.0, 22.0}

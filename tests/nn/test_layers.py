@@ -8,8 +8,8 @@ import pytest
 from tests.models import small
 from tests.nn import reference
 from tx_jax.nn.dense import Dense, truncated_normal
-from tx_jax.nn.embed import BertEmbeddings, Embedding
-from tx_jax.nn.heads import MaskedLMHead, NextSentenceHead, Pooler, gather_positions
+from tx_jax.nn.embed import Embedding, Embeddings
+from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, gather_positions
 from tx_jax.nn.masks import padding_mask
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
@@ -126,29 +126,30 @@ def test_second_derivatives_of_activations(name):
 
 def test_embeddings():
     cfg = small.config(dropout=0.0)
-    module = BertEmbeddings(cfg)
+    module = Embeddings(cfg)
     batch = small.batch()
     tokens, segments = batch["tokens_BT"], batch["segments_BT"]
-    params = noisy(module.init(jax.random.key(0), tokens, segments_BT=segments, deterministic=True)["params"])
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+    call = {"segments_BT": segments, "positions_BT": positions, "deterministic": True}
+    params = noisy(module.init(jax.random.key(0), tokens, **call)["params"])
     p = double(params)
     summed = (
         p["token"]["embedding"][np.asarray(tokens)]
         + p["segment"]["embedding"][np.asarray(segments)]
         + p["position"]["embedding"][np.arange(tokens.shape[1])]
     )
-    y = module.apply({"params": params}, tokens, segments_BT=segments, deterministic=True)
+    y = module.apply({"params": params}, tokens, **call)
     np.testing.assert_allclose(y, reference.layer_norm(p["norm"], summed, cfg.layer_norm_eps), atol=3e-6)
 
 
 def test_embedding_dropout():
     """At its rate, after the normalisation, and with what is kept scaled up."""
-    module = BertEmbeddings(small.config(dropout=0.4))
+    module = Embeddings(small.config(dropout=0.4))
     tokens = small.batch()["tokens_BT"]
-    variables = module.init(jax.random.key(0), tokens, segments_BT=0 * tokens, deterministic=True)
-    plain = module.apply(variables, tokens, segments_BT=0 * tokens, deterministic=True)
-    dropped = module.apply(
-        variables, tokens, segments_BT=0 * tokens, deterministic=False, rngs={"dropout": jax.random.key(0)}
-    )
+    call = {"segments_BT": 0 * tokens, "positions_BT": 0 * tokens}
+    variables = module.init(jax.random.key(0), tokens, **call, deterministic=True)
+    plain = module.apply(variables, tokens, **call, deterministic=True)
+    dropped = module.apply(variables, tokens, **call, deterministic=False, rngs={"dropout": jax.random.key(0)})
     kept = np.asarray(dropped) != 0
     np.testing.assert_allclose(np.asarray(dropped)[kept], np.asarray(plain)[kept] / 0.6, rtol=1e-5)
     # 1152 draws: the standard error of the rate is 0.014.
@@ -201,9 +202,9 @@ def test_heads():
     pooled = pooler.apply({"params": params}, hidden)
     np.testing.assert_allclose(pooled, np.tanh(reference.dense(double(params), np.float64(hidden)[:, 0])), atol=1e-6)
 
-    head = NextSentenceHead(cfg)
-    params = noisy(head.init(jax.random.key(0), pooled)["params"])
-    logits = head.apply({"params": params}, pooled)
+    head = Classifier(cfg, 2, 0.5)
+    params = noisy(head.init(jax.random.key(0), pooled, deterministic=True)["params"])
+    logits = head.apply({"params": params}, pooled, deterministic=True)
     np.testing.assert_allclose(logits, reference.dense(double(params), np.float64(pooled)), atol=1e-6)
 
     head = MaskedLMHead(cfg)

@@ -51,7 +51,7 @@ def test_losses_match_numpy_from_the_logits(task):
         batch["tokens"],
         segments_BT=batch["segments"],
         valid_BT=batch["valid"],
-        positions_BP=batch["masked_positions"],
+        masked_positions_BP=batch["masked_positions"],
         deterministic=True,
     )
     metrics = metrics_of(task, params, batch)

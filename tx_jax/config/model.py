@@ -2,18 +2,66 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 from tx_jax.config.checks import require
 
-HeadName = Literal["masked_lm", "next_sentence"]
+HeadName = Literal[
+    "masked_lm",
+    "next_sentence",
+    "replaced_token",
+    "causal_lm",
+    "pooled",
+    "sequence_classification",
+    "token_classification",
+    "question_answering",
+    "multiple_choice",
+]
+HEADS: tuple[str, ...] = get_args(HeadName)
+
+# Which heads an architecture can carry.
+HEADS_OF = {
+    "encoder": tuple(head for head in HEADS if head != "causal_lm"),
+    "decoder": ("causal_lm", "sequence_classification", "token_classification"),
+    "encoder_decoder": ("causal_lm",),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """Sizes and choices of one Transformer. `dtype` is that of the computation; parameters are float32."""
+    """One Transformer. `dtype` is that of the computation; parameters are float32.
 
-    architecture: Literal["encoder"]
+    Attributes:
+      num_layers: of the encoder, or of a decoder without encoder; `num_decoder_layers` stand behind an encoder.
+      max_length: positions, where `position_embedding` is learned a table of them.
+      num_segments: rows of the segment table; 0 = none.
+      norm_position: "post" is the original's and BERT's, "pre" GPT-2's.
+      heads: what stands on top. "pooled" is a pooler alone, for sentence vectors.
+      num_labels: outputs of sequence and token classification.
+      embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim).
+      embedding_norm: LayerNorm after the sum of the embeddings.
+      embedding_scale: token embeddings are multiplied by sqrt(dim) (Vaswani et al. 2017, section 3.4).
+      position_offset: the first token's row in the position table. RoBERTa's is 2: its padding index plus one; padding
+        then takes the row before.
+      pooler: the activation of the pooler.
+      use_bias: of the dense layers and norms of the blocks and of the masked LM's transform.
+      gated_mlp: wo(activation(wi(x)) * gate(x)) (Shazeer 2020).
+      tie_embeddings: the output layer of a language model is the token table.
+      scale_residual_init: GPT-2's: what is added to the residual starts smaller by sqrt(2 num_layers).
+      relative_attention: DeBERTa's terms beside content to content.
+      relative_distance: distances beyond it are as far as it.
+      relative_buckets: logarithmic buckets on either side; 0 = a row for every distance.
+      relative_norm: LayerNorm on the table of relative positions.
+      share_relative_projections: relative positions pass the projections of the content.
+      key_bias: of the key projections.
+      conv_kernel: width of DeBERTa-v2's convolution beside the first layer; 0 = none.
+      enhanced_mask_decoder: the masked LM runs the last layer twice more, asking with absolute positions.
+      rotary_theta: base of the rotary angles.
+      local_window: a token attends to at most local_window / 2 tokens on either side; 0 = to all. Every
+        `global_every`th layer from the first on attends to all, the others have `local_rotary_theta`.
+    """
+
+    architecture: Literal["encoder", "decoder", "encoder_decoder"]
     vocab_size: int
     dim: int
     num_layers: int
@@ -30,11 +78,41 @@ class TransformerConfig:
     heads: tuple[HeadName, ...]
     dtype: Literal["float32", "bfloat16"]
     remat: Literal["none", "block"]
+    num_decoder_layers: int = 0
+    num_labels: int = 2
+    embedding_dim: int = 0
+    embedding_norm: bool = True
+    embedding_scale: bool = False
+    position_embedding: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
+    position_offset: int = 0
+    pooler: Literal["tanh", "gelu", "relu"] = "tanh"
+    use_bias: bool = True
+    gated_mlp: bool = False
+    tie_embeddings: bool = True
+    scale_residual_init: bool = False
+    relative_attention: tuple[Literal["c2p", "p2c"], ...] = ()
+    relative_distance: int = 0
+    relative_buckets: int = 0
+    relative_norm: bool = False
+    share_relative_projections: bool = False
+    key_bias: bool = True
+    conv_kernel: int = 0
+    conv_activation: Literal["tanh", "gelu"] = "tanh"
+    enhanced_mask_decoder: bool = False
+    rotary_theta: float = 10_000.0
+    local_window: int = 0
+    local_rotary_theta: float = 10_000.0
+    global_every: int = 1
 
     def __post_init__(self):
-        for name in ("vocab_size", "dim", "num_layers", "num_heads", "mlp_dim", "max_length", "num_segments"):
+        positive = ("vocab_size", "dim", "num_layers", "num_heads", "mlp_dim", "max_length", "num_labels")
+        for name in (*positive, "global_every"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name}={value} must be at least 1")
+        counts = ("num_segments", "num_decoder_layers", "embedding_dim", "position_offset", "relative_distance")
+        for name in (*counts, "relative_buckets", "conv_kernel", "local_window"):
+            value = getattr(self, name)
+            require(value >= 0, f"model.{name}={value} must not be negative")
         require(
             self.dim % self.num_heads == 0,
             f"model.dim={self.dim} is not divisible by model.num_heads={self.num_heads}",
@@ -42,11 +120,60 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             require(0 <= value < 1, f"model.{name}={value} must be in [0, 1)")
-        for name in ("layer_norm_eps", "init_stddev"):
+        for name in ("layer_norm_eps", "init_stddev", "rotary_theta", "local_rotary_theta"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"model.{name}={value} must be positive")
+        self._check_architecture()
+        self._check_positions()
+
+    def _check_architecture(self) -> None:
         require(len(set(self.heads)) == len(self.heads), f"model.heads={self.heads} names a head twice")
+        allowed = HEADS_OF[self.architecture]
+        require(
+            set(self.heads) <= set(allowed),
+            f"model.heads={self.heads}: model.architecture={self.architecture!r} can have {', '.join(allowed)}",
+        )
+        require(
+            (self.num_decoder_layers > 0) == (self.architecture == "encoder_decoder"),
+            f"model.num_decoder_layers={self.num_decoder_layers} with model.architecture={self.architecture!r}: "
+            "an encoder_decoder has at least 1, the others have 0",
+        )
+        require(
+            self.tie_embeddings or self.embedding_dim in (0, self.dim) or self.architecture == "encoder",
+            f"model.embedding_dim={self.embedding_dim} needs model.tie_embeddings=True in a decoder",
+        )
+
+    def _check_positions(self) -> None:
+        if self.relative_attention:
+            require(self.architecture == "encoder", "model.relative_attention is for model.architecture='encoder'")
+            require(self.relative_distance >= 1, "model.relative_attention needs model.relative_distance >= 1")
+            require(
+                self.relative_buckets < self.relative_distance or not self.relative_buckets,
+                f"model.relative_buckets={self.relative_buckets} must be below "
+                f"model.relative_distance={self.relative_distance}",
+            )
+        require(
+            not self.enhanced_mask_decoder or "masked_lm" in self.heads,
+            f"model.enhanced_mask_decoder is part of the masked LM, which model.heads={self.heads} lacks",
+        )
+        require(
+            self.position_embedding not in ("rotary", "sinusoidal") or self.head_dim % 2 == 0,
+            f"model.position_embedding={self.position_embedding!r} needs an even model.dim / model.num_heads, "
+            f"not {self.head_dim}",
+        )
+        require(self.conv_kernel % 2 == 1 or not self.conv_kernel, f"model.conv_kernel={self.conv_kernel} must be odd")
+        require(self.local_window % 2 == 0, f"model.local_window={self.local_window} must be even")
 
     @property
     def head_dim(self) -> int:
         return self.dim // self.num_heads
+
+    @property
+    def table_dim(self) -> int:
+        """Width of the embedding tables."""
+        return self.embedding_dim or self.dim
+
+    @property
+    def needs_pooler(self) -> bool:
+        pooled = {"next_sentence", "pooled", "sequence_classification", "multiple_choice"}
+        return self.architecture == "encoder" and not pooled.isdisjoint(self.heads)

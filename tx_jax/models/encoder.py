@@ -1,34 +1,19 @@
-"""The encoder of the BERT family (Devlin et al. 2018).
+"""The encoder of the BERT family: BERT, RoBERTa, DistilBERT, ELECTRA, DeBERTa, ModernBERT.
 
 Shapes: B batch, T length, P predictions, D model, V vocabulary.
 """
 
 import flax.linen as nn
-import flax.struct
 import jax
+import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.embed import BertEmbeddings
-from tx_jax.nn.heads import MaskedLMHead, NextSentenceHead, Pooler, gather_positions
-from tx_jax.nn.masks import padding_mask
+from tx_jax.models.output import Output
+from tx_jax.nn.block import Context
+from tx_jax.nn.embed import Embedding, Embeddings, token_positions
+from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, ReplacedTokenHead, gather_positions
+from tx_jax.nn.masks import document_mask, padding_mask
 from tx_jax.nn.stack import Stack
-
-
-@flax.struct.dataclass
-class Output:
-    """What a model returns. What its configuration has no head for is None.
-
-    Attributes:
-      hidden: [B, T, D], the last layer.
-      pooled: [B, D].
-      masked_lm: logits [B, P, V], or [B, T, V] where no positions were asked for; float32.
-      next_sentence: logits [B, 2], float32; 0 = B follows A.
-    """
-
-    hidden: jax.Array
-    pooled: jax.Array | None = None
-    masked_lm: jax.Array | None = None
-    next_sentence: jax.Array | None = None
 
 
 class Encoder(nn.Module):
@@ -38,39 +23,82 @@ class Encoder(nn.Module):
 
     def setup(self):
         config = self.config
-        self.embeddings = BertEmbeddings(config)
-        self.encoder = Stack(config)
-        if "next_sentence" in config.heads:
+        self.embeddings = Embeddings(config)
+        self.encoder = Stack(config, config.num_layers)
+        if config.enhanced_mask_decoder:
+            self.mask_decoder_position = Embedding(config.max_length, config.dim, config.init_stddev)
+        if config.needs_pooler:
             self.pooler = Pooler(config)
-            self.next_sentence = NextSentenceHead(config)
-        if "masked_lm" in config.heads:
-            self.masked_lm = MaskedLMHead(config)
+        heads = {
+            "masked_lm": lambda: MaskedLMHead(config),
+            "next_sentence": lambda: Classifier(config, 2, 0.0),
+            "replaced_token": lambda: ReplacedTokenHead(config),
+            "sequence_classification": lambda: Classifier(config, config.num_labels, config.dropout),
+            "token_classification": lambda: Classifier(config, config.num_labels, config.dropout),
+            "question_answering": lambda: Classifier(config, 2, 0.0),
+            "multiple_choice": lambda: Classifier(config, 1, config.dropout),
+        }
+        for name in config.heads:
+            if name != "pooled":
+                setattr(self, name, heads[name]())
 
     def __call__(
         self,
         tokens_BT: jax.Array,
         *,
-        segments_BT: jax.Array,
+        segments_BT: jax.Array | None = None,
         valid_BT: jax.Array,
-        positions_BP: jax.Array | None = None,
+        documents_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+        masked_positions_BP: jax.Array | None = None,
         deterministic: bool,
     ) -> Output:
         """Runs the encoder and its heads.
 
         Args:
           tokens_BT: token ids.
-          segments_BT: 0 for the first segment, 1 for the second.
+          segments_BT: 0 for the first segment, 1 for the second; None = all 0.
           valid_BT: True for tokens, False for padding, which nothing attends to.
-          positions_BP: where the masked LM predicts; everywhere if None.
+          documents_BT: where several documents share a row, their numbers: none attends to another.
+          positions_BT: of each token, from 0; None = counted along the row.
+          masked_positions_BP: where the masked LM predicts; everywhere if None.
           deterministic: no dropout; otherwise a "dropout" RNG is needed.
         """
-        x_BTD = self.embeddings(tokens_BT, segments_BT=segments_BT, deterministic=deterministic)
-        hidden_BTD = self.encoder(x_BTD, mask_BHTS=padding_mask(valid_BT), deterministic=deterministic)
-        output = Output(hidden=hidden_BTD)
-        if "next_sentence" in self.config.heads:
-            pooled_BD = self.pooler(hidden_BTD)
-            output = output.replace(pooled=pooled_BD, next_sentence=self.next_sentence(pooled_BD))
-        if "masked_lm" in self.config.heads:
-            gathered = hidden_BTD if positions_BP is None else gather_positions(hidden_BTD, positions_BP)
-            output = output.replace(masked_lm=self.masked_lm(gathered, attend=self.embeddings.token.attend))
-        return output
+        config = self.config
+        if positions_BT is None and config.position_offset:
+            positions_BT = token_positions(valid_BT)
+        elif positions_BT is None:
+            positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None], tokens_BT.shape)
+        mask_BHTS = padding_mask(valid_BT)
+        if documents_BT is not None:
+            mask_BHTS = mask_BHTS & document_mask(documents_BT)
+        x_BTD = self.embeddings(
+            tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
+        )
+        hidden_BTD, decoded_BTD = self.encoder(
+            x_BTD,
+            context=Context(mask_BHTS=mask_BHTS),
+            positions_BT=positions_BT,
+            valid_BT=valid_BT,
+            queries_BTD=self.mask_decoder_position(positions_BT) if config.enhanced_mask_decoder else None,
+            deterministic=deterministic,
+        )
+        results = {"hidden": hidden_BTD}
+        if config.needs_pooler:
+            results["pooled"] = self.pooler(hidden_BTD)
+        for name in ("next_sentence", "sequence_classification", "multiple_choice"):
+            if name in config.heads:
+                results[name] = getattr(self, name)(results["pooled"], deterministic=deterministic)
+        for name in ("token_classification", "question_answering"):
+            if name in config.heads:
+                results[name] = getattr(self, name)(hidden_BTD, deterministic=deterministic)
+        if "multiple_choice" in config.heads:
+            results["multiple_choice"] = results["multiple_choice"][:, 0]
+        if "replaced_token" in config.heads:
+            results["replaced_token"] = self.replaced_token(hidden_BTD)
+        if "masked_lm" in config.heads:
+            x_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
+            if masked_positions_BP is not None:
+                x_BTD = gather_positions(x_BTD, masked_positions_BP)
+            results["masked_lm"] = self.masked_lm(x_BTD, attend=self.embeddings.token.attend)
+        return Output(**results)

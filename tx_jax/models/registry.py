@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
+from tx_jax.models.decoder import Decoder
 from tx_jax.models.encoder import Encoder
+from tx_jax.models.seq2seq import EncoderDecoder
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"encoder": Encoder}
+ARCHITECTURES: dict[str, type[nn.Module]] = {"encoder": Encoder, "decoder": Decoder, "encoder_decoder": EncoderDecoder}
 
 
 def build(config: TransformerConfig) -> nn.Module:
@@ -21,7 +23,11 @@ def init_params(config: TransformerConfig, rng: jax.Array) -> dict:
     """Fresh parameters, a nested dict of float32 arrays."""
     tokens = jnp.zeros((1, min(8, config.max_length)), jnp.int32)
     valid = jnp.ones_like(tokens, dtype=bool)
-    return build(config).init(rng, tokens, segments_BT=tokens, valid_BT=valid, deterministic=True)["params"]
+    if config.architecture == "encoder_decoder":
+        inputs = {"valid_BS": valid, "target_tokens_BT": tokens, "target_valid_BT": valid}
+    else:
+        inputs = {"valid_BT": valid}
+    return build(config).init(rng, tokens, **inputs, deterministic=True)["params"]
 
 
 def param_shapes(config: TransformerConfig) -> dict:
@@ -35,13 +41,20 @@ def num_params(config: TransformerConfig) -> int:
 
 
 def flops_per_token(config: TransformerConfig, sequence_length: int, num_predictions: int) -> float:
-    """Floating-point operations per token, forward and backward, of a bidirectional encoder with a gathered LM head.
+    """Floating-point operations per token, forward and backward, of an encoder or a decoder.
 
-    6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V D + D^2) P / T: two operations per multiply-add, the backward pass twice the
-    forward pass; embeddings look-ups, normalisation and softmax are not counted.
+    6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
+    forward pass; embeddings look-ups, normalisation and softmax are not counted, and causal attention as if it were
+    full. A gated MLP has 3 D F, the causal LM no transform (D E).
+
+    Raises:
+      ValueError: an encoder-decoder, whose tokens are of two kinds.
     """
+    if config.architecture == "encoder_decoder":
+        raise ValueError("source and target tokens of an encoder_decoder cost differently: count them apart")
     layers, dim = config.num_layers, config.dim
-    matrices = 6 * layers * (4 * dim**2 + 2 * dim * config.mlp_dim)
+    matrices = 6 * layers * (4 * dim**2 + (3 if config.gated_mlp else 2) * dim * config.mlp_dim)
     attention = 12 * layers * sequence_length * dim
-    head = 6 * (config.vocab_size * dim + dim**2) * num_predictions / sequence_length
+    transform = dim if "masked_lm" in config.heads else 0
+    head = 6 * (config.vocab_size + transform) * config.table_dim * num_predictions / sequence_length
     return matrices + attention + head

@@ -1,6 +1,6 @@
 """Scaled dot-product attention, and the multi-head layer around it.
 
-Shapes: B batch, T query length, S key length, D model, H heads, K head dim.
+Shapes: B batch, T query length, S key length, D model, H heads, K head dim, R rows of relative positions.
 """
 
 import flax.linen as nn
@@ -8,20 +8,30 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.dense import Dense
+from tx_jax.nn.dense import Dense, residual_stddev
+from tx_jax.nn.relative import Relative, relative_scores
+from tx_jax.nn.rotary import rotate
 
 # Far below any score, yet finite: a row in which nothing may be attended becomes uniform, not NaN.
 MASKED_SCORE = -1e30
 
 
-def attention_probabilities(q_BTHK: jax.Array, k_BSHK: jax.Array, *, mask_BHTS: jax.Array | None = None) -> jax.Array:
+def attention_probabilities(
+    q_BTHK: jax.Array,
+    k_BSHK: jax.Array,
+    *,
+    mask_BHTS: jax.Array | None = None,
+    more_scores: tuple[jax.Array, ...] = (),
+) -> jax.Array:
     """softmax(q k^T / sqrt(K)) (Vaswani et al. 2017, section 3.2.1), [B, H, T, S], in float32.
 
     Args:
       mask_BHTS: True = may attend; broadcasts over any of its axes.
+      more_scores: float32 [B, H, T, S], each added to q k^T, with as many more terms under the root:
+        sqrt(K (1 + len(more_scores))) (He et al. 2020, equation 4).
     """
     scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
-    scores = scores * q_BTHK.shape[-1] ** -0.5
+    scores = sum(more_scores, scores) * (q_BTHK.shape[-1] * (1 + len(more_scores))) ** -0.5
     if mask_BHTS is not None:
         scores = jnp.where(mask_BHTS, scores, MASKED_SCORE)
     return jax.nn.softmax(scores, axis=-1)
@@ -36,18 +46,51 @@ class MultiHeadAttention(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, *, mask_BHTS: jax.Array | None, deterministic: bool) -> jax.Array:
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        context_BSD: jax.Array,
+        *,
+        mask_BHTS: jax.Array | None,
+        angles_BTR: jax.Array | None = None,
+        relative: Relative | None = None,
+        deterministic: bool,
+    ) -> jax.Array:
+        """What the positions of x read from the context (x itself in self-attention): [B, T, D].
+
+        Args:
+          angles_BTR: rotary angles, for queries and keys alike.
+          relative: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
+        """
         config = self.config
         dtype = jnp.dtype(config.dtype)
 
-        def project(name: str) -> jax.Array:
-            y_BTD = Dense(config.dim, config.init_stddev, dtype, name=name)(x_BTD)
-            return y_BTD.reshape(*y_BTD.shape[:-1], config.num_heads, config.head_dim)
+        def dense(name: str, use_bias: bool) -> Dense:
+            return Dense(config.dim, config.init_stddev, dtype, use_bias=use_bias and config.use_bias, name=name)
 
-        probabilities_BHTS = attention_probabilities(project("query"), project("key"), mask_BHTS=mask_BHTS)
+        def heads(y: jax.Array) -> jax.Array:
+            return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim)
+
+        query, key = dense("query", True), dense("key", config.key_bias)
+        q_BTHK, k_BSHK = heads(query(x_BTD)), heads(key(context_BSD))
+        if angles_BTR is not None:
+            q_BTHK, k_BSHK = rotate(q_BTHK, angles_BTR), rotate(k_BSHK, angles_BTR)
+        more_scores = []
+        if "c2p" in config.relative_attention:
+            project = key if config.share_relative_projections else dense("relative_key", config.key_bias)
+            more_scores.append(relative_scores(q_BTHK, heads(project(relative.table_RD)), relative.rows_TS))
+        if "p2c" in config.relative_attention:
+            project = query if config.share_relative_projections else dense("relative_query", True)
+            # The same row for (query, key), but the key's content asks: rows by key, then turned round.
+            by_key = relative_scores(k_BSHK, heads(project(relative.table_RD)), relative.rows_TS.T)
+            more_scores.append(by_key.swapaxes(2, 3))
+        probabilities_BHTS = attention_probabilities(
+            q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
+        )
         self.sow("intermediates", "probabilities", probabilities_BHTS)
         probabilities_BHTS = nn.Dropout(config.attention_dropout)(
             probabilities_BHTS.astype(dtype), deterministic=deterministic
         )
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, project("value"))
-        return Dense(config.dim, config.init_stddev, dtype, name="out")(y_BTHK.reshape(x_BTD.shape))
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, heads(dense("value", True)(context_BSD)))
+        out = Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="out")
+        return out(y_BTHK.reshape(x_BTD.shape))

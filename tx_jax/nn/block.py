@@ -1,33 +1,85 @@
-"""One layer of an encoder: attention and MLP, each with its residual connection and normalisation."""
+"""One layer: attention and MLP, each with its residual connection and normalisation.
+
+Shapes: B batch, T length, S length of the encoder's output, D model, H heads.
+"""
 
 import flax.linen as nn
+import flax.struct
 import jax
 
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.attention import MultiHeadAttention
 from tx_jax.nn.mlp import MLP
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.relative import Relative
+
+
+@flax.struct.dataclass
+class Context:
+    """What a block needs beside its input: who may attend to whom, and how positions are known.
+
+    Attributes:
+      mask_BHTS: True = may attend; None = everyone to everyone.
+      angles_BTR: rotary angles.
+      relative: DeBERTa's relative positions.
+      memory_BSD: the encoder's output, which a decoder's blocks also attend to.
+      memory_mask_BHTS: which of it they may.
+    """
+
+    mask_BHTS: jax.Array | None = None
+    angles_BTR: jax.Array | None = None
+    relative: Relative | None = None
+    memory_BSD: jax.Array | None = None
+    memory_mask_BHTS: jax.Array | None = None
 
 
 class Block(nn.Module):
-    """norm(x + f(x)) where `norm_position` is "post" (the original, BERT); x + f(norm(x)) where it is "pre" (GPT-2)."""
+    """norm(x + f(x)) where `norm_position` is "post" (the original, BERT); x + f(norm(x)) where it is "pre" (GPT-2).
+
+    Attributes:
+      normalised_input: the input is normalised already, so a pre-LN block does without its first norm.
+    """
 
     config: TransformerConfig
     deterministic: bool  # a field, not an argument: nn.remat traces arguments
+    normalised_input: bool = False
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, mask_BHTS: jax.Array | None) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, context: Context, queries_BTD: jax.Array | None = None) -> jax.Array:
+        """[B, T, D]. With `queries_BTD`, these attend to x and it is they that the residual connection carries on."""
         config = self.config
         post = config.norm_position == "post"
-        attention = MultiHeadAttention(config, name="attention")
-        attention_norm = LayerNorm(config.layer_norm_eps, name="attention_norm")
-        mlp = MLP(config, name="mlp")
-        mlp_norm = LayerNorm(config.layer_norm_eps, name="mlp_norm")
         dropout = nn.Dropout(config.dropout, deterministic=self.deterministic)
 
-        y_BTD = x_BTD if post else attention_norm(x_BTD)
-        x_BTD = x_BTD + dropout(attention(y_BTD, mask_BHTS=mask_BHTS, deterministic=self.deterministic))
+        def norm(name: str) -> LayerNorm:
+            return LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name=name)
+
+        attention_norm = None if self.normalised_input and not post else norm("attention_norm")
+        y_BTD = x_BTD if post or attention_norm is None else attention_norm(x_BTD)
+        residual_BTD = x_BTD if queries_BTD is None else queries_BTD
+        x_BTD = residual_BTD + dropout(
+            MultiHeadAttention(config, name="attention")(
+                y_BTD if queries_BTD is None else queries_BTD,
+                y_BTD,
+                mask_BHTS=context.mask_BHTS,
+                angles_BTR=context.angles_BTR,
+                relative=context.relative,
+                deterministic=self.deterministic,
+            )
+        )
         x_BTD = attention_norm(x_BTD) if post else x_BTD
-        y_BTD = x_BTD if post else mlp_norm(x_BTD)
-        x_BTD = x_BTD + dropout(mlp(y_BTD))
+        if context.memory_BSD is not None:
+            cross_norm = norm("cross_attention_norm")
+            y_BTD = x_BTD if post else cross_norm(x_BTD)
+            x_BTD = x_BTD + dropout(
+                MultiHeadAttention(config, name="cross_attention")(
+                    y_BTD,
+                    context.memory_BSD,
+                    mask_BHTS=context.memory_mask_BHTS,
+                    deterministic=self.deterministic,
+                )
+            )
+            x_BTD = cross_norm(x_BTD) if post else x_BTD
+        mlp_norm = norm("mlp_norm")
+        x_BTD = x_BTD + dropout(MLP(config, name="mlp")(x_BTD if post else mlp_norm(x_BTD)))
         return mlp_norm(x_BTD) if post else x_BTD

@@ -8,6 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax.config import TransformerConfig
+
 
 class Dense(nn.Module):
     """y = x kernel + bias over the last axis. Parameters are float32 and are cast to `dtype` for the product."""
@@ -15,15 +17,23 @@ class Dense(nn.Module):
     features: int
     init_stddev: float
     dtype: jnp.dtype
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", truncated_normal(self.init_stddev), (x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype) + bias.astype(self.dtype)[None]
+        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+            y = y + bias.astype(self.dtype)[None]
         return y.reshape(*x.shape[:-1], self.features)
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:
     """N(0, stddev) cut at two standard deviations and not rescaled, as google-research/bert initialises."""
     return nn.initializers.truncated_normal(stddev=stddev, lower=-2.0, upper=2.0)
+
+
+def residual_stddev(config: TransformerConfig) -> float:
+    """Initial standard deviation of the kernels whose output is added to the residual (Radford et al. 2019, 2.3)."""
+    return config.init_stddev * ((2 * config.num_layers) ** -0.5 if config.scale_residual_init else 1.0)

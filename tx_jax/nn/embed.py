@@ -1,6 +1,6 @@
 """Embeddings: token, position and segment tables summed, normalised, dropped out (Devlin et al. 2018, figure 2).
 
-Shapes: B batch, T length, D model, V vocabulary.
+Shapes: B batch, T length, E width of the tables, D model, V vocabulary.
 """
 
 import flax.linen as nn
@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.dense import truncated_normal
+from tx_jax.nn.dense import Dense, truncated_normal
 from tx_jax.nn.norm import LayerNorm
 
 
 class Embedding(nn.Module):
-    """A table [size, D], float32."""
+    """A table [size, dim], float32."""
 
     size: int
     dim: int
@@ -27,27 +27,64 @@ class Embedding(nn.Module):
         return jnp.take(self.embedding, ids, axis=0, mode="clip")
 
     def attend(self, x: jax.Array) -> jax.Array:
-        """x table^T, for an output layer tied to this table: [..., D] -> [..., V], accumulated in float32."""
+        """x table^T, for an output layer tied to this table: [..., dim] -> [..., size], accumulated in float32."""
         flat = x.reshape(-1, x.shape[-1])
         logits = jnp.dot(flat, self.embedding.astype(x.dtype).T, preferred_element_type=jnp.float32)
         return logits.reshape(*x.shape[:-1], self.size)
 
 
-class BertEmbeddings(nn.Module):
-    """token + position + segment, LayerNorm, dropout."""
+def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:
+    """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos of the same (Vaswani et al. 2017, 3.5): [B, T, D]."""
+    rates = 10_000 ** (-jnp.arange(0, dim, 2, dtype=jnp.float32) / dim)
+    angles = positions_BT[:, :, None].astype(jnp.float32) * rates[None, None]
+    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(*positions_BT.shape, dim)
+
+
+def token_positions(valid_BT: jax.Array) -> jax.Array:
+    """0, 1, ... for the tokens of each row, whatever side the padding is on; -1 for padding: [B, T]."""
+    valid = valid_BT.astype(jnp.int32)
+    return jnp.cumsum(valid, axis=1) * valid - 1
+
+
+class Embeddings(nn.Module):
+    """token + position + segment; then LayerNorm, dropout and, from smaller tables, the projection to D."""
 
     config: TransformerConfig
 
     def setup(self):
         config = self.config
-        self.token = Embedding(config.vocab_size, config.dim, config.init_stddev)
-        self.position = Embedding(config.max_length, config.dim, config.init_stddev)
-        self.segment = Embedding(config.num_segments, config.dim, config.init_stddev)
-        self.norm = LayerNorm(config.layer_norm_eps)
+        dim, stddev = config.table_dim, config.init_stddev
+        self.token = Embedding(config.vocab_size, dim, stddev)
+        if config.position_embedding == "learned":
+            self.position = Embedding(config.max_length + config.position_offset, dim, stddev)
+        if config.num_segments:
+            self.segment = Embedding(config.num_segments, dim, stddev)
+        if config.embedding_norm:
+            self.norm = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias)
+        if dim != config.dim:
+            self.project = Dense(config.dim, stddev, jnp.dtype(config.dtype))
         self.dropout = nn.Dropout(config.dropout)
 
-    def __call__(self, tokens_BT: jax.Array, *, segments_BT: jax.Array, deterministic: bool) -> jax.Array:
-        positions_1T = jnp.arange(tokens_BT.shape[1])[None]
-        x_BTD = self.token(tokens_BT) + self.segment(segments_BT) + self.position(positions_1T)
-        x_BTD = self.norm(x_BTD).astype(jnp.dtype(self.config.dtype))
-        return self.dropout(x_BTD, deterministic=deterministic)
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        *,
+        segments_BT: jax.Array | None,
+        positions_BT: jax.Array,
+        deterministic: bool,
+    ) -> jax.Array:
+        """[B, T, D]. Without `segments_BT` every token is of segment 0; `positions_BT` count from 0."""
+        config = self.config
+        x_BTE = self.token(tokens_BT)
+        if config.embedding_scale:
+            x_BTE = x_BTE * config.table_dim**0.5
+        if config.num_segments:
+            x_BTE = x_BTE + self.segment(jnp.zeros_like(tokens_BT) if segments_BT is None else segments_BT)
+        if config.position_embedding == "learned":
+            x_BTE = x_BTE + self.position(positions_BT + config.position_offset)
+        elif config.position_embedding == "sinusoidal":
+            x_BTE = x_BTE + sinusoids(positions_BT, config.table_dim)
+        if config.embedding_norm:
+            x_BTE = self.norm(x_BTE)
+        x_BTE = self.dropout(x_BTE.astype(jnp.dtype(config.dtype)), deterministic=deterministic)
+        return self.project(x_BTE) if config.table_dim != config.dim else x_BTE

@@ -1,6 +1,6 @@
-"""What stands on top of an encoder: pooler, masked language model, next sentence.
+"""What stands on top of a stack: pooler, language models, classifiers.
 
-Shapes: B batch, T length, P predictions, D model, V vocabulary.
+Shapes: B batch, T length, P predictions, D model, E width of the embedding tables, V vocabulary.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense
+from tx_jax.nn.embed import Embedding
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
 
@@ -20,8 +21,14 @@ def gather_positions(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     return jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
 
 
+def last_tokens(x_BTD: jax.Array, valid_BT: jax.Array) -> jax.Array:
+    """The row of x at each example's last token, whatever side the padding is on: [B, D]."""
+    last_B = jnp.where(valid_BT, jnp.arange(valid_BT.shape[1])[None], 0).max(axis=1)
+    return gather_positions(x_BTD, last_B[:, None])[:, 0]
+
+
 class Pooler(nn.Module):
-    """tanh(dense(hidden of [CLS])) (google-research/bert, modeling.py)."""
+    """activation(dense(hidden of [CLS])) (google-research/bert, modeling.py; its activation is tanh)."""
 
     config: TransformerConfig
 
@@ -30,7 +37,7 @@ class Pooler(nn.Module):
         dense = Dense(self.config.dim, self.config.init_stddev, jnp.dtype(self.config.dtype))
         # The dense layer's parameters are the pooler's own: `pooler/kernel`.
         nn.share_scope(self, dense)
-        return jnp.tanh(dense(hidden_BTD[:, 0]))
+        return {"tanh": jnp.tanh, **ACTIVATIONS}[self.config.pooler](dense(hidden_BTD[:, 0]))
 
 
 class MaskedLMHead(nn.Module):
@@ -42,19 +49,54 @@ class MaskedLMHead(nn.Module):
     def __call__(self, hidden_BPD: jax.Array, *, attend: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """Logits [B, P, V], float32. `attend` multiplies by the transposed token embedding."""
         config = self.config
-        h_BPD = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), name="transform")(hidden_BPD)
-        h_BPD = LayerNorm(config.layer_norm_eps, name="norm")(ACTIVATIONS[config.activation](h_BPD))
+        dtype = jnp.dtype(config.dtype)
+        transform = Dense(config.table_dim, config.init_stddev, dtype, use_bias=config.use_bias, name="transform")
+        h_BPE = ACTIVATIONS[config.activation](transform(hidden_BPD))
+        h_BPE = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h_BPE)
         bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
-        return attend(h_BPD) + bias_V[None, None]
+        if not config.tie_embeddings:
+            attend = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output").attend
+        return attend(h_BPE) + bias_V[None, None]
 
 
-class NextSentenceHead(nn.Module):
-    """Logits [B, 2], float32, from the pooled [CLS]: 0 = B follows A, 1 = B is from another document."""
+class CausalLMHead(nn.Module):
+    """The output layer alone, tied to the token embedding or with a table of its own."""
 
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, pooled_BD: jax.Array) -> jax.Array:
-        dense = Dense(2, self.config.init_stddev, jnp.float32)
+    def __call__(self, hidden_BTD: jax.Array, *, attend: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        """Logits [B, T, V], float32."""
+        config = self.config
+        if not config.tie_embeddings:
+            attend = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").attend
+        return attend(hidden_BTD)
+
+
+class ReplacedTokenHead(nn.Module):
+    """Is each token a replaced one? (ELECTRA, Clark et al. 2020; google-research/electra, pretrain_helpers)."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
+        """Logits [B, T], float32; positive = replaced."""
+        config = self.config
+        transform = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), name="transform")
+        h_BTD = ACTIVATIONS[config.activation](transform(hidden_BTD))
+        return Dense(1, config.init_stddev, jnp.float32, name="out")(h_BTD)[..., 0]
+
+
+class Classifier(nn.Module):
+    """Dropout, then one dense layer to logits [..., outputs], float32."""
+
+    config: TransformerConfig
+    outputs: int
+    dropout: float
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+        dense = Dense(self.outputs, self.config.init_stddev, jnp.float32, use_bias=self.use_bias)
         nn.share_scope(self, dense)
-        return dense(pooled_BD)
+        return dense(nn.Dropout(self.dropout)(x, deterministic=deterministic))

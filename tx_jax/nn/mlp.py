@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.dense import Dense
+from tx_jax.nn.dense import Dense, residual_stddev
 
 
 def saving_only_input(function: Callable, derivative: Callable) -> Callable:
@@ -48,7 +48,7 @@ ACTIVATIONS = {
 
 
 class MLP(nn.Module):
-    """wo(activation(wi(x))) (Vaswani et al. 2017, section 3.3)."""
+    """wo(activation(wi(x))) (Vaswani et al. 2017, section 3.3), or gated: wo(activation(wi(x)) * gate(x))."""
 
     config: TransformerConfig
 
@@ -56,6 +56,11 @@ class MLP(nn.Module):
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         config = self.config
         dtype = jnp.dtype(config.dtype)
-        h_BTF = Dense(config.mlp_dim, config.init_stddev, dtype, name="wi")(x_BTD)
-        h_BTF = ACTIVATIONS[config.activation](h_BTF)
-        return Dense(config.dim, config.init_stddev, dtype, name="wo")(h_BTF)
+
+        def dense(name: str) -> Dense:
+            return Dense(config.mlp_dim, config.init_stddev, dtype, use_bias=config.use_bias, name=name)
+
+        h_BTF = ACTIVATIONS[config.activation](dense("wi")(x_BTD))
+        if config.gated_mlp:
+            h_BTF = h_BTF * dense("gate")(x_BTD)
+        return Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="wo")(h_BTF)

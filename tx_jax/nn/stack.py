@@ -1,29 +1,90 @@
-"""A stack of blocks: a plain loop, one name per layer."""
+"""A stack of blocks: a plain loop, one name per layer.
+
+Shapes: B batch, T length, S length of the encoder's output, D model.
+"""
 
 import flax.linen as nn
 import jax
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.block import Block
+from tx_jax.nn.block import Block, Context
+from tx_jax.nn.convolution import Convolution
+from tx_jax.nn.masks import local_mask
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.relative import RelativePositions
+from tx_jax.nn.rotary import rotary_angles
 
 
 class Stack(nn.Module):
     """`num_layers` blocks, `layer_0` first, and the closing normalisation that pre-LN needs.
 
-    Sows `hidden` [B, T, D] after each layer into "intermediates". `remat="block"` keeps only each block's input for
-    the backward pass: less memory, one more forward pass.
+    Sows `hidden` [B, T, D], its input and then each layer's output, into "intermediates". `remat="block"` keeps only
+    each block's input for the backward pass: less memory, one more forward pass.
+
+    Attributes:
+      queries_again: how many times more the last layer runs when `__call__` is given `queries_BTD`.
     """
 
     config: TransformerConfig
+    num_layers: int
+    queries_again: int = 2
 
     @nn.compact
-    def __call__(self, x_BTD: jax.Array, *, mask_BHTS: jax.Array | None, deterministic: bool) -> jax.Array:
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        *,
+        context: Context,
+        positions_BT: jax.Array,
+        valid_BT: jax.Array,
+        queries_BTD: jax.Array | None = None,
+        deterministic: bool,
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The last layer's output, and that of the enhanced mask decoder (He et al. 2020, section 3.2).
+
+        Args:
+          positions_BT: of the tokens, for rotary angles.
+          queries_BTD: what the enhanced mask decoder adds to the last layer's input, to ask with: absolute positions.
+            None = no such decoder.
+        """
+        config = self.config
         # With prevent_cse=False the compiler would merge the second forward pass with the first and keep everything.
-        block = nn.remat(Block) if self.config.remat == "block" else Block
-        for i in range(self.config.num_layers):
-            x_BTD = block(self.config, deterministic, name=f"layer_{i}")(x_BTD, mask_BHTS)
+        block = nn.remat(Block) if config.remat == "block" else Block
+        if config.relative_attention:
+            relative = RelativePositions(config, name="relative")(x_BTD.shape[1], deterministic=deterministic)
+            context = context.replace(relative=relative)
+        contexts = [self._context(i, context, positions_BT) for i in range(self.num_layers)]
+        before_BTD, layer = x_BTD, None
+        self.sow("intermediates", "hidden", x_BTD)
+        for i in range(self.num_layers):
+            before_BTD = x_BTD
+            normalised = i == 0 and config.embedding_norm
+            layer = block(config, deterministic, normalised, name=f"layer_{i}")
+            x_BTD = layer(before_BTD, contexts[i])
+            if i == 0 and config.conv_kernel:
+                x_BTD = Convolution(config, name="convolution")(
+                    before_BTD, x_BTD, valid_BT=valid_BT, deterministic=deterministic
+                )
             self.sow("intermediates", "hidden", x_BTD)
-        if self.config.norm_position == "pre":
-            x_BTD = LayerNorm(self.config.layer_norm_eps, name="final_norm")(x_BTD)
-        return x_BTD
+        decoded_BTD = None
+        if queries_BTD is not None:
+            decoded_BTD = before_BTD + queries_BTD
+            for _ in range(self.queries_again):
+                decoded_BTD = layer(before_BTD, contexts[-1], decoded_BTD)
+        if config.norm_position == "pre":
+            x_BTD = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="final_norm")(x_BTD)
+        return x_BTD, decoded_BTD
+
+    def _context(self, index: int, context: Context, positions_BT: jax.Array) -> Context:
+        """The context of one layer: local layers see less, and have rotary angles of their own."""
+        config = self.config
+        local = config.local_window > 0 and index % config.global_every != 0
+        if local:
+            window = local_mask(positions_BT.shape[1], config.local_window)
+            mask = window if context.mask_BHTS is None else context.mask_BHTS & window
+            context = context.replace(mask_BHTS=mask)
+        if config.position_embedding == "rotary":
+            theta = config.local_rotary_theta if local else config.rotary_theta
+            angles = rotary_angles(positions_BT, head_dim=config.head_dim, theta=theta)
+            context = context.replace(angles_BTR=angles)
+        return context

@@ -81,7 +81,7 @@ class MaskedLM:
             batch["tokens"],
             segments_BT=batch["segments"],
             valid_BT=batch["valid"],
-            positions_BP=batch["masked_positions"],
+            masked_positions_BP=batch["masked_positions"],
             deterministic=dropout_rng is None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )

@@ -1,0 +1,74 @@
+"""The decoder of the GPT family (Radford et al. 2018, 2019; Brown et al. 2020).
+
+GPT-3's layers alternate dense and banded sparse attention; all are dense here.
+Shapes: B batch, T length, D model, V vocabulary.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tx_jax.config import TransformerConfig
+from tx_jax.models.output import Output
+from tx_jax.nn.block import Context
+from tx_jax.nn.embed import Embeddings
+from tx_jax.nn.heads import CausalLMHead, Classifier, last_tokens
+from tx_jax.nn.masks import causal_mask, document_mask, padding_mask
+from tx_jax.nn.stack import Stack
+
+
+class Decoder(nn.Module):
+    """Embeddings, a stack of blocks in which no token sees what follows it, and the heads that `config.heads` names."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        config = self.config
+        self.embeddings = Embeddings(config)
+        self.decoder = Stack(config, config.num_layers)
+        if "causal_lm" in config.heads:
+            self.causal_lm = CausalLMHead(config)
+        if "sequence_classification" in config.heads:
+            self.sequence_classification = Classifier(config, config.num_labels, 0.0, use_bias=False)
+        if "token_classification" in config.heads:
+            self.token_classification = Classifier(config, config.num_labels, config.dropout)
+
+    def __call__(
+        self,
+        tokens_BT: jax.Array,
+        *,
+        segments_BT: jax.Array | None = None,
+        valid_BT: jax.Array,
+        documents_BT: jax.Array | None = None,
+        positions_BT: jax.Array | None = None,
+        deterministic: bool,
+    ) -> Output:
+        """Runs the decoder and its heads; sequences are classified from their last token. Arguments: see `Encoder`."""
+        config = self.config
+        length = tokens_BT.shape[1]
+        if positions_BT is None:
+            positions_BT = jnp.broadcast_to(jnp.arange(length)[None], tokens_BT.shape)
+        mask_BHTS = padding_mask(valid_BT) & causal_mask(length)
+        if documents_BT is not None:
+            mask_BHTS = mask_BHTS & document_mask(documents_BT)
+        x_BTD = self.embeddings(
+            tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
+        )
+        hidden_BTD, _ = self.decoder(
+            x_BTD,
+            context=Context(mask_BHTS=mask_BHTS),
+            positions_BT=positions_BT,
+            valid_BT=valid_BT,
+            deterministic=deterministic,
+        )
+        output = Output(hidden=hidden_BTD)
+        if "causal_lm" in config.heads:
+            output = output.replace(causal_lm=self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend))
+        if "sequence_classification" in config.heads:
+            last_BD = last_tokens(hidden_BTD, valid_BT)
+            logits = self.sequence_classification(last_BD, deterministic=deterministic)
+            output = output.replace(sequence_classification=logits)
+        if "token_classification" in config.heads:
+            logits = self.token_classification(hidden_BTD, deterministic=deterministic)
+            output = output.replace(token_classification=logits)
+        return output

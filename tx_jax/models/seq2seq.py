@@ -1,0 +1,85 @@
+"""The original Transformer (Vaswani et al. 2017): an encoder, and a decoder that attends to its output.
+
+Shapes: B batch, S source length, T target length, D model, V vocabulary.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tx_jax.config import TransformerConfig
+from tx_jax.models.output import Output
+from tx_jax.nn.block import Context
+from tx_jax.nn.embed import Embeddings
+from tx_jax.nn.heads import CausalLMHead
+from tx_jax.nn.masks import causal_mask, padding_mask
+from tx_jax.nn.stack import Stack
+
+
+class EncoderDecoder(nn.Module):
+    """One table of embeddings for source, target and output (section 3.4). `encode` once, `decode` at will."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        config = self.config
+        self.embeddings = Embeddings(config)
+        self.encoder = Stack(config, config.num_layers)
+        self.decoder = Stack(config, config.num_decoder_layers)
+        self.causal_lm = CausalLMHead(config)
+
+    def __call__(
+        self,
+        tokens_BS: jax.Array,
+        *,
+        valid_BS: jax.Array,
+        target_tokens_BT: jax.Array,
+        target_valid_BT: jax.Array,
+        deterministic: bool,
+    ) -> Output:
+        """Logits of each next target token, given the source and the target up to it.
+
+        Args:
+          tokens_BS, target_tokens_BT: token ids; the target begins with the token that starts every target.
+          valid_BS, target_valid_BT: True for tokens, False for padding, which nothing attends to.
+          deterministic: no dropout; otherwise a "dropout" RNG is needed.
+        """
+        memory_BSD = self.encode(tokens_BS, valid_BS=valid_BS, deterministic=deterministic)
+        return self.decode(
+            target_tokens_BT,
+            valid_BT=target_valid_BT,
+            memory_BSD=memory_BSD,
+            memory_valid_BS=valid_BS,
+            deterministic=deterministic,
+        )
+
+    def encode(self, tokens_BS: jax.Array, *, valid_BS: jax.Array, deterministic: bool) -> jax.Array:
+        """The encoder's output [B, S, D]."""
+        context = Context(mask_BHTS=padding_mask(valid_BS))
+        return self._run(self.encoder, tokens_BS, valid_BS, context, deterministic)
+
+    def decode(
+        self,
+        tokens_BT: jax.Array,
+        *,
+        valid_BT: jax.Array,
+        memory_BSD: jax.Array,
+        memory_valid_BS: jax.Array,
+        deterministic: bool,
+    ) -> Output:
+        """The decoder and its output layer on what `encode` returned."""
+        context = Context(
+            mask_BHTS=padding_mask(valid_BT) & causal_mask(tokens_BT.shape[1]),
+            memory_BSD=memory_BSD,
+            memory_mask_BHTS=padding_mask(memory_valid_BS),
+        )
+        hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic)
+        return Output(hidden=hidden_BTD, causal_lm=self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend))
+
+    def _run(
+        self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool
+    ) -> jax.Array:
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        x = self.embeddings(tokens, segments_BT=None, positions_BT=positions, deterministic=deterministic)
+        hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
+        return hidden
