@@ -65,6 +65,7 @@ EXPECTED = {
     "relative_query/bias": ("tensor",),
     "relative_key/bias": ("tensor",),
     "attention/out/kernel": ("tensor", "fsdp"),
+    "cross_attention/out/kernel": ("tensor", "fsdp"),
     "replaced_token/out/kernel": ("fsdp", None),
     "wi/kernel": ("fsdp", "tensor"),
     "wi/bias": ("tensor",),
