@@ -1,10 +1,12 @@
-"""Corruption for masked language modelling (Devlin et al. 2018, section 3.1).
+"""Corruption for masked language modelling (Devlin et al. 2018, section 3.1): the choice of tokens, then their
+replacement. Here tokens are chosen singly; `words` chooses whole words and spans, `selective` listed words.
 
 Shapes: B examples, T sequence length, P predictions.
 """
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from tx_jax.data.rng import RowRandom
 
 @dataclasses.dataclass(frozen=True)
 class Masking:
-    """How tokens are chosen and replaced.
+    """How many tokens are chosen, and how they are replaced.
 
     Attributes:
       rate: share of the real tokens to predict, [CLS] and [SEP] counted in the length as google-research/bert does.
@@ -32,43 +34,95 @@ class Masking:
     special_ids: tuple[int, ...]
 
     @functools.cached_property
+    def is_special(self) -> np.ndarray:
+        """bool [vocab_size]."""
+        return np.isin(np.arange(self.vocab_size), self.special_ids)
+
+    @functools.cached_property
     def ordinary_ids(self) -> np.ndarray:
         """What a token may be replaced with at random."""
-        return np.setdiff1d(np.arange(self.vocab_size), self.special_ids)
+        return np.flatnonzero(~self.is_special)
 
-    def num_predictions(self, lengths: np.ndarray) -> np.ndarray:
-        """min(P, max(1, round(rate * length))) for lengths in tokens, specials included."""
-        return np.clip(np.rint(lengths * self.rate), 1, self.max_predictions).astype(np.int64)
+    def candidates(self, tokens_BT: np.ndarray, valid_BT: np.ndarray) -> np.ndarray:
+        """bool [B, T]: the tokens that may be chosen."""
+        return valid_BT & ~self.is_special[tokens_BT]
+
+    def wanted(self, valid_BT: np.ndarray, candidates_BT: np.ndarray) -> np.ndarray:
+        """max(1, round(rate * length)) predictions, but not more than there are candidates: int64 [B].
+
+        Lengths count the special tokens. `max_predictions` is not applied here: see `budget`.
+        """
+        wanted = np.maximum(np.rint(valid_BT.sum(axis=1) * self.rate), 1).astype(np.int64)
+        return np.minimum(wanted, candidates_BT.sum(axis=1))
+
+    def budget(self, wanted_B: np.ndarray) -> np.ndarray:
+        """What is left of the wanted predictions where there is room for `max_predictions`."""
+        return np.minimum(wanted_B, self.max_predictions)
 
 
-def mask_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking, rng: RowRandom) -> dict[str, np.ndarray]:
-    """Chooses tokens at random and corrupts them.
+class Choice(NamedTuple):
+    """What is to be predicted.
+
+    chosen_BT: bool, at most P in a row.
+    dropped_B: int64, predictions that were wanted but that P has no room for.
+    group_BT: int; tokens next to each other with equal numbers are replaced alike. None: each token by itself.
+    """
+
+    chosen_BT: np.ndarray
+    dropped_B: np.ndarray
+    group_BT: np.ndarray | None = None
+
+
+def choose_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
+    """Tokens at random, each as likely as the next, exactly as many as are wanted."""
+    candidates = masking.candidates(tokens_BT, valid_BT)
+    wanted = masking.wanted(valid_BT, candidates)
+    budget = masking.budget(wanted)
+    # A random order of the candidates; the first of them are chosen.
+    count = masking.max_predictions
+    order = np.argsort(np.where(candidates, rng.uniform(tokens_BT.shape[1]), 2.0), axis=1)[:, :count]
+    chosen = np.zeros_like(candidates)
+    np.put_along_axis(chosen, order, np.arange(order.shape[1])[None] < budget[:, None], axis=1)
+    return Choice(chosen, wanted - budget)
+
+
+def corrupt(tokens_BT: np.ndarray, choice: Choice, masking: Masking, rng: RowRandom) -> dict[str, np.ndarray]:
+    """Replaces what was chosen: by the mask, by a random token, or by itself.
 
     Returns:
       tokens int32 [B, T], corrupted; masked_positions int32 [B, P], ascending; masked_targets int32 [B, P], the tokens
-      that stood there; masked_weights float32 [B, P], 1 for a prediction and 0 for the unused rest (position 0).
+      that stood there; masked_weights float32 [B, P], 1 for a prediction and 0 for the unused rest (position 0);
+      masked_dropped float32 [B], the wanted predictions that P had no room for.
     """
-    length, count = tokens_BT.shape[1], masking.max_predictions
-    candidates = valid_BT & ~np.isin(tokens_BT, masking.special_ids)
-    wanted = np.minimum(masking.num_predictions(valid_BT.sum(axis=1)), candidates.sum(axis=1))
-    # A random order of the candidates; the first `wanted` are chosen.
-    order = np.argsort(np.where(candidates, rng.uniform(length), 2.0), axis=1)[:, :count]
-    chosen = np.arange(count)[None] < wanted[:, None]
-    positions = np.sort(np.where(chosen, order, length), axis=1)  # unused ones go last
-    positions = np.where(chosen, positions, 0)
-    rows = np.arange(len(tokens_BT))[:, None]
-    targets = np.where(chosen, tokens_BT[rows, positions], 0)
+    size, count = len(tokens_BT), masking.max_predictions
+    rows, columns = np.nonzero(choice.chosen_BT)
+    numbers = choice.chosen_BT.sum(axis=1)
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    used = np.arange(count)[None] < numbers[:, None]
+    positions, targets = np.zeros((2, size, count), np.int64)
+    positions[rows, slots] = columns
+    targets[rows, slots] = tokens_BT[rows, columns]
 
     kind = rng.uniform(count)
     random_tokens = masking.ordinary_ids[rng.integers(len(masking.ordinary_ids), count)]
+    if choice.group_BT is not None:  # the draw of a group's first token counts for all of it
+        group = np.take_along_axis(choice.group_BT, positions, axis=1)
+        same = np.pad(group[:, 1:] == group[:, :-1], ((0, 0), (1, 0)))
+        kind = np.take_along_axis(kind, np.maximum.accumulate(np.where(same, 0, np.arange(count)[None]), axis=1), 1)
     replaced = np.where(kind < masking.replace_with_mask, masking.mask_id, targets)
     at_random = (kind >= masking.replace_with_mask) & (kind < masking.replace_with_mask + masking.replace_with_random)
     replaced = np.where(at_random, random_tokens, replaced)
     corrupted = tokens_BT.copy()
-    corrupted[np.broadcast_to(rows, chosen.shape)[chosen], positions[chosen]] = replaced[chosen]
+    corrupted[rows, columns] = replaced[rows, slots]
     return {
         "tokens": corrupted,
         "masked_positions": positions.astype(np.int32),
         "masked_targets": targets.astype(np.int32),
-        "masked_weights": chosen.astype(np.float32),
+        "masked_weights": used.astype(np.float32),
+        "masked_dropped": choice.dropped_B.astype(np.float32),
     }
+
+
+def mask_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking, rng: RowRandom) -> dict[str, np.ndarray]:
+    """Chooses tokens at random and corrupts them: `choose_tokens`, then `corrupt`."""
+    return corrupt(tokens_BT, choose_tokens(tokens_BT, valid_BT, masking, rng), masking, rng)

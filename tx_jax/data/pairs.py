@@ -16,7 +16,8 @@ import numpy as np
 
 from tx_jax.data.corpus import Split
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.spans import Spans, pack, place
+from tx_jax.data.rows import place, require_room
+from tx_jax.data.spans import Spans, pack
 from tx_jax.errors import InputError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]

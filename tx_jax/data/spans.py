@@ -28,6 +28,11 @@ class Spans:
     def __len__(self) -> int:
         return len(self.starts)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.starts.nbytes + self.counts.nbytes + self.documents.nbytes
+
 
 def pack(split: Split, *, target: int, min_sentences: int, overshoot: bool) -> Spans:
     """Packs consecutive sentences of each document greedily, `target` tokens to a span.
@@ -57,14 +62,3 @@ def pack(split: Split, *, target: int, min_sentences: int, overshoot: bool) -> S
     starts, counts, owners = (np.concatenate(parts) for parts in zip(*spans, strict=True))
     order = np.argsort(starts)
     return Spans(starts[order].astype(np.int64), counts[order].astype(np.int32), owners[order].astype(np.int64))
-
-
-def place(rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices that put flat runs of tokens into a padded [B, T] array.
-
-    Run i of `lengths[i]` tokens goes to row `rows[i]`, from column `columns[i]` on. Returns flat row and column
-    indices, one per token, in the order of the runs.
-    """
-    begins = np.cumsum(lengths) - lengths
-    within = np.arange(int(lengths.sum())) - np.repeat(begins, lengths)
-    return np.repeat(rows, lengths), np.repeat(columns, lengths) + within
