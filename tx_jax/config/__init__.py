@@ -5,7 +5,7 @@
 """
 
 from tx_jax.config.data import DataConfig
-from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, to_dict
+from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, model_from_dict, to_dict
 from tx_jax.config.model import HeadName, TransformerConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 
@@ -19,5 +19,6 @@ __all__ = [
     "TransformerConfig",
     "differences",
     "from_config_dict",
+    "model_from_dict",
     "to_dict",
 ]

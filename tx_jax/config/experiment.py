@@ -53,6 +53,11 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     return _build(ExperimentConfig, values, where="config")
 
 
+def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
+    """The configuration of a model alone, as `dataclasses.asdict` gave it. Raises as `from_config_dict` does."""
+    return _build(TransformerConfig, values, where="model")
+
+
 def to_dict(config: ExperimentConfig) -> dict[str, Any]:
     """Nested plain values, as stored in `config.json`; `from_config_dict` reads them back."""
     return dataclasses.asdict(config)

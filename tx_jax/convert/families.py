@@ -1,0 +1,38 @@
+"""All families: a model_type of config.json, or a configuration of ours -> the family.
+
+To add one: a file with a table and a `FAMILY`, and an entry here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tx_jax.config import TransformerConfig
+from tx_jax.convert import bert
+from tx_jax.convert.family import Family
+from tx_jax.errors import InputError, did_you_mean
+
+FAMILIES: tuple[Family, ...] = (bert.FAMILY,)
+OF_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
+
+
+def of_hf_config(config: Mapping[str, Any]) -> tuple[Family, str]:
+    """The family and the model_type of a config.json. Raises InputError for one that is not supported."""
+    model_type = config.get("model_type")
+    if isinstance(model_type, str) and model_type in OF_MODEL_TYPE:
+        return OF_MODEL_TYPE[model_type], model_type
+    near = did_you_mean(model_type, OF_MODEL_TYPE) if isinstance(model_type, str) else ""
+    given = "has no model_type" if model_type is None else f"has model_type {model_type!r}, which is not supported"
+    raise InputError(f"config.json {given}: supported are {', '.join(OF_MODEL_TYPE)}.{near}")
+
+
+def of_config(config: TransformerConfig, model_type: str | None = None) -> tuple[Family, str]:
+    """The family, and its model_type, that a model of ours can be written as: `model_type` if it is given.
+
+    Raises:
+      InputError: transformers has no model of this configuration.
+    """
+    for name, family in OF_MODEL_TYPE.items():
+        if model_type in (None, name) and family.fits(config):
+            return family, name
+    kind = "any of " + ", ".join(OF_MODEL_TYPE) if model_type is None else model_type
+    raise InputError(f"transformers cannot hold this model as {kind}: {config}")

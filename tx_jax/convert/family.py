@@ -1,0 +1,156 @@
+"""What one family of published models is: how its config.json and its tensors correspond to ours."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tx_jax.config import TransformerConfig
+from tx_jax.convert.rules import Rule
+from tx_jax.errors import InputError
+
+# Their names of activations -> ours. Where several mean the same, the first is written.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+class Field(NamedTuple):
+    """A field of `TransformerConfig` and its key in config.json.
+
+    Attributes:
+      default: what transformers takes where config.json lacks the key; also the type that a value must have.
+      values: their value -> ours, where the two differ.
+    """
+
+    ours: str
+    hf: str
+    default: Any
+    values: Mapping[Any, Any] | None = None
+
+    def read(self, config: Mapping[str, Any]) -> Any:
+        """Our value. Raises InputError for one of a wrong type, or one that we have nothing for."""
+        value = config.get(self.hf, self.default)
+        if self.values is not None:
+            if not isinstance(value, str | int | float) or value not in self.values:
+                known = ", ".join(map(repr, self.values))
+                raise InputError(f"config.json: {self.hf}={value!r} is not supported: only {known}")
+            return self.values[value]
+        if isinstance(self.default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(self.default):
+            raise InputError(f"config.json: {self.hf}={value!r} must be of type {type(self.default).__name__}")
+        return value
+
+    def write(self, value: Any, config: Mapping[str, Any]) -> Any:
+        """Their value: that of `config` where it means the same, else the first that does."""
+        if self.values is None:
+            return value
+        if self.values.get(config.get(self.hf)) == value:
+            return config[self.hf]
+        return next((theirs for theirs, ours in self.values.items() if ours == value), None)
+
+
+def _num_labels(config: Mapping[str, Any]) -> int:
+    """As transformers counts them: the names of the labels, or the number alone, or two."""
+    names = config.get("id2label")
+    number = len(names) if isinstance(names, dict | list) else config.get("num_labels", 2)
+    if type(number) is not int:
+        raise InputError(f"config.json: num_labels={number!r} must be of type int")
+    return number
+
+
+def _nothing(*_: Any) -> dict[str, Any]:
+    return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One family: BERT, RoBERTa and its kin, GPT-2.
+
+    Names of tensors are those of its models with heads; base models leave the `prefix` away.
+
+    Attributes:
+      model_types: each `model_type` that it reads -> how the names of its classes begin.
+      classes: heads -> how the name of the class that has them ends; the first of several is preferred.
+      prefix: what precedes the names of the body's tensors.
+      fields: what config.json and ours both have.
+      constants: fields of ours that are the same in all its models, so that they tell it from other families.
+      required: keys of config.json, and the only value of each that is supported; absent counts as that value.
+      rules: the table, with rows for all heads.
+      read_more: for what `fields` cannot say: (config.json, heads) -> fields of ours.
+      write_more: its inverse: a configuration of ours -> keys of config.json.
+      renames: regular expression -> replacement, for names that older versions wrote.
+      ignored: regular expressions of tensors that hold no parameters.
+      tied: tensor -> the one that it must equal, being the same parameter, where our model has no other for it.
+    """
+
+    model_types: Mapping[str, str]
+    classes: Mapping[tuple[str, ...], str]
+    prefix: str
+    fields: tuple[Field, ...]
+    constants: Mapping[str, Any]
+    required: Mapping[str, Any]
+    rules: Callable[[TransformerConfig], list[Rule]]
+    read_more: Callable[[Mapping[str, Any], tuple[str, ...]], dict[str, Any]] = _nothing
+    write_more: Callable[[TransformerConfig], dict[str, Any]] = _nothing
+    renames: tuple[tuple[str, str], ...] = ()
+    ignored: tuple[str, ...] = ()
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """All heads that its models may have, in the order of `classes`."""
+        return tuple(dict.fromkeys(head for heads in self.classes for head in heads))
+
+    def read_config(self, config: Mapping[str, Any], *, heads: tuple[str, ...], **changes: Any) -> TransformerConfig:
+        """Our configuration, from the values of config.json.
+
+        Raises:
+          InputError: a value that is not supported, or sizes that contradict each other.
+        """
+        for key, value in self.required.items():
+            if config.get(key, value) != value:
+                raise InputError(f"config.json: {key}={config[key]!r} is not supported: only {value!r}")
+        values = {"dtype": "float32", "remat": "none"} | dict(self.constants)
+        values |= {field.ours: field.read(config) for field in self.fields} | {"num_labels": _num_labels(config)}
+        values |= self.read_more(config, heads)
+        try:
+            return TransformerConfig(**values | {"heads": heads} | changes)
+        except InputError as error:
+            keys = {field.ours: field.hf for field in self.fields}
+            named = re.sub(r"model\.(\w+)", lambda match: keys.get(match[1], match[0]), str(error))
+            raise InputError(f"config.json: {named}") from None
+
+    def write_config(self, config: TransformerConfig, model_type: str, base: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of config.json; those of `base`, an earlier config.json, are kept where they do not differ."""
+        values = {field.hf: field.write(getattr(config, field.ours), base) for field in self.fields}
+        values |= {"model_type": model_type, "architectures": [self.class_name(config.heads, model_type)]}
+        if config.num_labels != _num_labels(base):
+            names = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
+            values |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
+        return {**self.required, **base, **values, **self.write_more(config)}
+
+    def class_name(self, heads: tuple[str, ...], model_type: str) -> str:
+        """The class of transformers that has these heads; where there is none, that with most of them."""
+        stem, wanted = self.model_types[model_type], set(heads)
+        for group, ending in self.classes.items():
+            if set(group) == wanted:
+                return stem + ending
+        return stem + max(self.classes.items(), key=lambda item: (len(set(item[0]) & wanted), -len(item[0])))[1]
+
+    def heads_of_class(self, name: str, model_type: str) -> tuple[str, ...] | None:
+        """The heads of a class of transformers; None for one that we do not know."""
+        endings = {ending: heads for heads, ending in reversed(self.classes.items())}
+        return endings.get(name.removeprefix(self.model_types[model_type]))
+
+    def fits(self, config: TransformerConfig) -> bool:
+        """Can a model of this configuration be written as one of this family?"""
+        constants = all(getattr(config, name) == value for name, value in self.constants.items())
+        known = all(
+            getattr(config, field.ours) in field.values.values() for field in self.fields if field.values is not None
+        )
+        return constants and known and set(config.heads) <= set(self.heads)

@@ -1,0 +1,156 @@
+"""A Hugging Face folder -> a model of ours."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax import text, tree
+from tx_jax.config import TransformerConfig
+from tx_jax.convert import families, hf_folder
+from tx_jax.convert.family import Family
+from tx_jax.convert.heads import check_wanted, ordered, shapes_of
+from tx_jax.convert.matching import Match, match
+from tx_jax.convert.model_dir import Model, Source
+from tx_jax.convert.rules import to_ours
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.text import Tokenizer
+
+TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model")
+# Keys of config.json that tell of the machine or the version that wrote it, not of the model.
+_FORGOTTEN = ("_name_or_path", "transformers_version")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a conversion did, beside the model that it gave.
+
+    Attributes:
+      heads_read: the heads that the checkpoint had.
+      initialised: the rooms of parameters that it lacked and that are fresh: `masked_lm`, `pooler`.
+      ignored: tensors that hold no parameters, or copies of tied ones.
+      left_out: tensors of heads that were not asked for.
+      warnings: what is odd, but no obstacle; a line each.
+    """
+
+    heads_read: tuple[str, ...]
+    initialised: tuple[str, ...]
+    ignored: tuple[str, ...]
+    left_out: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read(
+    folder: Path,
+    *,
+    heads: Sequence[str] | None = None,
+    num_labels: int | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    seed: int = 0,
+) -> tuple[Model, Report]:
+    """Converts a folder with config.json and safetensors files; the tokenizer comes along where there is one.
+
+    Args:
+      heads: the heads of the model; those that the checkpoint lacks are initialised. None = those that it has.
+      num_labels: of classification heads; None = as config.json says.
+      name, revision: what to record as the source; by default the folder's name.
+      seed: for what is initialised.
+
+    Raises:
+      InputError: whatever about the folder cannot be used.
+    """
+    hf_config = hf_folder.read_config(folder)
+    family, model_type = families.of_hf_config(hf_config)
+    if num_labels is not None:
+        hf_config = {key: value for key, value in hf_config.items() if key not in ("id2label", "label2id")}
+        hf_config["num_labels"] = num_labels
+    claimed = _claimed(family, model_type, hf_config)
+    wanted = None if heads is None else check_wanted(heads, family)
+    found = match(family, hf_config, hf_folder.open_tensors(folder, hf_config), claimed=claimed or (), wanted=wanted)
+    params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
+    params = {path: x.astype(np.float32) for path, x in params.items()}
+    tokenizer, warnings = _tokenizer(folder, found.config)
+    absent = set(claimed or ()) - {"pooled", *found.detected}
+    if absent and wanted is None:
+        warnings.append(
+            f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
+        )
+    warnings += _warnings_of_values(found, params)
+
+    fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)
+    report = Report(
+        heads_read=ordered(set(found.config.heads) & set(found.detected)),
+        initialised=tuple(dict.fromkeys(path.partition("/")[0] for path in fresh)),
+        ignored=tuple(found.ignored),
+        left_out=tuple(found.left_out),
+        warnings=tuple(warnings),
+    )
+    kept = {key: value for key, value in hf_config.items() if key not in _FORGOTTEN}
+    source = Source(name or folder.resolve().name, revision, model_type, _dtype(found), kept)
+    return Model(found.config, params | fresh, tokenizer, source), report
+
+
+def _claimed(family: Family, model_type: str, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The heads of the class that config.json names; None where it names none that we know."""
+    classes = hf_config.get("architectures")
+    known = classes and isinstance(classes, list) and isinstance(classes[0], str)
+    return family.heads_of_class(classes[0], model_type) if known else None
+
+
+def _dtype(found: Match) -> str:
+    """The dtype in which the weights can be written back without loss; float64 is not kept."""
+    stored = {tensor.dtype for tensor in found.tensors.values()}
+    return {"F16": "float16", "BF16": "bfloat16"}.get(stored.pop(), "float32") if len(stored) == 1 else "float32"
+
+
+def _warnings_of_values(found: Match, params: Mapping[str, np.ndarray]) -> list[str]:
+    warnings = []
+    names = {path: rule.hf_names[0] for rule in found.rules for path in rule.paths}
+    if broken := [names[path] for path, x in params.items() if not np.isfinite(x).all()]:
+        warnings.append(f"NaN or infinity in {', '.join(broken)}")
+    if rounded := [name for name, tensor in found.tensors.items() if tensor.dtype == "F64"]:
+        warnings.append(f"{len(rounded)} float64 tensors were rounded to float32")
+    return warnings
+
+
+def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | None, list[str]]:
+    """The folder's tokenizer, if it has one that we can run, and what is odd about it.
+
+    Raises:
+      InputError: it has more tokens than the model has embeddings.
+    """
+    if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
+        return None, []
+    try:
+        tokenizer = text.load(folder)
+    except InputError as error:
+        return None, [f"the tokenizer is left behind: {error}"]
+    if tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size} "
+            "(config.json, vocab_size): they do not belong together"
+        )
+    if tokenizer.vocab_size < config.vocab_size:
+        return tokenizer, [
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size}: "
+            "the rest is never used"
+        ]
+    return tokenizer, []
+
+
+def _fresh(config: TransformerConfig, paths: set[str], seed: int) -> dict[str, np.ndarray]:
+    """Initial values of some parameters; nothing else is computed."""
+    if not paths:
+        return {}
+
+    def initial(rng: jax.Array) -> dict[str, jax.Array]:
+        return {path: x for path, x in tree.flatten(registry.init_params(config, rng)).items() if path in paths}
+
+    # threefry: the same values on every backend.
+    values = jax.jit(initial)(jax.random.key(seed, impl="threefry2x32"))
+    return {path: np.asarray(x) for path, x in values.items()}

@@ -1,0 +1,83 @@
+"""Which heads a checkpoint has: told by its tensors, and by config.json where these leave a choice."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from tx_jax.config import HeadName, TransformerConfig
+from tx_jax.convert.family import Family
+from tx_jax.convert.rules import Shape
+from tx_jax.errors import InputError, did_you_mean
+from tx_jax.models import registry
+from tx_jax.tree import flatten
+
+# The first part of a path of ours -> the head that the parameter is of.
+_HEAD_OF_ROOM = {name: name for name in HeadName.__args__} | {"pooler": "pooled"}
+
+
+def head_of(path: str) -> str | None:
+    """The head that a parameter belongs to; None for the body."""
+    return _HEAD_OF_ROOM.get(path.partition("/")[0])
+
+
+def shapes_of(config: TransformerConfig) -> dict[str, Shape]:
+    """The shapes of a model's parameters by path; nothing is allocated."""
+    return {path: tuple(leaf.shape) for path, leaf in flatten(registry.param_shapes(config)).items()}
+
+
+def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, set[str]]:
+    """For each head of a family the names of its own tensors; empty for one that has none, as a tied causal LM.
+
+    What fills our pooler is a head's own where it is no part of the body: RoBERTa's classifier has such a layer.
+    """
+    names = {}
+    for head in family.heads:
+        owned = set()
+        for rule in family.rules(family.read_config(hf_config, heads=(head,))):
+            outside = not rule.hf_names[0].startswith(family.prefix)
+            if head_of(rule.paths[0]) == head or (head_of(rule.paths[0]) == "pooled" and outside):
+                owned |= set(rule.hf_names)
+        names[head] = owned - set(family.tied)  # a copy may be there, but need not
+    return names
+
+
+def detect(present: Collection[str], names: Mapping[str, set[str]], claimed: tuple[str, ...]) -> tuple[str, ...]:
+    """The heads whose tensors are there, wholly or in part, "pooled" among them where there is a pooler.
+
+    Args:
+      present: the names of all tensors.
+      names: of each head, the names of its own.
+      claimed: the heads of the class that config.json names. They decide where tensors are the same in several heads,
+        and whether a head without any is there.
+
+    Raises:
+      InputError: the same tensors may be those of several heads, and nothing tells which.
+    """
+    whole = [head for head, owned in names.items() if owned <= set(present) and (owned or head in claimed)]
+    explained = set().union(*(names[head] for head in whole))
+    partly = [head for head, owned in names.items() if head not in whole and (owned & set(present)) - explained]
+    chosen = []
+    for head in (*whole, *partly):
+        rivals = [other for other in (*whole, *partly) if names[other] & names[head]]
+        favoured = [other for other in rivals if other in claimed]
+        if len(rivals) > 1 and len(favoured) != 1:
+            raise InputError(
+                f"{', '.join(sorted(names[head] & set(present)))} may be of the head {' or '.join(rivals)}, and "
+                "config.json names no class that tells which: choose with --heads"
+            )
+        if len(rivals) == 1 or head in favoured:
+            chosen.append(head)
+    return ordered(chosen)
+
+
+def ordered(heads: Collection[str]) -> tuple[str, ...]:
+    """In the order in which configurations list them."""
+    return tuple(head for head in HeadName.__args__ if head in heads)
+
+
+def check_wanted(heads: Iterable[str], family: Family) -> tuple[str, ...]:
+    """The heads that a user asks for, in order. Raises InputError for one that the family lacks."""
+    for head in heads:
+        if head not in family.heads:
+            near = did_you_mean(head, family.heads)
+            raise InputError(f"--heads: no head {head!r} here: there are {', '.join(family.heads)}.{near}")
+    return ordered(tuple(heads))

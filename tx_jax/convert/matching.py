@@ -1,0 +1,131 @@
+"""Which model the tensors of a checkpoint make, and which of them become its parameters. No tensor's values are read
+but those of tied copies."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tx_jax.config import TransformerConfig
+from tx_jax.convert.family import Family
+from tx_jax.convert.heads import detect, head_of, names_of_heads, ordered, shapes_of
+from tx_jax.convert.hf_folder import Stored
+from tx_jax.convert.rules import Rule, Shape, check, covering, expand
+from tx_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """A model, and the tensors that fill it.
+
+    Attributes:
+      detected: the heads that the checkpoint has.
+      shapes: of the parameters that the checkpoint gives, by path; the rest is to be initialised.
+      rules: their rows of the family's table.
+      tensors: what those rows read, by the names in the table.
+      ignored: the names of tensors that hold no parameters, or copies of tied ones.
+      left_out: the names of tensors of heads that are not wanted.
+    """
+
+    config: TransformerConfig
+    detected: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+    rules: list[Rule]
+    tensors: Mapping[str, Stored]
+    ignored: list[str]
+    left_out: list[str]
+
+
+def match(
+    family: Family,
+    hf_config: Mapping[str, Any],
+    stored: Mapping[str, Stored],
+    *,
+    claimed: tuple[str, ...],
+    wanted: tuple[str, ...] | None,
+) -> Match:
+    """Finds the model.
+
+    Args:
+      hf_config: the values of config.json.
+      claimed: the heads of the class that it names.
+      wanted: the heads that the model shall have; None = those that the checkpoint has.
+
+    Raises:
+      InputError: tensors that are missing, unused or misshapen, all of them together; heads that cannot be told apart;
+        a tied copy that differs.
+    """
+    body = family.read_config(hf_config, heads=())
+    if body.num_layers > len(stored):  # before tables of that length are made
+        raise InputError(f"config.json asks for {body.num_layers} layers, but the files hold {len(stored)} tensors")
+    by_head = names_of_heads(hf_config, family)
+    known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
+    tensors, ignored = _canonical(family, stored, known.union(family.tied, *by_head.values()))
+    detected = detect(tensors, by_head, claimed)
+    if wanted is None:
+        wanted = ordered(set(detected) - {"pooled"})
+        if not family.read_config(hf_config, heads=wanted).needs_pooler:
+            wanted = detected
+
+    config = family.read_config(hf_config, heads=wanted)
+    shapes = shapes_of(config)
+    table = covering(expand(family.rules(config), config.num_layers), shapes)
+    needed = {name for rule in table for name in rule.hf_names}
+    copies = {name for name in family.tied if name in tensors and name not in needed}
+    left_out = (set().union(*by_head.values()) & set(tensors)) - needed
+    # A copy of a head that is left out goes with it.
+    _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
+
+    present = family.read_config(hf_config, heads=ordered(set(wanted) & set(detected)))
+    given = _given(table, shapes_of(present), tensors)
+    shapes = {path: shape for path, shape in shapes.items() if path in given}
+    table = covering(table, shapes)
+    check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
+    return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out))
+
+
+def _canonical(family: Family, stored: Mapping[str, Stored], known: set[str]) -> tuple[dict[str, Stored], list[str]]:
+    """The tensors by the names of the table, and the names of those without parameters."""
+    tensors: dict[str, Stored] = {}
+    ignored = []
+    for original, tensor in stored.items():
+        if any(re.search(pattern, original) for pattern in family.ignored):
+            ignored.append(original)
+            continue
+        name = original
+        for pattern, replacement in family.renames:
+            name = re.sub(pattern, replacement, name)
+        if name not in known and family.prefix + name in known:
+            name = family.prefix + name
+        if name in tensors:
+            raise InputError(f"{original} and {tensors[name].name} are the same parameter, {name}")
+        tensors[name] = tensor
+    for copy, source in family.tied.items():
+        if copy in tensors and source not in tensors:
+            tensors[source] = tensors.pop(copy)
+    return tensors, ignored
+
+
+def _check_copies(family: Family, tensors: Mapping[str, Stored], copies: list[str]) -> None:
+    for copy in copies:
+        one, other = tensors[copy], tensors[family.tied[copy]]
+        equal = (one.shape, one.dtype) == (other.shape, other.dtype) and one.read().tobytes() == other.read().tobytes()
+        if not equal:
+            raise InputError(
+                f"{one.name} differs from {other.name}, though config.json ties them: it must have "
+                '"tie_word_embeddings": false where they are two parameters'
+            )
+
+
+def _given(table: list[Rule], present: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> set[str]:
+    """The paths that the checkpoint must give: those of its heads, and the pooler if it has one.
+
+    Of what only heads that it lacks need, nothing is asked; their pooler is read where there is one.
+    """
+    return {
+        path
+        for rule in table
+        for path in rule.paths
+        if path in present or (head_of(path) == "pooled" and any(name in tensors for name in rule.hf_names))
+    }

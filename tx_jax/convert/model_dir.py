@@ -1,0 +1,127 @@
+"""Our own form of a converted model: a folder that holds all that is needed to use it, and says where it is from.
+
+model.json          the configuration, the source, and a sha256 of every other file
+params.safetensors  float32, by parameter path
+tokenizer/          where the source had one
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from tx_jax import text
+from tx_jax.config import TransformerConfig, model_from_dict
+from tx_jax.convert import hf_folder
+from tx_jax.convert.heads import shapes_of
+from tx_jax.errors import InputError
+from tx_jax.text import Tokenizer
+
+FILE, PARAMS, TOKENIZER = "model.json", "params.safetensors", "tokenizer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a converted model is from.
+
+    Attributes:
+      name: on the Hub, or of the folder, without its path.
+      revision: the commit on the Hub; None for a folder.
+      model_type: as in config.json.
+      dtype: of the weights there.
+      hf_config: config.json as it was, so that what we have no field for is not lost on the way back.
+    """
+
+    name: str
+    revision: str | None
+    model_type: str
+    dtype: str
+    hf_config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A model that no run of ours stands behind.
+
+    Attributes:
+      params: by path, float32.
+    """
+
+    config: TransformerConfig
+    params: Mapping[str, np.ndarray]
+    tokenizer: Tokenizer | None
+    source: Source | None
+
+    @property
+    def tree(self) -> dict[str, Any]:
+        """The parameters as the nested dict that models take."""
+        return flax.traverse_util.unflatten_dict(dict(self.params), sep="/")
+
+
+def is_model_dir(path: Path) -> bool:
+    return (path / FILE).is_file()
+
+
+def save(model: Model, path: Path) -> None:
+    """Writes the folder, whole or not at all.
+
+    Raises:
+      InputError: there is something at `path` already.
+    """
+    with hf_folder.new_folder(path) as folder:
+        hf_folder.save_tensors(folder / PARAMS, model.params)
+        if model.tokenizer is not None:
+            model.tokenizer.save(folder / TOKENIZER)
+        record = {
+            "model": dataclasses.asdict(model.config),
+            "source": None if model.source is None else dataclasses.asdict(model.source),
+            "files": _digests(folder),
+        }
+        (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> Model:
+    """Reads the folder back, and checks it against its record.
+
+    Raises:
+      InputError: no such folder; a file that is missing or differs from what was written; parameters other than those
+        of the configuration.
+    """
+    try:
+        record = json.loads((path / FILE).read_text(encoding="utf-8"))
+        config, source, files = record["model"], record["source"], dict(record["files"])
+        source = None if source is None else Source(**source)
+    except FileNotFoundError:
+        raise InputError(f"{path} is no converted model: it has no {FILE}") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path / FILE} is damaged: {error}") from None
+    found = _digests(path)
+    if changed := sorted(name for name in files.keys() | {PARAMS} if files.get(name) != found.get(name)):
+        raise InputError(f"{path} is damaged: {', '.join(changed)} missing, or not as {FILE} records; convert again")
+    config = model_from_dict(config)
+    try:
+        params = load_file(path / PARAMS)
+    except SafetensorError as error:
+        raise InputError(f"{path / PARAMS} is damaged: {error}") from None
+    if {name: x.shape for name, x in params.items()} != shapes_of(config):
+        raise InputError(f"{path / PARAMS} does not hold the parameters that {FILE} describes; convert again")
+
+    return Model(config, params, text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None, source)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """The sha256 of every file that a model has, but for the record itself."""
+    files = [folder / PARAMS, *sorted((folder / TOKENIZER).glob("*"))]
+    return {file.relative_to(folder).as_posix(): _digest(file) for file in files if file.is_file()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

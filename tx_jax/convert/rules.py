@@ -1,0 +1,204 @@
+"""The two-way engine: tables of rules between the tensors of a Hugging Face checkpoint and our parameter paths.
+
+A table is read in both directions, so every transform carries its inverse. All of them only move values: dtype and
+bits are kept. NumPy only.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tx_jax.errors import InputError
+
+Shape = tuple[int, ...]
+Arrays = Sequence[np.ndarray]
+
+MAX_LINES_OF_A_KIND = 8  # of a report: one misnamed prefix makes hundreds
+
+
+class Transform(NamedTuple):
+    """From some tensors of theirs to some arrays of ours, and back; neither copies where a view will do.
+
+    Attributes:
+      forward: theirs -> ours.
+      inverse: ours -> theirs.
+      hf_shapes: the shapes of theirs that belong to shapes of ours, without any array.
+    """
+
+    forward: Callable[[Arrays], list[np.ndarray]]
+    inverse: Callable[[Arrays], list[np.ndarray]]
+    hf_shapes: Callable[[Sequence[Shape]], list[Shape]]
+
+
+def _split(n: int, axis: int, *, transpose: bool) -> Transform:
+    """One tensor of theirs is n of ours side by side along an axis, each transposed or not."""
+
+    def turn(x: np.ndarray) -> np.ndarray:
+        return x.T if transpose else x
+
+    def hf_shapes(shapes: Sequence[Shape]) -> list[Shape]:
+        shape = list(shapes[0][::-1] if transpose else shapes[0])
+        shape[axis] *= n
+        return [tuple(shape)]
+
+    return Transform(
+        forward=lambda theirs: [turn(part) for part in np.split(theirs[0], n, axis=axis)],
+        inverse=lambda ours: [np.concatenate([turn(part) for part in ours], axis=axis)],
+        hf_shapes=hf_shapes,
+    )
+
+
+def _each(function: Callable[[np.ndarray], np.ndarray], shape: Callable[[Shape], Shape]) -> Transform:
+    """The same for every tensor of a rule, and its own inverse."""
+    return Transform(
+        forward=lambda theirs: [function(x) for x in theirs],
+        inverse=lambda ours: [function(x) for x in ours],
+        hf_shapes=lambda shapes: [shape(s) for s in shapes],
+    )
+
+
+KEEP = _each(lambda x: x, lambda shape: shape)
+# torch's Linear weight [out, in] <-> our kernel [in, out].
+TRANSPOSE = _each(lambda x: x.T, lambda shape: shape[::-1])
+# torch's Conv1d weight [out, in / groups, width] <-> ours [width, in / groups, out].
+CONV1D = TRANSPOSE
+
+
+def split_columns(n: int) -> Transform:
+    """[in, n D] <-> n kernels [in, D]; [n D] <-> n biases [D]. GPT-2 keeps its weights as [in, out]."""
+    return _split(n, axis=-1, transpose=False)
+
+
+def split_rows(n: int) -> Transform:
+    """A fused Linear [n D, in] <-> n kernels [in, D]; [n D] <-> n biases [D]."""
+    return _split(n, axis=0, transpose=True)
+
+
+def split_heads_interleaved(num_heads: int, n: int) -> Transform:
+    """A fused Linear whose rows are [q k v] of the first head, [q k v] of the second, ... <-> n kernels [in, D].
+
+    The rows are a view [num_heads, n, D / num_heads]; so are the entries of a bias [n D]. DeBERTa's `in_proj`.
+    """
+
+    def forward(theirs: Arrays) -> list[np.ndarray]:
+        grouped = theirs[0].reshape(num_heads, n, -1, *theirs[0].shape[1:])
+        return [grouped[:, j].reshape(-1, *theirs[0].shape[1:]).T for j in range(n)]
+
+    def inverse(ours: Arrays) -> list[np.ndarray]:
+        rows = [x.T for x in ours]
+        grouped = np.stack([x.reshape(num_heads, -1, *x.shape[1:]) for x in rows], axis=1)
+        return [grouped.reshape(-1, *rows[0].shape[1:])]
+
+    return Transform(forward, inverse, split_rows(n).hf_shapes)
+
+
+class Rule(NamedTuple):
+    """One row of a table. Names are one string or several; `{i}` in them stands for the number of a layer."""
+
+    hf: str | tuple[str, ...]
+    ours: str | tuple[str, ...]
+    transform: Transform = KEEP
+
+    @property
+    def hf_names(self) -> tuple[str, ...]:
+        return (self.hf,) if isinstance(self.hf, str) else self.hf
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.ours,) if isinstance(self.ours, str) else self.ours
+
+    def at(self, layer: int) -> "Rule":
+        """The row for one layer."""
+        hf, paths = (tuple(x.replace("{i}", str(layer)) for x in names) for names in (self.hf_names, self.paths))
+        return Rule(hf, paths, self.transform)
+
+
+def expand(rules: Iterable[Rule], num_layers: int) -> list[Rule]:
+    """The table with a row for every layer in place of each row that has `{i}`."""
+    expanded = []
+    for rule in rules:
+        repeated = any("{i}" in name for name in (*rule.hf_names, *rule.paths))
+        expanded += [rule.at(i) for i in range(num_layers)] if repeated else [rule.at(0)]
+    return expanded
+
+
+def covering(rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> list[Rule]:
+    """The rows for the parameters that a model has: a table also has those of heads that this one may lack.
+
+    Raises:
+      ValueError: a parameter has no row, or two, or only some of those of a row are there. That is a mistake in the
+        table.
+    """
+    chosen = [rule for rule in rules if any(path in shapes for path in rule.paths)]
+    paths = [path for rule in chosen for path in rule.paths]
+    if wrong := sorted(
+        {path for path in paths if path not in shapes or paths.count(path) > 1} | set(shapes) - {*paths}
+    ):
+        raise ValueError(f"these parameters are not covered by exactly one rule: {', '.join(wrong[:8])}")
+    return chosen
+
+
+def check(hf_shapes: Mapping[str, Shape], rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> None:
+    """Do the tensors of a checkpoint have the names and shapes that a model with these parameters needs?
+
+    Args:
+      hf_shapes: of the checkpoint, by name.
+      rules: an expanded table.
+      shapes: of our parameters, by path.
+
+    Raises:
+      InputError: what is missing, unused or misshapen, all of it together.
+    """
+    missing, misshapen, unused = [], [], dict(hf_shapes)
+    for rule in covering(rules, shapes):
+        expected = rule.transform.hf_shapes([shapes[path] for path in rule.paths])
+        for name, shape in zip(rule.hf_names, expected, strict=True):
+            found = unused.pop(name, None)
+            if found is None:
+                missing.append(f"- missing: {name} {shape} for {', '.join(rule.paths)}")
+            elif tuple(found) != shape:
+                misshapen.append(f"~ {name}: shape {tuple(found)}, expected {shape}")
+    extra = [f"+ unused: {name} {tuple(shape)}" for name, shape in unused.items()]
+    if not (missing or extra or misshapen):
+        return
+    counts = {"missing": missing, "unused": extra, "misshapen": misshapen}
+    summary = ", ".join(f"{len(lines)} {kind}" for kind, lines in counts.items() if lines)
+    lines = [line for kind, lines in counts.items() for line in _abbreviated(kind, lines)]
+    raise InputError("\n".join([f"the tensors are not those that the configuration asks for: {summary}", *lines]))
+
+
+def _abbreviated(kind: str, lines: list[str]) -> list[str]:
+    rest = len(lines) - MAX_LINES_OF_A_KIND
+    return lines if rest <= 1 else [*lines[:MAX_LINES_OF_A_KIND], f"  ... and {rest} more {kind}"]
+
+
+def to_ours(
+    tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], shapes: Mapping[str, Shape]
+) -> dict[str, np.ndarray]:
+    """Our parameters by path, from the tensors of a checkpoint by name; views of them where possible.
+
+    Raises:
+      InputError: as `check`.
+    """
+    rules = list(rules)
+    check({name: tensor.shape for name, tensor in tensors.items()}, rules, shapes)
+    params = {}
+    for rule in covering(rules, shapes):
+        params |= zip(rule.paths, rule.transform.forward([tensors[name] for name in rule.hf_names]), strict=True)
+    return params
+
+
+def to_hf(params: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint by name, from our parameters by path.
+
+    Raises:
+      InputError: two parameters would become one tensor.
+      ValueError: as `covering`.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for rule in covering(rules, {path: x.shape for path, x in params.items()}):
+        if taken := [name for name in rule.hf_names if name in tensors]:
+            raise InputError(f"a checkpoint cannot hold both {rule.paths[0]} and another head: both are {taken[0]!r}")
+        tensors |= zip(rule.hf_names, rule.transform.inverse([params[path] for path in rule.paths]), strict=True)
+    return tensors

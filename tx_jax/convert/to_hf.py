@@ -1,0 +1,61 @@
+"""A model of ours -> a folder that transformers loads."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tx_jax.convert import families, hf_folder, rules
+from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
+from tx_jax.convert.model_dir import Model
+from tx_jax.errors import InputError
+
+
+def write(model: Model, folder: Path, *, dtype: str | None = None, max_shard_bytes: int = MAX_SHARD_BYTES) -> str:
+    """Writes config.json, the weights and the tokenizer's files, all of it or nothing.
+
+    Args:
+      dtype: of the weights, one of `DTYPES`; None = that of the checkpoint that the model is from, else float32.
+
+    Returns:
+      The class of transformers that it is written for.
+
+    Raises:
+      InputError: something at `folder` already; a model that transformers has no class for; weights that `dtype`
+        cannot hold.
+    """
+    hf_config, tensors = convert(model, dtype=dtype)
+    with hf_folder.new_folder(folder) as temporary:
+        hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
+        if model.tokenizer is not None:
+            model.tokenizer.save(temporary)
+    return hf_config["architectures"][0]
+
+
+def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The values of config.json and the tensors by name; for arguments and errors see `write`."""
+    source = model.source
+    dtype = dtype or (source.dtype if source else "float32")
+    family, model_type = families.of_config(model.config, source.model_type if source else None)
+    table = rules.expand(family.rules(model.config), model.config.num_layers)
+    tensors = rules.to_hf(model.params, table)
+    hf_config = family.write_config(model.config, model_type, source.hf_config if source else {})
+    if model.tokenizer is not None:
+        hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
+    hf_config["dtype"] = dtype
+    hf_config.pop("torch_dtype", None)  # the older name of the same
+    if hf_config["architectures"][0].endswith("Model"):
+        tensors = {name.removeprefix(family.prefix): x for name, x in tensors.items()}
+    return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
+
+
+def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    with np.errstate(over="ignore"):
+        y = x.astype(DTYPES[dtype])
+    if np.isinf(y).any() and not np.isinf(x).any():
+        raise InputError(
+            f"{name} has values up to {np.abs(x).max():.3g}, more than {dtype} holds: give another --dtype"
+        )
+    return y
