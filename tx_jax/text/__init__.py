@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
-from tx_jax.text import wordpiece
+from tx_jax.text import bpe, spm, wordpiece
+from tx_jax.text.engine import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
 __all__ = ["KINDS", "Tokenizer", "load", "train"]
 
-KINDS = ("wordpiece",)
+# wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and of GPT-2. unigram,
+# sentencepiece_bpe: SentencePiece, with the ids of XLM-R.
+KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe")
 
 
 def train(
@@ -20,34 +23,76 @@ def train(
     documents: Iterable[str],
     *,
     vocab_size: int,
-    lowercase: bool = True,
+    lowercase: bool | None = None,
     strip_accents: bool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tokenizer:
-    """Learn a tokenizer of one of `KINDS` from documents. For the options see `wordpiece.train`, which has more.
+    """Learn a tokenizer of one of `KINDS` from documents.
 
-    Raises InputError for an unknown kind, for options that make no sense and for documents without any text.
+    Args:
+      kind: one of `KINDS`. For the algorithms and more options see `train` in `wordpiece`, `bpe` and `spm`.
+      documents: read once, as a stream.
+      vocab_size: size to reach; a small corpus may give fewer tokens.
+      lowercase: fold case; None does what is usual for the kind, which is True for WordPiece and False for others.
+      strip_accents: drop accents; None follows `lowercase` for WordPiece, and is False for others.
+      progress: called with the number of characters read so far.
+
+    Raises InputError for an unknown kind, for options that make no sense (see `check`) and for documents without text.
     """
+    check(kind, lowercase=lowercase, strip_accents=strip_accents)
+    options = {"vocab_size": vocab_size, "progress": progress}
     if kind == "wordpiece":
-        return wordpiece.train(
-            documents, vocab_size=vocab_size, lowercase=lowercase, strip_accents=strip_accents, progress=progress
-        )
-    raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
+        lowercase = True if lowercase is None else lowercase
+        return wordpiece.train(documents, lowercase=lowercase, strip_accents=strip_accents, **options)
+    if kind in ("byte_bpe", "gpt2_bpe"):
+        return bpe.train(documents, family="gpt2" if kind == "gpt2_bpe" else "roberta", **options)
+    algorithm = "unigram" if kind == "unigram" else "bpe"
+    return spm.train(documents, algorithm=algorithm, lowercase=bool(lowercase), **options)
 
 
-def load(directory: str | Path) -> Tokenizer:
+def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | None = None) -> None:
+    """Raise InputError for an unknown kind, and for an option that the kind of tokenizer does not have."""
+    if kind not in KINDS:
+        raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
+    if lowercase and kind in ("byte_bpe", "gpt2_bpe"):
+        raise InputError(f"lowercase has no meaning for {kind}, which keeps every byte of the text: drop it")
+    if strip_accents and kind != "wordpiece":
+        raise InputError(f"strip_accents has no meaning for {kind}, which keeps accents: drop it, or train a wordpiece")
+
+
+def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     """Load a tokenizer from the folder that `Tokenizer.save` or `save_pretrained` of transformers wrote.
 
-    What is in the folder decides the kind: vocab.txt, or a tokenizer.json whose model is WordPiece.
-    Raises InputError where the folder is missing or holds no tokenizer that tx_jax can run.
+    What is in the folder decides the kind: vocab.txt; tokenizer.json, by its model; vocab.json with merges.txt; or a
+    SentencePiece model file.
+
+    Args:
+      directory: the folder.
+      requires: roles of special tokens that it must have, see `Tokenizer.require`.
+
+    Raises InputError where the folder is missing, holds no tokenizer that tx_jax can run, or lacks a required token.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
-    if wordpiece.recognises(directory):
-        return wordpiece.load(directory)
+    definition = read_json(directory / "tokenizer.json")
+    for kind in (wordpiece, bpe, spm):
+        if kind.recognises(directory, definition):
+            tokenizer = _load(kind, directory, definition)
+            tokenizer.require(*requires, source=directory)
+            return tokenizer
     found = ", ".join(sorted(path.name for path in directory.iterdir())[:8]) or "nothing"
     raise InputError(
-        f"no WordPiece tokenizer in {directory} (found: {found}): it needs vocab.txt, or a tokenizer.json whose model "
-        "type is WordPiece"
+        f"no tokenizer that tx_jax can run in {directory} (found: {found}): it needs vocab.txt (WordPiece), vocab.json "
+        f"and merges.txt (byte-level BPE), one of {', '.join(spm.FILES)}, or a tokenizer.json with such a model"
     )
+
+
+def _load(kind, directory: Path, definition: dict) -> Tokenizer:
+    """As the load of the kind, but every error names the folder."""
+    try:
+        return kind.load(directory, definition)
+    except InputError as error:
+        if str(directory) in str(error):
+            raise
+        raise InputError(f"{directory}: {error}") from None

@@ -6,34 +6,62 @@ from pathlib import Path
 
 import numpy as np
 
+from tx_jax.errors import InputError
+
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+
 
 class Tokenizer(abc.ABC):
     """Text to token ids and back. Instances are immutable: one vocabulary, one fingerprint.
 
     Attributes:
       vocab_size: number of ids; every id is in [0, vocab_size).
-      pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+      pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens, None where the vocabulary has none: GPT-2's
+        has only an `eos_id`, and a byte-level vocabulary needs no `unk_id`. See `require`.
+      bos_id, eos_id: what begins and what ends a text. BERT's [CLS] and [SEP], RoBERTa's <s> and </s> (which are its
+        cls_id and sep_id too), GPT-2's <|endoftext|> for both.
       fingerprint: sha256 (hex) of everything that determines the encoding. Two tokenizers with the same
         fingerprint give the same ids for every text.
     """
 
     vocab_size: int
-    pad_id: int
-    unk_id: int
-    cls_id: int
-    sep_id: int
-    mask_id: int
+    pad_id: int | None
+    unk_id: int | None
+    cls_id: int | None
+    sep_id: int | None
+    mask_id: int | None
+    bos_id: int | None
+    eos_id: int | None
     fingerprint: str
 
     @property
     def special_ids(self) -> tuple[int, ...]:
         """Ids of the special tokens, ascending. Encoding a text gives none of them but `unk_id`."""
-        return tuple(sorted({self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id}))
+        ids = {getattr(self, f"{role}_id") for role in ROLES}
+        return tuple(sorted(ids - {None}))
+
+    def require(self, *roles: str, source: str | Path = "") -> None:
+        """Raise InputError unless there is a special token for each of these `ROLES`.
+
+        Args:
+          roles: such as "mask", "pad".
+          source: the folder that the tokenizer is from, for the message.
+        """
+        if missing := [role for role in roles if getattr(self, f"{role}_id") is None]:
+            where = f"the tokenizer in {source}" if source else "the tokenizer"
+            raise InputError(
+                f"{where} has no {' and no '.join(missing)} token, which is needed here: choose a tokenizer that has "
+                "one, such as BERT's or RoBERTa's, or train one"
+            )
 
     @property
     @abc.abstractmethod
     def is_continuation(self) -> np.ndarray:
-        """bool [vocab_size]: True for pieces that continue the word begun by the piece before them."""
+        """bool [vocab_size]: True for pieces that continue the word begun by the piece before them.
+
+        Special tokens never do. The first piece of a text begins a word whatever it is; a property of a piece alone
+        cannot say so. What a word is depends on the kind of tokenizer: see there.
+        """
 
     @abc.abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:

@@ -7,23 +7,23 @@ spelled with the vocabulary, or is longer than 100 characters, becomes one [UNK]
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
+from tx_jax.text.chunks import chunks, counted
+from tx_jax.text.engine import model_type, read_json, write_json
 from tx_jax.text.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PREFIX = "##"
-# Texts reach the trainer in pieces of at most this many characters: one long string costs it 200 times its size.
-CHUNK_CHARACTERS = 10_000
 
 
 class WordPiece(Tokenizer):
@@ -55,6 +55,7 @@ class WordPiece(Tokenizer):
         self.split_chinese = split_chinese
         self.vocab_size = len(vocabulary)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (ids[token] for token in SPECIAL_TOKENS)
+        self.bos_id, self.eos_id = self.cls_id, self.sep_id
         self._vocabulary = tuple(vocabulary)
         settings = {"kind": "wordpiece", "vocabulary": self._vocabulary, **self._normalization()}
         self.fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -103,7 +104,7 @@ class WordPiece(Tokenizer):
         )
         engine.save(str(directory / "tokenizer.json"))
         names = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
-        _write_json(directory / "special_tokens_map.json", names)
+        write_json(directory / "special_tokens_map.json", names)
         config = {
             "tokenizer_class": "BertTokenizer",
             "do_lower_case": self.lowercase,
@@ -111,15 +112,11 @@ class WordPiece(Tokenizer):
             "tokenize_chinese_chars": self.split_chinese,
             **names,
         }
-        _write_json(directory / "tokenizer_config.json", config)
+        write_json(directory / "tokenizer_config.json", config)
 
 
 def _rebuild(vocabulary: Sequence[str], normalization: dict[str, bool]) -> WordPiece:
     return WordPiece(vocabulary, **normalization)
-
-
-def _write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _normalizer(settings: WordPiece) -> normalizers.BertNormalizer:
@@ -131,23 +128,19 @@ def _normalizer(settings: WordPiece) -> normalizers.BertNormalizer:
     )
 
 
-def recognises(directory: Path) -> bool:
-    """Whether the folder holds a WordPiece tokenizer: vocab.txt, or a tokenizer.json whose model is WordPiece."""
-    if (directory / "vocab.txt").is_file():
-        return True
-    path = directory / "tokenizer.json"
-    return path.is_file() and _read_json(path).get("model", {}).get("type") == "WordPiece"
+def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
+    """Whether the folder, with this tokenizer.json ({}: none), holds a WordPiece tokenizer."""
+    return (directory / "vocab.txt").is_file() or model_type(definition) == "WordPiece"
 
 
-def load(directory: Path) -> WordPiece:
+def load(directory: Path, definition: Mapping[str, Any]) -> WordPiece:
     """Load a WordPiece tokenizer from a folder of ours, of transformers, or of google-research/bert.
 
     Options come from tokenizer_config.json or else tokenizer.json. A bare vocab.txt counts as cased where any of its
     tokens has a capital letter, since the published uncased vocabularies have none.
     """
-    engine = _read_json(directory / "tokenizer.json")
-    config = _read_json(directory / "tokenizer_config.json")
-    normalizer = engine.get("normalizer") or {}
+    config = read_json(directory / "tokenizer_config.json")
+    normalizer = definition.get("normalizer") or {}
     if (path := directory / "vocab.txt").is_file():
         try:
             vocabulary = path.read_text(encoding="utf-8").split("\n")
@@ -156,7 +149,7 @@ def load(directory: Path) -> WordPiece:
         if vocabulary[-1] == "":  # the end of the last line, not a token
             vocabulary.pop()
     else:
-        entries = engine["model"]["vocab"]
+        entries = definition["model"]["vocab"]
         vocabulary = sorted(entries, key=entries.get)
     plain = (token for token in vocabulary if not (token.startswith("[") and token.endswith("]")))
     lowercase = config.get("do_lower_case", normalizer.get("lowercase"))
@@ -166,15 +159,6 @@ def load(directory: Path) -> WordPiece:
         strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
         split_chinese=config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True)),
     )
-
-
-def _read_json(path: Path) -> dict:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): restore the file or delete it") from None
 
 
 def train(
@@ -224,14 +208,10 @@ def _spool(documents: Iterable[str], spool: TextIO, progress: Callable[[int], No
     """Write the documents to `spool`, one chunk a line, and count their characters: the alphabet must be known
     before training, and the documents come only once."""
     counts: Counter[str] = Counter()
-    characters = 0
-    for document in documents:
-        for chunk in _chunks(document):
+    for document in counted(documents, progress):
+        for chunk in chunks(document):
             counts.update(chunk)
             spool.write(chunk + "\n")
-        characters += len(document)
-        if progress:
-            progress(characters)
     return counts
 
 
@@ -274,16 +254,3 @@ def _joins(character: str, untrained: WordPiece) -> bool:
     """Whether the character can stand inside a word; punctuation and ideographs are words of their own."""
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return len(pre_tokenizer.pre_tokenize_str(_normalizer(untrained).normalize_str("a" + character))) == 1
-
-
-def _chunks(document: str) -> Iterator[str]:
-    """Lines of a document, none longer than `CHUNK_CHARACTERS`: cut at white space, or anywhere where there is none."""
-    for line in document.splitlines():
-        start = 0
-        while len(line) - start > CHUNK_CHARACTERS:
-            space = line.rfind(" ", start, start + CHUNK_CHARACTERS)
-            end = space if space > start else start + CHUNK_CHARACTERS
-            yield line[start:end]
-            start = end
-        if start < len(line):
-            yield line[start:]

@@ -1,0 +1,248 @@
+"""Byte-level byte pair encoding, the tokenizer of GPT-2 (Radford et al. 2019) and RoBERTa (Liu et al. 2019).
+
+A text is cut into words by GPT-2's pattern (the space before a word belongs to it; punctuation, digits and letters
+part), each word into UTF-8 bytes, and the bytes are merged in the order in which training learned the merges. The 256
+bytes are in the vocabulary, each written as one visible character (the space as Ġ), so no text is unknown and decoding
+is exact.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, pre_tokenizers, processors, trainers
+
+from tx_jax.errors import InputError
+from tx_jax.text.chunks import chunks, counted
+from tx_jax.text.engine import (
+    EngineTokenizer,
+    complete,
+    describe,
+    model_type,
+    read_json,
+    special_names,
+    starts_spaceless,
+    vocabulary_of,
+    write_json,
+)
+
+ROBERTA = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+GPT2 = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
+FAMILIES = {"roberta": ROBERTA, "gpt2": GPT2}
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """The visible character of each byte, as GPT-2 numbered them: printable Latin-1 is itself, the others follow."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+BYTES = _byte_alphabet()
+# These never occur in UTF-8, and some published vocabularies lack them.
+_NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
+
+
+class ByteLevelBPE(EngineTokenizer):
+    """A byte-level BPE vocabulary with the special tokens of RoBERTa, of GPT-2, or others; see `from_merges`.
+
+    Whole words are what white space separates, as in fairseq's whole-word masking for RoBERTa: a piece continues a
+    word unless it begins with white space, so punctuation belongs to the word that it touches ("Ġend", "."). In scripts
+    written without spaces (Chinese, Japanese, Thai and others) every piece that begins with a character is a word of
+    its own, and only the pieces inside a character continue.
+
+    Args:
+      definition: the contents of a tokenizer.json whose model is BPE and whose pre-tokenizer is byte-level.
+      names: the special token of each role; see `EngineTokenizer`.
+
+    Raises InputError where a byte is missing from the vocabulary, for texts would lose characters without notice.
+    """
+
+    def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
+        super().__init__(definition, names)
+        if missing := [char for char in BYTES.keys() - set(self._vocabulary) if BYTES[char] not in _NEVER_IN_UTF8]:
+            raise InputError(
+                f"the byte-level vocabulary lacks {len(missing)} of the 256 bytes ({' '.join(sorted(missing)[:5])}):"
+                " characters that need them would be lost; train it with the whole byte alphabet"
+            )
+        self.add_prefix_space: bool = _byte_level(definition)["add_prefix_space"]
+
+    @classmethod
+    def from_merges(
+        cls,
+        vocabulary: Sequence[str],
+        merges: Sequence[tuple[str, str]],
+        *,
+        names: Mapping[str, str],
+        add_prefix_space: bool = False,
+    ) -> "ByteLevelBPE":
+        """Build one from its vocabulary.
+
+        Args:
+          vocabulary: the tokens in the order of their ids, special tokens included, anywhere.
+          merges: pairs of tokens, the first learned first.
+          names: the special tokens, such as `ROBERTA` or `GPT2`; those that the vocabulary lacks count as missing.
+          add_prefix_space: encode a text as if a space came first, so that its first word is like any other.
+        """
+        ids = {token: index for index, token in enumerate(vocabulary)}
+        try:
+            engine = Engine(models.BPE(vocab=ids, merges=list(merges)))
+        except Exception as error:  # the library raises nothing more specific
+            raise InputError(f"the merges do not fit the vocabulary ({error})") from None
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+        engine.decoder = decoders.ByteLevel()
+        cls_, sep = names.get("cls"), names.get("sep")
+        if cls_ in ids and sep in ids:
+            engine.post_processor = processors.RobertaProcessing(
+                (sep, ids[sep]), (cls_, ids[cls_]), trim_offsets=True, add_prefix_space=add_prefix_space
+            )
+        else:
+            engine.post_processor = processors.ByteLevel(trim_offsets=False)
+        return cls(describe(engine), names)
+
+    @property
+    def tokenizer_class(self) -> str:
+        """The class of transformers that gives the same ids; it keeps nothing of tokenizer.json but the vocabulary."""
+        model, pre_tokenizer = self._definition["model"], self._definition["pre_tokenizer"]
+        is_plain = pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer["use_regex"] and not model["ignore_merges"]
+        if is_plain and self._definition["normalizer"] is None and model["unk_token"] is None:
+            if None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id):
+                return "RobertaTokenizer"
+            if self.cls_id is None and self.eos_id is not None:
+                return "GPT2Tokenizer"
+        return super().tokenizer_class
+
+    def _begins_word(self, token: str) -> bool:
+        start = bytes(BYTES[char] for char in token[:4] if char in BYTES)
+        return start[:1].isspace() or starts_spaceless(_first_character(start))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        text = super().decode(ids)
+        return text.removeprefix(" ") if self.add_prefix_space else text
+
+    def save(self, directory: str | Path) -> None:
+        """Write vocab.json and merges.txt, and the three files from which transformers builds the same tokenizer."""
+        super().save(directory)
+        write_json(Path(directory) / "vocab.json", {token: index for index, token in enumerate(self._vocabulary)})
+        merges = "".join(f"{left} {right}\n" for left, right in self._definition["model"]["merges"])
+        (Path(directory) / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
+
+    def _config(self) -> dict[str, Any]:
+        return {**super()._config(), "add_prefix_space": self.add_prefix_space}
+
+
+def _first_character(start: bytes) -> str:
+    """The first character of UTF-8 bytes; of an incomplete one, the lowest that begins so; "" for bytes inside one."""
+    lead = start[0] if start else 0x80
+    size = 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    return start[:size].ljust(size, b"\x80").decode("utf-8", errors="ignore")[:1]
+
+
+def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The byte-level part of the pre-tokenizer, None where there is none."""
+    part = definition.get("pre_tokenizer") or {}
+    parts = part.get("pretokenizers", []) if part.get("type") == "Sequence" else [part]
+    return next((part for part in parts if part.get("type") == "ByteLevel"), None)
+
+
+def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
+    """Whether the folder, with this tokenizer.json ({}: none), holds a byte-level BPE tokenizer."""
+    if definition:
+        return model_type(definition) == "BPE" and _byte_level(definition) is not None
+    return (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()
+
+
+def load(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
+    """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt."""
+    if definition:
+        definition = complete(definition)
+        return ByteLevelBPE(definition, special_names(directory, vocabulary_of(definition)))
+    ids = read_json(directory / "vocab.json")
+    if sorted(ids.values()) != list(range(len(ids))):
+        raise InputError(f"the ids in {directory / 'vocab.json'} are not 0 to {len(ids) - 1}, each once")
+    vocabulary = sorted(ids, key=ids.get)
+    return ByteLevelBPE.from_merges(
+        vocabulary,
+        list(_read_merges(directory / "merges.txt")),
+        names=special_names(directory, vocabulary),
+        add_prefix_space=read_json(directory / "tokenizer_config.json").get("add_prefix_space", False),
+    )
+
+
+def _read_merges(path: Path) -> Iterator[tuple[str, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
+    for number, line in enumerate(lines, start=1):
+        # Only the first line can be a comment: "# #" is a merge.
+        if not line.strip() or (number == 1 and line.startswith("#version")):
+            continue
+        pair = tuple(line.split())
+        if len(pair) != 2:
+            raise InputError(f"{path}, line {number}: expected two tokens, found {line!r}")
+        yield pair
+
+
+def train(
+    documents: Iterable[str],
+    *,
+    vocab_size: int = 50_265,
+    family: str = "roberta",
+    add_prefix_space: bool = True,
+    min_frequency: int = 2,
+    progress: Callable[[int], None] | None = None,
+) -> ByteLevelBPE:
+    """Learn a byte-level BPE vocabulary; the same documents give the same vocabulary in every process.
+
+    The special tokens get the ids that they have in the published vocabularies. RoBERTa's: <s> 0, <pad> 1, </s> 2,
+    <unk> 3, <mask> last. GPT-2's: <|endoftext|> last. Between them come the 256 bytes, then the pieces in the order of
+    learning.
+
+    Args:
+      documents: read once, as a stream; in memory are their distinct words.
+      vocab_size: size to reach; a small corpus may give fewer tokens.
+      family: "roberta" or "gpt2", whose special tokens to have.
+      add_prefix_space: as for `ByteLevelBPE.from_merges`. The published vocabularies do without; here sentences are
+        encoded one by one, and a word at their beginning should be the same token as elsewhere.
+      min_frequency: a pair of pieces rarer than this is not merged.
+      progress: called with the number of characters read so far.
+
+    Raises InputError where the documents hold no text, or `vocab_size` cannot hold the bytes and the special tokens.
+    """
+    names = FAMILIES[family]
+    alphabet = sorted(BYTES)
+    first, last = (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]) if family == "roberta" else ([], ["<|endoftext|>"])
+    num_special = len(first) + len(last)
+    if vocab_size < len(alphabet) + num_special:
+        raise InputError(
+            f"vocab_size={vocab_size} cannot hold the 256 bytes and {num_special} special tokens: raise it"
+        )
+    # The trainer numbers the alphabet in the order of a hash map and breaks ties between equally frequent pairs by
+    # those numbers, so two runs would differ; handing it the alphabet as special tokens fixes the numbers.
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - num_special,
+        min_frequency=min_frequency,
+        special_tokens=alphabet,
+        limit_alphabet=0,
+        show_progress=False,
+    )
+    engine = Engine(models.BPE())
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    has_text = False
+
+    def texts() -> Iterator[str]:
+        nonlocal has_text
+        for document in counted(documents, progress):
+            has_text = has_text or bool(document.strip())
+            yield from chunks(document)
+
+    engine.train_from_iterator(texts(), trainer)
+    if not has_text:
+        raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
+    ids = engine.get_vocab()
+    merges = [tuple(pair) for pair in json.loads(engine.to_str())["model"]["merges"]]
+    vocabulary = [*first, *sorted(ids, key=ids.get), *last]
+    return ByteLevelBPE.from_merges(vocabulary, merges, names=names, add_prefix_space=add_prefix_space)

@@ -1,0 +1,312 @@
+"""SentencePiece (Kudo and Richardson 2018): unigram language models (Kudo 2018) and BPE over characters.
+
+A text is normalised by the table in the model (usually NFKC), cut at white space into words, each word is given a
+leading "▁", and a word is split into the most probable pieces (unigram) or merged from its characters (BPE). Characters
+that the vocabulary lacks become the unknown token, a run of them one. `sentencepiece` trains; the `tokenizers` library
+encodes, as in transformers. Tests compare the two.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
+
+from tx_jax.errors import InputError
+from tx_jax.text.chunks import CHUNK_CHARACTERS, counted
+from tx_jax.text.engine import (
+    EngineTokenizer,
+    complete,
+    describe,
+    model_type,
+    read_json,
+    special_names,
+    starts_spaceless,
+    vocabulary_of,
+)
+
+SPACE = "▁"
+FILES = ("sentencepiece.bpe.model", "spm.model", "spiece.model")
+FAIRSEQ = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
+BERT = {
+    "pad": "[PAD]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "unk": "[UNK]",
+    "mask": "[MASK]",
+    "bos": "[CLS]",
+    "eos": "[SEP]",
+}
+LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2")
+_LAYOUT_OF_MODEL_TYPE = {
+    "xlm-roberta": "xlm_roberta",
+    "xlm-roberta-xl": "xlm_roberta",
+    "camembert": "camembert",
+    "deberta-v2": "deberta_v2",
+}
+_LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2"}
+# Kinds of piece in a model file.
+_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
+# Of the distinct words of the documents the trainer gets the first that fit into this many characters; it needs about
+# 30 times their number in bytes. Languages with spaces do not come near; of others it is a large sample.
+DISTINCT_CHARACTERS = 20_000_000
+# The results depend on it, so it is fixed, whatever the machine.
+_TRAINING_THREADS = 4
+
+
+class SentencePiece(EngineTokenizer):
+    """A SentencePiece vocabulary, unigram or BPE.
+
+    Whole words are what white space separates: a piece continues a word unless it begins with "▁", so punctuation
+    belongs to the word that it touches. In scripts written without spaces (Chinese, Japanese, Thai and others) every
+    piece is a word of its own.
+
+    Args:
+      definition: the contents of a tokenizer.json whose model is Unigram or BPE and which writes spaces as "▁".
+      names: the special token of each role; see `EngineTokenizer`.
+    """
+
+    @property
+    def tokenizer_class(self) -> str:
+        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalisation
+        table, and that for DeBERTa not even the table."""
+        plain = _pipeline(Engine(models.BPE()))
+        model, names = self._definition["model"], self._names
+        normalizer = self._definition["normalizer"]
+        is_plain = self._definition["pre_tokenizer"] == plain["pre_tokenizer"] and (
+            normalizer is None or normalizer["type"] == "Precompiled"
+        )
+        if is_plain and model["type"] == "Unigram" and model["unk_id"] == 3 and names == FAIRSEQ:
+            if self._vocabulary[:4] == ("<s>", "<pad>", "</s>", "<unk>"):
+                return "XLMRobertaTokenizer"
+            if self._vocabulary[:5] == ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"):
+                return "CamembertTokenizer"
+        return super().tokenizer_class
+
+    def _begins_word(self, token: str) -> bool:
+        return token.startswith(SPACE) or starts_spaceless(token)
+
+
+def from_model(
+    serialized: bytes, *, layout: str, lowercase: bool = False, split_by_punct: bool = False
+) -> SentencePiece:
+    """Build a tokenizer from the bytes of a SentencePiece model file.
+
+    Args:
+      serialized: the contents of the file.
+      layout: how pieces become ids.
+        xlm_roberta: <s> 0, <pad> 1, </s> 2, <unk> 3, then the model's pieces from its fourth on, <mask> last.
+        camembert: <s>NOTUSED, <pad>, </s>NOTUSED, <unk>, <unk>NOTUSED, then the pieces from the second, <mask> last.
+        deberta_v2: the model's own ids; [MASK] follows them unless it is one.
+      lowercase: fold case before the model's own normalisation.
+      split_by_punct: cut at punctuation, too.
+
+    Raises InputError for bytes that are no such model, and for options of it that are not supported.
+    """
+    proto = _parse(serialized)
+    pieces = [(piece.piece, piece.score, piece.type) for piece in proto.pieces]
+    names = BERT if layout == "deberta_v2" else FAIRSEQ
+    if layout == "xlm_roberta":
+        pieces = [(name, 0.0, _CONTROL) for name in ("<s>", "<pad>", "</s>", "<unk>")] + pieces[3:]
+    elif layout == "camembert":
+        head = (("<s>NOTUSED", 0.0), ("<pad>", 0.0), ("</s>NOTUSED", 0.0), ("<unk>", 0.0), ("<unk>NOTUSED", -100.0))
+        pieces = [(name, score, _CONTROL) for name, score in head] + pieces[1:]
+    if names["mask"] not in (piece for piece, _, _ in pieces):
+        pieces.append((names["mask"], 0.0, _CONTROL))
+    unk = proto.trainer_spec.unk_piece if layout == "deberta_v2" else names["unk"]
+    names = {**names, "unk": unk}
+    ids = {piece: index for index, (piece, _, _) in enumerate(pieces)}
+    byte_fallback = proto.trainer_spec.byte_fallback
+    if proto.trainer_spec.model_type == proto.trainer_spec.UNIGRAM:
+        scored = [(piece, score) for piece, score, _ in pieces]
+        engine = Engine(models.Unigram(scored, unk_id=ids[unk], byte_fallback=byte_fallback))
+    else:
+        engine = Engine(models.BPE(ids, _merges(pieces), unk_token=unk, fuse_unk=True, byte_fallback=byte_fallback))
+    charsmap = proto.normalizer_spec.precompiled_charsmap
+    definition = _pipeline(engine, charsmap=charsmap, lowercase=lowercase, split_by_punct=split_by_punct)
+    definition["post_processor"] = _template(names, ids, single_separator=layout == "deberta_v2")
+    definition["added_tokens"] = [
+        _added(index, piece, special=kind != _USER_DEFINED)
+        for index, (piece, _, kind) in enumerate(pieces)
+        if kind in (_CONTROL, _USER_DEFINED, _UNUSED)
+    ]
+    return SentencePiece(definition, names)
+
+
+def _parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
+    """The message in a model file. Raises InputError unless it is one that can be run here."""
+    proto = sentencepiece_model_pb2.ModelProto()
+    try:
+        proto.ParseFromString(serialized)
+    except Exception as error:  # of another class in each of protobuf's implementations
+        raise InputError(f"this is no SentencePiece model ({error}): copy the file anew") from None
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    if not proto.pieces:
+        raise InputError("this is no SentencePiece model (it has no pieces): copy the file anew")
+    if trainer.model_type not in (trainer.UNIGRAM, trainer.BPE):
+        raise InputError("the SentencePiece model is of words or characters: only unigram and BPE are supported")
+    if trainer.treat_whitespace_as_suffix or not (normalizer.add_dummy_prefix and normalizer.escape_whitespaces):
+        raise InputError('the SentencePiece model does not mark the beginning of words by "▁": it is not supported')
+    return proto
+
+
+def _merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
+    """The merges that SentencePiece's BPE makes: every cut of a piece into two, the piece of the best score first."""
+    ids = {piece: index for index, (piece, _, _) in enumerate(pieces)}
+    merges = []
+    for piece, score, kind in pieces:
+        if kind in (_CONTROL, _USER_DEFINED, _UNUSED):
+            continue
+        cuts = ((piece[:i], piece[i:]) for i in range(1, len(piece)))
+        known = [(ids[left], ids[right], left, right) for left, right in cuts if left in ids and right in ids]
+        merges += [(-score, ids[piece], left, right) for _, _, left, right in sorted(known)]
+    return [(left, right) for _, _, left, right in sorted(merges, key=lambda merge: merge[:2])]
+
+
+def _pipeline(
+    engine: Engine, *, charsmap: bytes = b"", lowercase: bool = False, split_by_punct: bool = False
+) -> dict[str, Any]:
+    """The definition of an engine of this model with SentencePiece's treatment of text."""
+    steps = [normalizers.Lowercase()] if lowercase else []
+    steps += [normalizers.Precompiled(charsmap)] if charsmap else []
+    if steps:
+        engine.normalizer = steps[0] if len(steps) == 1 else normalizers.Sequence(steps)
+    cuts = [pre_tokenizers.Punctuation(behavior="isolated")] if split_by_punct else []
+    engine.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), *cuts, pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")]
+    )
+    engine.decoder = decoders.Metaspace(SPACE, prepend_scheme="always")
+    return describe(engine)
+
+
+def _template(names: Mapping[str, str], ids: Mapping[str, int], *, single_separator: bool) -> dict[str, Any]:
+    """How transformers puts special tokens around a text and around a pair."""
+    cls, sep = names["cls"], names["sep"]
+    if missing := [name for name in (cls, sep) if name not in ids]:
+        raise InputError(
+            f"the SentencePiece model has no piece {' and no piece '.join(missing)}: give it another layout"
+        )
+    pair = f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1" if single_separator else f"{cls} $A {sep} {sep} $B {sep}"
+    engine = Engine(models.BPE())
+    engine.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}", pair=pair, special_tokens=[(cls, ids[cls]), (sep, ids[sep])]
+    )
+    return describe(engine)["post_processor"]
+
+
+def _added(index: int, piece: str, *, special: bool) -> dict[str, Any]:
+    properties = {"single_word": False, "lstrip": piece in ("<mask>", "[MASK]"), "rstrip": False, "normalized": False}
+    return {"id": index, "content": piece, **properties, "special": special}
+
+
+def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
+    """Whether the folder, with this tokenizer.json ({}: none), holds a SentencePiece tokenizer."""
+    if definition:
+        return model_type(definition) in ("Unigram", "BPE") and SPACE in str(
+            [definition.get("normalizer"), definition.get("pre_tokenizer")]
+        )
+    return any((directory / name).is_file() for name in FILES)
+
+
+def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
+    """Load a SentencePiece tokenizer: from its tokenizer.json, or else from the model file.
+
+    The class in tokenizer_config.json, or else the type of the model in config.json, tells the layout of the ids; a
+    model file that has [CLS] and [SEP] among its own pieces needs neither.
+    """
+    if definition:
+        definition = complete(definition)
+        return SentencePiece(definition, special_names(directory, vocabulary_of(definition)))
+    path = next(directory / name for name in FILES if (directory / name).is_file())
+    serialized = path.read_bytes()
+    config = read_json(directory / "tokenizer_config.json")
+    class_name = config.get("tokenizer_class", "").removesuffix("Fast").removesuffix("Tokenizer")
+    of_model = read_json(directory / "config.json").get("model_type", "")
+    layout = _LAYOUT_OF_CLASS.get(class_name) or (not class_name and _LAYOUT_OF_MODEL_TYPE.get(of_model))
+    if not layout and not class_name and not of_model:
+        pieces = {piece.piece for piece in _parse(serialized).pieces}
+        layout = "deberta_v2" if {"[CLS]", "[SEP]"} <= pieces else None
+    if not layout:
+        found = f"it is for {class_name or of_model!r}" if class_name or of_model else "nothing there says"
+        raise InputError(
+            f"{path} does not tell its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
+            'their name into tokenizer_config.json, as {"tokenizer_class": "XLMRobertaTokenizer"}'
+        )
+    options = {}
+    if layout == "deberta_v2":
+        options = {
+            "lowercase": config.get("do_lower_case", False),
+            "split_by_punct": config.get("split_by_punct", False),
+        }
+    return from_model(serialized, layout=layout, **options)
+
+
+def train(
+    documents: Iterable[str],
+    *,
+    algorithm: str = "unigram",
+    vocab_size: int = 32_000,
+    lowercase: bool = False,
+    character_coverage: float = 0.9995,
+    progress: Callable[[int], None] | None = None,
+) -> SentencePiece:
+    """Learn a SentencePiece vocabulary; the same documents give the same vocabulary in every process.
+
+    The ids are laid out as in XLM-R: <s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last.
+
+    Args:
+      documents: read once, as a stream; in memory are their distinct words, up to `DISTINCT_CHARACTERS`.
+      algorithm: "unigram" or "bpe".
+      vocab_size: size to reach; a small corpus may give fewer tokens.
+      lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
+      character_coverage: share of the text whose characters are in the vocabulary; others become <unk>.
+      progress: called with the number of characters read so far.
+
+    Raises InputError where the documents hold no text, or `vocab_size` cannot hold their characters.
+    """
+    words = _count_words(documents, progress)
+    if not words:
+        raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
+    num_special = 5
+    if vocab_size <= num_special:
+        raise InputError(f"vocab_size={vocab_size} cannot hold the {num_special} special tokens: raise it")
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            # The trainer cuts sentences into words with counts anyway. Given those, no line is too long for it.
+            sentence_iterator=(f"{word}\t{count}" for word, count in words),
+            input_format="tsv",
+            model_writer=model,
+            model_type=algorithm,
+            vocab_size=vocab_size - num_special + 3,  # its own <unk>, <s> and </s> give way to the layout
+            hard_vocab_limit=False,
+            character_coverage=character_coverage,
+            normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
+            max_sentence_length=8 * CHUNK_CHARACTERS,
+            num_threads=_TRAINING_THREADS,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise InputError(f"SentencePiece could not learn a vocabulary of vocab_size={vocab_size} ({error})") from None
+    return from_model(model.getvalue(), layout="xlm_roberta")
+
+
+def _count_words(documents: Iterable[str], progress: Callable[[int], None] | None) -> list[tuple[str, int]]:
+    """Words and how often they occur, the most frequent first; long ones in pieces."""
+    counts: Counter[str] = Counter()
+    characters = 0
+    for document in counted(documents, progress):
+        for word in document.replace("\0", " ").split():
+            for start in range(0, len(word), CHUNK_CHARACTERS):
+                piece = word[start : start + CHUNK_CHARACTERS]
+                if piece in counts:
+                    counts[piece] += 1
+                elif characters < DISTINCT_CHARACTERS:
+                    counts[piece] = 1
+                    characters += len(piece)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
