@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
     from tx_jax.training.run_dir import RunDir, write_atomically
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
+    if model.config is None:
+        raise InputError(f"{WORKDIR.value} is a converted model, not a run: there is no data to evaluate it on")
     store = TokenStore.open(STORE.value or model.config.data.store)
     task = MaskedLM(model.config, store)
     if store.tokenizer().fingerprint != model.tokenizer.fingerprint:

@@ -12,7 +12,7 @@ from absl import flags
 
 from experiments import command_line
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.")
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or a converted model.")
 TEXT = flags.DEFINE_multi_string("text", [], "A text with one or more [MASK]. May be repeated.")
 TOP = flags.DEFINE_integer("top", 5, "Candidates for each mask.", lower_bound=1)
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
@@ -20,7 +20,7 @@ STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if 
 
 def main(argv: list[str]) -> int:
     if not WORKDIR.value:
-        command_line.fail("--workdir is needed: the run directory that experiments.train made")
+        command_line.fail("--workdir is needed: what experiments.train or experiments.convert made")
     from tx_jax.training import trained
 
     model = trained.load(Path(WORKDIR.value), STEP.value)

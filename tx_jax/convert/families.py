@@ -29,10 +29,14 @@ def of_config(config: TransformerConfig, model_type: str | None = None) -> tuple
     """The family, and its model_type, that a model of ours can be written as: `model_type` if it is given.
 
     Raises:
-      InputError: transformers has no model of this configuration.
+      InputError: transformers has no model of this configuration; what stands in the way is named.
     """
-    for name, family in OF_MODEL_TYPE.items():
-        if model_type in (None, name) and family.fits(config):
-            return family, name
-    kind = "any of " + ", ".join(OF_MODEL_TYPE) if model_type is None else model_type
-    raise InputError(f"transformers cannot hold this model as {kind}: {config}")
+    candidates = {
+        name: family.obstacles(config) for name, family in OF_MODEL_TYPE.items() if model_type in (None, name)
+    }
+    nearest = min(candidates, key=lambda name: len(candidates[name]))
+    if candidates[nearest]:
+        raise InputError(
+            f"transformers has no class for this model: the nearest, {nearest}, has no {', '.join(candidates[nearest])}"
+        )
+    return OF_MODEL_TYPE[nearest], nearest

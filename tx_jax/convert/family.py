@@ -18,6 +18,10 @@ ACTIVATIONS = {
 }
 
 
+# Fields that do not change what a trained model computes: config.json need not be able to say them.
+OF_TRAINING = {"dtype", "remat", "dropout", "attention_dropout", "init_stddev", "scale_residual_init"}
+
+
 class Field(NamedTuple):
     """A field of `TransformerConfig` and its key in config.json.
 
@@ -51,7 +55,7 @@ class Field(NamedTuple):
             return value
         if self.values.get(config.get(self.hf)) == value:
             return config[self.hf]
-        return next((theirs for theirs, ours in self.values.items() if ours == value), None)
+        return next(theirs for theirs, ours in self.values.items() if ours == value)
 
 
 def _num_labels(config: Mapping[str, Any]) -> int:
@@ -78,7 +82,7 @@ class Family:
       classes: heads -> how the name of the class that has them ends; the first of several is preferred.
       prefix: what precedes the names of the body's tensors.
       fields: what config.json and ours both have.
-      constants: fields of ours that are the same in all its models, so that they tell it from other families.
+      constants: fields of ours that are the same in all its models; those that are not even here have their default.
       required: keys of config.json, and the only value of each that is supported; absent counts as that value.
       rules: the table, with rows for all heads.
       read_more: for what `fields` cannot say: (config.json, heads) -> fields of ours.
@@ -142,15 +146,27 @@ class Family:
                 return stem + ending
         return stem + max(self.classes.items(), key=lambda item: (len(set(item[0]) & wanted), -len(item[0])))[1]
 
-    def heads_of_class(self, name: str, model_type: str) -> tuple[str, ...] | None:
-        """The heads of a class of transformers; None for one that we do not know."""
+    def heads_of_class(self, name: str) -> tuple[str, ...] | None:
+        """The heads of a class of transformers, whatever its stem; None for one that we do not know."""
         endings = {ending: heads for heads, ending in reversed(self.classes.items())}
-        return endings.get(name.removeprefix(self.model_types[model_type]))
+        known = [ending for ending in endings if name.endswith(ending)]
+        return endings[max(known, key=len)] if known else None
 
-    def fits(self, config: TransformerConfig) -> bool:
-        """Can a model of this configuration be written as one of this family?"""
-        constants = all(getattr(config, name) == value for name, value in self.constants.items())
-        known = all(
-            getattr(config, field.ours) in field.values.values() for field in self.fields if field.values is not None
-        )
-        return constants and known and set(config.heads) <= set(self.heads)
+    def is_base(self, name: str) -> bool:
+        """Is this the class of a model without heads, whose tensors lack the prefix?"""
+        return name.removesuffix("Model") in self.model_types.values()
+
+    def obstacles(self, config: TransformerConfig) -> list[str]:
+        """What a model of this family cannot have, as `name=value`; empty where it can be written as one."""
+        if unknown := [head for head in config.heads if head not in self.heads]:
+            return [f"the head {head}" for head in unknown]
+        limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
+        if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
+            return [f"{name}={getattr(config, name)!r}" for name in unsaid]
+        try:
+            hf_config = self.write_config(config, next(iter(self.model_types)), {})
+            back = self.read_config(hf_config, heads=config.heads)
+        except InputError as error:
+            return [str(error)]
+        names = [f.name for f in dataclasses.fields(config) if f.name not in OF_TRAINING]
+        return [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name) != getattr(back, name)]

@@ -69,7 +69,7 @@ def read(
     if num_labels is not None:
         hf_config = {key: value for key, value in hf_config.items() if key not in ("id2label", "label2id")}
         hf_config["num_labels"] = num_labels
-    claimed = _claimed(family, model_type, hf_config)
+    claimed = _claimed(family, hf_config)
     wanted = None if heads is None else check_wanted(heads, family)
     found = match(family, hf_config, hf_folder.open_tensors(folder, hf_config), claimed=claimed or (), wanted=wanted)
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
@@ -95,11 +95,11 @@ def read(
     return Model(found.config, params | fresh, tokenizer, source), report
 
 
-def _claimed(family: Family, model_type: str, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _claimed(family: Family, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The heads of the class that config.json names; None where it names none that we know."""
     classes = hf_config.get("architectures")
     known = classes and isinstance(classes, list) and isinstance(classes[0], str)
-    return family.heads_of_class(classes[0], model_type) if known else None
+    return family.heads_of_class(classes[0]) if known else None
 
 
 def _dtype(found: Match) -> str:

@@ -31,10 +31,11 @@ def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, se
     """
     names = {}
     for head in family.heads:
+        config = family.read_config(hf_config, heads=(head,))
         owned = set()
-        for rule in family.rules(family.read_config(hf_config, heads=(head,))):
-            outside = not rule.hf_names[0].startswith(family.prefix)
-            if head_of(rule.paths[0]) == head or (head_of(rule.paths[0]) == "pooled" and outside):
+        for rule in family.rules(config):
+            pools = head_of(rule.paths[0]) == "pooled" and config.needs_pooler
+            if head_of(rule.paths[0]) == head or (pools and not rule.hf_names[0].startswith(family.prefix)):
                 owned |= set(rule.hf_names)
         names[head] = owned - set(family.tied)  # a copy may be there, but need not
     return names

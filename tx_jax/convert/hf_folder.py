@@ -151,6 +151,12 @@ def advice(source: str, config: Mapping[str, Any], suffix: str = ".bin") -> str:
     return f"If you trust it, rewrite it in an environment with {needs}: python -c {shlex.quote(code)}"
 
 
+def check_free(path: Path) -> None:
+    """Raises InputError where something would be overwritten."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not empty: give another folder, or remove it")
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name once all is written, and vanishes on an error.
@@ -158,8 +164,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises:
       InputError: there is something at `path` already.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists and is not empty: give another folder, or remove it")
+    check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.mkdir()

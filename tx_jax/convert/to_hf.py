@@ -44,7 +44,7 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
         hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
     hf_config["dtype"] = dtype
     hf_config.pop("torch_dtype", None)  # the older name of the same
-    if hf_config["architectures"][0].endswith("Model"):
+    if family.is_base(hf_config["architectures"][0]):
         tensors = {name.removeprefix(family.prefix): x for name, x in tensors.items()}
     return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
 

@@ -1,4 +1,4 @@
-"""A trained model, from its run directory: to evaluate it and to fill masks with it."""
+"""A trained model, from its run directory or converted: to evaluate it and to fill masks with it."""
 
 import dataclasses
 import functools
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax import sharding
-from tx_jax.config import ExperimentConfig, MeshConfig
+from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig
+from tx_jax.convert import model_dir
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Task
@@ -27,14 +28,17 @@ class Trained:
     """Parameters with what is needed to use them.
 
     Attributes:
+      config: the experiment that it is from; None for a converted model.
+      tokenizer: None for a model that was converted without one.
       params: nested dict, float32, the same on every device of `mesh`.
-      step: the optimizer step that they are from.
+      step: the optimizer step that they are from; None for a converted model.
     """
 
-    config: ExperimentConfig
-    tokenizer: Tokenizer
+    model: TransformerConfig
+    config: ExperimentConfig | None
+    tokenizer: Tokenizer | None
     params: Any
-    step: int
+    step: int | None
     mesh: jax.sharding.Mesh
 
     def evaluate(self, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
@@ -47,8 +51,12 @@ class Trained:
         """For each mask in the text, the `top` most likely tokens and their probabilities.
 
         Raises:
-          InputError: no mask in the text, or a text longer than the model.
+          InputError: no mask in the text, a text longer than the model, or a model that cannot fill masks.
         """
+        if "masked_lm" not in self.model.heads:
+            raise InputError(f"the model has no masked_lm head to fill masks with; its heads are {self.model.heads}")
+        if self.tokenizer is None:
+            raise InputError("the model was converted without a tokenizer, so it cannot read text")
         tokenizer, mask = self.tokenizer, self.tokenizer.token(self.tokenizer.mask_id)
         pieces = [list(ids) for ids in tokenizer.encode_batch(text.split(mask))]
         if len(pieces) == 1:
@@ -57,10 +65,10 @@ class Trained:
         for piece in pieces[1:]:
             ids += [tokenizer.mask_id, *piece]
         ids.append(tokenizer.sep_id)
-        if len(ids) > self.config.model.max_length:
-            raise InputError(f"the text has {len(ids)} tokens, the model takes {self.config.model.max_length}")
+        if len(ids) > self.model.max_length:
+            raise InputError(f"the text has {len(ids)} tokens, the model takes {self.model.max_length}")
         tokens = jnp.asarray([ids], jnp.int32)
-        output = registry.build(self.config.model).apply(
+        output = registry.build(self.model).apply(
             {"params": self.params},
             tokens,
             segments_BT=jnp.zeros_like(tokens),
@@ -77,15 +85,17 @@ class Trained:
 
 
 def load(workdir: Path, step: int | None = None) -> Trained:
-    """The parameters of a run at a step (the newest if None), on the devices there are.
+    """The parameters of a run at a step (the newest if None), or of a converted model, on the devices there are.
 
     Raises:
-      InputError: no run directory, no checkpoint, or none of that step.
+      InputError: neither a run directory nor a converted model, no checkpoint, or none of that step.
     """
-    directory = RunDir(workdir)
-    config = directory.load_config()
     # The devices here need not be those of training: data parallel over whatever there is.
     mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
+    if model_dir.is_model_dir(workdir):
+        return _load_converted(workdir, step, mesh)
+    directory = RunDir(workdir)
+    config = directory.load_config()
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
@@ -95,4 +105,12 @@ def load(workdir: Path, step: int | None = None) -> Trained:
         chosen = steps[-1] if step is None else step
         target = sharding.with_sharding(mesh, registry.param_shapes(config.model))
         params = checkpoints.restore_params(chosen, target)
-    return Trained(config, directory.load_tokenizer(), params, chosen, mesh)
+    return Trained(config.model, config, directory.load_tokenizer(), params, chosen, mesh)
+
+
+def _load_converted(path: Path, step: int | None, mesh: jax.sharding.Mesh) -> Trained:
+    if step is not None:
+        raise InputError(f"{path} is a converted model: it has no step {step}, nor any other")
+    model = model_dir.load(path)
+    params = jax.device_put(model.tree, sharding.state_sharding(mesh, model.tree))
+    return Trained(model.config, None, model.tokenizer, params, None, mesh)

@@ -1,0 +1,136 @@
+"""Converts models from and to the form of Hugging Face's transformers: config.json, safetensors, tokenizer files.
+
+    python -m experiments.convert --from_hf=dccuchile/bert-base-spanish-wwm-cased --out=models/beto
+    python -m experiments.convert --from_hf=downloads/bert --out=models/bert --heads=masked_lm,next_sentence
+    python -m experiments.convert --checkpoint=runs/bert --to_hf=export/bert
+
+--from_hf takes a folder, or a name that is fetched from the Hugging Face Hub. --checkpoint takes a run directory or
+what --out wrote. Nothing is written where anything about the input is wrong, and no pickle is ever loaded.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+FROM_HF = flags.DEFINE_string("from_hf", None, "A Hugging Face model: a folder, or a name on the Hub.")
+OUT = flags.DEFINE_string("out", None, "Where the converted model goes: a folder that does not exist yet.")
+HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialised where --from_hf lacks them. Default: its own.")
+NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Labels of a classification head.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "For heads that are initialised.")
+REVISION = flags.DEFINE_string("revision", None, "With a name on the Hub: a branch, tag or commit.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run directory, or a converted model.")
+TO_HF = flags.DEFINE_string("to_hf", None, "Where the folder for transformers goes; it must not exist yet.")
+STEP = flags.DEFINE_integer("step", None, "With a run directory: the checkpoint's step; the newest if not given.")
+DTYPE = flags.DEFINE_enum(
+    "dtype", None, ["float32", "float16", "bfloat16"], "Of the weights in --to_hf; by default that of their source."
+)
+
+READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION}
+WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE}
+
+
+def main(argv: list[str]) -> int:
+    if bool(FROM_HF.value) == bool(CHECKPOINT.value):
+        command_line.fail("give either --from_hf and --out, or --checkpoint and --to_hf; see --help")
+    here, there = (READING, WRITING) if FROM_HF.value else (WRITING, READING)
+    mode, target = ("from_hf", "out") if FROM_HF.value else ("checkpoint", "to_hf")
+    if not here[target].value:
+        command_line.fail(f"--{mode} needs --{target}: where the result goes")
+    if stray := [name for name, flag in there.items() if flag.value is not None]:
+        command_line.fail(f"--{stray[0]} makes no sense with --{mode}")
+    read() if FROM_HF.value else write()
+    return 0
+
+
+def read() -> None:
+    """--from_hf -> --out."""
+    from tx_jax.convert import from_hf, hf_folder, hub, model_dir
+
+    hf_folder.check_free(Path(OUT.value))
+    folder, name, commit = Path(FROM_HF.value), None, None
+    if not folder.is_dir():
+        folder, commit = hub.fetch(FROM_HF.value, REVISION.value)
+        name = FROM_HF.value
+    elif REVISION.value:
+        command_line.fail(f"--revision is for a name on the Hub, but {folder} is a folder here")
+    model, report = from_hf.read(
+        folder, heads=HEADS.value, num_labels=NUM_LABELS.value, name=name, revision=commit, seed=SEED.value
+    )
+    model_dir.save(model, Path(OUT.value))
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    show(
+        f"{FROM_HF.value} -> {OUT.value}",
+        {
+            "family": model.source.model_type,
+            "revision": commit or "",
+            "parameters": count(model),
+            "heads read": ", ".join(report.heads_read) or "none",
+            "initialised": ", ".join(report.initialised) or "nothing",
+            "dtype": f"{model.source.dtype} there, float32 here",
+            "ignored": listing(report.ignored),
+            "left out": listing(report.left_out),
+            "tokenizer": tokenizer(model),
+        },
+    )
+
+
+def write() -> None:
+    """--checkpoint -> --to_hf."""
+    import numpy as np
+
+    from tx_jax import tree
+    from tx_jax.convert import hf_folder, model_dir, to_hf
+    from tx_jax.convert.model_dir import Model
+    from tx_jax.training import trained
+
+    hf_folder.check_free(Path(TO_HF.value))
+    path = Path(CHECKPOINT.value)
+    if model_dir.is_model_dir(path) and STEP.value is None:
+        model = model_dir.load(path)
+    else:
+        run = trained.load(path, STEP.value)
+        model = Model(
+            run.model, {k: np.asarray(x) for k, x in tree.flatten(run.params).items()}, run.tokenizer, source=None
+        )
+    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value)
+    show(
+        f"{CHECKPOINT.value} -> {TO_HF.value}",
+        {
+            "class": written,
+            "parameters": count(model),
+            "heads": ", ".join(model.config.heads) or "none",
+            "tokenizer": tokenizer(model),
+        },
+    )
+
+
+def count(model) -> str:
+    return f"{sum(x.size for x in model.params.values()):,}"
+
+
+def tokenizer(model) -> str:
+    return f"{model.tokenizer.vocab_size:,} tokens" if model.tokenizer else "no tokenizer files"
+
+
+def listing(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def show(title: str, rows: dict[str, str]) -> None:
+    from rich.table import Table
+
+    from experiments.display import make_console
+
+    table = Table(show_header=False, title=title)
+    for key, value in rows.items():
+        if value:
+            table.add_row(key, value)
+    make_console().print(table)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,57 @@
+"""Models by name: fetched from the Hugging Face Hub into its cache."""
+
+from pathlib import Path
+
+import httpx
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+from tx_jax.convert import hf_folder
+from tx_jax.errors import InputError
+
+# All that a conversion may read. What is not listed, pickles above all, never reaches this machine.
+PATTERNS = (
+    "config.json",
+    "model*.safetensors",
+    "model.safetensors.index.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+)
+
+
+def fetch(name: str, revision: str | None = None) -> tuple[Path, str]:
+    """The folder of a model, downloaded where the cache lacks it, and its commit hash.
+
+    Args:
+      name: such as "dccuchile/bert-base-spanish-wwm-cased".
+      revision: a branch, tag or commit; None = the newest.
+
+    Raises:
+      InputError: no such model or revision, no network, or a model without safetensors files.
+    """
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        folder = Path(huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
+    except HFValidationError:
+        raise InputError(f"{name!r} is neither a folder nor a name on the Hugging Face Hub") from None
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise InputError(f"the Hugging Face Hub has no model {name!r}{at} that you may read") from None
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        why = str(error).splitlines()[0]
+        raise InputError(
+            f"{name!r} is no folder here, and cannot be fetched from the Hugging Face Hub{at} ({why}): give a folder, "
+            "or try again where there is network"
+        ) from None
+    if not any(folder.glob("*.safetensors")):
+        advice = hf_folder.advice(name, hf_folder.read_config(folder))
+        raise InputError(
+            f"{name} has no safetensors files{at}, and pickles are never loaded. A pull request there may add them "
+            f"(--revision=refs/pr/1). {advice}"
+        )
+    return folder, folder.name
