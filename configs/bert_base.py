@@ -39,16 +39,28 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.remat = "none"
 
     c.data = ConfigDict()
-    c.data.store = "data/bert"
+    c.data.store = "data/bert"  # or several, to mix: "data/en,data/es"
     c.data.sequence_length = 128
+    # pairs, sentence_pairs, full_sentences, doc_sentences, packed_documents; chunks for causal models
     c.data.packing = "pairs"
+    c.data.pair_separators = 1  # RoBERTa has 2: <s> A </s></s> B </s>
     c.data.short_sequence_probability = 0.1
     c.data.mask_rate = 0.15
+    c.data.mask_rate_end = 0.0  # where the rate goes, linearly, over the first mask_rate_steps steps
+    c.data.mask_rate_steps = 0
     c.data.max_predictions = 20
+    c.data.mask_unit = "token"  # whole_word, span
+    c.data.span_probability = 0.2  # of SpanBERT's geometric distribution of span lengths, in words
+    c.data.span_max_words = 10
     c.data.replace_with_mask = 0.8
     c.data.replace_with_random = 0.1
+    c.data.selective_words = ""  # a file with one word a line: mask only these
+    c.data.selective_share = 1.0  # of the sequences; the others are masked at random
+    c.data.selective_rate_of = "occurrences"  # or of all tokens: what mask_rate is a share of
     c.data.masking = "static"
     c.data.dupe_factor = 10
+    c.data.mixture_weights = ()  # of several stores, such as (0.7, 0.3); empty: by size to the power mixture_alpha
+    c.data.mixture_alpha = 1.0  # XLM-R: 0.3
     c.data.read_ahead = 4
 
     c.optimizer = ConfigDict()

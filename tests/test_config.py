@@ -189,7 +189,7 @@ REFUSED = [
     ({"model__heads": ("masked_ml",)}, "config.model.heads='masked_ml' is not one of masked_lm, next_sentence, "),
     ({"model__dtype": "float16"}, "config.model.dtype='float16' is not one of float32, bfloat16."),
     ({"model__remat": True}, "config.model.remat=True is not one of none, block."),
-    ({"data__packing": "pair"}, "is not one of pairs, doc_sentences. Did you mean 'pairs'?"),
+    ({"data__packing": "pair"}, "doc_sentences, chunks, packed_documents. Did you mean 'pairs'?"),
     ({"data__masking": "none"}, "config.data.masking='none' is not one of dynamic, static."),
     ({"optimizer__schedule": "cosine"}, "config.optimizer.schedule='cosine' is not one of linear, constant."),
 ]

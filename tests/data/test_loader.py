@@ -7,7 +7,8 @@ import pytest
 
 from tests.data.synthetic import random_split
 from tests.data.test_masking import masking
-from tx_jax.data.loader import MaskedLMBatches, read_ahead
+from tx_jax.data.loader import Batches, read_ahead
+from tx_jax.data.objectives import MaskedObjective, RateSchedule
 from tx_jax.data.pairs import SentencePairs
 
 
@@ -16,9 +17,8 @@ def batches():
     split = random_split(3, 25)
     examples = SentencePairs(split, sequence_length=48, short_sequence_probability=0.1, pad_id=0, cls_id=2, sep_id=3)
     vocab = split.first_id + int(split.sentence_offsets[-1])
-    return MaskedLMBatches(
-        examples, masking(vocab_size=vocab, max_predictions=8), batch_size=16, seed=0, repeat=True, dupe_factor=0
-    )
+    objective = MaskedObjective(masking(vocab_size=vocab, max_predictions=8), RateSchedule(0.15, 0.15, 0))
+    return Batches([examples], objective, batch_size=16, seed=0, repeat=True)
 
 
 def originals(batch):
@@ -31,7 +31,7 @@ def originals(batch):
 
 def epoch_of(batches, epoch):
     """All rows of one epoch, in the order of the examples they were made of: only where it starts a batch."""
-    n, size = len(batches.examples), batches.batch_size
+    n, size = len(batches.corpora[0]), batches.batch_size
     steps = range(epoch * n // size, -(-(epoch + 1) * n // size))
     rows = [batches.batch_at(s) for s in steps]
     joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
@@ -58,9 +58,9 @@ def test_hosts_parts_join_to_the_single_hosts_batch(batches, processes):
 
 def test_an_epoch_shows_every_example_once(batches):
     """Examples are told apart by their span, so build them without the parts that an epoch draws."""
-    n = len(batches.examples)
+    n = len(batches.corpora[0])
     seen = []
-    spans = batches.examples.spans
+    spans = batches.corpora[0].spans
 
     class Recorder:
         def __len__(self):
@@ -68,9 +68,9 @@ def test_an_epoch_shows_every_example_once(batches):
 
         def rows(self, indices, rng):
             seen.append(indices)
-            return batches.examples.rows(indices, rng)
+            return batches.corpora[0].rows(indices, rng)
 
-    recording = dataclasses.replace(batches, examples=Recorder())
+    recording = dataclasses.replace(batches, corpora=[Recorder()])
     for step in range(2 * n // 16 + 1):
         recording.batch_at(step)
     order = np.concatenate(seen)
@@ -82,7 +82,7 @@ def test_an_epoch_shows_every_example_once(batches):
 
 
 def test_dynamic_masking_differs_in_every_epoch_static_repeats_every_dupe_factor(batches):
-    n = len(batches.examples)
+    n = len(batches.corpora[0])
     index = np.arange(n)
 
     class Plain:  # epoch order is a permutation; undo it by sorting on the example's number, kept in a column
@@ -95,7 +95,7 @@ def test_dynamic_masking_differs_in_every_epoch_static_repeats_every_dupe_factor
             return {"tokens": tokens, "valid": np.ones_like(tokens, bool), "number": indices}
 
     def positions(dupe_factor, epoch):
-        out = epoch_of(dataclasses.replace(batches, examples=Plain(), dupe_factor=dupe_factor), epoch)
+        out = epoch_of(dataclasses.replace(batches, corpora=[Plain()], dupe_factor=dupe_factor), epoch)
         order = np.argsort(out["number"])
         np.testing.assert_array_equal(out["number"][order], index)
         return out["masked_positions"][order], out["tokens"][order]
@@ -115,7 +115,7 @@ def test_one_pass_is_complete_and_its_filling_weighs_nothing(batches):
     once = dataclasses.replace(batches, repeat=False)
     rows = [once.batch_at(i) for i in range(len(once))]
     weights = np.concatenate([r["example_weights"] for r in rows])
-    assert weights.sum() == len(once.examples)
+    assert weights.sum() == len(once.corpora[0])
     assert len(weights) % 16 == 0
     assert len(weights) > weights.sum()  # else this would not test the filling
     masked = np.concatenate([r["masked_weights"] for r in rows])

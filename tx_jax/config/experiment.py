@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from tx_jax.config.checks import require
-from tx_jax.config.data import DataConfig
+from tx_jax.config.data import PAIRED, DataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.errors import InputError, did_you_mean
@@ -30,10 +30,10 @@ class ExperimentConfig:
             f"data.sequence_length={data.sequence_length} exceeds model.max_length={model.max_length}",
         )
         require("masked_lm" in model.heads, f"model.heads={model.heads} lacks 'masked_lm', which pretraining needs")
-        if data.packing == "pairs":
+        if data.packing in PAIRED:
             require(
                 "next_sentence" in model.heads and model.num_segments >= 2,
-                f"data.packing='pairs' trains next-sentence prediction: it needs 'next_sentence' in "
+                f"data.packing={data.packing!r} trains next-sentence prediction: it needs 'next_sentence' in "
                 f"model.heads={model.heads} and model.num_segments={model.num_segments} >= 2",
             )
         else:

@@ -4,105 +4,122 @@ Shapes: B examples of this process, T sequence length, P predictions.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from tx_jax.config import DataConfig
-from tx_jax.data.corpus import TokenStore
-from tx_jax.data.masking import Masking, mask_tokens
-from tx_jax.data.packing import DocSentences
-from tx_jax.data.pairs import SentencePairs
+from tx_jax.data.mixture import Mixture
+from tx_jax.data.objectives import Batch, Objective
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
-Batch = dict[str, np.ndarray]
-
 _ORDER, _CORRUPTION = hash_text("order"), hash_text("corruption")
+# What an example that only fills up a batch has none of.
+_WEIGHTS = ("masked_weights", "masked_dropped", "target_weights", "target_bytes")
 
 
 class Examples(Protocol):
-    """A numbered set of examples, any of which can be built alone."""
+    """A numbered set of examples, any of which can be built alone.
+
+    Attributes:
+      nbytes: memory held, in bytes.
+    """
+
+    nbytes: int
 
     def __len__(self) -> int: ...
 
-    def rows(self, indices: np.ndarray, rng: RowRandom) -> Batch: ...
+    def rows(self, indices: np.ndarray, rng: RowRandom) -> Batch:
+        """The examples with these numbers. How much is drawn from `rng` must not depend on which they are."""
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLMBatches:
-    """Batches for pretraining an encoder.
+class Batches:
+    """Batches for pretraining.
 
     Attributes:
+      corpora: the examples of each corpus, mostly of one.
+      objective: what the rows become.
       batch_size: examples of a global batch, over all processes.
       repeat: True: epochs without end, each in another order. False: each example once, in a fixed random order (so
         that the first batches alone are a fair sample); the last batch is filled up with examples of weight 0.
-      dupe_factor: 0 masks each epoch anew (dynamic). Otherwise epochs e and e + dupe_factor are masked alike (static).
+      dupe_factor: 0 corrupts each epoch anew (dynamic). Otherwise epochs e and e + dupe_factor are corrupted alike
+        (static).
+      mixture: where there are several corpora, how often each comes up while repeating; each has its own epochs.
       process, num_processes: which equal part of each global batch this process builds.
     """
 
-    examples: Examples
-    masking: Masking
+    corpora: Sequence[Examples]
+    objective: Objective
     batch_size: int
     seed: int
     repeat: bool
-    dupe_factor: int
+    dupe_factor: int = 0
+    mixture: Mixture | None = None
     process: int = 0
     num_processes: int = 1
 
     def __post_init__(self):
         if self.batch_size % self.num_processes:
             raise ValueError(f"{self.batch_size=} is not divisible by {self.num_processes=}")
+        if self.repeat and len(self.corpora) > 1 and self.mixture is None:
+            raise ValueError("several corpora need a mixture")
+
+    @property
+    def num_examples(self) -> int:
+        return sum(map(len, self.corpora))
 
     def __len__(self) -> int:
-        """Batches of one pass."""
-        return -(-len(self.examples) // self.batch_size)
+        """Batches of one pass; of a mixture, batches with as many examples as all corpora have."""
+        return -(-self.num_examples // self.batch_size)
 
     def batch_at(self, step: int) -> Batch:
         """This process's rows of the global batch of a step. The keys are described in `tx_jax/tasks/base.py`."""
         local = self.batch_size // self.num_processes
         number = step * self.batch_size + self.process * local + np.arange(local)
-        epoch, index = np.divmod(number, len(self.examples))
-        weights = np.ones(local, np.float32)
-        if not self.repeat:
-            weights = (epoch == 0).astype(np.float32)
-            epoch = np.zeros_like(epoch)
-        index = permute(index, len(self.examples), keys(self.seed, _ORDER, epoch))
-        copy = epoch % self.dupe_factor if self.dupe_factor else epoch
-        rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index))
-        batch = self.examples.rows(index, rng)
-        batch |= mask_tokens(batch["tokens"], batch["valid"], self.masking, rng)
-        batch["masked_weights"] *= weights[:, None]
+        if self.repeat:
+            weights = np.ones(local, np.float32)
+            corpus, number = self.mixture.locate(number) if self.mixture else (np.zeros_like(number), number)
+        else:
+            weights = (number < self.num_examples).astype(np.float32)
+            corpus, number = self._in_one_pass(number % self.num_examples)
+        parts = [(chosen, self._build(c, number[chosen], step)) for c, chosen in _split(corpus)]
+        batch = _join(parts)
+        for name in batch.keys() & _WEIGHTS:
+            batch[name] = batch[name] * weights.reshape(-1, *[1] * (batch[name].ndim - 1))
         return batch | {"example_weights": weights}
 
+    def _in_one_pass(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Corpus and number in it when each example comes once."""
+        if len(self.corpora) == 1:  # the order is that of the first epoch
+            return np.zeros_like(number), number
+        number = permute(number, self.num_examples, keys(self.seed, _ORDER))
+        ends = np.cumsum([len(examples) for examples in self.corpora])
+        corpus = np.searchsorted(ends, number, side="right")
+        return corpus, number - np.concatenate([[0], ends])[corpus]
 
-def masked_lm_batches(
-    store: TokenStore, split: str, config: DataConfig, *, batch_size: int, seed: int, repeat: bool, **processes: int
-) -> MaskedLMBatches:
-    """The batches that a data configuration describes. `processes`: see `MaskedLMBatches`."""
-    tokenizer = store.tokenizer()
-    part = store.split(split)
-    specials = {"pad_id": tokenizer.pad_id, "cls_id": tokenizer.cls_id, "sep_id": tokenizer.sep_id}
-    if config.packing == "pairs":
-        examples: Examples = SentencePairs(
-            part,
-            sequence_length=config.sequence_length,
-            short_sequence_probability=config.short_sequence_probability,
-            **specials,
-        )
-    else:
-        examples = DocSentences(part, sequence_length=config.sequence_length, **specials)
-    masking = Masking(
-        rate=config.mask_rate,
-        max_predictions=config.max_predictions,
-        replace_with_mask=config.replace_with_mask,
-        replace_with_random=config.replace_with_random,
-        mask_id=tokenizer.mask_id,
-        vocab_size=store.vocab_size,
-        special_ids=tokenizer.special_ids,
-    )
-    dupe_factor = config.dupe_factor if config.masking == "static" else 0
-    return MaskedLMBatches(examples, masking, batch_size, seed, repeat, dupe_factor, **processes)
+    def _build(self, corpus: int, number: np.ndarray, step: int) -> Batch:
+        """Examples of one corpus, by their number in its endless run."""
+        examples = self.corpora[corpus]
+        which = (corpus,) if corpus else ()
+        epoch, index = np.divmod(number, len(examples))
+        index = permute(index, len(examples), keys(self.seed, _ORDER, epoch, *which))
+        copy = epoch % self.dupe_factor if self.dupe_factor else epoch
+        rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index, *which))
+        return self.objective(examples.rows(index, rng), rng, step)
+
+
+def _split(corpus: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each corpus that occurs, with the rows that come from it."""
+    return ((int(c), np.flatnonzero(corpus == c)) for c in np.unique(corpus))
+
+
+def _join(parts: list[tuple[np.ndarray, Batch]]) -> Batch:
+    """One batch from parts and the rows that they are."""
+    if len(parts) == 1:
+        return parts[0][1]
+    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return {name: np.concatenate([part[name] for _, part in parts])[order] for name in parts[0][1]}
 
 
 def read_ahead(batches: Any, start: int, stop: int, depth: int) -> Iterator[Batch]:

@@ -33,15 +33,15 @@ class Masking:
     vocab_size: int
     special_ids: tuple[int, ...]
 
-    @functools.cached_property
+    @property
     def is_special(self) -> np.ndarray:
         """bool [vocab_size]."""
-        return np.isin(np.arange(self.vocab_size), self.special_ids)
+        return _is_special(self.vocab_size, self.special_ids)
 
-    @functools.cached_property
+    @property
     def ordinary_ids(self) -> np.ndarray:
         """What a token may be replaced with at random."""
-        return np.flatnonzero(~self.is_special)
+        return _ordinary_ids(self.vocab_size, self.special_ids)
 
     def candidates(self, tokens_BT: np.ndarray, valid_BT: np.ndarray) -> np.ndarray:
         """bool [B, T]: the tokens that may be chosen."""
@@ -58,6 +58,16 @@ class Masking:
     def budget(self, wanted_B: np.ndarray) -> np.ndarray:
         """What is left of the wanted predictions where there is room for `max_predictions`."""
         return np.minimum(wanted_B, self.max_predictions)
+
+
+@functools.lru_cache
+def _is_special(vocab_size: int, special_ids: tuple[int, ...]) -> np.ndarray:
+    return np.isin(np.arange(vocab_size), special_ids)
+
+
+@functools.lru_cache
+def _ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> np.ndarray:
+    return np.flatnonzero(~_is_special(vocab_size, special_ids))
 
 
 class Choice(NamedTuple):

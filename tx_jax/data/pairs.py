@@ -20,11 +20,17 @@ from tx_jax.data.rows import place, require_room
 from tx_jax.data.spans import Spans, pack
 from tx_jax.errors import InputError
 
-NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
-
 
 class SentencePairs:
-    """The pairs of one split. `rows` builds any of them."""
+    """The pairs of one split. `rows` builds any of them.
+
+    Parts are segments of several sentences that fill the sequence (BERT; SEGMENT-PAIR of Liu et al. 2019, section 4.2)
+    or single sentences (SENTENCE-PAIR there). Between the parts stand one or more separators: [CLS] A [SEP] B [SEP]
+    in BERT, <s> A </s></s> B </s> in RoBERTa.
+
+    Attributes:
+      nbytes: memory held, in bytes.
+    """
 
     def __init__(
         self,
@@ -35,18 +41,30 @@ class SentencePairs:
         pad_id: int,
         cls_id: int,
         sep_id: int,
+        single_sentences: bool = False,
+        num_separators: int = 1,
     ):
         """
+        Args:
+          single_sentences: two neighbouring sentences of a span of two, or of three at the end of a document; such
+            pairs are never shortened by `short_sequence_probability`.
+          num_separators: between the parts.
+
         Raises:
-          InputError: fewer than two documents of two sentences, so that next-sentence prediction is impossible.
+          InputError: a sequence too short for two parts; or fewer than two documents of two sentences, so that
+            next-sentence prediction is impossible.
         """
         self.split, self.length = split, sequence_length
-        self.max_tokens = sequence_length - NUM_SPECIALS
-        self.short_sequence_probability = short_sequence_probability
+        self.num_separators, self.num_specials = num_separators, 2 + num_separators
+        self.max_tokens = require_room(sequence_length, self.num_specials, "[CLS] A [SEP] B [SEP]", least=2)
+        self.single_sentences = single_sentences
+        self.short_sequence_probability = 0.0 if single_sentences else short_sequence_probability
         self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
-        self.spans: Spans = pack(split, target=self.max_tokens, min_sentences=2, overshoot=True)
+        target = 1 if single_sentences else self.max_tokens
+        self.spans: Spans = pack(split, target=target, min_sentences=2, overshoot=True)
         sentences = np.diff(split.document_offsets)
         self.eligible = np.flatnonzero(sentences >= 2)  # the documents that pairs are drawn from
+        self.nbytes = self.spans.nbytes + self.eligible.nbytes
         if len(self.eligible) < 2:
             raise InputError(
                 f"next-sentence prediction needs at least two documents of two sentences; of the {split.num_documents} "
@@ -72,8 +90,11 @@ class SentencePairs:
         cut = start + 1 + rng.integers(stop - start - 1)
         random_next = rng.uniform() < 0.5
         tail = random_next & (rng.uniform() < 0.5)
+        if self.single_sentences:
+            start, stop = cut - 1, cut + 1
         a_start, a_stop = offsets[np.where(tail, cut, start)], offsets[np.where(tail, stop, cut)]
-        b_start, b_stop = self._random_next(indices, target - (a_stop - a_start), rng)
+        wanted = np.ones_like(target) if self.single_sentences else target - (a_stop - a_start)
+        b_start, b_stop = self._random_next(indices, wanted, rng)
         b_start = np.where(random_next, b_start, offsets[cut])
         b_stop = np.where(random_next, b_stop, offsets[stop])
         a_start, a_stop, b_start, b_stop = truncate_pair(a_start, a_stop, b_start, b_stop, self.max_tokens, rng)
@@ -108,18 +129,17 @@ class SentencePairs:
     def _assemble(self, a_start, a_stop, b_start, b_stop) -> dict[str, np.ndarray]:
         size = len(a_start)
         a_length, b_length = a_stop - a_start, b_stop - b_start
-        row = np.arange(size)
-        tokens = np.full((size, self.length), self.pad_id, np.int32)
+        row, column = np.arange(size), np.arange(self.length)[None]
+        b_begin = 1 + a_length + self.num_separators
+        total = (a_length + b_length + self.num_specials)[:, None]
+        # Everything is a separator that is not text: the end, and what stands between the parts.
+        tokens = np.where(column < total, np.int32(self.sep_id), np.int32(self.pad_id))
         tokens[:, 0] = self.cls_id
-        tokens[row, 1 + a_length] = self.sep_id
-        tokens[row, 2 + a_length + b_length] = self.sep_id
         flat = self.split.read(np.stack([a_start, b_start], 1).ravel(), np.stack([a_stop, b_stop], 1).ravel())
         runs = np.stack([a_length, b_length], 1).ravel()
-        columns = np.stack([np.ones_like(a_length), 2 + a_length], 1).ravel()
+        columns = np.stack([np.ones_like(a_length), b_begin], 1).ravel()
         tokens[place(np.repeat(row, 2), columns, runs)] = flat
-        column = np.arange(self.length)[None]
-        total = (a_length + b_length + NUM_SPECIALS)[:, None]
-        second = (column >= (2 + a_length)[:, None]) & (column < total)
+        second = (column >= b_begin[:, None]) & (column < total)
         return {"tokens": tokens, "segments": second.astype(np.int32), "valid": column < total}
 
 

@@ -35,11 +35,12 @@ def spread(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.repeat(np.arange(len(first)), counts), ranges(first, counts)
 
 
-def require_room(sequence_length: int, num_specials: int, layout: str) -> int:
-    """Tokens that fit beside the special ones. Raises InputError where none does."""
-    if sequence_length <= num_specials:
+def require_room(sequence_length: int, num_specials: int, layout: str, *, least: int = 1) -> int:
+    """Tokens that fit beside the special ones. Raises InputError where fewer than `least` do."""
+    if sequence_length - num_specials < least:
         raise InputError(
-            f"sequence_length={sequence_length} leaves no room for text: {layout} takes {num_specials} special tokens"
+            f"sequence_length={sequence_length} leaves no room for text: {layout} takes {num_specials} special tokens "
+            f"and at least {least} of text"
         )
     return sequence_length - num_specials
 

@@ -1,15 +1,22 @@
 """What a task is, and how metrics are summed.
 
-The keys of a `Batch` (a dict of arrays; B examples, T sequence length, P predictions):
+The keys of a `Batch` (a dict of arrays; B examples, T sequence length, P predictions); which are there depends on the
+objective and the packing:
 
     tokens            int32   [B, T]  model input, corrupted where the objective corrupts
     segments          int32   [B, T]  0 for the first segment, 1 for the second
     valid             bool    [B, T]  True for tokens, False for padding
+    documents         int32   [B, T]  packed documents: number within the row, from 1; 0 for padding
+    positions         int32   [B, T]  packed documents: position within the document; 0 for padding
     example_weights   float32 [B]     1 for an example, 0 for one that only fills up a batch
     masked_positions  int32   [B, P]  where the masked LM predicts; unused ones point at 0
     masked_targets    int32   [B, P]  the original tokens there
     masked_weights    float32 [B, P]  1 for a prediction, 0 for an unused one
+    masked_dropped    float32 [B]     predictions that the rate asks for, and that P has no room for
     next_sentence_labels int32 [B]    0: B follows A; 1: B is from another document
+    targets           int32   [B, T]  causal LM: the next token
+    target_weights    float32 [B, T]  1 for a prediction, 0 for padding
+    target_bytes      float32 [B]     UTF-8 bytes of text that the targets stand for, see `data/byte_lengths.py`
 """
 
 from collections.abc import Iterable, Mapping

@@ -14,7 +14,7 @@ import optax
 
 from tx_jax.config import ExperimentConfig
 from tx_jax.data.corpus import TokenStore
-from tx_jax.data.loader import masked_lm_batches
+from tx_jax.data.pretraining import masked_lm_batches
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Batches, Mean, Metrics
