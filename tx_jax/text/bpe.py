@@ -114,19 +114,28 @@ class ByteLevelBPE(EngineTokenizer):
                 return "GPT2Tokenizer"
         return super().tokenizer_class
 
+    @property
+    def merges(self) -> list[tuple[str, str]]:
+        """Pairs of tokens that are merged, the first learned first."""
+        return [(left, right) for left, right in self._definition["model"]["merges"]]
+
     def _begins_word(self, token: str) -> bool:
         start = bytes(BYTES[char] for char in token[:4] if char in BYTES)
         return start[:1].isspace() or starts_spaceless(_first_character(start))
 
     def decode(self, ids: Iterable[int]) -> str:
-        text = super().decode(ids)
+        """The exact text: bytes that are no UTF-8, as in a part of a character, become U+FFFD."""
+        added = {token["id"] for token in self._definition["added_tokens"]}
+        tokens = ((self.token(index), index in added) for index in map(int, ids))
+        parts = (token.encode() if is_added else bytes(BYTES[char] for char in token) for token, is_added in tokens)
+        text = b"".join(parts).decode("utf-8", errors="replace")
         return text.removeprefix(" ") if self.add_prefix_space else text
 
     def save(self, directory: str | Path) -> None:
         """Write vocab.json and merges.txt, and the three files from which transformers builds the same tokenizer."""
         super().save(directory)
         write_json(Path(directory) / "vocab.json", {token: index for index, token in enumerate(self._vocabulary)})
-        merges = "".join(f"{left} {right}\n" for left, right in self._definition["model"]["merges"])
+        merges = "".join(f"{left} {right}\n" for left, right in self.merges)
         (Path(directory) / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
 
     def _config(self) -> dict[str, Any]:

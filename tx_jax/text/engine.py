@@ -92,7 +92,7 @@ class EngineTokenizer(Tokenizer):
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False)
+        return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False).removeprefix(" ")
 
     def token(self, token_id: int) -> str:
         if not 0 <= token_id < self.vocab_size:
@@ -181,6 +181,10 @@ def _unforgeable(definition: dict[str, Any], vocabulary: Sequence[str], special_
 def _fingerprint(definition: Mapping[str, Any], vocabulary: Sequence[str], roles: Mapping[str, int | None]) -> str:
     """sha256 of what determines the ids; the same whether transformers or we wrote the file."""
     settings = {key: definition[key] for key in ("model", "normalizer", "pre_tokenizer")}
+    if definition["model"]["type"] == "Unigram":
+        # The library reads a number from JSON with an error in its last digit: compare as SentencePiece keeps them.
+        scores = [float(np.float32(score)) for _, score in definition["model"]["vocab"]]
+        settings["model"] = {**definition["model"], "vocab": scores}
     matched = [token for token in definition["added_tokens"] if not token["special"]]
     special = [token["id"] for token in definition["added_tokens"] if token["special"]]
     everything = [_essence(settings), matched, special, list(vocabulary), sorted(roles.items())]

@@ -269,35 +269,48 @@ def train(
 
     Raises InputError where the documents hold no text, or `vocab_size` cannot hold their characters.
     """
-    words = _count_words(documents, progress)
+    words = count_words(documents, progress)
     if not words:
         raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
     num_special = 5
-    if vocab_size <= num_special:
-        raise InputError(f"vocab_size={vocab_size} cannot hold the {num_special} special tokens: raise it")
-    model = io.BytesIO()
     try:
-        sentencepiece.SentencePieceTrainer.train(
-            # The trainer cuts sentences into words with counts anyway. Given those, no line is too long for it.
-            sentence_iterator=(f"{word}\t{count}" for word, count in words),
-            input_format="tsv",
-            model_writer=model,
+        model = train_model(
+            words,
             model_type=algorithm,
-            vocab_size=vocab_size - num_special + 3,  # its own <unk>, <s> and </s> give way to the layout
-            hard_vocab_limit=False,
+            vocab_size=vocab_size - num_special + 3,  # the model's own <unk>, <s> and </s> give way to the layout
             character_coverage=character_coverage,
             normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
-            max_sentence_length=8 * CHUNK_CHARACTERS,
-            num_threads=_TRAINING_THREADS,
-            minloglevel=2,
         )
     except RuntimeError as error:
-        raise InputError(f"SentencePiece could not learn a vocabulary of vocab_size={vocab_size} ({error})") from None
-    return from_model(model.getvalue(), layout="xlm_roberta")
+        raise InputError(
+            f"no vocabulary of {vocab_size=} can be learned from these documents, says SentencePiece ({error}): raise "
+            "vocab_size, or lower character_coverage"
+        ) from None
+    return from_model(model, layout="xlm_roberta")
 
 
-def _count_words(documents: Iterable[str], progress: Callable[[int], None] | None) -> list[tuple[str, int]]:
-    """Words and how often they occur, the most frequent first; long ones in pieces."""
+def train_model(words: Iterable[tuple[str, int]], **options: Any) -> bytes:
+    """The model file that SentencePiece learns from words and their counts. `options`: those of its trainer.
+
+    The trainer cuts sentences into words with counts anyway; given those, no line is too long for it, and its memory
+    grows with the distinct words alone. Raises RuntimeError where it fails.
+    """
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(f"{word}\t{count}" for word, count in words),
+        input_format="tsv",
+        model_writer=model,
+        max_sentence_length=8 * CHUNK_CHARACTERS,
+        hard_vocab_limit=False,
+        num_threads=_TRAINING_THREADS,
+        minloglevel=2,
+        **options,
+    )
+    return model.getvalue()
+
+
+def count_words(documents: Iterable[str], progress: Callable[[int], None] | None = None) -> list[tuple[str, int]]:
+    """Words and how often they occur, the most frequent first; long ones in pieces. Bounded: `DISTINCT_CHARACTERS`."""
     counts: Counter[str] = Counter()
     characters = 0
     for document in counted(documents, progress):

@@ -1,0 +1,94 @@
+"""Writes tokenizers.json: small tokenizers of every kind, and the ids that transformers gives from the folders we save.
+
+Run by hand, in an environment that has this package's requirements (jax is not needed) and also transformers:
+
+    python -m tests.golden.make_tokenizers          # compares this package with transformers and prints a table
+    python -m tests.golden.make_tokenizers --write  # also trains anew and rewrites tests/golden/tokenizers.json
+
+Both ways are compared: the folders we save, loaded by AutoTokenizer and by the class of the model; and the folders that
+transformers saves, loaded by us. Written with transformers 5.23, tokenizers 0.23.3 and sentencepiece 0.2.3.
+"""
+
+import json
+import logging
+import pathlib
+import sys
+import tempfile
+
+import transformers
+
+from tests.golden import multilingual, tokenizers
+from tx_jax import text
+
+PATH = pathlib.Path(__file__).with_name("tokenizers.json")
+CLASSES = {
+    "wordpiece": "BertTokenizer",
+    "byte_bpe": "RobertaTokenizer",
+    "byte_bpe, no prefix space": "RobertaTokenizer",
+    "gpt2_bpe": "GPT2Tokenizer",
+    "unigram": "XLMRobertaTokenizer",
+    "unigram, lower case": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+}
+# Classes that read a SentencePiece model file as we do. DebertaV2Tokenizer ignores the model's normalisation.
+MODEL_FILES = ("unigram", "unigram, lower case", "camembert")
+
+
+def reference(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
+    """Ids of the texts of `multilingual`."""
+    mask = tokenizer.mask_token
+    return {
+        "ids": [tokenizer.encode(line, add_special_tokens=False) for line in multilingual.TEXTS],
+        "single": tokenizer.encode(multilingual.PAIR[0]),
+        "pair": tokenizer.encode(*multilingual.PAIR),
+        "masked": tokenizer.encode(multilingual.MASKED.format(mask), add_special_tokens=False) if mask else None,
+        "specials": {
+            role: getattr(tokenizer, f"{role}_token_id") for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+        },
+    }
+
+
+def compare(name: str, stored: dict) -> dict:
+    """Prints one line, and returns what AutoTokenizer gives."""
+    ours = tokenizers.rebuild(name, stored)
+    with tempfile.TemporaryDirectory() as folder:
+        saved, resaved, model = (pathlib.Path(folder) / part for part in ("saved", "resaved", "model"))
+        ours.save(saved)
+        auto = transformers.AutoTokenizer.from_pretrained(saved)
+        expected = reference(auto)
+        checks = {type(auto).__name__: ours.encode_batch(multilingual.TEXTS) == expected["ids"]}
+        checks["vocab_size"] = len(auto) == ours.vocab_size
+        if name in CLASSES:
+            of_class = getattr(transformers, CLASSES[name]).from_pretrained(saved)
+            checks[f"as {CLASSES[name]}"] = reference(of_class) == expected
+        auto.save_pretrained(resaved)
+        checks["saved by it"] = text.load(resaved).fingerprint == ours.fingerprint
+        if name.startswith(("byte", "gpt2")):
+            (saved / "tokenizer.json").unlink()
+            checks["vocab.json"] = text.load(saved).fingerprint == ours.fingerprint
+            of_class = getattr(transformers, CLASSES[name]).from_pretrained(saved)
+            checks["vocab.json by it"] = reference(of_class)["ids"] == expected["ids"]
+        if name in MODEL_FILES:
+            model.mkdir()
+            (model / "sentencepiece.bpe.model").write_bytes(tokenizers.model_file(stored))
+            (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": CLASSES[name]}))
+            of_class = getattr(transformers, CLASSES[name]).from_pretrained(model)
+            checks["model file"] = text.load(model).encode_batch(multilingual.TEXTS) == reference(of_class)["ids"]
+    print(f"{name:26s} " + "  ".join(f"{key}: {'same' if same else 'DIFFERENT'}" for key, same in checks.items()))
+    return expected
+
+
+def main() -> None:
+    transformers.logging.set_verbosity_error()
+    logging.disable(logging.WARNING)
+    is_writing = sys.argv[1:] == ["--write"]
+    stored = {} if is_writing else json.loads(PATH.read_text(encoding="utf-8"))
+    for name in tokenizers.NAMES:
+        entry = tokenizers.train(name) if is_writing else stored[name]
+        stored[name] = entry | {"expected": compare(name, entry)}
+    if is_writing:
+        PATH.write_text(json.dumps(stored, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
