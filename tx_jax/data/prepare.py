@@ -326,8 +326,9 @@ def _finish(
 ) -> dict:
     """Close the files and write meta.json, which makes the folder a store."""
     store = config.store
+    unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]  # a byte-level vocabulary may do without
     splits = {
-        name: writer.finish() | {"unknown_tokens": int(writer.unigram[tokenizer.unk_id])}
+        name: writer.finish() | {"unknown_tokens": int(writer.unigram[unknown].sum())}
         for name, writer in writers.items()
     }
     counts = Counter(journal["counts"]) + source.counts

@@ -37,6 +37,8 @@ def masked_lm_batches(
     """
     if config.packing not in MASKED:
         raise InputError(f"data.packing={config.packing!r} is for causal models: choose one of {', '.join(MASKED)}")
+    if not config.mask_rate:
+        raise InputError("data.mask_rate=0 leaves a masked LM nothing to predict")
     tokenizer = stores.tokenizer()
     tokenizer.require("pad", "cls", "sep", "mask", source=config.store)
     masking = Masking(
