@@ -200,6 +200,7 @@ def write(
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """One safetensors file. The library takes the memory of an array as it lies, so it must lie in order."""
     save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # the library makes it the owner's alone
 
 
 def _shards(tensors: Mapping[str, np.ndarray], limit: int) -> list[dict[str, np.ndarray]]:

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-import httpx
 import huggingface_hub
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+# HTTPError is that of the HTTP client, which is another one from version to version.
+from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tx_jax.convert import hf_folder
 from tx_jax.errors import InputError
@@ -42,7 +43,7 @@ def fetch(name: str, revision: str | None = None) -> tuple[Path, str]:
         raise InputError(f"{name!r} is neither a folder nor a name on the Hugging Face Hub") from None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise InputError(f"the Hugging Face Hub has no model {name!r}{at} that you may read") from None
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         why = str(error).splitlines()[0]
         raise InputError(
             f"{name!r} is no folder here, and cannot be fetched from the Hugging Face Hub{at} ({why}): give a folder, "
