@@ -20,7 +20,6 @@ import transformers
 from tests.golden import multilingual, tokenizers
 from tx_jax import text
 
-PATH = pathlib.Path(__file__).with_name("tokenizers.json")
 CLASSES = {
     "wordpiece": "BertTokenizer",
     "byte_bpe": "RobertaTokenizer",
@@ -82,12 +81,14 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     logging.disable(logging.WARNING)
     is_writing = sys.argv[1:] == ["--write"]
-    stored = {} if is_writing else json.loads(PATH.read_text(encoding="utf-8"))
+    stored = {} if is_writing else json.loads(tokenizers.PATH.read_text(encoding="utf-8"))
     for name in tokenizers.NAMES:
         entry = tokenizers.train(name) if is_writing else stored[name]
         stored[name] = entry | {"expected": compare(name, entry)}
     if is_writing:
-        PATH.write_text(json.dumps(stored, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
+        tokenizers.PATH.write_text(
+            json.dumps(stored, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

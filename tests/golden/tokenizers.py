@@ -1,5 +1,6 @@
 """The tokenizers of tokenizers.json: how they were trained, and how to build them again from what is stored there."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from tx_jax import text
 from tx_jax.text import bpe, spm, wordpiece
 from tx_jax.text.tokenizer import Tokenizer
 
+PATH = pathlib.Path(__file__).with_name("tokenizers.json")
 BYTE_LEVEL = {
     "byte_bpe": {"add_prefix_space": True, "names": bpe.ROBERTA},
     "byte_bpe, no prefix space": {"add_prefix_space": False, "names": bpe.ROBERTA},

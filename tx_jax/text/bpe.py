@@ -21,6 +21,7 @@ from tx_jax.text.engine import (
     complete,
     describe,
     model_type,
+    pre_tokenizers_of,
     read_json,
     special_names,
     starts_spaceless,
@@ -151,9 +152,7 @@ def _first_character(start: bytes) -> str:
 
 def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:
     """The byte-level part of the pre-tokenizer, None where there is none."""
-    part = definition.get("pre_tokenizer") or {}
-    parts = part.get("pretokenizers", []) if part.get("type") == "Sequence" else [part]
-    return next((part for part in parts if part.get("type") == "ByteLevel"), None)
+    return next((part for part in pre_tokenizers_of(definition) if part.get("type") == "ByteLevel"), None)
 
 
 def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:

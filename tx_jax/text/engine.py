@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ CONVENTIONS = {
     "bos": ("<s>", "[CLS]", "<|endoftext|>"),
     "eos": ("</s>", "[SEP]", "<|endoftext|>"),
 }
+_FIRST_WORD = re.compile(r"\S*")
 # Scripts written without spaces between words: Thai and Lao; Tibetan and Burmese; Khmer; Chinese and Japanese with
 # their punctuation; compatibility ideographs; full-width forms; the supplementary ideographs.
 _SPACELESS = (
@@ -93,6 +95,19 @@ class EngineTokenizer(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False).removeprefix(" ")
+
+    def _encode_attached(self, text: str) -> list[int]:
+        head = _FIRST_WORD.match(text).group()
+        return self._attached.encode(head, add_special_tokens=False).ids + self.encode(text[len(head) :])
+
+    @cached_property
+    def _attached(self) -> Engine:
+        """As the engine that encodes, but it puts no space before a text."""
+        definition = json.loads(self._engine.to_str())
+        changes = {"ByteLevel": {"add_prefix_space": False}, "Metaspace": {"prepend_scheme": "never"}}
+        for part in pre_tokenizers_of(definition):
+            part.update(changes.get(part["type"], {}))
+        return Engine.from_str(json.dumps(definition))
 
     def token(self, token_id: int) -> str:
         if not 0 <= token_id < self.vocab_size:
@@ -198,6 +213,14 @@ def _essence(value: Any) -> Any:
     return value
 
 
+def pre_tokenizers_of(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pre-tokenizers of a tokenizer.json, those of a sequence one by one."""
+    part = definition.get("pre_tokenizer")
+    if not isinstance(part, dict):
+        return []
+    return part.get("pretokenizers", []) if part.get("type") == "Sequence" else [part]
+
+
 def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
     """The special token of each role: by tokenizer_config.json, else special_tokens_map.json, else by convention."""
     known = set(vocabulary)
@@ -217,7 +240,9 @@ def starts_spaceless(text: str) -> bool:
 
 def model_type(definition: Mapping[str, Any]) -> str:
     """ "WordPiece", "BPE" or "Unigram"; old files do not say, but differ in what they hold. "" where it is none."""
-    model = definition.get("model") or {}
+    model = definition.get("model")
+    if not isinstance(model, dict):
+        return ""
     guess = "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else ""
     return model.get("type", guess)
 

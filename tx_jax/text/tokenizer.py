@@ -86,3 +86,20 @@ class Tokenizer(abc.ABC):
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """The vocabulary's entries for several ids."""
         return [self.token(token_id) for token_id in ids]
+
+    def encode_masked(self, text: str) -> list[int]:
+        """Token ids of a text in which the name of the mask token stands for a mask; no other special tokens.
+
+        It becomes what masking makes of a text: the space before a mask belongs to the masked word, and what follows a
+        mask without a space has none. Raises InputError where there is no mask token.
+        """
+        self.require("mask")
+        first, *others = text.split(self.token(self.mask_id))
+        ids = self.encode(first.rstrip() if others else first)
+        for number, other in enumerate(others, start=1):
+            ids += [self.mask_id, *self._encode_attached(other.rstrip() if number < len(others) else other)]
+        return ids
+
+    def _encode_attached(self, text: str) -> list[int]:
+        """Token ids of a text that continues another, without a space unless it begins with one."""
+        return self.encode(text)
