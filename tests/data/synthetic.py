@@ -10,7 +10,8 @@ class SyntheticSplit:
         lengths = [length for document in documents for length in document]
         self.sentence_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         self.document_offsets = np.concatenate([[0], np.cumsum([len(d) for d in documents])]).astype(np.int64)
-        self.num_documents = len(documents)
+        self.num_documents, self.num_sentences = len(documents), len(lengths)
+        self.num_tokens = int(self.sentence_offsets[-1])
         self.first_id = first_id
         self.name = "synthetic (train)"
 
@@ -22,6 +23,17 @@ class SyntheticSplit:
         """The document that each token position lies in."""
         bounds = self.sentence_offsets[self.document_offsets]
         return np.searchsorted(bounds, token_positions, side="right") - 1
+
+
+class OneSentenceDocuments(SyntheticSplit):
+    """Documents of one sentence each, without Python lists: for splits of millions of documents."""
+
+    def __init__(self, lengths: np.ndarray, first_id: int = 10):
+        super().__init__([], first_id)
+        self.sentence_offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        self.document_offsets = np.arange(len(lengths) + 1)
+        self.num_documents = self.num_sentences = len(lengths)
+        self.num_tokens = int(self.sentence_offsets[-1])
 
 
 def random_split(seed: int, num_documents: int, max_sentences: int = 30, max_length: int = 40) -> SyntheticSplit:

@@ -58,10 +58,9 @@ class PackedDocuments:
         # The rows that one piece fills come after the packed ones; of each, the document and the offset are kept.
         self._members = has_rest.astype(order.dtype)[order]
         self._full_documents = np.repeat(np.arange(len(full), dtype=order.dtype), full)
-        self._full_begins = np.cumsum(full) - full
         used = int(inputs.sum()) + self.num_specials * (len(order) + len(self._full_documents))
         self.padding = 1 - used / (len(self) * sequence_length)
-        self.nbytes = sum(a.nbytes for a in (self._begins, self._members, self._full_documents, self._full_begins))
+        self.nbytes = sum(a.nbytes for a in (self._begins, self._members, self._full_documents))
 
     def __len__(self) -> int:
         return len(self._begins) - 1 + len(self._full_documents)
@@ -111,7 +110,9 @@ class PackedDocuments:
         document[~from_full] = self._members[ranges(begins[inside][~is_full], counts[~is_full])]
         inputs = self._inputs(document)
         offset = inputs - inputs % self.capacity
-        offset[from_full] = (full_rows - self._full_begins[document[from_full]]) * self.capacity
+        full_documents = document[from_full].astype(self._full_documents.dtype)  # another type would cost a copy of all
+        first_of_document = np.searchsorted(self._full_documents, full_documents)
+        offset[from_full] = (full_rows - first_of_document) * self.capacity
         length = np.where(from_full, self.capacity, inputs % self.capacity)
         # Columns restart in every row: the sum of the widths before, less that at the row's first piece.
         before = np.cumsum(length + self.num_specials) - (length + self.num_specials)
