@@ -129,7 +129,7 @@ def test_all_that_is_wrong_is_told_at_once():
     with pytest.raises(InputError) as caught:
         to_ours(tensors, table, shapes_of(params))
     assert str(caught.value).splitlines() == [
-        "the tensors are not those that the configuration asks for: 1 missing, 1 unused, 1 misshapen",
+        "the files hold 94 values, the configuration asks for 116: 1 missing, 1 unused, 1 misshapen",
         "- missing: layer.1.qkv (6, 4) for layer_1/q, layer_1/k, layer_1/v",
         "+ unused: extra.bias (3, 2)",
         "~ embed.weight: shape (6, 4), expected (7, 4)",

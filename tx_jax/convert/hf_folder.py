@@ -145,10 +145,13 @@ def advice(source: str, config: Mapping[str, Any], suffix: str = ".bin") -> str:
     classes = config.get("architectures")
     first = str(classes[0]) if isinstance(classes, list) and classes else ""
     named = first if re.fullmatch(r"[A-Z]\w+", first) else "AutoModel"
-    read = f"t.{named}.from_pretrained({source!r}{_OTHER_FORMS[suffix]})"
-    code = f"import transformers as t; {read}.save_pretrained({Path(source).name + '-safetensors'!r})"
+    read = f"t.{named}.from_pretrained({json.dumps(source)}{_OTHER_FORMS[suffix]})"
+    code = f"import transformers as t; {read}.save_pretrained({json.dumps(Path(source).name + '-safetensors')})"
     needs = "TensorFlow or Flax, and transformers 4" if _OTHER_FORMS[suffix] else "torch and transformers"
-    return f"If you trust it, rewrite it in an environment with {needs}: python -c {shlex.quote(code)}"
+    return (
+        f"If you trust it, rewrite it in an environment with {needs}, and copy the tokenizer's files there: "
+        f"python -c {shlex.quote(code)}"
+    )
 
 
 def check_free(path: Path) -> None:

@@ -2,6 +2,7 @@
 but those of tied copies."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -56,8 +57,7 @@ def match(
         a tied copy that differs.
     """
     body = family.read_config(hf_config, heads=())
-    if body.num_layers > len(stored):  # before tables of that length are made
-        raise InputError(f"config.json asks for {body.num_layers} layers, but the files hold {len(stored)} tensors")
+    _check_sizes(body, stored)
     by_head = names_of_heads(hf_config, family)
     known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
     tensors, ignored = _canonical(family, stored, known.union(family.tied, *by_head.values()))
@@ -83,6 +83,19 @@ def match(
     table = covering(table, shapes)
     check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
     return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out))
+
+
+def _check_sizes(config: TransformerConfig, stored: Mapping[str, Stored]) -> None:
+    """Raises InputError for sizes beyond all that the files hold, before anything is made of these sizes."""
+    values = sum(math.prod(tensor.shape) for tensor in stored.values())
+    limits = {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
+    if config.position_embedding == "learned":
+        limits["max_length"] = values
+    if beyond := [f"{name}={getattr(config, name)}" for name, limit in limits.items() if getattr(config, name) > limit]:
+        raise InputError(
+            f"config.json describes another model, with {', '.join(beyond)}: the files hold {len(stored)} tensors of "
+            f"{values:,} values"
+        )
 
 
 def _canonical(family: Family, stored: Mapping[str, Stored], known: set[str]) -> tuple[dict[str, Stored], list[str]]:

@@ -4,6 +4,7 @@ A table is read in both directions, so every transform carries its inverse. All 
 bits are kept. NumPy only.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -164,8 +165,10 @@ def check(hf_shapes: Mapping[str, Shape], rules: Iterable[Rule], shapes: Mapping
         return
     counts = {"missing": missing, "unused": extra, "misshapen": misshapen}
     summary = ", ".join(f"{len(lines)} {kind}" for kind, lines in counts.items() if lines)
+    held, asked = (sum(map(math.prod, sizes.values())) for sizes in (hf_shapes, shapes))
     lines = [line for kind, lines in counts.items() for line in _abbreviated(kind, lines)]
-    raise InputError("\n".join([f"the tensors are not those that the configuration asks for: {summary}", *lines]))
+    head = f"the files hold {held:,} values, the configuration asks for {asked:,}: {summary}"
+    raise InputError("\n".join([head, *lines]))
 
 
 def _abbreviated(kind: str, lines: list[str]) -> list[str]:

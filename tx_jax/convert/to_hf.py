@@ -1,5 +1,6 @@
 """A model of ours -> a folder that transformers loads."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def write(model: Model, folder: Path, *, dtype: str | None = None, max_shard_byt
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
             model.tokenizer.save(temporary)
+            _state_max_length(temporary / "tokenizer_config.json", model.config.max_length)
     return hf_config["architectures"][0]
 
 
@@ -39,6 +41,9 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
     family, model_type = families.of_config(model.config, source.model_type if source else None)
     table = rules.expand(family.rules(model.config), model.config.num_layers)
     tensors = rules.to_hf(model.params, table)
+    if not model.config.tie_embeddings:  # then transformers ties nothing, and looks for every copy
+        copies = {copy: source for copy, source in family.tied.items() if copy not in tensors and source in tensors}
+        tensors |= {copy: tensors[source] for copy, source in copies.items() if copy.endswith("bias")}
     hf_config = family.write_config(model.config, model_type, source.hf_config if source else {})
     if model.tokenizer is not None:
         hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
@@ -47,6 +52,13 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
     if family.is_base(hf_config["architectures"][0]):
         tensors = {name.removeprefix(family.prefix): x for name, x in tensors.items()}
     return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
+
+
+def _state_max_length(path: Path, length: int) -> None:
+    """To what the tokenizer shall truncate: it is the model that knows."""
+    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    values.setdefault("model_max_length", length)
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:
