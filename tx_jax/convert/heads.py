@@ -1,6 +1,6 @@
 """Which heads a checkpoint has: told by its tensors, and by config.json where these leave a choice."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tx_jax.config import HeadName, TransformerConfig
@@ -41,31 +41,33 @@ def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, se
     return names
 
 
-def detect(present: Collection[str], names: Mapping[str, set[str]], claimed: tuple[str, ...]) -> tuple[str, ...]:
+def detect(
+    present: Collection[str], names: Mapping[str, set[str]], hints: Sequence[tuple[str, ...]]
+) -> tuple[str, ...]:
     """The heads whose tensors are there, wholly or in part, "pooled" among them where there is a pooler.
 
     Args:
       present: the names of all tensors.
       names: of each head, the names of its own.
-      claimed: the heads of the class that config.json names. They decide where tensors are the same in several heads,
-        and whether a head without any is there.
+      hints: the heads of the class that config.json names, and those that the user wants. The first that tells decides
+        where tensors are the same in several heads, and the first alone whether a head without any is there.
 
     Raises:
       InputError: the same tensors may be those of several heads, and nothing tells which.
     """
-    whole = [head for head, owned in names.items() if owned <= set(present) and (owned or head in claimed)]
+    whole = [head for head, owned in names.items() if owned <= set(present) and (owned or head in hints[0])]
     explained = set().union(*(names[head] for head in whole))
     partly = [head for head, owned in names.items() if head not in whole and (owned & set(present)) - explained]
     chosen = []
     for head in (*whole, *partly):
-        rivals = [other for other in (*whole, *partly) if names[other] & names[head]]
-        favoured = [other for other in rivals if other in claimed]
-        if len(rivals) > 1 and len(favoured) != 1:
+        rivals = [other for other in (*whole, *partly) if other == head or names[other] & names[head]]
+        favoured = [matching for hint in hints if (matching := [other for other in rivals if other in hint])]
+        if len(rivals) > 1 and (not favoured or len(favoured[0]) > 1):
             raise InputError(
                 f"{', '.join(sorted(names[head] & set(present)))} may be of the head {' or '.join(rivals)}, and "
                 "config.json names no class that tells which: choose with --heads"
             )
-        if len(rivals) == 1 or head in favoured:
+        if len(rivals) == 1 or head in favoured[0]:
             chosen.append(head)
     return ordered(chosen)
 

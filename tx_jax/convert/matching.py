@@ -61,7 +61,7 @@ def match(
     by_head = names_of_heads(hf_config, family)
     known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
     tensors, ignored = _canonical(family, stored, known.union(family.tied, *by_head.values()))
-    detected = detect(tensors, by_head, claimed)
+    detected = detect(tensors, by_head, (claimed, wanted or ()))
     if wanted is None:
         wanted = ordered(set(detected) - {"pooled"})
         if not family.read_config(hf_config, heads=wanted).needs_pooler:
@@ -70,17 +70,17 @@ def match(
     config = family.read_config(hf_config, heads=wanted)
     shapes = shapes_of(config)
     table = covering(expand(family.rules(config), config.num_layers), shapes)
-    needed = {name for rule in table for name in rule.hf_names}
-    copies = {name for name in family.tied if name in tensors and name not in needed}
-    left_out = (set().union(*by_head.values()) & set(tensors)) - needed
-    # A copy of a head that is left out goes with it.
-    _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
-    tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
-
     present = family.read_config(hf_config, heads=ordered(set(wanted) & set(detected)))
     given = _given(table, shapes_of(present), tensors)
     shapes = {path: shape for path, shape in shapes.items() if path in given}
     table = covering(table, shapes)
+
+    needed = {name for rule in table for name in rule.hf_names}
+    copies = {name for name in family.tied if name in tensors and name not in needed}
+    left_out = (set().union(*by_head.values()) & set(tensors)) - needed
+    # A copy of what is left out goes with it.
+    _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
     check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
     return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out))
 
