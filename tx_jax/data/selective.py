@@ -27,6 +27,7 @@ from tx_jax.text import Tokenizer
 
 RateOf = Literal["occurrences", "tokens"]
 _BLOCK = 1 << 22  # tokens searched together
+_BRACKET = "("  # what stands before a word without a space, to see how the word is written then
 
 
 class Matches(NamedTuple):
@@ -39,7 +40,8 @@ class Matches(NamedTuple):
 
 
 class WordList:
-    """Words, or phrases of several, and the ways that a tokenizer writes them: with and without a space before.
+    """Words, or phrases of several, and the ways that a tokenizer writes them: at the beginning of a text, after a
+    space and after punctuation.
 
     An occurrence begins and ends where letters and digits do, so that "art" occurs in "(art)." and not in "party", even
     where the tokenizer's words include the punctuation that touches them. Case counts as the tokenizer has it: list
@@ -57,12 +59,13 @@ class WordList:
         self.vocab_size = tokenizer.vocab_size
         self._goes_on, self._may_go_on = _letters_at_the_ends(tokenizer)
         self._is_special = np.isin(np.arange(tokenizer.vocab_size), tokenizer.special_ids)
-        plain = tokenizer.encode_batch(self.words)
-        spaced = tokenizer.encode_batch([f" {word}" for word in self.words])
         forms: dict[tuple[int, ...], int] = {}
-        for index, ids in [*enumerate(plain), *enumerate(spaced)]:
-            if ids and not self._is_special[ids].any():
-                forms.setdefault(tuple(ids), index)
+        for before in ("", " ", _BRACKET):
+            lead = tokenizer.encode(before.strip())
+            for index, ids in enumerate(tokenizer.encode_batch([before + word for word in self.words])):
+                form = tuple(ids[len(lead) :])
+                if form and ids[: len(lead)] == lead and not self._is_special[list(form)].any():
+                    forms.setdefault(form, index)
         written = set(forms.values())
         self.unwritable = tuple(word for index, word in enumerate(self.words) if index not in written)
         self._build_trie(forms)
@@ -105,7 +108,10 @@ class WordList:
             here = self._word[state]
             ends = (here >= 0) & ~goes_on[row[alive], after]
             length[alive[ends]], word[alive[ends]] = depth + 1, here[ends]
-        kept = word >= 0
+        kept = np.flatnonzero(word >= 0)
+        # A word after a "▁" of its own is found with and without it: one occurrence, the longer one.
+        ends = (row * inside.shape[1] + column + length) * len(self.words) + word
+        kept = kept[np.sort(np.unique(ends[kept], return_index=True)[1])]
         return Matches(row[kept], column[kept], length[kept], word[kept])
 
 
