@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.data.bounds import share_bound
 from tests.data.synthetic import SyntheticSplit, random_split
 from tx_jax.data.pairs import SentencePairs, truncate_pair
 from tx_jax.data.rng import RowRandom, keys
@@ -192,3 +193,62 @@ def test_two_documents_are_enough_and_sentences_longer_than_the_sequence_fit():
     _, batch = build(pairs_of(split, length=16), epochs=50)
     assert (batch["valid"].sum(axis=1) <= 16).all()
     assert (batch["segments"] * batch["valid"]).any(axis=1).all()
+
+
+def sentence_of(split, part):
+    """The sentence that a part is, and that it is exactly one."""
+    first = np.searchsorted(split.sentence_offsets, part[0], side="right") - 1
+    assert [part[0], part[-1] + 1] == split.sentence_offsets[first : first + 2].tolist()
+    return first
+
+
+def test_sentence_pairs_are_two_single_sentences_neighbours_or_of_other_documents(split):
+    pairs = SentencePairs(
+        split,
+        sequence_length=90,
+        short_sequence_probability=0.5,  # has no effect
+        pad_id=PAD,
+        cls_id=CLS,
+        sep_id=SEP,
+        single_sentences=True,
+    )
+    index, batch = build(pairs, epochs=30)
+    seen = np.zeros(split.num_sentences, int)
+    for i, label in enumerate(batch["next_sentence_labels"]):
+        a, b = segments_of(batch["tokens"][i], batch["segments"][i], batch["valid"][i], split)
+        first, second = sentence_of(split, a), sentence_of(split, b)
+        seen[first] += 1
+        assert (second == first + 1) if label == 0 else split.document_of(a[:1]) != split.document_of(b[:1])
+    share, n = batch["next_sentence_labels"].mean(), len(index)
+    assert abs(share - 0.5) < share_bound(0.5, n)
+    sizes = np.diff(split.document_offsets)
+    assert len(pairs) == (sizes // 2).sum()  # sentences in twos, in threes at the end of a document of an odd number
+    eligible = np.repeat(sizes >= 2, sizes)
+    assert seen[eligible].min() > 0
+    assert seen[~eligible].sum() == 0
+
+
+def test_roberta_has_two_separators_between_the_parts(split):
+    pairs = SentencePairs(
+        split,
+        sequence_length=64,
+        short_sequence_probability=0.1,
+        pad_id=PAD,
+        cls_id=CLS,
+        sep_id=SEP,
+        num_separators=2,
+    )
+    _, batch = build(pairs)
+    for tokens, segments, valid in zip(batch["tokens"], batch["segments"], batch["valid"], strict=True):
+        a, b = segments_of(tokens, segments, valid, split)
+        assert tokens[valid].tolist() == [CLS, *(a + split.first_id), SEP, SEP, *(b + split.first_id), SEP]
+        assert segments.sum() == len(b) + 1
+    assert batch["valid"].all(axis=1).any()
+
+
+def test_a_sequence_shorter_than_its_special_tokens_is_an_error(split):
+    with pytest.raises(
+        InputError, match=r"sequence_length=4 leaves no room for text: .* 3 special tokens and at least 2"
+    ):
+        pairs_of(split, length=4)
+    assert build(pairs_of(split, length=5))[1]["valid"].all()
