@@ -1,8 +1,12 @@
 """BERT (Devlin et al. 2018), and the many models of its shape: BETO, the multilingual one, MiniLM."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from tx_jax.config import TransformerConfig
 from tx_jax.convert.family import ACTIVATIONS, Family, Field
 from tx_jax.convert.rules import TRANSPOSE, Rule
+from tx_jax.errors import InputError
 
 
 def dense(hf: str, ours: str) -> list[Rule]:
@@ -53,6 +57,13 @@ def rules(config: TransformerConfig) -> list[Rule]:
     return RULES
 
 
+def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
+    """Without segments it would be another family."""
+    if config.get("type_vocab_size", 2) == 0:
+        raise InputError("config.json: type_vocab_size=0 is not supported: at least 1")
+    return {}
+
+
 FIELDS = (
     Field("vocab_size", "vocab_size", 30522),
     Field("dim", "hidden_size", 768),
@@ -90,6 +101,7 @@ FAMILY = Family(
     constants={"architecture": "encoder", "norm_position": "post"},
     required={"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False},
     rules=rules,
+    read_more=read_more,
     renames=RENAMES,
     ignored=(r"embeddings\.(position_ids|token_type_ids)$",),
     tied={

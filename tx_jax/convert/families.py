@@ -7,11 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.convert import bert
+from tx_jax.convert import bert, deberta, distilbert, electra, gpt2, modernbert, roberta
 from tx_jax.convert.family import Family
 from tx_jax.errors import InputError, did_you_mean
 
-FAMILIES: tuple[Family, ...] = (bert.FAMILY,)
+FAMILIES: tuple[Family, ...] = (
+    bert.FAMILY,
+    roberta.FAMILY,
+    distilbert.FAMILY,
+    electra.FAMILY,
+    deberta.V1,
+    deberta.V2,
+    modernbert.FAMILY,
+    gpt2.FAMILY,
+)
 OF_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 
 

@@ -133,8 +133,10 @@ class Family:
         """The values of config.json; those of `base`, an earlier config.json, are kept where they do not differ."""
         values = {field.hf: field.write(getattr(config, field.ours), base) for field in self.fields}
         values |= {"model_type": model_type, "architectures": [self.class_name(config.heads, model_type)]}
-        if config.num_labels != _num_labels(base):
-            names = {str(i): f"LABEL_{i}" for i in range(config.num_labels)}
+        # transformers sizes its head for questions by the labels, too.
+        num_labels = 2 if "question_answering" in config.heads else config.num_labels
+        if num_labels != _num_labels(base):
+            names = {str(i): f"LABEL_{i}" for i in range(num_labels)}
             values |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
         return {**self.required, **base, **values, **self.write_more(config)}
 
@@ -159,7 +161,7 @@ class Family:
     def obstacles(self, config: TransformerConfig) -> list[str]:
         """What a model of this family cannot have, as `name=value`; empty where it can be written as one."""
         if unknown := [head for head in config.heads if head not in self.heads]:
-            return [f"the head {head}" for head in unknown]
+            return [f"head {head!r}" for head in unknown]
         limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
         if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
             return [f"{name}={getattr(config, name)!r}" for name in unsaid]

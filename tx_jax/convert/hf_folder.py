@@ -133,7 +133,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _no_weights(folder: Path, config: Mapping[str, Any]) -> str:
     """Why there are no weights to read, and the command that helps."""
-    forms = [suffix for suffix in _OTHER_FORMS if any(folder.glob(f"*{suffix}*"))]
+    forms = [suffix for suffix in _OTHER_FORMS if any(suffix in path.suffixes for path in folder.iterdir())]
     if not forms:
         return f"{folder} holds no weights: neither {SINGLE} nor {INDEX}"
     why = f"{folder} holds no {SINGLE}, and {forms[0]} files are never loaded: they can run code"

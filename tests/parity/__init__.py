@@ -1,0 +1,1 @@
+"""Every family against its published implementation, with the same weights."""

@@ -1,0 +1,105 @@
+"""Runs every case here and in transformers, and prints how far they differ. `make parity` calls it.
+
+    python -m tests.parity.compare                # the table; exit code 1 where a figure is too large
+    python -m tests.parity.compare --write        # also stores what transformers computed, for the test suite
+
+Needs torch (CPU) and transformers beside this package.
+"""
+
+import dataclasses
+import pathlib
+import sys
+import tempfile
+
+import jax
+import numpy as np
+
+from tests.golden import weights
+from tests.parity import cases, ours, theirs
+from tx_jax.convert import families, from_hf, to_hf
+from tx_jax.convert.model_dir import Model, Source
+
+SEED = 20_240
+MAX_LOGITS = 1e-4  # |ours - theirs|, float32
+MAX_HIDDEN = 1e-4
+MAX_GRADIENTS = 1e-3  # relative, of each parameter
+GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "families.npz"
+
+
+def main() -> None:
+    jax.config.update("jax_platforms", "cpu")
+    print(f"{'case':36s} {'logits':>9s} {'hidden':>9s} {'gradients':>9s}  (largest logit)   to_hf(from_hf(x)) == x")
+    stored, failed, bodies = {}, [], set()
+    for name, (model_type, config) in cases.CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            figures, expected = compare(model_type, config, pathlib.Path(folder) / "model")
+        ok = figures["logits"] <= MAX_LOGITS and figures["hidden"] <= MAX_HIDDEN
+        ok = ok and figures["gradients"] <= MAX_GRADIENTS and figures["bitwise"]
+        columns = " ".join(f"{figures[key]:9.1e}" for key in ("logits", "hidden", "gradients"))
+        largest = f"({figures['largest']:.1f})"
+        print(f"{name:36s} {columns}  {largest:16s}  {figures['bitwise']}  {'' if ok else 'TOO LARGE'}", flush=True)
+        failed += [] if ok else [name]
+        body = dataclasses.replace(config, heads=(), num_labels=1)
+        if body in bodies:  # hidden states of one case a body are enough
+            del expected["hidden"]
+        bodies.add(body)
+        stored |= {f"{name}/{key}": value for key, value in expected.items()}
+    if "--write" in sys.argv:
+        np.savez_compressed(GOLDEN, **stored)
+    sys.exit(f"differ: {', '.join(failed)}" if failed else 0)
+
+
+def compare(model_type: str, config: cases.TransformerConfig, folder: pathlib.Path) -> tuple[dict, dict]:
+    """The figures of one case, and what transformers computed."""
+    params = cases.draw_params(ours.shapes(config), SEED)
+    batch = cases.draw_batch(config, SEED)
+    source = Source("parity", None, model_type, "float32", {"pad_token_id": 1})
+    written = Model(config, params, None, source)
+    class_name = to_hf.write(written, folder)
+    back, _ = from_hf.read(folder)
+    assert back.config == config, (back.config, config)
+    again = to_hf.convert(back)
+    tensors = to_hf.convert(written)[1]
+    bitwise = all(x.tobytes() == again[1][name].tobytes() for name, x in tensors.items())
+    bitwise = bitwise and all(x.tobytes() == back.params[path].tobytes() for path, x in params.items())
+
+    model = theirs.load(folder, class_name)
+    expected = theirs.outputs(model, config.heads, batch)
+    actual = ours.outputs(config, params, batch)
+    valid = batch["valid"]
+    figures = {"bitwise": bitwise, "logits": 0.0, "hidden": 0.0, "gradients": 0.0, "largest": 0.0}
+    for name, value in expected.items():
+        a, b = actual[name], value
+        assert a.shape == b.shape, (name, a.shape, b.shape)
+        if name == "hidden":
+            a, b = a[:, valid], b[:, valid]
+        elif a.shape[:2] == valid.shape:
+            a, b = a[valid], b[valid]
+        kind = "hidden" if name == "hidden" else "logits"
+        figures[kind] = max(figures[kind], float(np.abs(a - b).max()))
+        if kind == "logits":
+            figures["largest"] = max(figures["largest"], float(np.abs(b).max()))
+    if set(config.heads) - {"pooled"}:
+        figures["gradients"] = gradient_error(model, written, batch)
+    return figures, expected | {"drawn": np.array(weights.fingerprint(params | batch))}
+
+
+def gradient_error(model: object, written: Model, batch: dict) -> float:
+    """The largest ||ours - theirs|| / ||theirs|| over all tensors.
+
+    A tensor whose gradient is rounding only, as that of a key bias, which softmax does not see, is measured against
+    the largest gradient of all.
+    """
+    _, gradients = ours.loss_and_gradients(written.config, written.params, batch)
+    _, expected = theirs.gradients(model, written.config.heads, batch)
+    tensors = to_hf.convert(Model(written.config, gradients, None, written.source))[1]
+    # A tied parameter goes by whichever of its names comes first there.
+    tied = families.of_config(written.config, written.source.model_type)[0].tied
+    expected = {name if name in tensors else tied[name]: g for name, g in expected.items()}
+    norms = {name: np.linalg.norm(g) for name, g in expected.items()}
+    floor = 1e-4 * max(norms.values())
+    return max(float(np.linalg.norm(tensors[name] - g) / max(norms[name], floor)) for name, g in expected.items())
+
+
+if __name__ == "__main__":
+    main()

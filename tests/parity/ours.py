@@ -1,0 +1,71 @@
+"""What this package computes in a case: outputs of every head, hidden states, a loss and its gradients."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tx_jax import tree
+from tx_jax.config import TransformerConfig
+from tx_jax.models import registry
+
+
+def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    return {path: tuple(leaf.shape) for path, leaf in tree.flatten(registry.param_shapes(config)).items()}
+
+
+def nested(params: Mapping[str, np.ndarray]) -> dict:
+    """Parameters by path as the nested dict that a model takes."""
+    result: dict = {}
+    for path, value in params.items():
+        *rooms, last = path.split("/")
+        room = result
+        for name in rooms:
+            room = room.setdefault(name, {})
+        room[last] = jnp.asarray(value)
+    return result
+
+
+def outputs(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict:
+    """Logits by head, "pooled", and "hidden" [layers + 1, B, T, D]: the embeddings, then each layer's output."""
+    output, sown = jax.jit(lambda p: _apply(config, p, batch, mutable=["intermediates"]))(nested(params))
+    room = "decoder" if config.architecture == "decoder" else "encoder"
+    hidden = list(sown["intermediates"][room]["hidden"])
+    if config.norm_position == "pre":
+        hidden[-1] = output.hidden  # with the closing norm, as transformers reports it
+    names = (*(head for head in config.heads if head != "pooled"), *(("pooled",) if "pooled" in config.heads else ()))
+    return {"hidden": np.stack(hidden), **{name: np.asarray(getattr(output, name)) for name in names}}
+
+
+def loss_and_gradients(
+    config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
+) -> tuple[float, dict[str, np.ndarray]]:
+    """The sum of all logits at valid positions, weighed by fixed waves: a loss that every output is part of."""
+
+    def loss(p: dict) -> jax.Array:
+        output = _apply(config, p, batch)
+        return sum(jnp.sum(getattr(output, head) * waves(getattr(output, head).shape, batch)) for head in config.heads)
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(nested(params))
+    return float(value), {path: np.asarray(g) for path, g in tree.flatten(gradients).items()}
+
+
+def waves(shape: tuple[int, ...], batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Weights for logits of a shape, 0 at padding."""
+    weights = np.sin(np.arange(np.prod(shape), dtype=np.float32)).reshape(shape)
+    valid = batch["valid"]
+    if shape[:2] == valid.shape:
+        weights = weights * valid.reshape(*valid.shape, *(1,) * (len(shape) - 2))
+    return weights / np.abs(weights).sum()
+
+
+def _apply(config: TransformerConfig, params: dict, batch: Mapping[str, np.ndarray], **kwargs: object):
+    return registry.build(config).apply(
+        {"params": params},
+        jnp.asarray(batch["tokens"]),
+        segments_BT=jnp.asarray(batch["segments"]),
+        valid_BT=jnp.asarray(batch["valid"]),
+        deterministic=True,
+        **kwargs,
+    )
