@@ -160,15 +160,16 @@ class Family:
 
     def obstacles(self, config: TransformerConfig) -> list[str]:
         """What a model of this family cannot have, as `name=value`; empty where it can be written as one."""
-        if unknown := [head for head in config.heads if head not in self.heads]:
-            return [f"head {head!r}" for head in unknown]
+        found = [f"head {head!r}" for head in config.heads if head not in self.heads]
         limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
         if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
-            return [f"{name}={getattr(config, name)!r}" for name in unsaid]
+            return found + [f"{name}={getattr(config, name)!r}" for name in unsaid]
         try:
+            config = dataclasses.replace(config, heads=tuple(head for head in config.heads if head in self.heads))
             hf_config = self.write_config(config, next(iter(self.model_types)), {})
             back = self.read_config(hf_config, heads=config.heads)
         except InputError as error:
-            return [str(error)]
+            return [*found, str(error)]
         names = [f.name for f in dataclasses.fields(config) if f.name not in OF_TRAINING]
-        return [f"{name}={getattr(config, name)!r}" for name in names if getattr(config, name) != getattr(back, name)]
+        differing = [name for name in names if getattr(config, name) != getattr(back, name)]
+        return found + [f"{name}={getattr(config, name)!r}" for name in differing]

@@ -1,0 +1,51 @@
+"""From a configuration of ours to a family, and where there is none."""
+
+import pytest
+
+from tests.models import small
+from tx_jax.convert import families
+from tx_jax.errors import InputError
+
+
+def test_a_bert_is_a_bert_whatever_concerns_its_training_alone():
+    config = small.config(dtype="bfloat16", remat="block", dropout=0.3, init_stddev=0.5)
+    assert families.of_config(config)[1] == "bert"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"norm_position": "pre"}, "the nearest, bert, has no norm_position='pre'"),
+        ({"gated_mlp": True, "use_bias": False}, "use_bias=False, gated_mlp=True"),
+        ({"position_embedding": "sinusoidal"}, "position_embedding='sinusoidal'"),
+    ],
+)
+def test_what_transformers_cannot_hold_is_named(changes, said):
+    with pytest.raises(InputError, match=said):
+        families.of_config(small.config(**changes))
+
+
+def test_a_model_keeps_its_model_type_or_says_why_not():
+    assert families.of_config(small.config(), "bert")[0] is families.OF_MODEL_TYPE["bert"]
+    with pytest.raises(InputError, match="has no head 'replaced_token'"):
+        families.of_config(small.config(heads=("replaced_token",)), "bert")
+
+
+def test_heads_without_a_class_of_their_own_go_to_the_nearest():
+    bert = families.OF_MODEL_TYPE["bert"]
+    assert bert.class_name(("masked_lm", "pooled"), "bert") == "BertForMaskedLM"
+    assert bert.class_name(("masked_lm", "token_classification"), "bert") == "BertForMaskedLM"
+    assert bert.class_name((), "bert") == "BertModel"
+
+
+@pytest.mark.parametrize(
+    ("name", "heads"),
+    [
+        ("BertForMaskedLM", ("masked_lm",)),
+        ("BertModel", ("pooled",)),
+        ("FooBertForTokenClassification", ("token_classification",)),
+        ("Bert", None),
+    ],
+)
+def test_the_heads_of_a_class(name, heads):
+    assert families.OF_MODEL_TYPE["bert"].heads_of_class(name) == heads
