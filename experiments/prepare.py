@@ -6,8 +6,12 @@
   # your own text: blank lines between documents, several globs, plain or .gz
   python -m experiments.prepare --source='corpus/*.txt,more/**/*.txt.gz' --store=data/mine
 
-  # one JSON object a line, Spanish (keep the accents: stripping makes "ano" of "año")
-  python -m experiments.prepare --source='es/*.jsonl.gz' --field=content --nostrip_accents --store=data/es
+  # one JSON object a line, Spanish, lower case; accents must stay, for stripping them makes "ano" of "año"
+  python -m experiments.prepare --source='es/*.jsonl.gz' --field=content --store=data/es \\
+    --lowercase --strip_accents=false
+
+  # the same with a tokenizer like RoBERTa's (or like XLM-R's: unigram), which keeps case and accents
+  python -m experiments.prepare --source='es/*.jsonl.gz' --field=content --store=data/es --tokenizer_kind=byte_bpe
 
   # a TFDS data set stored as ArrayRecord, with an existing tokenizer
   python -m experiments.prepare --source=tfds:wikipedia/20230601.es --tokenizer=models/beto --store=data/es
@@ -24,6 +28,7 @@ from rich.table import Table
 
 from experiments import command_line
 from experiments.progress import PrepareProgress
+from tx_jax import text
 from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare
 from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
 from tx_jax.errors import InputError
@@ -49,10 +54,30 @@ _SENTENCES = flags.DEFINE_enum(
 _ENCODING_ERRORS = flags.DEFINE_enum(
     "encoding_errors", "error", ENCODING_POLICIES, "Invalid UTF-8: stop, replace by U+FFFD, or skip the line or record."
 )
-_TOKENIZER = flags.DEFINE_string("tokenizer", None, "Folder of a WordPiece tokenizer to use instead of training one.")
+_TOKENIZER = flags.DEFINE_string(
+    "tokenizer",
+    None,
+    "Folder of a tokenizer to use instead of training one: WordPiece, byte-level BPE or SentencePiece, as transformers "
+    "saves it or as it was published.",
+)
+_TOKENIZER_KIND = flags.DEFINE_enum(
+    "tokenizer_kind",
+    "wordpiece",
+    text.KINDS,
+    "Kind of the tokenizer to train: BERT's wordpiece; byte_bpe like RoBERTa's, or gpt2_bpe with GPT-2's one special "
+    "token; SentencePiece's unigram, like XLM-R's, or its sentencepiece_bpe. To the byte-level kinds no text is "
+    "unknown; only wordpiece can drop accents.",
+)
 _VOCAB_SIZE = flags.DEFINE_integer("vocab_size", 30_522, "Size of the vocabulary to train.")
-_LOWERCASE = flags.DEFINE_bool("lowercase", True, "Train a tokenizer that folds case.")
-_STRIP_ACCENTS = flags.DEFINE_bool("strip_accents", None, "Train one that drops accents; by default, if it folds case.")
+_LOWERCASE = flags.DEFINE_bool(
+    "lowercase", None, "Train a tokenizer that folds case; by default only wordpiece does. Byte-level BPE cannot."
+)
+_STRIP_ACCENTS = flags.DEFINE_bool(
+    "strip_accents",
+    None,
+    "Train a wordpiece that drops accents; by default, as BERT, if it folds case. For Spanish and others whose accents "
+    "tell words apart: --lowercase --strip_accents=false.",
+)
 _TOKENIZER_CHARACTERS = flags.DEFINE_integer(
     "tokenizer_characters", 200_000_000, "Characters, from the beginning of the source, to train the tokenizer on."
 )
@@ -63,7 +88,7 @@ _TFDS_DATA_DIR = flags.DEFINE_string(
     "tfds_data_dir", None, "Where TFDS data sets lie; by default ~/tensorflow_datasets."
 )
 
-_TRAINING_FLAGS = ("vocab_size", "lowercase", "strip_accents", "tokenizer_characters")
+_TRAINING_FLAGS = ("tokenizer_kind", "vocab_size", "lowercase", "strip_accents", "tokenizer_characters")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -83,6 +108,7 @@ def main(argv: Sequence[str]) -> None:
         ),
         sentences=_SENTENCES.value,
         tokenizer=_TOKENIZER.value,
+        tokenizer_kind=_TOKENIZER_KIND.value,
         vocab_size=_VOCAB_SIZE.value,
         lowercase=_LOWERCASE.value,
         strip_accents=_STRIP_ACCENTS.value,

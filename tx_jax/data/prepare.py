@@ -36,8 +36,8 @@ class PrepareConfig:
       store: folder to write.
       source: where the documents come from.
       sentences: mode of sentence splitting, see `sentences.split`.
-      tokenizer: folder of a tokenizer to use; None trains a WordPiece tokenizer on the documents.
-      vocab_size, lowercase, strip_accents: of the tokenizer to train, see `wordpiece.train`.
+      tokenizer: folder of a tokenizer to use; None trains one on the documents.
+      tokenizer_kind, vocab_size, lowercase, strip_accents: of the tokenizer to train, see `text.train`.
       tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
       validation_fraction: expected share of documents held out; which ones depends on their content alone.
       workers: processes that encode; None is one per core.
@@ -53,8 +53,9 @@ class PrepareConfig:
     source: SourceConfig
     sentences: str = "punctuation"
     tokenizer: str | None = None
+    tokenizer_kind: str = "wordpiece"
     vocab_size: int = 30_522
-    lowercase: bool = True
+    lowercase: bool | None = None
     strip_accents: bool | None = None
     tokenizer_characters: int = 200_000_000
     validation_fraction: float = 0.05
@@ -67,6 +68,7 @@ class PrepareConfig:
 
     def __post_init__(self):
         sentences.check_mode(self.sentences)
+        text.check(self.tokenizer_kind, lowercase=self.lowercase, strip_accents=self.strip_accents)
         if not 0 <= self.validation_fraction < 1:
             raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
         for name in (
@@ -153,10 +155,16 @@ def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
     source = asdict(config.source) | {"specs": list(config.source.specs)}
     del source["tfds_data_dir"]  # where it lies, not what it is
     names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
-    if not given:
-        names += ["vocab_size", "lowercase", "strip_accents", "tokenizer_characters"]
-    tokenizer = given.fingerprint if given else "trained on the source"
-    return {**source, "tokenizer": tokenizer, **{name: getattr(config, name) for name in names}}
+    if given:
+        return {**source, "tokenizer": given.fingerprint, **{name: getattr(config, name) for name in names}}
+    names += ["vocab_size", "strip_accents", "tokenizer_characters"]
+    is_wordpiece = config.tokenizer_kind == "wordpiece"
+    return {
+        **source,
+        "tokenizer": "trained on the source" if is_wordpiece else f"{config.tokenizer_kind} trained on the source",
+        "lowercase": is_wordpiece if config.lowercase is None else config.lowercase,
+        **{name: getattr(config, name) for name in names},
+    }
 
 
 def _finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
@@ -235,7 +243,7 @@ def _tokenizer(
         progress(Progress("tokenizer", characters=characters, fraction=fraction))
 
     tokenizer = given or text.train(
-        "wordpiece",
+        config.tokenizer_kind,
         _beginning(source, config.tokenizer_characters),
         vocab_size=config.vocab_size,
         lowercase=config.lowercase,

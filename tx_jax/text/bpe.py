@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tx_jax.errors import InputError
-from tx_jax.text.chunks import chunks, counted
+from tx_jax.text.chunks import chunks, counted, until_many_words
 from tx_jax.text.engine import (
     EngineTokenizer,
     complete,
@@ -210,7 +210,7 @@ def train(
     learning.
 
     Args:
-      documents: read once, as a stream; in memory are their distinct words.
+      documents: read once, as a stream, as far as `until_many_words` goes.
       vocab_size: size to reach; a small corpus may give fewer tokens.
       family: "roberta" or "gpt2", whose special tokens to have.
       add_prefix_space: as for `ByteLevelBPE.from_merges`. The published vocabularies do without; here sentences are
@@ -243,7 +243,7 @@ def train(
 
     def texts() -> Iterator[str]:
         nonlocal has_text
-        for document in counted(documents, progress):
+        for document in until_many_words(counted(documents, progress)):
             has_text = has_text or bool(document.strip())
             yield from chunks(document)
 

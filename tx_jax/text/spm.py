@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from tx_jax.errors import InputError
-from tx_jax.text.chunks import CHUNK_CHARACTERS, counted
+from tx_jax.text.chunks import CHUNK_CHARACTERS, counted, until_many_words
 from tx_jax.text.engine import (
     EngineTokenizer,
     complete,
@@ -52,9 +52,6 @@ _LAYOUT_OF_MODEL_TYPE = {
 _LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2"}
 # Kinds of piece in a model file.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
-# Of the distinct words of the documents the trainer gets the first that fit into this many characters; it needs about
-# 30 times their number in bytes. Languages with spaces do not come near; of others it is a large sample.
-DISTINCT_CHARACTERS = 20_000_000
 # The results depend on it, so it is fixed, whatever the machine.
 _TRAINING_THREADS = 4
 
@@ -260,7 +257,7 @@ def train(
     The ids are laid out as in XLM-R: <s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last.
 
     Args:
-      documents: read once, as a stream; in memory are their distinct words, up to `DISTINCT_CHARACTERS`.
+      documents: read once, as a stream, as far as `until_many_words` goes.
       algorithm: "unigram" or "bpe".
       vocab_size: size to reach; a small corpus may give fewer tokens.
       lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
@@ -310,16 +307,9 @@ def train_model(words: Iterable[tuple[str, int]], **options: Any) -> bytes:
 
 
 def count_words(documents: Iterable[str], progress: Callable[[int], None] | None = None) -> list[tuple[str, int]]:
-    """Words and how often they occur, the most frequent first; long ones in pieces. Bounded: `DISTINCT_CHARACTERS`."""
+    """Words and how often they occur, the most frequent first; long ones in pieces."""
     counts: Counter[str] = Counter()
-    characters = 0
-    for document in counted(documents, progress):
+    for document in until_many_words(counted(documents, progress)):
         for word in document.replace("\0", " ").split():
-            for start in range(0, len(word), CHUNK_CHARACTERS):
-                piece = word[start : start + CHUNK_CHARACTERS]
-                if piece in counts:
-                    counts[piece] += 1
-                elif characters < DISTINCT_CHARACTERS:
-                    counts[piece] = 1
-                    characters += len(piece)
+            counts.update(word[start : start + CHUNK_CHARACTERS] for start in range(0, len(word), CHUNK_CHARACTERS))
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
