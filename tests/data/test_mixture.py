@@ -107,7 +107,7 @@ def test_one_pass_shows_every_example_of_every_corpus_once():
     pairs = set(zip(out["corpus"][real].tolist(), out["index"][real].tolist(), strict=True))
     assert len(pairs) == 347
     first = made.batch_at(0)["corpus"]
-    assert len(np.unique(first)) == 3  # in a random order, so that the first batches are a fair sample
+    assert (np.diff(first) != 0).sum() > 10  # in a random order, so that the first batches are a fair sample
 
 
 def test_several_corpora_need_a_mixture():

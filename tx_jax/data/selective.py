@@ -158,7 +158,7 @@ def choose_listed(
     if rate_of == "tokens":
         wanted = np.minimum(np.rint(valid_BT.sum(axis=1) * masking.rate).astype(np.int64), sizes.sum(axis=1))
         budget = masking.budget(wanted)
-        return Choice(fill_budget(sizes, budget, order) > 0, wanted - budget)
+        return Choice(fill_budget(sizes, budget, order), wanted - budget)
     number = np.floor((sizes > 0).sum(axis=1) * masking.rate + round_up).astype(np.int64)
     in_order = np.take_along_axis(sizes, order, axis=1)
     in_order[np.arange(sizes.shape[1] - 1)[None] >= number[:, None]] = 0

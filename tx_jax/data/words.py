@@ -11,6 +11,8 @@ from tx_jax.data.masking import Choice, Masking
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import ranges
 
+_STEPS = 16  # spans begun between two looks at what is left
+
 
 def word_sizes(tokens_BT: np.ndarray, candidates_BT: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
     """int64 [B, T + 1]: at the first piece of each word the number of its pieces, 0 elsewhere and at the end."""
@@ -40,8 +42,8 @@ def choose_words(
     wanted = masking.wanted(valid_BT, candidates)
     sizes = word_sizes(tokens_BT, candidates, is_continuation)
     order = random_order(sizes[:, :-1] > 0, rng)
-    group = fill_budget(sizes, masking.budget(wanted), order)
-    return Choice(group > 0, wanted - masking.budget(wanted))
+    chosen = fill_budget(sizes, masking.budget(wanted), order)
+    return Choice(chosen, wanted - masking.budget(wanted))
 
 
 def choose_spans(
@@ -65,7 +67,7 @@ def choose_spans(
     sizes = word_sizes(tokens_BT, candidates, is_continuation)
     order = random_order(sizes[:, :-1] > 0, rng)
     lengths = span_lengths(rng.uniform(tokens_BT.shape[1]), probability, max_words)
-    group = fill_budget(sizes, masking.budget(wanted), order, lengths)
+    group = fill_with_spans(sizes, masking.budget(wanted), order, lengths)
     return Choice(group > 0, wanted - masking.budget(wanted), group)
 
 
@@ -84,40 +86,76 @@ def random_order(is_item_BT: np.ndarray, rng: RowRandom) -> np.ndarray:
     return np.argsort(np.where(is_item_BT, rng.uniform(is_item_BT.shape[1]), 2.0), axis=1)
 
 
-def fill_budget(
-    sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray, lengths_BT: np.ndarray | None = None
-) -> np.ndarray:
-    """Takes words in the order given while they fit into the budget.
+def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray) -> np.ndarray:
+    """Takes words in the order given, passing over those that exceed what is left of the budget.
 
     Args:
       sizes_BT1: see `word_sizes`.
       budget_B: tokens.
       order_BT: see `random_order`.
-      lengths_BT: words to take, from each position on; None takes one.
 
-    Returns int64 [B, T]: the number of the span, from 1, that each token was taken with, 0 where it was not.
+    Returns bool [B, T]: the tokens of the words taken.
     """
-    number = np.zeros_like(sizes_BT1)  # of the span, at the first piece of each word
-    left, words = budget_B.copy(), (sizes_BT1 > 0).sum(axis=1)
-    longest = 1 if lengths_BT is None else int(lengths_BT.max(initial=1))
-    for k in range(int(words.max(initial=0))):  # over the words of a row, in all rows at once
-        open_rows = np.flatnonzero((left > 0) & (k < words))
-        if not len(open_rows):
-            break
-        at = first = order_BT[open_rows, k]
-        row = open_rows
-        for n in range(longest):
-            size = sizes_BT1[row, at]
-            fits = (size > 0) & (number[row, at] == 0) & (size <= left[row])
-            if lengths_BT is not None:
-                fits &= n < lengths_BT[row, first]
-            row, at, first, size = row[fits], at[fits], first[fits], size[fits]
-            number[row, at] = k + 1
-            left[row] -= size
-            at = at + size
-            if not len(row):
-                break
-    return spread_over_words(number, sizes_BT1)
+    left, rows = budget_B.copy(), np.arange(len(budget_B))
+    sizes = np.take_along_axis(sizes_BT1, order_BT, axis=1)
+    taken = np.zeros(sizes.shape, bool)
+    while len(rows):
+        # What exceeds the budget now will never fit; of the others, all are taken up to the first that does not.
+        fitting = np.where(sizes[rows] <= left[rows, None], sizes[rows], 0)
+        take = (fitting > 0) & (np.cumsum(fitting, axis=1) <= left[rows, None])
+        taken[rows] |= take
+        left[rows] -= (fitting * take).sum(axis=1)
+        sizes[rows] = np.where(take, 0, fitting)
+        rows = rows[(left[rows] > 0) & sizes[rows].any(axis=1)]
+    at_word = np.zeros(sizes_BT1.shape, bool)
+    np.put_along_axis(at_word, order_BT, taken, axis=1)
+    return spread_over_words(at_word, sizes_BT1)
+
+
+def fill_with_spans(
+    sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray, lengths_BT: np.ndarray
+) -> np.ndarray:
+    """Takes spans that begin with the words in the order given, until the budget is filled.
+
+    Args:
+      sizes_BT1, budget_B, order_BT: as for `fill_budget`.
+      lengths_BT: words of the span that begins at each position. It ends before a special token, a word that was taken,
+        and a word that exceeds the budget.
+
+    Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 where it was not.
+    """
+    begins, index = _lists_of_words(sizes_BT1, int(lengths_BT.max(initial=1)))
+    ahead = np.arange(int(lengths_BT.max(initial=1)))
+    left, number, step = budget_B.copy(), np.zeros_like(sizes_BT1), 0
+    rows, order = np.arange(len(left)), order_BT
+    while True:
+        # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
+        size = sizes_BT1[rows[:, None], order]
+        useful = (size > 0) & (size <= left[rows, None]) & (number[rows[:, None], order] == 0)
+        order = np.take_along_axis(order, np.argsort(~useful, axis=1, kind="stable"), axis=1)
+        rows, order = rows[useful.any(axis=1)], order[useful.any(axis=1), : int(useful.sum(axis=1).max(initial=0))]
+        if not len(rows):
+            return spread_over_words(number, sizes_BT1)
+        for first in order[:, :_STEPS].T:
+            step += 1
+            at = begins[rows[:, None], index[rows, first][:, None] + ahead]
+            size = sizes_BT1[rows[:, None], at]
+            fits = (size > 0) & (number[rows[:, None], at] == 0) & (np.cumsum(size, axis=1) <= left[rows, None])
+            fits[:, 1:] &= at[:, 1:] == (at + size)[:, :-1]  # no special token in between
+            fits &= ahead < lengths_BT[rows, first][:, None]
+            fits = np.logical_and.accumulate(fits, axis=1)
+            number[np.broadcast_to(rows[:, None], at.shape)[fits], at[fits]] = step
+            left[rows] -= (size * fits).sum(axis=1)
+
+
+def _lists_of_words(sizes_BT1: np.ndarray, beyond: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the words of each row begin, in order, and then `beyond` times the last column, which is no word; and for
+    the positions where words begin, their place in that list."""
+    is_word = sizes_BT1 > 0
+    words = is_word.sum(axis=1)
+    begins = np.full((len(words), int(words.max(initial=0)) + beyond), sizes_BT1.shape[1] - 1)
+    begins[np.arange(begins.shape[1])[None] < words[:, None]] = np.nonzero(is_word)[1]
+    return begins, np.cumsum(is_word, axis=1) - 1
 
 
 def spread_over_words(values_BT1: np.ndarray, sizes_BT1: np.ndarray) -> np.ndarray:
