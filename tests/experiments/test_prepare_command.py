@@ -42,6 +42,19 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
     assert "already complete" in again.stdout
 
 
+@pytest.mark.parametrize("kind", ["gpt2_bpe", "unigram"])
+def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
+    store = tmp_path / "store"
+    flags = (f"--source={text_file}", f"--store={store}", f"--tokenizer_kind={kind}", "--workers=2")
+    run = prepare(*flags, "--vocab_size=270")
+    assert run.returncode == 0, run.stderr
+    opened = TokenStore.open(store)
+    assert opened.meta["splits"]["train"]["unknown_tokens"] == 0
+    other = prepare(f"--source={text_file}", f"--store={store}", "--vocab_size=270", "--workers=2")
+    assert other.returncode == 2
+    assert f"tokenizer '{kind} trained on the source', now 'trained on the source'" in other.stderr
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -49,6 +62,12 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
         (["--source=nothing*.txt"], "no file matches 'nothing*.txt'"),
         (["--source=embedded", "--sentences=wraped"], "wrapped"),
         (["--source=embedded", "--vocab_size=many"], "vocab_size"),
+        (["--source=embedded", "--tokenizer_kind=gpt2_bpe", "--lowercase"], "lowercase has no meaning for gpt2_bpe"),
+        (
+            ["--source=embedded", "--tokenizer_kind=unigram", "--strip_accents"],
+            "strip_accents has no meaning for unigram",
+        ),
+        (["--source=embedded", "--tokenizer=t", "--tokenizer_kind=unigram"], "--tokenizer_kind is for training a tok"),
         (["--source=embedded", "--tokenizer=t", "--vocab_size=9"], "--vocab_size is for training a tokenizer, but"),
     ],
 )

@@ -51,8 +51,8 @@ class ByteLevelBPE(EngineTokenizer):
 
     Whole words are what white space separates, as in fairseq's whole-word masking for RoBERTa: a piece continues a
     word unless it begins with white space, so punctuation belongs to the word that it touches ("Ġend", "."). In scripts
-    written without spaces (Chinese, Japanese, Thai and others) every piece that begins with a character is a word of
-    its own, and only the pieces inside a character continue.
+    written without spaces (Chinese, Japanese, Thai and others) every piece that begins with one of their characters, or
+    with bytes that can begin nothing else, is a word of its own, and only the pieces inside a character continue.
 
     Args:
       definition: the contents of a tokenizer.json whose model is BPE and whose pre-tokenizer is byte-level.
@@ -122,7 +122,7 @@ class ByteLevelBPE(EngineTokenizer):
 
     def _begins_word(self, token: str) -> bool:
         start = bytes(BYTES[char] for char in token[:4] if char in BYTES)
-        return start[:1].isspace() or starts_spaceless(_first_character(start))
+        return start[:1].isspace() or _starts_spaceless(start)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The exact text: bytes that are no UTF-8, as in a part of a character, become U+FFFD."""
@@ -143,11 +143,12 @@ class ByteLevelBPE(EngineTokenizer):
         return {**super()._config(), "add_prefix_space": self.add_prefix_space}
 
 
-def _first_character(start: bytes) -> str:
-    """The first character of UTF-8 bytes; of an incomplete one, the lowest that begins so; "" for bytes inside one."""
-    lead = start[0] if start else 0x80
-    size = 1 if lead < 0x80 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
-    return start[:size].ljust(size, b"\x80").decode("utf-8", errors="ignore")[:1]
+def _starts_spaceless(start: bytes) -> bool:
+    """Whether UTF-8 bytes begin with a character of a script without spaces, however an incomplete one goes on."""
+    lead = start[0] if start else 0
+    size = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+    ends = (start[:size].ljust(size, end).decode("utf-8", errors="ignore") for end in (b"\x80", b"\xbf"))
+    return all(starts_spaceless(end) for end in ends)
 
 
 def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:

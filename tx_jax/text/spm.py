@@ -3,7 +3,8 @@
 A text is normalised by the table in the model (usually NFKC), cut at white space into words, each word is given a
 leading "▁", and a word is split into the most probable pieces (unigram) or merged from its characters (BPE). Characters
 that the vocabulary lacks become the unknown token, a run of them one. `sentencepiece` trains; the `tokenizers` library
-encodes, as in transformers. Tests compare the two.
+encodes, as in transformers. Tests compare the two: they differ at most in the order of pieces whose two orders are
+equally probable ("0", "00" for "000"), where rounding decides.
 """
 
 import io
@@ -261,7 +262,7 @@ def train(
       algorithm: "unigram" or "bpe".
       vocab_size: size to reach; a small corpus may give fewer tokens.
       lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
-      character_coverage: share of the text whose characters are in the vocabulary; others become <unk>.
+      character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
       progress: called with the number of characters read so far.
 
     Raises InputError where the documents hold no text, or `vocab_size` cannot hold their characters.
@@ -269,6 +270,8 @@ def train(
     words = count_words(documents, progress)
     if not words:
         raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
+    if not 0.98 <= character_coverage <= 1:
+        raise InputError(f"{character_coverage=}: SentencePiece takes 0.98 to 1")
     num_special = 5
     try:
         model = train_model(
