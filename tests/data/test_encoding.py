@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -132,3 +134,24 @@ class Killed:
 def test_a_killed_worker_is_an_error_that_says_so():
     with pytest.raises(InputError, match="a worker process was killed, most likely for lack of memory"):
         list(encode_in_order(Killed(), cut(DOCUMENTS), workers=2))
+
+
+def test_sentences_keep_the_space_before_them_where_the_tokenizer_has_a_token_for_it():
+    """So that the tokens of a document are those of its text, as byte-level models were trained on."""
+    document = "It rains. It pours! 雨。雨です。 So it goes."
+    with_space = text.train("gpt2_bpe", [document] * 9, vocab_size=300)
+    definition = json.loads(json.dumps(with_space._definition))
+    definition["pre_tokenizer"]["add_prefix_space"] = False
+    published = type(with_space)(definition, with_space._names)
+    assert published.add_prefix_space is False
+    block = TextBlock([document, "Again. And again."], [False, False], 2, "")
+    encoded = Encoder(published, "punctuation", max_characters=40)(block).splits["train"]
+    # The line has a space after the second full stop of the Japanese, which a splitter by rules cannot know to keep.
+    expected = ["It rains. It pours! 雨。雨です。So it goes.", "Again. And again."]
+    ends = np.cumsum(encoded.sentence_lengths)[np.cumsum(encoded.document_lengths) - 1]
+    assert [published.decode(tokens) for tokens in np.split(encoded.tokens, ends[:-1])] == expected
+    assert published.encode(expected[1]) == encoded.tokens[ends[0] :].tolist()
+    always = Encoder(with_space, "punctuation", max_characters=40)(block).splits["train"]
+    first = with_space.encode("It rains.")
+    assert always.tokens[: len(first)].tolist() == first
+    assert with_space.decode(always.tokens[: always.sentence_lengths[:2].sum()]) == "It rains. It pours!"

@@ -1,8 +1,9 @@
-"""Masking by statistics. Bounds are 4 or more standard errors, so a false alarm is rarer than 1 in 10,000."""
+"""Masking by statistics, with seeds that are fixed. Bounds: see `bounds`."""
 
 import numpy as np
 import pytest
 
+from tests.data.bounds import share_bound
 from tx_jax.data.masking import Masking, mask_tokens
 from tx_jax.data.rng import RowRandom, keys
 
@@ -64,11 +65,12 @@ def test_eighty_ten_ten(batch):
         ((~at_mask & ~kept).mean(), 0.1 * (1 - 1 / 995)),
         (kept.mean(), 0.1 * (1 + 1 / 995)),
     ):
-        assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n)
+        assert abs(share - expected) < share_bound(expected, n, tests=3)
     random_tokens = now[~at_mask & ~kept]
     assert not np.isin(random_tokens, SPECIALS).any()
     counts = np.histogram(random_tokens, bins=20, range=(5, VOCAB))[0]
-    assert (np.abs(counts - len(random_tokens) / 20) < 5 * np.sqrt(len(random_tokens) / 20)).all()
+    shares, n = counts / len(random_tokens), len(random_tokens)
+    assert (np.abs(shares - 0.05) < share_bound(0.05, n, tests=20) + 1 / 995).all()
 
 
 def test_specials_and_padding_are_never_chosen_or_changed(batch):
@@ -103,8 +105,7 @@ def test_every_position_is_equally_likely():
     tokens = np.full((20_000, 32), 7, np.int32)
     out = masked(tokens, np.ones_like(tokens, bool))
     counts = np.bincount(out["masked_positions"][out["masked_weights"] == 1], minlength=32)
-    expected = counts.sum() / 32
-    assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+    assert (np.abs(counts / 20_000 - 5 / 32) < share_bound(5 / 32, 20_000, tests=32)).all()
 
 
 def test_seeds_differ_and_repeat():
@@ -128,3 +129,27 @@ def test_max_predictions_caps_and_a_row_of_specials_gives_none():
     assert out["masked_weights"].sum(axis=1).max() == 5
     out = masked(np.full((3, 8), 2, np.int32), np.ones((3, 8), bool), max_predictions=5)
     assert out["masked_weights"].sum() == 0
+
+
+@pytest.mark.parametrize("shares", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.3)])
+def test_any_split_of_replacements(shares):
+    tokens, valid = examples(2000)
+    out = masked(tokens, valid, replace_with_mask=shares[0], replace_with_random=shares[1])
+    used = out["masked_weights"] == 1
+    now, before = out["tokens"][np.arange(2000)[:, None], out["masked_positions"]][used], out["masked_targets"][used]
+    kept = 1 - sum(shares)
+    for share, expected in (
+        ((now == MASK).mean(), shares[0]),
+        ((now == before).mean(), kept + shares[1] / 995),
+    ):
+        assert abs(share - expected) <= share_bound(expected, int(used.sum()), tests=8)
+
+
+def test_what_there_is_no_room_for_is_counted():
+    tokens, valid = examples(300)
+    out = masked(tokens, valid, rate=0.4, max_predictions=20)
+    wanted = np.rint(0.4 * valid.sum(axis=1))
+    np.testing.assert_array_equal(out["masked_dropped"], np.maximum(wanted - 20, 0))
+    np.testing.assert_array_equal(out["masked_dropped"] + out["masked_weights"].sum(axis=1), wanted)
+    assert out["masked_dropped"].dtype == np.float32
+    assert not masked(tokens, valid)["masked_dropped"].any()

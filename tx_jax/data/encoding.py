@@ -22,6 +22,8 @@ from tx_jax.text import Tokenizer, sentences
 
 # Sentences handed to the tokenizer at once: while they live, its results are many times the size of the text.
 _BATCH = 256
+# What ends a sentence in scripts that write no space after it.
+_SPACELESS_ENDS = tuple("。！？｡」』】）")
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Encoder:
             for sentence in sentences.split(document, self.sentence_mode):
                 pieces = sentences.cut(sentence, self.max_characters)
                 counts["sentences_cut"] += len(pieces) > 1
+                if self._joins_by_space and len(parts) > before and not parts[-1].endswith(_SPACELESS_ENDS):
+                    pieces[0] = f" {pieces[0]}"
                 parts += pieces
             parts_of.append(len(parts) - before)
         tokens, lengths = self._encode(parts)
@@ -156,6 +160,15 @@ class Encoder:
                 document_lengths[chosen & (document_lengths > 0)],
             )
         return EncodedBlock(splits, counts)
+
+    @property
+    def _joins_by_space(self) -> bool:
+        """Whether sentences but the first of a document (or of a part of a long one) are encoded with the space before.
+
+        A byte-level tokenizer without a prefix space of its own, as the published ones are, has another token for a
+        word without a space, which here would end up in the middle of a text.
+        """
+        return getattr(self.tokenizer, "add_prefix_space", None) is False
 
     def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """(token ids of all texts, concatenated; number of tokens of each)."""
