@@ -139,6 +139,17 @@ print(text.train({kind!r}, [" ".join(words)], vocab_size=500).fingerprint)
     assert len(prints) == 1
 
 
+def test_training_does_not_depend_on_the_order_of_the_documents(kind, tokenizer):
+    assert text.train(kind, DOCUMENTS[::-1], vocab_size=700).fingerprint == tokenizer.fingerprint
+
+
+def test_a_mask_takes_the_space_before_it_in_transformers_too(tokenizer, kind, tmp_path):
+    tokenizer.save(tmp_path)
+    added = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+    takes = {token["id"]: token["lstrip"] for token in added}
+    assert takes == {index: index == tokenizer.mask_id and kind != "wordpiece" for index in tokenizer.special_ids}
+
+
 def test_training_streams_and_reports(kind):
     taken, reports = [], []
 

@@ -78,6 +78,13 @@ def test_a_model_file_is_read_by_the_layout_of_its_folder(tmp_path, name, file, 
     assert text.load(tmp_path).fingerprint == tokenizers.rebuild(name, GOLDEN[name]).fingerprint
 
 
+def test_only_the_layout_of_deberta_asks_transformers_for_segments(tmp_path):
+    for name, has_segments in (("deberta_v2", True), ("unigram", False), ("sentencepiece_bpe", False)):
+        tokenizers.rebuild(name, GOLDEN[name]).save(tmp_path)
+        config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        assert ("token_type_ids" in config.get("model_input_names", ())) == has_segments
+
+
 def test_a_folder_that_does_not_tell_the_layout_is_an_error(tmp_path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(tokenizers.model_file(GOLDEN["unigram"]))
     with pytest.raises(InputError, match="does not tell its ids by itself, and nothing there says: tx_jax knows XLMR"):

@@ -229,13 +229,12 @@ def train(
         raise InputError(
             f"vocab_size={vocab_size} cannot hold the 256 bytes and {num_special} special tokens: raise it"
         )
-    # The trainer numbers the alphabet in the order of a hash map and breaks ties between equally frequent pairs by
-    # those numbers, so two runs would differ; handing it the alphabet as special tokens fixes the numbers.
+    # Equally frequent pairs are merged in the order of their ids. All 256 bytes are given here, and the trainer numbers
+    # them by code point, so two runs learn the same; a "##" form of each, as WordPiece has, would break that.
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - num_special,
         min_frequency=min_frequency,
-        special_tokens=alphabet,
-        limit_alphabet=0,
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     engine = Engine(models.BPE())

@@ -8,6 +8,7 @@ equally probable ("0", "00" for "000"), where rounding decides.
 """
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -85,6 +86,13 @@ class SentencePiece(EngineTokenizer):
             if self._vocabulary[:5] == ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"):
                 return "CamembertTokenizer"
         return super().tokenizer_class
+
+    def _config(self) -> dict[str, Any]:
+        config = super()._config()
+        # The general class gives no segments unless it is told to; the second text of a pair has one of its own here.
+        if '"type_id": 1' in json.dumps(self._definition["post_processor"]):
+            return config | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        return config
 
     def _begins_word(self, token: str) -> bool:
         return token.startswith(SPACE) or starts_spaceless(token)
