@@ -221,6 +221,8 @@ def train(
 
     Raises InputError where the documents hold no text, or `vocab_size` cannot hold the bytes and the special tokens.
     """
+    if family not in FAMILIES:
+        raise InputError(f"unknown family {family!r}: expected one of {tuple(FAMILIES)}")
     names = FAMILIES[family]
     alphabet = sorted(BYTES)
     first, last = (["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"]) if family == "roberta" else ([], ["<|endoftext|>"])

@@ -19,7 +19,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, did_you_mean
 from tx_jax.text.chunks import CHUNK_CHARACTERS, counted, until_many_words
 from tx_jax.text.engine import (
     EngineTokenizer,
@@ -114,6 +114,8 @@ def from_model(
 
     Raises InputError for bytes that are no such model, and for options of it that are not supported.
     """
+    if layout not in LAYOUTS:
+        raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
     proto = _parse(serialized)
     pieces = [(piece.piece, piece.score, piece.type) for piece in proto.pieces]
     names = BERT if layout == "deberta_v2" else FAIRSEQ
