@@ -11,7 +11,7 @@ from typing import Any
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import bert
 from tx_jax.convert.bert import dense, norm
-from tx_jax.convert.family import Family, Field
+from tx_jax.convert.family import Family, Field, value_of
 from tx_jax.convert.rules import CONV1D, TRANSPOSE, Rule, split_heads_interleaved
 from tx_jax.errors import InputError
 
@@ -63,8 +63,8 @@ def rules_v2(config: TransformerConfig) -> list[Rule]:
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...], *, v2: bool) -> dict[str, Any]:
     """Relative attention, and whether positions are also added to the input."""
-    terms = config.get("pos_att_type") or ()
-    terms = terms.split("|") if isinstance(terms, str) else terms
+    terms = config.get("pos_att_type") or []
+    terms = value_of({"pos_att_type": terms.split("|") if isinstance(terms, str) else terms}, "pos_att_type", [])
     terms = tuple(term for term in ("c2p", "p2c") if term in {str(t).strip() for t in terms})
     if bool(terms) != config.get("relative_attention", False):
         raise InputError(
@@ -75,16 +75,17 @@ def read_more(config: Mapping[str, Any], heads: tuple[str, ...], *, v2: bool) ->
     for key in ("embedding_size", "pooler_hidden_size"):
         if config.get(key, dim) != dim:
             raise InputError(f"config.json: {key}={config[key]!r} is not supported: only that of hidden_size, {dim}")
-    distance = config.get("max_relative_positions", -1)
+    length = value_of(config, "max_position_embeddings", 512)
+    distance = value_of(config, "max_relative_positions", -1)
     values = {
         "relative_attention": terms,
-        "relative_distance": 0 if not terms else distance if distance >= 1 else config["max_position_embeddings"],
-        "position_embedding": "learned" if config.get("position_biased_input", True) else "none",
+        "relative_distance": 0 if not terms else distance if distance >= 1 else length,
+        "position_embedding": "learned" if value_of(config, "position_biased_input", True) else "none",
     }
     if v2 and terms:
-        values["relative_buckets"] = max(config.get("position_buckets", -1), 0)
-        values["share_relative_projections"] = config.get("share_att_key", False)
-        kinds = {kind.strip() for kind in config.get("norm_rel_ebd", "none").lower().split("|")}
+        values["relative_buckets"] = max(value_of(config, "position_buckets", -1), 0)
+        values["share_relative_projections"] = value_of(config, "share_att_key", False)
+        kinds = {kind.strip() for kind in value_of(config, "norm_rel_ebd", "none").lower().split("|")}
         values["relative_norm"] = "layer_norm" in kinds
     return values
 

@@ -58,6 +58,15 @@ class Field(NamedTuple):
         return next(theirs for theirs, ours in self.values.items() if ours == value)
 
 
+def value_of(config: Mapping[str, Any], key: str, default: Any) -> Any:
+    """The value of a key of config.json, for what is no `Field`; null counts as absent.
+
+    Raises:
+      InputError: it is not of the default's type.
+    """
+    return default if config.get(key) is None else Field("", key, default).read(config)
+
+
 def _num_labels(config: Mapping[str, Any]) -> int:
     """As transformers counts them: the names of the labels, or the number alone, or two."""
     names = config.get("id2label")

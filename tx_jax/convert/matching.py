@@ -88,7 +88,8 @@ def match(
 def _check_sizes(config: TransformerConfig, stored: Mapping[str, Stored]) -> None:
     """Raises InputError for sizes beyond all that the files hold, before anything is made of these sizes."""
     values = sum(math.prod(tensor.shape) for tensor in stored.values())
-    limits = {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
+    limits = {name: 2**31 - 1 for name, value in dataclasses.asdict(config).items() if type(value) is int}
+    limits |= {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
     if config.position_embedding == "learned":
         limits["max_length"] = values
     if beyond := [f"{name}={getattr(config, name)}" for name, limit in limits.items() if getattr(config, name) > limit]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.convert.family import ACTIVATIONS, Family, Field
+from tx_jax.convert.family import ACTIVATIONS, Family, Field, value_of
 from tx_jax.convert.rules import TRANSPOSE, Rule, split_rows
 from tx_jax.errors import InputError
 
@@ -41,21 +41,24 @@ def layer_types(num_layers: int, every: int) -> list[str]:
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
     """Which layers attend locally and with what angles; versions before 5 of transformers named these otherwise."""
-    types = config.get("layer_types")
-    every = config.get("global_attn_every_n_layers", 3)
-    if types is not None:
+    every = value_of(config, "global_attn_every_n_layers", 3)
+    if types := value_of(config, "layer_types", []):
         later = [i for i, kind in enumerate(types) if kind == GLOBAL and i > 0]
-        every = later[0] if later else max(len(types), 1)
+        every = later[0] if later else len(types)
         if types != layer_types(len(types), every):
             raise InputError(f"config.json: layer_types={types} is not supported: every nth layer, the first included")
-    ropes = config.get("rope_parameters") or {}
+    ropes = value_of(config, "rope_parameters", {})
     thetas = {
-        "rotary_theta": ropes.get(GLOBAL, {}).get("rope_theta", config.get("global_rope_theta", 160_000.0)),
-        "local_rotary_theta": ropes.get(LOCAL, {}).get("rope_theta", config.get("local_rope_theta", 10_000.0)),
+        "rotary_theta": (GLOBAL, "global_rope_theta", 160_000.0),
+        "local_rotary_theta": (LOCAL, "local_rope_theta", 10_000.0),
     }
-    if any(rope.get("rope_type", "default") != "default" for rope in ropes.values()):
-        raise InputError(f"config.json: rope_parameters={ropes} is not supported: only rope_type 'default'")
-    return {"global_every": every, **{name: float(theta) for name, theta in thetas.items()}}
+    values: dict[str, Any] = {"global_every": every}
+    for name, (kind, older, default) in thetas.items():
+        rope = value_of(ropes, kind, {})
+        if value_of(rope, "rope_type", "default") != "default":
+            raise InputError(f"config.json: rope_parameters={ropes} is not supported: only rope_type 'default'")
+        values[name] = value_of(rope, "rope_theta", value_of(config, older, default))
+    return values
 
 
 def write_more(config: TransformerConfig) -> dict[str, Any]:

@@ -1,0 +1,75 @@
+"""Every family and head that is compared with transformers: there and back bit by bit, and config.json under attack."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tests.convert import folders
+from tests.parity.cases import CASES, draw_params
+from tx_jax.config import TransformerConfig
+from tx_jax.convert import families, from_hf, to_hf
+from tx_jax.convert.family import OF_TRAINING
+from tx_jax.convert.heads import shapes_of
+from tx_jax.convert.model_dir import Model, Source
+from tx_jax.errors import InputError
+
+
+def write(path, name):
+    model_type, config = CASES[name]
+    source = Source("", None, model_type, "float32", {})
+    to_hf.write(Model(config, draw_params(shapes_of(config), 0), None, source), path)
+    return config
+
+
+def without_training(config: TransformerConfig) -> dict:
+    return {key: value for key, value in dataclasses.asdict(config).items() if key not in OF_TRAINING}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_there_and_back(name, tmp_path):
+    config = write(tmp_path / "a", name)
+    model, report = from_hf.read(tmp_path / "a")
+    assert without_training(model.config) == without_training(config)
+    assert (report.initialised, report.left_out, report.warnings) == ((), (), ())
+    assert report.heads_read == config.heads
+    to_hf.write(model, tmp_path / "b")
+    one, other = folders.tensors(tmp_path / "a"), folders.tensors(tmp_path / "b")
+    assert one.keys() == other.keys()
+    assert all(one[key].tobytes() == other[key].tobytes() and one[key].shape == other[key].shape for key in one)
+    assert json.loads((tmp_path / "a/config.json").read_text()) == json.loads((tmp_path / "b/config.json").read_text())
+
+
+MISSING = object()
+SPOILT = [MISSING, None, "x", "", -1, 0, 1, 1.5, True, [], ["x"], [3], {}, {"x": 1}, 10**12, float("nan")]
+MORE = ("id2label", "num_labels", "layer_types", "rope_parameters", "n_inner", "embedding_size", "summary_type")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_whatever_config_json_says_it_is_understood_or_refused(name):
+    """Any value at any key gives a configuration, or an error that a user can read; never anything else."""
+    model_type, config = CASES[name]
+    family = families.OF_MODEL_TYPE[model_type]
+    whole = family.write_config(config, model_type, {})
+    for key in (*whole, *MORE):
+        for value in SPOILT:
+            values = {k: v for k, v in (whole | {key: value}).items() if v is not MISSING}
+            try:
+                family.read_config(values, heads=config.heads)
+            except InputError:
+                continue
+            except Exception as error:
+                raise AssertionError(f"{key}={value!r} gave {type(error).__name__}: {error}") from error
+
+
+ONE_OF_EACH = {model_type: name for name, (model_type, _) in reversed(CASES.items())}
+
+
+@pytest.mark.parametrize("model_type", ONE_OF_EACH)
+def test_sizes_beyond_the_file_are_refused_before_anything_is_made_of_them(model_type, tmp_path):
+    write(tmp_path / "a", ONE_OF_EACH[model_type])
+    config = json.loads((tmp_path / "a/config.json").read_text())
+    for key in [key for key, value in config.items() if type(value) is int]:
+        (tmp_path / "a/config.json").write_text(json.dumps(config | {key: 10**12}))
+        with pytest.raises(InputError):
+            from_hf.read(tmp_path / "a")
