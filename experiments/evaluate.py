@@ -25,9 +25,8 @@ def main(argv: list[str]) -> int:
     from rich.table import Table
 
     from experiments.display import make_console
-    from tx_jax.data.corpus import TokenStore
     from tx_jax.errors import InputError
-    from tx_jax.tasks.masked_lm import MaskedLM
+    from tx_jax.tasks.registry import open_task
     from tx_jax.training import trained
     from tx_jax.training.evaluate import held_out
     from tx_jax.training.run_dir import RunDir, write_atomically
@@ -35,14 +34,14 @@ def main(argv: list[str]) -> int:
     model = trained.load(Path(WORKDIR.value), STEP.value)
     if model.config is None:
         raise InputError(f"{WORKDIR.value} is a converted model, not a run: there is no data to evaluate it on")
-    store = TokenStore.open(STORE.value or model.config.data.store)
-    task = MaskedLM(model.config, store)
-    if store.tokenizer().fingerprint != model.tokenizer.fingerprint:
-        raise InputError(f"{WORKDIR.value} was trained with another tokenizer than that of {store.path}")
-    if not STORE.value and store.fingerprint != RunDir(Path(WORKDIR.value)).data_fingerprint():
+    store = STORE.value or model.config.data.store
+    task = open_task(model.config, store)
+    if task.tokenizer.fingerprint != model.tokenizer.fingerprint:
+        raise InputError(f"{WORKDIR.value} was trained with another tokenizer than that of {store}")
+    if not STORE.value and task.data_fingerprint != RunDir(Path(WORKDIR.value)).data_fingerprint():
         raise InputError(
-            f"{store.path} changed since {WORKDIR.value} was trained on it, and may hold out what was trained on; "
-            f"if that is meant, give --store={store.path}"
+            f"{store} changed since {WORKDIR.value} was trained on it, and may hold out what was trained on; "
+            f"if that is meant, give --store={store}"
         )
     # A multiple of the devices; rows that only fill up carry weight 0.
     devices = model.mesh.devices.size

@@ -1,4 +1,4 @@
-"""Trains a model: pretraining of BERT on a token store, on one CPU, several GPUs or a TPU VM alike.
+"""Trains a model: pretraining on token stores, masked or causal, on one CPU, several GPUs or a TPU VM alike.
 
     python -m experiments.train --config=configs/bert_base.py --workdir=runs/bert
 
@@ -43,14 +43,13 @@ def main(argv: list[str]) -> int:
 
     from experiments.display import TrainingDisplay
     from tx_jax.config import from_config_dict
-    from tx_jax.data.corpus import TokenStore
-    from tx_jax.tasks.masked_lm import MaskedLM
+    from tx_jax.tasks.registry import open_task
     from tx_jax.training import loop, metrics_log, plots
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
     config = from_config_dict(CONFIG.value)
-    task = MaskedLM(config, TokenStore.open(config.data.store))
+    task = open_task(config)
     workdir = Path(WORKDIR.value)
     display = TrainingDisplay()
     try:

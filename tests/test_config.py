@@ -154,7 +154,7 @@ REFUSED = [
     ({"mesh__data": -2}, "mesh axes must be -1 or at least 1, not {'data': -2"),
     ({"mesh__tensor": -1}, "at most one mesh axis may be -1, not {'data': -1, 'fsdp': 1, 'tensor': -1}"),
     ({"data__sequence_length": 65}, "data.sequence_length=65 exceeds model.max_length=64"),
-    ({"model__heads": ("next_sentence",)}, "model.heads=('next_sentence',) lacks 'masked_lm'"),
+    ({"model__heads": ("next_sentence",)}, "model.heads=('next_sentence',) lacks 'masked_lm' or 'causal_lm'"),
     ({"model__heads": ("masked_lm",)}, "needs 'next_sentence' in model.heads=('masked_lm',)"),
     ({"model__num_segments": 1}, "model.num_segments=1 >= 2"),
     ({"data__packing": "doc_sentences"}, "drop 'next_sentence' from model.heads, --config.model.heads="),

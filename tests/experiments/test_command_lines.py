@@ -107,7 +107,7 @@ def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
     assert done.returncode == 0, done.stderr
     result = json.loads((workdir / "evaluation.json").read_text())
     assert result["step"] == 100
-    assert set(result["metrics"]) == set(result["baselines"])
+    assert set(result["metrics"]) == {*result["baselines"], "masked_dropped"}
     for word in ("masked_lm_loss", "unigram entropy", "most frequent token", "next_sentence_accuracy"):
         assert word in done.stdout
 

@@ -97,7 +97,8 @@ def test_without_next_sentence_only_the_masked_lm_is_trained(smoke_config, tiny_
     task = MaskedLM(from_config_dict(smoke_config), tiny_store)
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     metrics = metrics_of(task, task.init(jax.random.key(0)), batch)
-    assert set(metrics) == {"masked_lm_loss", "masked_lm_accuracy"}
+    assert set(metrics) == {"masked_lm_loss", "masked_lm_accuracy", "masked_dropped"}
+    assert metrics["masked_dropped"].value() == 0
     assert set(task.loss_weights(batch)) == {"masked_lm_loss"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from tx_jax.config.checks import require
-from tx_jax.config.data import PAIRED, DataConfig
+from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.errors import InputError, did_you_mean
@@ -29,7 +29,16 @@ class ExperimentConfig:
             data.sequence_length <= model.max_length,
             f"data.sequence_length={data.sequence_length} exceeds model.max_length={model.max_length}",
         )
-        require("masked_lm" in model.heads, f"model.heads={model.heads} lacks 'masked_lm', which pretraining needs")
+        causal = "causal_lm" in model.heads
+        require(
+            causal or "masked_lm" in model.heads,
+            f"model.heads={model.heads} lacks 'masked_lm' or 'causal_lm', one of which pretraining needs",
+        )
+        fitting = CAUSAL if causal else MASKED
+        require(
+            data.packing in fitting,
+            f"data.packing={data.packing!r} does not fit model.heads={model.heads}: choose one of {', '.join(fitting)}",
+        )
         if data.packing in PAIRED:
             require(
                 "next_sentence" in model.heads and model.num_segments >= 2,

@@ -11,23 +11,32 @@ from tx_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with warmup and decay. `no_decay` are regular expressions over parameter paths."""
+    """AdamW with warmup and decay.
+
+    Attributes:
+      learning_rate: the peak, reached after `warmup_steps`.
+      schedule: from there on. "inverse_sqrt" is that of Vaswani et al. 2017.
+      no_decay: regular expressions over parameter paths, of parameters without weight decay.
+      clip_norm: of the gradient of all parameters together; 0 = none.
+      final_share: of the peak, at the last step of the linear and cosine schedules.
+    """
 
     learning_rate: float
     warmup_steps: int
-    schedule: Literal["linear", "constant"]
+    schedule: Literal["linear", "cosine", "inverse_sqrt", "constant"]
     beta1: float
     beta2: float
     eps: float
     weight_decay: float
     no_decay: tuple[str, ...]
     clip_norm: float
+    final_share: float = 0.0
 
     def __post_init__(self):
         for name in ("learning_rate", "eps"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"optimizer.{name}={value} must be positive")
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "final_share"):
             value = getattr(self, name)
             require(0 <= value < 1, f"optimizer.{name}={value} must be in [0, 1)")
         decay = self.weight_decay
