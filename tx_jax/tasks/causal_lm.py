@@ -1,0 +1,56 @@
+"""Causal language modelling (Radford et al. 2018, 2019): each token from those before it."""
+
+import math
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+from tx_jax.data.pretraining import causal_lm_batches
+from tx_jax.models import registry
+from tx_jax.tasks.base import Batch, Batches, Mean, Metrics
+from tx_jax.tasks.pretraining import Pretraining, classification, entropy
+
+
+class CausalLM(Pretraining):
+    """The task of `causal_lm_batches`.
+
+    Beside the loss in nats per token it reports bits per byte of text, which models with different tokenizers share.
+    """
+
+    def batches(
+        self, split: str, *, batch_size: int, repeat: bool, process: int = 0, num_processes: int = 1
+    ) -> Batches:
+        return causal_lm_batches(
+            self.stores,
+            split,
+            self.config.data,
+            batch_size=batch_size,
+            seed=self.config.seed,
+            repeat=repeat,
+            process=process,
+            num_processes=num_processes,
+        )
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"causal_lm_loss": batch["target_weights"].sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits = self.apply(params, batch, dropout_rng=dropout_rng).causal_lm
+        metrics = classification("causal_lm", logits, batch["targets"], batch["target_weights"])
+        bits = metrics["causal_lm_loss"].total / math.log(2)
+        return metrics | {"bits_per_byte": Mean(bits, batch["target_bytes"].sum())}
+
+    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+        batches = list(batches)
+        counts = self.unigrams(batches, "targets", "target_weights")
+        nats, num_bytes = entropy(counts), sum(float(np.sum(batch["target_bytes"])) for batch in batches)
+        return {
+            "causal_lm_loss": (nats, "unigram entropy of the tokens"),
+            "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
+            "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy, spread over bytes"),
+        }
+
+    def flops_per_token(self) -> float:
+        length = self.config.data.sequence_length
+        return registry.flops_per_token(self.config.model, length, length)

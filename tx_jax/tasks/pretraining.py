@@ -1,0 +1,89 @@
+"""What the pretraining objectives share: a model that learns from token stores."""
+
+import dataclasses
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.corpus import TokenStore
+from tx_jax.data.pretraining import data_fingerprint
+from tx_jax.data.stores import Stores
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.models.output import Output
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """The base of the tasks on token stores.
+
+    Raises:
+      InputError: the stores' vocabulary is larger than the model's.
+    """
+
+    config: ExperimentConfig
+    stores: Stores | TokenStore
+
+    def __post_init__(self):
+        needed, have = self.stores.vocab_size, self.config.model.vocab_size
+        if needed > have:
+            raise InputError(
+                f"the tokenizer of {self.config.data.store} has {needed} tokens, the model only "
+                f"model.vocab_size={have}: give --config.model.vocab_size={needed} or prepare a smaller vocabulary"
+            )
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.stores.tokenizer()
+
+    @property
+    def data_fingerprint(self) -> str:
+        return data_fingerprint(self.stores, self.config.data)
+
+    def init(self, rng: jax.Array) -> dict:
+        return registry.init_params(self.config.model, rng)
+
+    def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
+        """The model on a batch; without `dropout_rng` there is no dropout."""
+        return registry.build(self.config.model).apply(
+            {"params": params},
+            batch["tokens"],
+            segments_BT=batch.get("segments"),
+            valid_BT=batch["valid"],
+            documents_BT=batch.get("documents"),
+            positions_BT=batch.get("positions"),
+            **inputs,
+            deterministic=dropout_rng is None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )
+
+    def unigrams(self, batches: Iterable[Batch], targets: str, weights: str) -> np.ndarray:
+        """How often each token is to be predicted: [V]."""
+        counts = np.zeros(self.stores.vocab_size)
+        for batch in batches:
+            ids, counted = np.asarray(batch[targets]).ravel(), np.asarray(batch[weights]).ravel()
+            counts += np.bincount(ids, counted, len(counts))
+        return counts
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Of the distribution that the counts describe, in nats."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def classification(name: str, logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Metrics:
+    """Cross entropy in nats and accuracy, over the last axis of the logits."""
+    losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), targets)
+    correct = (logits.argmax(axis=-1) == targets).astype(jnp.float32)
+    weight = weights.sum()
+    return {
+        f"{name}_loss": Mean((losses * weights).sum(), weight),
+        f"{name}_accuracy": Mean((correct * weights).sum(), weight),
+    }
