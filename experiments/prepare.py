@@ -29,6 +29,7 @@ from rich.table import Table
 from experiments import command_line
 from experiments.progress import PrepareProgress
 from tx_jax import text
+from tx_jax.data.corpus import TokenStore
 from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare
 from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
 from tx_jax.errors import InputError
@@ -84,6 +85,9 @@ _TOKENIZER_CHARACTERS = flags.DEFINE_integer(
 _VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.05, "Share of the documents to hold out.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes that encode; by default one per core.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in --store if it was made with other settings.")
+_VERIFY = flags.DEFINE_bool(
+    "verify", False, "Where the store is complete, read all of it and compare the checksums; else only sizes are."
+)
 _TFDS_DATA_DIR = flags.DEFINE_string(
     "tfds_data_dir", None, "Where TFDS data sets lie; by default ~/tensorflow_datasets."
 )
@@ -119,6 +123,8 @@ def main(argv: Sequence[str]) -> None:
     )
     with PrepareProgress() as progress:
         prepared = prepare(config, progress)
+    if _VERIFY.value:
+        TokenStore.open(config.store).verify()
     _report(prepared.meta, config.store, prepared.was_complete)
 
 

@@ -10,7 +10,7 @@ from tx_jax import text
 from tx_jax.config import DataConfig
 from tx_jax.data.byte_lengths import byte_lengths
 from tx_jax.data.prepare import PrepareConfig, prepare
-from tx_jax.data.pretraining import causal_lm_batches, data_fingerprint, masked_lm_batches
+from tx_jax.data.pretraining import causal_lm_batches, data_fingerprint, masked_lm_batches, words_that_never_occur
 from tx_jax.data.sources import Source, SourceConfig
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
@@ -275,6 +275,14 @@ def test_a_packing_for_the_other_kind_of_model_is_an_error(one):
         make(causal_lm_batches, one, {"packing": "pairs"})
     with pytest.raises(InputError, match=r"data.mask_rate=0 leaves a masked LM nothing to predict"):
         make(masked_lm_batches, one, {"packing": "packed_documents", "mask_rate": 0.0})
+
+
+def test_listed_words_that_never_occur_are_told(one, stores):
+    config = dataclasses.replace(CONFIG, selective_words="words.txt")
+    assert words_that_never_occur(one, config) == []
+    listed = (stores / "words.txt").read_text()
+    (stores / "words.txt").write_text(f"unicorn\n{listed}\nUnicorns")
+    assert words_that_never_occur(Stores.open("large,small"), config) == ["unicorn", "Unicorns"]
 
 
 def test_the_list_of_words_is_part_of_the_data(one, stores):

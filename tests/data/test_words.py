@@ -133,7 +133,7 @@ def first_spans(length, rows, rate):
 
 
 def test_spans_in_text_follow_the_distribution_and_begin_anywhere():
-    rows, length = 12_000, 600
+    rows, length = 6_000, 600
     words, begins = first_spans(length, rows, rate=20 / 600)  # 20 words wanted: the first span is never cut by that
     inside = begins < length - 10  # nor by the end
     n = int(inside.sum())

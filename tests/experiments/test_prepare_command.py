@@ -42,6 +42,21 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
     assert "already complete" in again.stdout
 
 
+def test_verify_names_the_file_that_was_edited(tmp_path, text_file):
+    store = tmp_path / "store"
+    flags = (f"--source={text_file}", f"--store={store}", "--vocab_size=60", "--workers=1", "--verify")
+    assert prepare(*flags).returncode == 0
+    shard = store / "train" / "tokens-00000.npy"
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    run = prepare(*flags)
+    assert run.returncode == 2
+    assert "damaged in the token store at" in run.stderr
+    assert "train/tokens-00000.npy" in run.stderr
+    assert prepare(*flags[:-1]).returncode == 0
+
+
 @pytest.mark.parametrize("kind", ["gpt2_bpe", "unigram"])
 def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
     store = tmp_path / "store"

@@ -54,7 +54,9 @@ class PackedDocuments:
         inputs = np.diff(document_bounds(split)) + causal
         full, rest = np.divmod(inputs, self.capacity)
         has_rest = np.flatnonzero(rest)
-        order, self._begins = best_fit(rest[has_rest] + self.num_specials, sequence_length)
+        order, begins = best_fit(rest[has_rest] + self.num_specials, sequence_length)
+        self._num_packed = len(begins) - 1
+        self._begins = begins
         # The rows that one piece fills come after the packed ones; of each, the document and the offset are kept.
         self._members = has_rest.astype(order.dtype)[order]
         self._full_documents = np.repeat(np.arange(len(full), dtype=order.dtype), full)
@@ -63,7 +65,7 @@ class PackedDocuments:
         self.nbytes = sum(a.nbytes for a in (self._begins, self._members, self._full_documents))
 
     def __len__(self) -> int:
-        return len(self._begins) - 1 + len(self._full_documents)
+        return self._num_packed + len(self._full_documents)
 
     def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
         """Draws nothing.
@@ -96,18 +98,17 @@ class PackedDocuments:
         return filled
 
     def _pieces(self, indices: np.ndarray) -> _Pieces:
-        packed = len(self._begins) - 1
-        is_full = indices >= packed
-        inside = np.minimum(indices, packed - 1) if packed else np.zeros_like(indices)
-        begins = np.append(self._begins, self._begins[-1])  # so that there is a row to look up where none is packed
-        counts = np.where(is_full, 1, begins[inside + 1] - begins[inside])
+        is_full = indices >= self._num_packed
+        packed = np.minimum(indices, self._num_packed)
+        begins = self._begins[packed]
+        counts = np.where(is_full, 1, self._begins[np.minimum(packed + 1, self._num_packed)] - begins)
         row = np.repeat(np.arange(len(indices)), counts)
         number = ranges(np.ones_like(counts), counts)
         document = np.zeros(len(row), np.int64)
         from_full = is_full[row]
-        full_rows = (indices - packed)[is_full]
+        full_rows = (indices - self._num_packed)[is_full]
         document[from_full] = self._full_documents[full_rows]
-        document[~from_full] = self._members[ranges(begins[inside][~is_full], counts[~is_full])]
+        document[~from_full] = self._members[ranges(begins[~is_full], counts[~is_full])]
         inputs = self._inputs(document)
         offset = inputs - inputs % self.capacity
         full_documents = document[from_full].astype(self._full_documents.dtype)  # another type would cost a copy of all

@@ -14,7 +14,7 @@ from tx_jax.data.objectives import CausalObjective, MaskedObjective, RateSchedul
 from tx_jax.data.packed_documents import PackedDocuments
 from tx_jax.data.packing import DocSentences, FullSentences
 from tx_jax.data.pairs import SentencePairs
-from tx_jax.data.selective import WordList, read_words
+from tx_jax.data.selective import WordList, count_occurrences, read_words
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
@@ -96,6 +96,14 @@ def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
         return stores.fingerprint
     words = "\n".join(read_words(config.selective_words))
     return hashlib.sha256(f"{stores.fingerprint}\n{words}".encode()).hexdigest()
+
+
+def words_that_never_occur(stores: Stores | TokenStore, config: DataConfig) -> list[str]:
+    """The words of `config.selective_words` that no training document holds, which deserve a warning: they may be
+    misspelled or in another case. Reads all tokens, about 20 million a second."""
+    words = WordList(read_words(config.selective_words), stores.tokenizer())
+    counts = sum(count_occurrences(part, words) for part in _parts(stores, "train"))
+    return [word for word, count in zip(words.words, counts, strict=True) if not count]
 
 
 def _parts(stores: Stores | TokenStore, split: str) -> list[Split]:

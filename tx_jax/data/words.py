@@ -149,13 +149,13 @@ def fill_with_spans(
 
 
 def _lists_of_words(sizes_BT1: np.ndarray, beyond: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the words of each row begin, in order, and then `beyond` times the last column, which is no word; and for
-    the positions where words begin, their place in that list."""
+    """Where the words of each row begin, in order, and then `beyond` times or more the last column, which is no word;
+    and for each position where a word begins its place in that list, for other positions a place of no word."""
     is_word = sizes_BT1 > 0
     words = is_word.sum(axis=1)
     begins = np.full((len(words), int(words.max(initial=0)) + beyond), sizes_BT1.shape[1] - 1)
     begins[np.arange(begins.shape[1])[None] < words[:, None]] = np.nonzero(is_word)[1]
-    return begins, np.cumsum(is_word, axis=1) - 1
+    return begins, np.where(is_word, np.cumsum(is_word, axis=1) - 1, words[:, None])
 
 
 def spread_over_words(values_BT1: np.ndarray, sizes_BT1: np.ndarray) -> np.ndarray:
