@@ -63,13 +63,16 @@ def test_a_base_model_without_pooler(tmp_path):
     assert report.warnings == ()
 
 
-def test_a_tied_copy_that_differs_is_no_copy(tmp_path):
-    path = folders.change(
-        folders.write(tmp_path / "a"), lambda x: x | {"cls.predictions.decoder.weight": x[EMBEDDING] + 1}
-    )
-    with pytest.raises(
-        InputError, match=r'decoder\.weight differs from bert\.embeddings.*"tie_word_embeddings": false'
-    ):
+@pytest.mark.parametrize(
+    ("copy", "source", "said"),
+    [
+        ("cls.predictions.decoder.weight", EMBEDDING, r'ties them \(.*"tie_word_embeddings": false'),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias", r"ties them$"),
+    ],
+)
+def test_a_tied_copy_that_differs_is_no_copy(copy, source, said, tmp_path):
+    path = folders.change(folders.write(tmp_path / "a"), lambda x: x | {copy: x[source] + 1})
+    with pytest.raises(InputError, match=f"{copy} differs from {source}, though config.json {said}"):
         from_hf.read(path)
 
 

@@ -73,7 +73,7 @@ def read(
     wanted = None if heads is None else check_wanted(heads, family)
     found = match(family, hf_config, hf_folder.open_tensors(folder, hf_config), claimed=claimed or (), wanted=wanted)
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
-    params = {path: x.astype(np.float32) for path, x in params.items()}
+    params = {path: np.asarray(x, np.float32) for path, x in params.items()}
     tokenizer, warnings = _tokenizer(folder, found.config)
     absent = set(claimed or ()) - {"pooled", *found.detected}
     if absent and wanted is None:

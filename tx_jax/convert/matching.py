@@ -126,10 +126,8 @@ def _check_copies(family: Family, tensors: Mapping[str, Stored], copies: list[st
         one, other = tensors[copy], tensors[family.tied[copy]]
         equal = (one.shape, one.dtype) == (other.shape, other.dtype) and one.read().tobytes() == other.read().tobytes()
         if not equal:
-            raise InputError(
-                f"{one.name} differs from {other.name}, though config.json ties them: it must have "
-                '"tie_word_embeddings": false where they are two parameters'
-            )
+            advice = ' (if they are two parameters, set "tie_word_embeddings": false there)' if one.shape[1:] else ""
+            raise InputError(f"{one.name} differs from {other.name}, though config.json ties them{advice}")
 
 
 def _given(table: list[Rule], present: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> set[str]:
