@@ -7,11 +7,12 @@ TRAIN_FLAGS ?=
 
 python := $(VENV)/bin/python
 
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test parity lint clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make test         run the test suite"
+	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style"
 	@echo "make clean        remove the virtual environment"
 
@@ -23,6 +24,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
 	@touch $@
 
 quickstart: $(VENV)/installed
@@ -37,6 +42,12 @@ quickstart: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(python) -m pytest --numprocesses=2
+
+parity: $(VENV)/installed-parity
+	$(python) -m tests.parity.compare
+	$(python) -m tests.parity.seq2seq
+	$(python) -m tests.parity.training
+	$(python) -m tests.parity.minilm
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

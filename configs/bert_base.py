@@ -20,7 +20,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.seed = 0
 
     c.model = ConfigDict()
-    c.model.architecture = "encoder"
+    c.model.architecture = "encoder"  # or decoder, encoder_decoder
     c.model.vocab_size = 30522
     c.model.dim = 768
     c.model.num_layers = 12
@@ -36,7 +36,32 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.init_stddev = 0.02
     c.model.heads = ("masked_lm", "next_sentence")
     c.model.dtype = "bfloat16"
-    c.model.remat = "none"
+    c.model.remat = "none"  # "block": keep only each layer's input for the backward pass
+    c.model.num_labels = 2
+    c.model.num_decoder_layers = 0
+    c.model.embedding_dim = 0  # 0: dim
+    c.model.embedding_norm = True
+    c.model.embedding_scale = False
+    c.model.position_embedding = "learned"  # or sinusoidal, rotary, none
+    c.model.position_offset = 0  # RoBERTa: 2
+    c.model.pooler = "tanh"
+    c.model.use_bias = True
+    c.model.gated_mlp = False
+    c.model.tie_embeddings = True
+    c.model.scale_residual_init = False
+    c.model.relative_attention = ()  # DeBERTa: ("c2p", "p2c")
+    c.model.relative_distance = 0
+    c.model.relative_buckets = 0
+    c.model.relative_norm = False
+    c.model.share_relative_projections = False
+    c.model.key_bias = True
+    c.model.conv_kernel = 0
+    c.model.conv_activation = "tanh"
+    c.model.enhanced_mask_decoder = False
+    c.model.rotary_theta = 10_000.0
+    c.model.local_window = 0
+    c.model.local_rotary_theta = 10_000.0
+    c.model.global_every = 1
 
     c.data = ConfigDict()
     c.data.store = "data/bert"  # or several, to mix: "data/en,data/es"
@@ -66,7 +91,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer = ConfigDict()
     c.optimizer.learning_rate = 1e-4
     c.optimizer.warmup_steps = 10_000
-    c.optimizer.schedule = "linear"
+    c.optimizer.schedule = "linear"  # or cosine, inverse_sqrt, constant
+    c.optimizer.final_share = 0.0  # of the peak, at the end of a linear or cosine schedule
     c.optimizer.beta1 = 0.9
     c.optimizer.beta2 = 0.999
     c.optimizer.eps = 1e-6
@@ -97,6 +123,12 @@ def get_config(variant: str = "") -> ConfigDict:
     elif variant:
         raise ValueError(f"unknown variant {variant!r}; known: smoke")
     return c
+
+
+def one_phase(c: ConfigDict) -> None:
+    """All steps alike: of the length and batch size that `data` and `training` say."""
+    for key in c.get("phases", {}):
+        c.phases[key] = ()
 
 
 def smoke(c: ConfigDict) -> None:

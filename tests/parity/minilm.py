@@ -66,9 +66,7 @@ def main() -> None:
         )
     ]
     difference = float(np.abs(vectors - expected).max())
-    print(
-        f"MiniLM: {len(SENTENCES)} sentences; the same tokens in {sum(same)}; vectors differ by at most {difference:.1e}"
-    )
+    print(f"MiniLM: {len(SENTENCES)} sentences, the same tokens in {sum(same)}; vectors differ by {difference:.1e}")
     print(f"similarity of the first two: {vectors[0] @ vectors[1]:.4f} here, {expected[0] @ expected[1]:.4f} there")
     sys.exit(0 if all(same) and difference <= MAX_DIFFERENCE else f"differs: {same}")
 

@@ -48,8 +48,7 @@ def gpt2(store: pathlib.Path) -> ExperimentConfig:
     c.model.update(vocab_size=2048, dim=128, num_layers=4, num_heads=4, mlp_dim=512, max_length=64)
     c.model.update(dropout=0.0, attention_dropout=0.0, architecture="decoder", num_segments=0, activation="gelu_tanh")
     c.model.update(norm_position="pre", layer_norm_eps=1e-5, heads=("causal_lm",))
-    with c.model.unlocked():
-        c.model.update(embedding_norm=False, scale_residual_init=True)
+    c.model.update(embedding_norm=False, scale_residual_init=True)
     c.data.update(store=str(store / "bytes"), sequence_length=64, packing="chunks")
     c.optimizer.update(learning_rate=1e-3, warmup_steps=10, schedule="cosine", beta2=0.95, eps=1e-8, weight_decay=0.1)
     c.training.update(num_steps=STEPS, batch_size=16)

@@ -1,0 +1,61 @@
+"""GPT-2 small (Radford et al. 2019): 12 layers, 768 wide, 124M parameters, trained as nanoGPT trains it.
+
+    python -m experiments.prepare --source='text/*.txt' --store=data/gpt2 \\
+        --tokenizer_kind=gpt2_bpe --vocab_size=50257
+    python -m experiments.train --config=configs/gpt2_small.py --workdir=runs/gpt2
+
+`:smoke` is the same in small, for a CPU, on a store with this kind of tokenizer:
+
+    python -m experiments.prepare --source=embedded --store=data/quickstart_gpt2 --tokenizer_kind=gpt2_bpe \\
+        --vocab_size=2048
+    python -m experiments.train --config=configs/gpt2_small.py:smoke --workdir=runs/gpt2_smoke
+
+Hardware of nanoGPT: 8 A100 GPUs, about 4 days. Its result: OpenWebText validation loss about 2.85 at 600k steps.
+Not yet run here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bert_base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = bert_base.get_config()
+    c.model.architecture = "decoder"
+    c.model.vocab_size = 50257
+    c.model.max_length = 1024
+    c.model.num_segments = 0
+    c.model.activation = "gelu_tanh"
+    c.model.norm_position = "pre"
+    c.model.embedding_norm = False
+    c.model.layer_norm_eps = 1e-5
+    c.model.dropout = 0.0
+    c.model.attention_dropout = 0.0
+    c.model.scale_residual_init = True
+    c.model.heads = ("causal_lm",)
+    c.data.store = "data/gpt2"
+    c.data.packing = "chunks"
+    c.data.sequence_length = 1024
+    c.optimizer.learning_rate = 6e-4
+    c.optimizer.warmup_steps = 2000
+    c.optimizer.schedule = "cosine"
+    c.optimizer.final_share = 0.1
+    c.optimizer.beta2 = 0.95
+    c.optimizer.eps = 1e-8
+    c.optimizer.weight_decay = 0.1
+    c.training.num_steps = 600_000
+    c.training.batch_size = 480  # 491,520 tokens
+    c.training.eval_batch_size = 96
+    c.training.best_metric = "causal_lm_loss"
+    bert_base.one_phase(c)
+    if variant == "smoke":
+        smoke(c)
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; known: smoke")
+    return c
+
+
+def smoke(c: ConfigDict) -> None:
+    """The same experiment in small, on a store with GPT-2's kind of tokenizer."""
+    bert_base.smoke(c)
+    c.data.store = "data/quickstart_gpt2"

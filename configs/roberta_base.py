@@ -1,0 +1,48 @@
+"""RoBERTa base (Liu et al. 2019): BERT base without next-sentence prediction, on full sequences of whole sentences.
+
+    python -m experiments.prepare --source='text/*.txt' --store=data/roberta \\
+        --tokenizer_kind=byte_bpe --vocab_size=50265
+    python -m experiments.train --config=configs/roberta_base.py --workdir=runs/roberta
+
+`:smoke` is the same in small, for a CPU; `:fairseq` is the smaller recipe of fairseq's documentation (batch 2048, 125k
+steps).
+
+Hardware: 1024 V100 GPUs, about a day (paper, section 5).
+Published, development sets: MNLI 87.6, QNLI 92.8, QQP 91.9, RTE 78.7, SST-2 94.8, MRPC 90.2, CoLA 63.6, STS-B 91.2.
+Not yet run here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bert_base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = bert_base.get_config()
+    c.model.vocab_size = 50265
+    c.model.num_segments = 1
+    c.model.position_offset = 2
+    c.model.layer_norm_eps = 1e-5
+    c.model.heads = ("masked_lm",)
+    c.data.store = "data/roberta"
+    c.data.packing = "full_sentences"
+    c.data.sequence_length = 512
+    c.data.max_predictions = 77
+    c.data.masking = "dynamic"
+    c.optimizer.learning_rate = 6e-4
+    c.optimizer.warmup_steps = 24_000
+    c.optimizer.beta2 = 0.98
+    c.optimizer.clip_norm = 0.0
+    c.training.num_steps = 500_000
+    c.training.batch_size = 8192
+    bert_base.one_phase(c)
+    if variant == "fairseq":
+        c.optimizer.learning_rate = 5e-4
+        c.optimizer.warmup_steps = 10_000
+        c.training.num_steps = 125_000
+        c.training.batch_size = 2048
+    elif variant == "smoke":
+        bert_base.smoke(c)
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; known: fairseq, smoke")
+    return c

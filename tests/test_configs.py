@@ -1,0 +1,124 @@
+"""Every configuration: its full form has the published size, its smoke form trains."""
+
+import importlib.util
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.conftest import write_corpus
+from tx_jax.config import from_config_dict, to_dict
+from tx_jax.models import registry
+from tx_jax.tasks.registry import open_task
+from tx_jax.training import loop
+from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.state import TrainState
+from tx_jax.training.step import dropout_key
+
+FOLDER = Path(importlib.util.find_spec("configs").submodule_search_locations[0])
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+# Configuration, variant -> parameters as transformers counts them, or by the paper's sizes.
+PARAMETERS = {
+    ("bert_base", ""): 110_106_428,
+    ("bert_large", ""): 336_226_108,
+    ("roberta_base", ""): 124_697_433,
+    ("roberta_base", "fairseq"): 124_697_433,
+    ("roberta_large", ""): 355_412_057,
+    ("kantaibert", ""): 83_504_416,
+    ("beto", ""): 109_883_418,  # BERT base with 480 tokens more and no pooler or next-sentence head
+    ("xlm_roberta_base", ""): 278_295_186,
+    ("gpt2_small", ""): 124_439_808,
+    ("gpt2_medium", ""): 354_823_168,
+    ("gpt2_large", ""): 774_030_080,
+    ("gpt2_xl", ""): 1_557_611_200,
+    ("quickstart", ""): 579_586,
+}
+
+
+def get_config(name, variant=""):
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(variant) if variant else module.get_config()
+
+
+@pytest.mark.parametrize(("name", "variant"), PARAMETERS, ids="{}".format)
+def test_the_full_form_has_the_published_size(name, variant):
+    assert registry.num_params(from_config_dict(get_config(name, variant)).model) == PARAMETERS[name, variant]
+
+
+def gpt_params(layers, dim, vocab_size=50_257, context=2048):
+    """Tables, 12 D^2 + 13 D a layer, and the closing norm."""
+    return (vocab_size + context) * dim + layers * (12 * dim**2 + 13 * dim) + 2 * dim
+
+
+@pytest.mark.parametrize("variant", ["125m", "350m", "760m", "1.3b", "2.7b", "6.7b", "13b", "175b"])
+def test_gpt3_has_the_papers_sizes(variant):
+    config = from_config_dict(get_config("gpt3", variant))
+    model = config.model
+    params = registry.num_params(model)
+    assert params == gpt_params(model.num_layers, model.dim)
+    billions = float(variant.removesuffix("b")) if variant.endswith("b") else float(variant.removesuffix("m")) / 1000
+    assert math.isclose(params, billions * 1e9, rel_tol=0.06)
+    tokens = config.training.num_steps * config.training.batch_size * config.data.sequence_length
+    assert math.isclose(tokens, 260e9, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_can_be_given_on_the_command_line(name):
+    """What the dataclasses know and the configuration does not list could not be overridden."""
+    c = get_config(name)
+    listed = to_dict(from_config_dict(c))
+    for group, values in listed.items():
+        if isinstance(values, dict):
+            assert set(c[group]) == set(values), group
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(ValueError, match=r"unknown variant 'nonsense'; known: .*smoke"):
+        get_config(name, "nonsense")
+
+
+@pytest.fixture(scope="module")
+def causal_store(tmp_path_factory):
+    from tx_jax.data.prepare import PrepareConfig, prepare
+    from tx_jax.data.sources import SourceConfig
+
+    folder = tmp_path_factory.mktemp("causal")
+    write_corpus(folder / "text.txt", documents=150)
+    source = SourceConfig(specs=(str(folder / "text.txt"),))
+    config = PrepareConfig(
+        store=folder / "store",
+        source=source,
+        tokenizer_kind="gpt2_bpe",
+        vocab_size=300,
+        validation_fraction=0.15,
+        workers=1,
+    )
+    prepare(config)
+    return folder / "store"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_smoke_form_trains(name, tiny_store, causal_store):
+    c = get_config(name, "smoke")
+    c.data.store = str(causal_store if "causal_lm" in c.model.heads else tiny_store.path)
+    c.model.vocab_size = 300
+    config = from_config_dict(c)
+    task = open_task(config)
+    adam = make_optimizer(config.optimizer, config.training.num_steps)
+    params = jax.jit(task.init)(jax.random.key(0))
+    state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
+    batches = task.batches("train", batch_size=config.training.batch_size, repeat=True)
+    step = loop.jit_train_step(config, task, adam)
+    losses = []
+    for i in range(2):
+        state, metrics = step(state, batches.batch_at(i), dropout_key(0))
+        losses.append(metrics[c.training.best_metric].value())
+    # Untrained, so near even odds over the vocabulary.
+    assert all(abs(loss - math.log(300)) < 0.5 for loss in losses)
+    assert losses[0] != losses[1]
