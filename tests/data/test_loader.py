@@ -49,6 +49,19 @@ def test_same_step_same_batch_other_step_or_seed_another(batches):
     assert not equal(batches.batch_at(5), dataclasses.replace(batches, seed=1).batch_at(5))
 
 
+def test_the_seed_draws_the_corruption_too(batches):
+    class One:  # a single example, so that the order cannot differ
+        def __len__(self):
+            return 1
+
+        def rows(self, indices, rng):
+            tokens = np.full((len(indices), 48), 20, np.int32)
+            return {"tokens": tokens, "valid": tokens > 0}
+
+    first, second = (dataclasses.replace(batches, corpora=[One()], seed=seed).batch_at(0) for seed in (0, 1))
+    assert (first["masked_positions"] != second["masked_positions"]).any(axis=1).mean() > 0.9
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_hosts_parts_join_to_the_single_hosts_batch(batches, processes):
     whole = batches.batch_at(3)

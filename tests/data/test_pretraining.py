@@ -193,6 +193,10 @@ def test_the_bytes_of_the_targets_are_those_of_the_text(one):
     made = make(causal_lm_batches, one, CAUSAL_FORMATS["chunks"], repeat=False)
     counted = sum(made.batch_at(step)["target_bytes"].sum() for step in range(len(made)))
     split, tokenizer = one.stores[0].split("train"), one.tokenizer()
+    batch = made.batch_at(0)
+    for targets, weights, number in zip(batch["targets"], batch["target_weights"], batch["target_bytes"], strict=True):
+        plain = targets[(weights == 1) & ~np.isin(targets, tokenizer.special_ids)]
+        assert number == len(tokenizer._engine.decode(plain.tolist()).encode())
     offsets = split.sentence_offsets
     tokens = split.read(offsets[:-1], offsets[1:])
     lengths = np.diff(offsets)

@@ -179,6 +179,14 @@ def test_occurrences_are_counted_and_words_that_never_occur_told(tokenizer, monk
     assert count_occurrences(split, listed).tolist() == expected
 
 
+def test_a_phrase_does_not_occur_across_documents(bpe):
+    parts = bpe.encode_batch(["public", "health", "public health"])
+    split = SyntheticSplit([[len(part)] for part in parts])
+    flat = np.concatenate(parts).astype(np.int32)
+    split.read = lambda starts, ends: np.concatenate([flat[a:b] for a, b in zip(starts, ends, strict=True)])
+    assert count_occurrences(split, WordList(["public health"], bpe)).tolist() == [1]
+
+
 def test_words_that_cannot_be_written_are_told_and_match_nothing():
     tokenizer = train("wordpiece")
     listed = WordList(["中国", "party"], tokenizer)
