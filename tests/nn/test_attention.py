@@ -78,9 +78,8 @@ def test_a_row_that_may_attend_to_nothing_is_finite():
 def test_layer_against_numpy():
     module, params, x, valid = layer()
     actual = module.apply({"params": params}, x, x, mask_BHTS=padding_mask(valid), deterministic=True)
-    expected = reference.attention(
-        jax.tree.map(np.float64, params), np.float64(x), module.config.num_heads, np.asarray(valid)
-    )
+    p, y = jax.tree.map(np.float64, params), np.float64(x)
+    expected = reference.attention(p, y, y, module.config.num_heads, np.asarray(valid)[:, None])
     np.testing.assert_allclose(actual, expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
 
 

@@ -80,6 +80,7 @@ class Encoder(nn.Module):
             context=Context(mask_BHTS=mask_BHTS),
             positions_BT=positions_BT,
             valid_BT=valid_BT,
+            documents_BT=documents_BT,
             queries_BTD=self.mask_decoder_position(positions_BT) if config.enhanced_mask_decoder else None,
             deterministic=deterministic,
         )

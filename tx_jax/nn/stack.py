@@ -37,6 +37,7 @@ class Stack(nn.Module):
         context: Context,
         positions_BT: jax.Array,
         valid_BT: jax.Array,
+        documents_BT: jax.Array | None = None,
         queries_BTD: jax.Array | None = None,
         deterministic: bool,
     ) -> tuple[jax.Array, jax.Array | None]:
@@ -44,6 +45,7 @@ class Stack(nn.Module):
 
         Args:
           positions_BT: of the tokens, for rotary angles.
+          valid_BT, documents_BT: padding and documents, for the convolution; `context` has the masks made of them.
           queries_BTD: what the enhanced mask decoder adds to the last layer's input, to ask with: absolute positions.
             None = no such decoder.
         """
@@ -58,12 +60,13 @@ class Stack(nn.Module):
         self.sow("intermediates", "hidden", x_BTD)
         for i in range(self.num_layers):
             before_BTD = x_BTD
-            normalised = i == 0 and config.embedding_norm
+            # A projection from smaller tables comes after their norm.
+            normalised = i == 0 and config.embedding_norm and config.table_dim == config.dim
             layer = block(config, deterministic, normalised, name=f"layer_{i}")
             x_BTD = layer(before_BTD, contexts[i])
             if i == 0 and config.conv_kernel:
                 x_BTD = Convolution(config, name="convolution")(
-                    before_BTD, x_BTD, valid_BT=valid_BT, deterministic=deterministic
+                    before_BTD, x_BTD, valid_BT=valid_BT, documents_BT=documents_BT, deterministic=deterministic
                 )
             self.sow("intermediates", "hidden", x_BTD)
         decoded_BTD = None
