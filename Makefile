@@ -43,11 +43,16 @@ quickstart: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(python) -m pytest --numprocesses=2
 
-parity: $(VENV)/installed-parity
+$(RUN)/DONE:
+	$(MAKE) quickstart
+
+parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.compare
+	$(python) -m tests.parity.compare --large
 	$(python) -m tests.parity.seq2seq
 	$(python) -m tests.parity.training
 	$(python) -m tests.parity.minilm
+	$(python) -m tests.parity.export $(RUN)
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

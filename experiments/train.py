@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
 
     from experiments.display import TrainingDisplay
     from tx_jax.config import from_config_dict
+    from tx_jax.data.pretraining import words_that_never_occur
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import loop, metrics_log, plots
 
@@ -50,6 +51,9 @@ def main(argv: list[str]) -> int:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
     config = from_config_dict(CONFIG.value)
     task = open_task(config)
+    if absent := words_that_never_occur(task.stores, config.data):
+        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        print(f"warning: {len(absent)} words of {config.data.selective_words} never occur: {shown}", file=sys.stderr)
     workdir = Path(WORKDIR.value)
     display = TrainingDisplay()
     try:

@@ -142,6 +142,62 @@ CASES: dict[str, tuple[str, TransformerConfig]] = {
     "GPT-2 tokens": ("gpt2", changed(GPT2, "token_classification")),
 }
 
+BASE = {"dim": 768, "num_layers": 12, "num_heads": 12, "mlp_dim": 3072}
+# The same at published sizes and full lengths.
+LARGE: dict[str, tuple[str, TransformerConfig]] = {
+    "BERT base": ("bert", changed(BERT, *BERT.heads, **BASE, vocab_size=30522, max_length=512, layer_norm_eps=1e-12)),
+    "RoBERTa base": (
+        "roberta",
+        changed(ROBERTA, "masked_lm", **BASE, vocab_size=50265, max_length=512, layer_norm_eps=1e-5),
+    ),
+    "DistilBERT": (
+        "distilbert",
+        changed(DISTILBERT, "masked_lm", **BASE | {"num_layers": 6}, vocab_size=30522, max_length=512),
+    ),
+    "ELECTRA base": (
+        "electra",
+        changed(
+            ELECTRA,
+            "replaced_token",
+            **BASE,
+            vocab_size=30522,
+            max_length=512,
+            embedding_dim=0,
+            layer_norm_eps=1e-12,
+        ),
+    ),
+    "DeBERTa-v3 base": (
+        "deberta-v2",
+        changed(
+            DEBERTA_V2,
+            "masked_lm",
+            **BASE,
+            vocab_size=128100,
+            max_length=512,
+            relative_distance=512,
+            relative_buckets=256,
+            conv_kernel=0,
+            layer_norm_eps=1e-7,
+        ),
+    ),
+    "ModernBERT base, length 1024": (
+        "modernbert",
+        changed(
+            MODERNBERT,
+            "masked_lm",
+            **BASE | {"num_layers": 22, "mlp_dim": 1152},
+            vocab_size=50368,
+            max_length=1024,
+            local_window=128,
+            layer_norm_eps=1e-5,
+        ),
+    ),
+    "GPT-2 small": (
+        "gpt2",
+        changed(GPT2, "causal_lm", **BASE, vocab_size=50257, max_length=1024, layer_norm_eps=1e-5),
+    ),
+}
+
 
 def draw_params(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
     """float32 parameters by path, none of them trivial, drawn in sorted order.

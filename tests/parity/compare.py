@@ -2,6 +2,7 @@
 
     python -m tests.parity.compare                # the table; exit code 1 where a figure is too large
     python -m tests.parity.compare --write        # also stores what transformers computed, for the test suite
+    python -m tests.parity.compare --large        # models of published sizes instead, at their full lengths
 
 Needs torch (CPU) and transformers beside this package.
 """
@@ -13,6 +14,7 @@ import tempfile
 
 import jax
 import numpy as np
+from safetensors.numpy import load_file
 
 from tests.golden import weights
 from tests.parity import cases, ours, theirs
@@ -30,7 +32,8 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     print(f"{'case':36s} {'logits':>9s} {'hidden':>9s} {'gradients':>9s}  (largest logit)   to_hf(from_hf(x)) == x")
     stored, failed, bodies = {}, [], set()
-    for name, (model_type, config) in cases.CASES.items():
+    large = "--large" in sys.argv
+    for name, (model_type, config) in (cases.LARGE if large else cases.CASES).items():
         with tempfile.TemporaryDirectory() as folder:
             figures, expected = compare(model_type, config, pathlib.Path(folder) / "model")
         ok = figures["logits"] <= MAX_LOGITS and figures["hidden"] <= MAX_HIDDEN
@@ -44,7 +47,7 @@ def main() -> None:
             del expected["hidden"]
         bodies.add(body)
         stored |= {f"{name}/{key}": value for key, value in expected.items()}
-    if "--write" in sys.argv:
+    if "--write" in sys.argv and not large:
         np.savez_compressed(GOLDEN, **stored)
     sys.exit(f"differ: {', '.join(failed)}" if failed else 0)
 
@@ -55,15 +58,15 @@ def compare(model_type: str, config: cases.TransformerConfig, folder: pathlib.Pa
     batch = cases.draw_batch(config, SEED)
     source = Source("parity", None, model_type, "float32", {"pad_token_id": 1})
     written = Model(config, params, None, source)
-    class_name = to_hf.write(written, folder)
-    back, _ = from_hf.read(folder)
+    model = theirs.load(folder, to_hf.write(written, folder))
+    model.save_pretrained(folder.with_name("theirs"))
+    back, _ = from_hf.read(folder.with_name("theirs"))
     assert back.config == config, (back.config, config)
-    again = to_hf.convert(back)
-    tensors = to_hf.convert(written)[1]
-    bitwise = all(x.tobytes() == again[1][name].tobytes() for name, x in tensors.items())
+    saved = load_file(folder.with_name("theirs") / "model.safetensors")
+    again = to_hf.convert(back)[1]
+    bitwise = again.keys() == saved.keys() and all(x.tobytes() == again[name].tobytes() for name, x in saved.items())
     bitwise = bitwise and all(x.tobytes() == back.params[path].tobytes() for path, x in params.items())
 
-    model = theirs.load(folder, class_name)
     expected = theirs.outputs(model, config.heads, batch)
     actual = ours.outputs(config, params, batch)
     valid = batch["valid"]

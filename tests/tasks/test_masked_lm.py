@@ -110,3 +110,16 @@ def test_a_vocabulary_larger_than_the_models_is_refused(smoke_config, tiny_store
 
 def test_mean_of_nothing_is_nan():
     assert np.isnan(Mean(np.zeros(()), np.zeros(())).value())
+
+
+def test_a_batch_without_anything_to_predict_has_no_loss(task):
+    batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+    batch["masked_weights"] = 0 * batch["masked_weights"]
+    batch["example_weights"] = 0 * batch["example_weights"]
+
+    def loss(params):
+        return total_loss(task.metrics(params, batch, dropout_rng=None), task.loss_weights(batch))
+
+    value, gradients = jax.jit(jax.value_and_grad(loss))(task.init(jax.random.key(0)))
+    assert value == 0
+    assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(gradients))

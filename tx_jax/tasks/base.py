@@ -24,8 +24,10 @@ from typing import Any, Protocol
 
 import flax.struct
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from tx_jax.config import Phase
 from tx_jax.text.tokenizer import Tokenizer
 
 Batch = Mapping[str, Any]
@@ -73,9 +75,19 @@ class Task(Protocol):
         """Fresh parameters."""
 
     def batches(
-        self, split: str, *, batch_size: int, repeat: bool, process: int = 0, num_processes: int = 1
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        repeat: bool,
+        phase: Phase | None = None,
+        process: int = 0,
+        num_processes: int = 1,
     ) -> Batches:
-        """This process's part of the batches of a split; by default the only process's: all of it."""
+        """This process's part of the batches of a split; by default the only process's: all of it.
+
+        With a phase, they have its lengths and begin at its first step; otherwise the configuration's, and at 0.
+        """
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """For each term of the loss, the weight of the whole batch, which divides the term's sum."""
@@ -89,10 +101,13 @@ class Task(Protocol):
     def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
         """For metrics that have one, the value that a trivial predictor reaches on these batches, and its name."""
 
-    def flops_per_token(self) -> float:
-        """Forward and backward, by the formula of `models.registry.flops_per_token`."""
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        """Forward and backward, by the formula of `models.registry.flops_per_token`. `phase`: as of `batches`."""
 
 
 def total_loss(metrics: Metrics, weights: Mapping[str, jax.Array]) -> jax.Array:
-    """The sum of the loss terms, each divided by the weight of the whole batch (not of the part the metrics cover)."""
-    return sum(metrics[name].total / weight for name, weight in weights.items())
+    """The sum of the loss terms, each divided by the weight of the whole batch (not of the part the metrics cover).
+
+    A term of weight 0 is 0: a batch may have nothing to predict, as one without any of the words that are masked.
+    """
+    return sum(metrics[name].total / jnp.where(weight > 0, weight, 1) for name, weight in weights.items())
