@@ -48,7 +48,7 @@ def test_key_bias():
 def test_the_output_layers_table(head, tied):
     """Tied, the token table gets the gradient of both its uses: rows of tokens that are not read get one from here."""
     make = decoder if head == "causal_lm" else small.config
-    cfg = make(heads=(head,), tie_embeddings=tied)
+    cfg = make(heads=(head,), tie_embeddings=tied, num_layers=1)
     assert (f"{head}/output/embedding" in paths(cfg)) == (not tied)
     inputs = {name: small.batch()[name] % 40 for name in ("tokens_BT",)} | {"valid_BT": small.batch()["valid_BT"]}
 
@@ -69,7 +69,7 @@ def test_the_output_layers_table(head, tied):
 
 
 def test_an_untied_output_layer_is_that_table():
-    cfg = decoder(tie_embeddings=False)
+    cfg = decoder(tie_embeddings=False, num_layers=1)
     variables = small.params(cfg)
     output = small.apply(cfg, variables, {name: small.batch()[name] for name in ("tokens_BT", "valid_BT")})
     expected = np.float64(output.hidden) @ np.float64(variables["causal_lm"]["output"]["embedding"]).T
