@@ -34,6 +34,7 @@ from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare
 from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
 from tx_jax.errors import InputError
 from tx_jax.text.sentences import MODES
+from tx_jax.text.wordpiece import WordPiece
 
 _SOURCE = flags.DEFINE_multi_string(
     "source",
@@ -150,8 +151,10 @@ def _report(meta: dict, store: Path, was_complete: bool) -> None:
         console.print(f"documents of one sentence: {single:,} (next-sentence prediction cannot use them)")
     if not meta["splits"]["validation"]["documents"]:
         console.print("note: no document was held out, which training needs: raise --validation_fraction")
+    tokenizer = TokenStore.open(store).tokenizer()
+    recipe = "quickstart" if isinstance(tokenizer, WordPiece) else "roberta_base" if tokenizer.mask_id else "gpt2_small"
     console.print(
-        "next: python -m experiments.train --config=configs/quickstart.py "
+        f"next: python -m experiments.train --config=configs/{recipe}.py "
         f"--config.data.store={store} --config.model.vocab_size={meta['vocab_size']} --workdir=runs/{store.name}"
     )
 

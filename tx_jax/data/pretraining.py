@@ -28,9 +28,9 @@ def masked_lm_batches(
     batch_size: int,
     seed: int,
     repeat: bool,
-    **processes: int,
+    **options: int,
 ) -> Batches:
-    """Batches for a masked LM. `processes`: see `Batches`.
+    """Batches for a masked LM. `options`: further ones of `Batches`.
 
     A rate that changes over the steps does so only while repeating; one pass is masked at `config.mask_rate`.
     Raises InputError for a packing that is not for masked models, and for a tokenizer that lacks a special token.
@@ -64,7 +64,7 @@ def masked_lm_batches(
     dupe_factor = config.dupe_factor if config.masking == "static" else 0
     corpora = [_masked_examples(part, config, tokenizer) for part in _parts(stores, split)]
     mixture = _mixture(corpora, config, seed)
-    return Batches(corpora, objective, batch_size, seed, repeat, dupe_factor, mixture, **processes)
+    return Batches(corpora, objective, batch_size, seed, repeat, dupe_factor, mixture, **options)
 
 
 def causal_lm_batches(
@@ -75,9 +75,9 @@ def causal_lm_batches(
     batch_size: int,
     seed: int,
     repeat: bool,
-    **processes: int,
+    **options: int,
 ) -> Batches:
-    """Batches for a causal LM. `processes`: see `Batches`.
+    """Batches for a causal LM. `options`: further ones of `Batches`.
 
     Raises InputError for a packing that is not for causal models, and for a tokenizer without an end-of-text token.
     """
@@ -87,7 +87,7 @@ def causal_lm_batches(
     tokenizer.require("eos", source=config.store)
     objective = CausalObjective(byte_lengths(tokenizer))
     corpora = [_causal_examples(part, config, tokenizer) for part in _parts(stores, split)]
-    return Batches(corpora, objective, batch_size, seed, repeat, mixture=_mixture(corpora, config, seed), **processes)
+    return Batches(corpora, objective, batch_size, seed, repeat, mixture=_mixture(corpora, config, seed), **options)
 
 
 def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
@@ -100,7 +100,9 @@ def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
 
 def words_that_never_occur(stores: Stores | TokenStore, config: DataConfig) -> list[str]:
     """The words of `config.selective_words` that no training document holds, which deserve a warning: they may be
-    misspelled or in another case. Reads all tokens, about 20 million a second."""
+    misspelled or in another case. None without a list; with one, reads all tokens, about 20 million a second."""
+    if not config.selective_words:
+        return []
     words = WordList(read_words(config.selective_words), stores.tokenizer())
     counts = sum(count_occurrences(part, words) for part in _parts(stores, "train"))
     return [word for word, count in zip(words.words, counts, strict=True) if not count]
