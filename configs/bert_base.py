@@ -3,8 +3,10 @@
     python -m experiments.prepare --source='text/*.txt' --store=data/bert --vocab_size=30522 --lowercase
     python -m experiments.train --config=configs/bert_base.py --config.data.store=data/bert --workdir=runs/bert
 
-The paper trains 90% of the steps at length 128 and 10% at 512; this config trains all of them at 128 until phases of
-different lengths are supported. `:smoke` is the same in small, for a CPU:
+As in the paper, 90% of the steps are at length 128 and 10% at 512; held-out data stays at 128. With
+--config.phases.steps="()" all are at 128, and --config.training.num_steps may be any number.
+
+`:smoke` is the same in small, for a CPU:
 
     python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke
 
@@ -113,6 +115,13 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_best = 1
     c.training.best_metric = "masked_lm_loss"
 
+    # One value a phase; empty: that of data or training. Held-out data keeps the lengths of data.
+    c.phases = ConfigDict()
+    c.phases.steps = (900_000, 100_000)  # empty: one phase
+    c.phases.sequence_length = (128, 512)
+    c.phases.max_predictions = (20, 77)
+    c.phases.batch_size = (256, 256)
+
     c.mesh = ConfigDict()
     c.mesh.data = -1
     c.mesh.fsdp = 1
@@ -127,7 +136,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def one_phase(c: ConfigDict) -> None:
     """All steps alike: of the length and batch size that `data` and `training` say."""
-    for key in c.get("phases", {}):
+    for key in c.phases:
         c.phases[key] = ()
 
 
@@ -150,3 +159,4 @@ def smoke(c: ConfigDict) -> None:
     c.training.eval_batch_size = 8
     c.training.eval_batches = 2
     c.training.checkpoint_every = 10
+    one_phase(c)

@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.eval_batch_size = 64
     c.training.eval_batches = 10
     c.training.checkpoint_every = 1800
+    bert_base.one_phase(c)
     if variant == "smoke":
         bert_base.smoke(c)
     elif variant:

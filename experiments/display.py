@@ -25,7 +25,8 @@ class TrainingDisplay:
         self._last_line = 0.0
 
     def start(self, run: Run, start_step: int, changes: list[str]) -> None:
-        self._num_steps, self._start_step, self._began = run.config.training.num_steps, start_step, time.monotonic()
+        self._run, self._start_step, self._began = run, start_step, time.monotonic()
+        self._num_steps = run.config.training.num_steps
         if self._silent:
             return
         self._console.print(parameter_table(run.state.params))
@@ -53,8 +54,8 @@ class TrainingDisplay:
         now = time.monotonic()
         if now - self._last_line >= LINE_SECONDS or step == self._num_steps:
             self._last_line = now
-            done = step - self._start_step
-            left = (now - self._began) / done * (self._num_steps - step)
+            left, done = self._run.tokens(step, self._num_steps), self._run.tokens(self._start_step, step)
+            left *= (now - self._began) / done
             print(f"step {step}/{self._num_steps}  {text}  {duration(left)} left", flush=True)
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
@@ -85,9 +86,14 @@ SHORT_NAMES = {
     "mfu": "MFU {:.1%}",
 }
 
+SHOWN_WAIT_SHARE = 0.05  # of the time: what is less costs nothing worth a word
+
 
 def describe(values: dict[str, float]) -> str:
-    return "  ".join(form.format(values[name]) for name, form in SHORT_NAMES.items() if name in values)
+    shown = [form.format(values[name]) for name, form in SHORT_NAMES.items() if name in values]
+    if (waiting := values.get("data_wait_share", 0.0)) > SHOWN_WAIT_SHARE:
+        shown.append(f"waits for data {waiting:.0%}")
+    return "  ".join(shown)
 
 
 def duration(seconds: float) -> str:
@@ -128,7 +134,11 @@ def figures_table(run: Run) -> Table:
     table = Table(show_header=False, title="Run")
     table.add_row("parameters", f"{sum(leaf.size for leaf in leaves):,}")
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
-    table.add_row("tokens per step", f"{run.tokens_per_step:,} (padding included)")
-    table.add_row("FLOPs per token", f"{run.task.flops_per_token() / 1e6:,.1f} million, forward and backward")
+    for phase in run.config.training_phases:
+        until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""
+        batch = f"{phase.batch_size} x {phase.data.sequence_length}"
+        flops = run.task.flops_per_token(phase) / 1e6
+        table.add_row(f"tokens per step{until}", f"{phase.tokens_per_step:,} ({batch}, padding included)")
+        table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward")
     table.add_row("steps", f"{run.config.training.num_steps:,}")
     return table

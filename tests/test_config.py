@@ -93,12 +93,15 @@ def test_these_values_are_valid():
 
 def test_every_field_without_a_default_is_needed():
     """And only those: a run directory that was written before a field existed can still be read."""
-    groups = {field.name: field.type for field in dataclasses.fields(config.ExperimentConfig)}
+
+    def needed(kind):
+        return {field.name: field.type for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+
+    groups = needed(config.ExperimentConfig)
     assert set(groups) == set(VALUES)
     for name, kind in groups.items():
         if dataclasses.is_dataclass(kind):
-            needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
-            assert needed == set(VALUES[name])
+            assert set(needed(kind)) == set(VALUES[name])
 
 
 def at_least_one(group, *keys):
@@ -158,6 +161,23 @@ REFUSED = [
     ({"model__heads": ("masked_lm",)}, "needs 'next_sentence' in model.heads=('masked_lm',)"),
     ({"model__num_segments": 1}, "model.num_segments=1 >= 2"),
     ({"data__packing": "doc_sentences"}, "drop 'next_sentence' from model.heads, --config.model.heads="),
+    # Phases: num_steps is 100, max_length 64, accumulation_steps 2.
+    ({"phases": {"steps": (90, 9)}}, "phases.steps=(90, 9) are 99 steps, not training.num_steps=100: give both, or "),
+    ({"phases": {"steps": (90, 10), "batch_size": (16,)}}, "phases.batch_size=(16,) must have 2 values"),
+    ({"phases": {"steps": (100, 0)}}, "phases.steps=(100, 0) must all be at least 1"),
+    (
+        {"phases": {"steps": (90, 10), "sequence_length": (64, 128), "max_predictions": (10, 20)}},
+        "phases.sequence_length=(64, 128) exceeds model.max_length=64",
+    ),
+    (
+        {"phases": {"steps": (90, 10), "sequence_length": (32, 64), "max_predictions": (5, 5)}},
+        "in phase 2 of 2: data.max_predictions=5 cuts the masking short",
+    ),
+    (
+        {"phases": {"steps": (90, 10), "batch_size": (15, 16)}},
+        "in phase 1 of 2: training.batch_size=15 is not divisible by training.accumulation_steps=2",
+    ),
+    ({"phases": {"step": (90, 10)}}, "unknown key config.phases.step. Did you mean 'steps'?"),
     # Keys.
     ({"model__num_layer": 2}, "unknown key config.model.num_layer. Did you mean 'num_layers'?"),
     ({"modle": {}}, "unknown key config.modle. Did you mean 'model'?"),
@@ -191,7 +211,7 @@ REFUSED = [
     ({"model__remat": True}, "config.model.remat=True is not one of none, block."),
     ({"data__packing": "pair"}, "doc_sentences, chunks, packed_documents. Did you mean 'pairs'?"),
     ({"data__masking": "none"}, "config.data.masking='none' is not one of dynamic, static."),
-    ({"optimizer__schedule": "cosine"}, "config.optimizer.schedule='cosine' is not one of linear, constant."),
+    ({"optimizer__schedule": "cosin"}, "is not one of linear, cosine, inverse_sqrt, constant. Did you mean 'cosine'?"),
 ]
 
 
@@ -222,6 +242,28 @@ def test_refused_with_the_values_in_the_message(changes, message):
 )
 def test_limits_that_are_allowed(changes):
     config.from_config_dict(changed(**changes))
+
+
+def test_phases_fill_in_what_they_do_not_say():
+    built = config.from_config_dict(changed())
+    (only,) = built.training_phases
+    assert (only.number, only.start, only.stop, only.shape) == (0, 0, 100, (16, 64, 10))
+    assert only.data == built.data
+    phases = {"steps": [30, 60, 10], "sequence_length": [16, 32, 64], "batch_size": [4, 8, 16]}
+    built = config.from_config_dict(changed(phases=phases))
+    assert [(p.number, p.start, p.stop, p.shape) for p in built.training_phases] == [
+        (0, 0, 30, (4, 16, 10)),
+        (1, 30, 90, (8, 32, 10)),
+        (2, 90, 100, (16, 64, 10)),
+    ]
+    assert [p.tokens_per_step for p in built.training_phases] == [64, 256, 1024]
+    assert config.from_config_dict(json.loads(json.dumps(config.to_dict(built)))) == built
+
+
+def test_without_steps_there_is_one_phase_whatever_else_the_phases_say():
+    """So that one flag turns off the phases of a configuration."""
+    (only,) = config.from_config_dict(changed(phases={"steps": (), "batch_size": (2, 4)})).training_phases
+    assert only.shape == (16, 64, 10)
 
 
 def test_round_trip_through_json_and_config_dict():

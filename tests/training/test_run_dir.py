@@ -66,6 +66,43 @@ def test_what_changes_neither_arrays_nor_data_may_differ(begin, smoke_config, tm
     assert [line.partition(":")[0] for line in changes] == ["data.store", "model.remat"]
 
 
+@pytest.mark.parametrize(
+    ("saved", "phases", "fits"),
+    [
+        (10, {"steps": (15, 5)}, True),  # the first phase goes on for longer
+        (10, {"steps": (12, 8), "batch_size": (8, 4)}, True),  # the second has not begun
+        (12, {"steps": (12, 8), "batch_size": (8, 4)}, True),
+        (13, {"steps": (12, 8), "batch_size": (8, 4)}, False),
+        (10, {"steps": (12, 8), "batch_size": (4, 8)}, False),
+        (10, {"steps": (9, 11)}, False),
+        (10, {"steps": ()}, True),
+        (13, {"steps": ()}, False),
+    ],
+)
+def test_only_phases_that_have_not_begun_may_change(begin, smoke_config, tmp_path, saved, phases, fits):
+    directory = RunDir(tmp_path)
+    smoke_config.phases.steps = (12, 8)
+    begin(directory, smoke_config)
+    (tmp_path / f"checkpoints/{saved}").mkdir(parents=True)
+    smoke_config.phases.update(phases)
+    if fits:
+        assert all(line.startswith("phases.") for line in begin(directory, smoke_config))
+    else:
+        with pytest.raises(InputError, match=r"another configuration: phases\."):
+            begin(directory, smoke_config)
+
+
+def test_a_run_from_before_there_were_phases_continues_into_one(begin, smoke_config, tmp_path):
+    directory = RunDir(tmp_path)
+    begin(directory, smoke_config)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["phases"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    (tmp_path / "checkpoints/12").mkdir(parents=True)
+    smoke_config.phases.update(steps=(12, 8), batch_size=(8, 4))
+    assert begin(directory, smoke_config) == ["phases.batch_size: () -> (8, 4)", "phases.steps: () -> (12, 8)"]
+
+
 def test_git_need_not_be_installed(begin, smoke_config, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     begin(RunDir(tmp_path / "run"), smoke_config)

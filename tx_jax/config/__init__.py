@@ -7,6 +7,7 @@
 from tx_jax.config.data import DataConfig
 from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, model_from_dict, to_dict
 from tx_jax.config.model import HeadName, TransformerConfig
+from tx_jax.config.phases import Phase, PhasesConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "HeadName",
     "MeshConfig",
     "OptimizerConfig",
+    "Phase",
+    "PhasesConfig",
     "TrainingConfig",
     "TransformerConfig",
     "differences",

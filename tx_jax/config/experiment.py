@@ -1,6 +1,7 @@
 """A whole experiment, and its way from and to nested plain values."""
 
 import dataclasses
+import functools
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
@@ -8,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 from tx_jax.config.checks import require
 from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
 from tx_jax.config.model import TransformerConfig
+from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.errors import InputError, did_you_mean
 
@@ -22,6 +24,7 @@ class ExperimentConfig:
     optimizer: OptimizerConfig
     training: TrainingConfig
     mesh: MeshConfig
+    phases: PhasesConfig = ONE_PHASE
 
     def __post_init__(self):
         model, data = self.model, self.data
@@ -29,6 +32,11 @@ class ExperimentConfig:
             data.sequence_length <= model.max_length,
             f"data.sequence_length={data.sequence_length} exceeds model.max_length={model.max_length}",
         )
+        require(
+            max(self.phases.sequence_length, default=0) <= model.max_length,
+            f"phases.sequence_length={self.phases.sequence_length} exceeds model.max_length={model.max_length}",
+        )
+        resolve(self.phases, data, self.training)  # raises where a phase is not possible
         causal = "causal_lm" in model.heads
         require(
             causal or "masked_lm" in model.heads,
@@ -51,6 +59,11 @@ class ExperimentConfig:
                 f"data.packing={data.packing!r} makes no sentence pairs: drop 'next_sentence' from "
                 f"model.heads, --config.model.heads=\"('masked_lm',)\"",
             )
+
+    @functools.cached_property
+    def training_phases(self) -> tuple[Phase, ...]:
+        """What training goes through: the phases of `phases`, or one."""
+        return resolve(self.phases, self.data, self.training)
 
 
 def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:

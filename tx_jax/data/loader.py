@@ -3,9 +3,10 @@
 Shapes: B examples of this process, T sequence length, P predictions.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from tx_jax.data.mixture import Mixture
 from tx_jax.data.objectives import Batch, Objective
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
-_ORDER, _CORRUPTION = hash_text("order"), hash_text("corruption")
+_ORDER, _CORRUPTION, _PHASE = map(hash_text, ("order", "corruption", "phase"))
 # What an example that only fills up a batch has none of.
 _WEIGHTS = ("masked_weights", "masked_dropped", "target_weights", "target_bytes")
 
@@ -33,6 +34,12 @@ class Examples(Protocol):
         """The examples with these numbers. How much is drawn from `rng` must not depend on which they are."""
 
 
+class BatchAt(Protocol):
+    """What builds the batch of any step."""
+
+    def batch_at(self, step: int) -> Batch: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """Batches for pretraining.
@@ -46,6 +53,7 @@ class Batches:
       dupe_factor: 0 corrupts each epoch anew (dynamic). Otherwise epochs e and e + dupe_factor are corrupted alike
         (static).
       mixture: where there are several corpora, how often each comes up while repeating; each has its own epochs.
+      first_step: the step of the first batch; those before it belong to an earlier phase.
       process, num_processes: which equal part of each global batch this process builds.
     """
 
@@ -56,6 +64,7 @@ class Batches:
     repeat: bool
     dupe_factor: int = 0
     mixture: Mixture | None = None
+    first_step: int = 0
     process: int = 0
     num_processes: int = 1
 
@@ -76,7 +85,7 @@ class Batches:
     def batch_at(self, step: int) -> Batch:
         """This process's rows of the global batch of a step. The keys are described in `tx_jax/tasks/base.py`."""
         local = self.batch_size // self.num_processes
-        number = step * self.batch_size + self.process * local + np.arange(local)
+        number = (step - self.first_step) * self.batch_size + self.process * local + np.arange(local)
         if self.repeat:
             weights = np.ones(local, np.float32)
             corpus, number = self.mixture.locate(number) if self.mixture else (np.zeros_like(number), number)
@@ -122,7 +131,29 @@ def _join(parts: list[tuple[np.ndarray, Batch]]) -> Batch:
     return {name: np.concatenate([part[name] for _, part in parts])[order] for name in parts[0][1]}
 
 
-def read_ahead(batches: Any, start: int, stop: int, depth: int) -> Iterator[Batch]:
+@dataclasses.dataclass(frozen=True)
+class PhasedBatches:
+    """The batches of several phases of training, one after another.
+
+    Attributes:
+      starts: the first step of each phase, ascending from 0.
+      parts: the batches of each.
+    """
+
+    starts: Sequence[int]
+    parts: Sequence[BatchAt]
+
+    def batch_at(self, step: int) -> Batch:
+        """That of the phase which the step lies in."""
+        return self.parts[bisect.bisect_right(self.starts, step) - 1].batch_at(step)
+
+
+def phase_seed(seed: int, number: int) -> int:
+    """The seed of a phase's data. The first phase has the run's own, as a training without phases."""
+    return int(keys(seed, _PHASE, number)[0] >> np.uint64(1)) if number else seed
+
+
+def read_ahead(batches: BatchAt, start: int, stop: int, depth: int) -> Iterator[Batch]:
     """`batches.batch_at(step)` for start <= step < stop, built by a thread `depth` batches before they are needed."""
     import grain  # here, for grain imports jax, and the rest of tx_jax.data runs without it
 

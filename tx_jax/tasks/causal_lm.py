@@ -6,9 +6,10 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
+from tx_jax.config import Phase
 from tx_jax.data.pretraining import causal_lm_batches
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Batches, Mean, Metrics
+from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.tasks.pretraining import Pretraining, classification, entropy
 
 
@@ -18,19 +19,7 @@ class CausalLM(Pretraining):
     Beside the loss in nats per token it reports bits per byte of text, which models with different tokenizers share.
     """
 
-    def batches(
-        self, split: str, *, batch_size: int, repeat: bool, process: int = 0, num_processes: int = 1
-    ) -> Batches:
-        return causal_lm_batches(
-            self.stores,
-            split,
-            self.config.data,
-            batch_size=batch_size,
-            seed=self.config.seed,
-            repeat=repeat,
-            process=process,
-            num_processes=num_processes,
-        )
+    make_batches = staticmethod(causal_lm_batches)
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"causal_lm_loss": batch["target_weights"].sum()}
@@ -51,6 +40,6 @@ class CausalLM(Pretraining):
             "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy, spread over bytes"),
         }
 
-    def flops_per_token(self) -> float:
-        length = self.config.data.sequence_length
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        length = self.data(phase).sequence_length
         return registry.flops_per_token(self.config.model, length, length)

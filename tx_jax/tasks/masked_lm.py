@@ -9,32 +9,21 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
+from tx_jax.config import Phase
 from tx_jax.data.pretraining import masked_lm_batches
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Batches, Mean, Metrics
+from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.tasks.pretraining import Pretraining, classification, entropy
 
 
 class MaskedLM(Pretraining):
     """The task of `masked_lm_batches`."""
 
+    make_batches = staticmethod(masked_lm_batches)
+
     @property
     def next_sentence(self) -> bool:
         return "next_sentence" in self.config.model.heads
-
-    def batches(
-        self, split: str, *, batch_size: int, repeat: bool, process: int = 0, num_processes: int = 1
-    ) -> Batches:
-        return masked_lm_batches(
-            self.stores,
-            split,
-            self.config.data,
-            batch_size=batch_size,
-            seed=self.config.seed,
-            repeat=repeat,
-            process=process,
-            num_processes=num_processes,
-        )
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         weights = {"masked_lm_loss": batch["masked_weights"].sum()}
@@ -68,6 +57,6 @@ class MaskedLM(Pretraining):
             )
         return baselines
 
-    def flops_per_token(self) -> float:
-        data = self.config.data
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        data = self.data(phase)
         return registry.flops_per_token(self.config.model, data.sequence_length, data.max_predictions)

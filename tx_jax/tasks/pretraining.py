@@ -1,15 +1,17 @@
 """What the pretraining objectives share: a model that learns from token stores."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import DataConfig, ExperimentConfig, Phase
 from tx_jax.data.corpus import TokenStore
+from tx_jax.data.loader import Batches, phase_seed
 from tx_jax.data.pretraining import data_fingerprint
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
@@ -23,12 +25,16 @@ from tx_jax.text.tokenizer import Tokenizer
 class Pretraining:
     """The base of the tasks on token stores.
 
+    Attributes:
+      make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining`.
+
     Raises:
       InputError: the stores' vocabulary is larger than the model's.
     """
 
     config: ExperimentConfig
     stores: Stores | TokenStore
+    make_batches: ClassVar[Callable[..., Batches]]
 
     def __post_init__(self):
         needed, have = self.stores.vocab_size, self.config.model.vocab_size
@@ -45,6 +51,32 @@ class Pretraining:
     @property
     def data_fingerprint(self) -> str:
         return data_fingerprint(self.stores, self.config.data)
+
+    def data(self, phase: Phase | None) -> DataConfig:
+        """The configuration of the data in a phase, or of all else."""
+        return phase.data if phase else self.config.data
+
+    def batches(
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        repeat: bool,
+        phase: Phase | None = None,
+        process: int = 0,
+        num_processes: int = 1,
+    ) -> Batches:
+        return self.make_batches(
+            self.stores,
+            split,
+            self.data(phase),
+            batch_size=batch_size,
+            seed=phase_seed(self.config.seed, phase.number if phase else 0),
+            repeat=repeat,
+            first_step=phase.start if phase else 0,
+            process=process,
+            num_processes=num_processes,
+        )
 
     def init(self, rng: jax.Array) -> dict:
         return registry.init_params(self.config.model, rng)

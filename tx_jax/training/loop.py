@@ -12,8 +12,8 @@ import jax
 import optax
 
 from tx_jax import sharding
-from tx_jax.config import ExperimentConfig
-from tx_jax.data.loader import read_ahead
+from tx_jax.config import ExperimentConfig, Phase
+from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
 from tx_jax.training.checkpoint import Checkpoints
@@ -47,15 +47,21 @@ class Run:
     task: Task
     mesh: jax.sharding.Mesh
     state: TrainState
-    train_batches: Batches
+    train_batches: BatchAt
     validation_batches: Batches
     train_step: TrainStep
     eval_step: EvalStep
 
-    @property
-    def tokens_per_step(self) -> int:
-        """Positions of the global batch, padding included."""
-        return self.config.training.batch_size * self.config.data.sequence_length
+    def phase_of(self, step: int) -> Phase:
+        """The phase that the optimizer step with this number, from 1, belongs to."""
+        return next(phase for phase in self.config.training_phases if step <= phase.stop)
+
+    def tokens(self, start: int, stop: int) -> int:
+        """Positions, padding included, of the batches of the steps start + 1 to stop."""
+        return sum(
+            phase.tokens_per_step * max(0, min(stop, phase.stop) - max(start, phase.start))
+            for phase in self.config.training_phases
+        )
 
     def evaluate(self) -> dict[str, float]:
         """Metrics of the state on the first `training.eval_batches` held-out batches."""
@@ -78,10 +84,8 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
         raise InputError(f"training runs on one host for now, not on {jax.process_count()} processes")
     mesh = sharding.make_mesh(config.mesh)
     training = config.training
-    train_batches = task.batches("train", batch_size=training.batch_size, repeat=True)
+    train_batches = _train_batches(config, task, mesh)
     validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
-    microbatch = training.batch_size // training.accumulation_steps
-    sharding.check_batch_size(mesh, "training.batch_size / training.accumulation_steps", microbatch)
     sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
     optimizer = make_optimizer(config.optimizer, training.num_steps)
     if steps := checkpoints.steps():
@@ -101,8 +105,20 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
     return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation)
 
 
+def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
+    """Of all phases. Raises InputError for a phase that does not fit the mesh or the data, before any begins."""
+    phases = config.training_phases
+    group = "phases" if config.phases.steps and config.phases.batch_size else "training"
+    for phase in phases:
+        microbatch = phase.batch_size // config.training.accumulation_steps
+        sharding.check_batch_size(mesh, f"{group}.batch_size / training.accumulation_steps", microbatch)
+    parts = [task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases]
+    return PhasedBatches([phase.start for phase in phases], parts)
+
+
 def jit_train_step(config: ExperimentConfig, task: Task, optimizer: optax.GradientTransformation) -> TrainStep:
-    """`step.train_step` with everything but its arrays filled in; the state that it takes is donated."""
+    """`step.train_step` with everything but its arrays filled in; the state that it takes is donated. It is compiled
+    for each shape of batch that it meets: once a phase at most."""
     step = functools.partial(
         train_step,
         task=task,
@@ -157,6 +173,8 @@ def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder",
     rng = dropout_key(run.config.seed)
     result: dict[str, float] = {}
     for step, batch in _device_batches(run, start, recorder):
+        if run.phase_of(step).start == step - 1:
+            recorder.flush()  # what is compiled now is no part of the speed of the steps before
         run.state, metrics = run.train_step(run.state, batch, rng)
         recorder.later(step, metrics)  # reads the step before, while this one runs
         last = step == training.num_steps
@@ -192,7 +210,12 @@ def _device_batches(run: Run, start: int, recorder: "_Recorder") -> Iterator[tup
 
 
 class _Recorder:
-    """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due."""
+    """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due.
+
+    Attributes:
+      waited: seconds of this interval that the loop spent waiting for batches. The device is at work on the step before
+        meanwhile, so it stands idle for less.
+    """
 
     def __init__(self, run: Run, log: MetricsLog, display: Display):
         self._run, self._log, self._display = run, log, display
@@ -211,32 +234,36 @@ class _Recorder:
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
-        values = {name: value.value() for name, value in jax.device_get(metrics).items()}
         # The gradient too: it is what the state after this step, which may be saved, was made with.
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
+        loss, gradient_norm = (value.value() for value in jax.device_get((metrics["loss"], metrics["gradient_norm"])))
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise NonFiniteLossError(
-                f"the loss is {values['loss']} and the norm of its gradient {values['gradient_norm']} at step {step}; "
-                "earlier checkpoints are intact. A lower learning rate, a longer warmup or clipping may help"
+                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}; earlier checkpoints "
+                "are intact. A lower learning rate, a longer warmup or clipping may help"
             )
         if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
-            values |= self._speed(step)
+            values = {name: value.value() for name, value in jax.device_get(metrics).items()} | self._speed(step)
             self._log.write(step, "train", values)
             self._display.train(step, values)
-        elif self._since is None:  # the first step, which compiles, is left out of the speed
+        elif self._compiled(step):
             self._begin_interval(step)
+
+    def _compiled(self, step: int) -> bool:
+        """Whether this step waited for its compilation, and so says nothing about the speed."""
+        return self._since is None or step == self._run.phase_of(step).start + 1
 
     def _speed(self, step: int) -> dict[str, float]:
         seconds = time.perf_counter() - self._clock
-        if self._since is None or step == self._since:
-            self._begin_interval(step)
-            return {}
-        tokens_per_second = (step - self._since) * self._run.tokens_per_step / seconds
-        speed = {"tokens_per_second": tokens_per_second, "data_wait_share": self.waited / seconds}
-        devices = self._run.mesh.devices
-        mfu = model_flops_utilization(
-            tokens_per_second, self._run.task.flops_per_token(), devices.flat[0].device_kind, devices.size
-        )
+        since, waited, compiled = self._since, self.waited, self._compiled(step)
         self._begin_interval(step)
+        if compiled:
+            return {}
+        phase, devices = self._run.phase_of(step), self._run.mesh.devices
+        tokens_per_second = self._run.tokens(since, step) / seconds
+        speed = {"tokens_per_second": tokens_per_second, "data_wait_share": waited / seconds}
+        mfu = model_flops_utilization(
+            tokens_per_second, self._run.task.flops_per_token(phase), devices.flat[0].device_kind, devices.size
+        )
         return speed | ({"mfu": mfu} if mfu is not None else {})
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:

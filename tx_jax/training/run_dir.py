@@ -26,7 +26,8 @@ from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_di
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
-# What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may.
+# What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may. Phases
+# that have not begun may change too.
 FIXED = ("model.", "data.", "seed", "training.batch_size")
 FREE = ("model.remat", "data.store", "data.read_ahead")  # the data is compared by its fingerprint, not by its path
 
@@ -68,14 +69,18 @@ class RunDir:
         """What differs from the configuration of the run that is to be resumed, a line each; changes nothing on disk.
 
         Raises:
-          InputError: it differs in a key of `FIXED`, or the data is another, so that the run could not be continued.
+          InputError: it differs in a key of `FIXED` or in a phase that has begun, or the data is another, so that the
+            run could not be continued.
         """
         if not (self.path / "config.json").exists():
             return []
-        changes = differences(to_dict(self.load_config()), to_dict(config))
-        conflicts = [line for line in changes if line.startswith(FIXED) and not line.startswith(FREE)]
-        if not any(step.name.isdigit() for step in self.checkpoints.glob("*")):
+        old = self.load_config()
+        changes = differences(to_dict(old), to_dict(config))
+        steps = [int(step.name) for step in self.checkpoints.glob("*") if step.name.isdigit()]
+        if not steps:
             return changes  # nothing to continue from
+        fixed = FIXED if _begun(old, max(steps)) == _begun(config, max(steps)) else (*FIXED, "phases.")
+        conflicts = [line for line in changes if line.startswith(fixed) and not line.startswith(FREE)]
         if conflicts:
             raise InputError(
                 f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
@@ -103,6 +108,11 @@ class RunDir:
 
     def failed(self, reason: str) -> None:
         write_atomically(self.path / "FAILED", reason + "\n")
+
+
+def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:
+    """Where each phase begins that took one of the first `step` steps, and the shapes of its batches."""
+    return [(phase.start, *phase.shape) for phase in config.training_phases if phase.start < step]
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,0 +1,94 @@
+"""Training in phases, one after another, each with its own shapes."""
+
+import dataclasses
+
+from tx_jax.config.checks import require
+from tx_jax.config.data import DataConfig
+from tx_jax.config.training import TrainingConfig
+from tx_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasesConfig:
+    """What each phase has in the place of `data` and `training`: one value a phase, in their order.
+
+    BERT trains 90% of its steps at length 128 and the rest at 512 (Devlin et al. 2018, A.2). Phases of one length with
+    growing batches warm the batch size up. Each phase goes through the data anew, in an order of its own; the learning
+    rate, the rate of masking and the checkpoints go through all phases as through one. Held-out data keeps the lengths
+    of `data` throughout, so that its metrics compare along the run.
+
+    Attributes:
+      steps: optimizer steps, `training.num_steps` in all. Empty: one phase, as `data` and `training` say, whatever
+        else is here.
+      sequence_length, max_predictions, batch_size: in the place of the values of the same name there; empty: as there.
+    """
+
+    steps: tuple[int, ...] = ()
+    sequence_length: tuple[int, ...] = ()
+    max_predictions: tuple[int, ...] = ()
+    batch_size: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        for name, values in dataclasses.asdict(self).items():
+            require(
+                not self.steps or not values or len(values) == len(self.steps),
+                f"phases.{name}={values} must have {len(self.steps)} values, one for each of "
+                f"phases.steps={self.steps}, or none",
+            )
+            require(all(value >= 1 for value in values), f"phases.{name}={values} must all be at least 1")
+
+
+ONE_PHASE = PhasesConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """A phase of training, with what it takes from `data` and `training` filled in.
+
+    Attributes:
+      number: counts from 0.
+      start, stop: it takes the optimizer steps start + 1 to stop.
+      data: with the lengths of the phase.
+      batch_size: sequences of an optimizer step, over all devices.
+    """
+
+    number: int
+    start: int
+    stop: int
+    data: DataConfig
+    batch_size: int
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions of the global batch, padding included."""
+        return self.batch_size * self.data.sequence_length
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What the shapes of a batch follow from: sequences, their length, predictions in each."""
+        return self.batch_size, self.data.sequence_length, self.data.max_predictions
+
+
+def resolve(phases: PhasesConfig, data: DataConfig, training: TrainingConfig) -> tuple[Phase, ...]:
+    """The phases of a training: at least one. Raises InputError where one of them is not possible."""
+    if not phases.steps:
+        return (Phase(0, 0, training.num_steps, data, training.batch_size),)
+    require(
+        sum(phases.steps) == training.num_steps,
+        f"phases.steps={phases.steps} are {sum(phases.steps)} steps, not training.num_steps={training.num_steps}: give "
+        'both, or --config.phases.steps="()" for one phase',
+    )
+    resolved = []
+    for number, steps in enumerate(phases.steps):
+        start = resolved[-1].stop if resolved else 0
+        changes = {
+            name: values[number] for name in ("sequence_length", "max_predictions") if (values := getattr(phases, name))
+        }
+        batch_size = phases.batch_size[number] if phases.batch_size else training.batch_size
+        try:
+            part = dataclasses.replace(data, **changes)
+            dataclasses.replace(training, batch_size=batch_size)
+        except InputError as error:
+            raise InputError(f"in phase {number + 1} of {len(phases.steps)}: {error}") from None
+        resolved.append(Phase(number, start, start + steps, part, batch_size))
+    return tuple(resolved)
