@@ -117,6 +117,11 @@ REFUSED = [
     ({"model__heads": ("masked_lm", "causal_lm")}, "'causal_lm'): model.architecture='encoder' can have masked_lm, "),
     ({"model__num_decoder_layers": 2}, "model.num_decoder_layers=2 with model.architecture='encoder'"),
     ({"model__relative_attention": ("c2p",)}, "model.relative_attention needs model.relative_distance >= 1"),
+    (
+        {"model__relative_attention": ("c2p",), "model__relative_distance": 8, "model__relative_buckets": 1},
+        "model.relative_buckets=1 must be 0, or at least 2 and below model.relative_distance=8",
+    ),
+    ({"model__enhanced_mask_decoder": True, "model__norm_position": "pre"}, "needs model.norm_position='post'"),
     ({"model__conv_kernel": 2}, "model.conv_kernel=2 must be odd"),
     ({"model__local_window": 3}, "model.local_window=3 must be even"),
     ({"model__dropout": 1.0}, "model.dropout=1.0 must be in [0, 1)"),

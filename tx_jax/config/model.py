@@ -148,13 +148,17 @@ class TransformerConfig:
             require(self.architecture == "encoder", "model.relative_attention is for model.architecture='encoder'")
             require(self.relative_distance >= 1, "model.relative_attention needs model.relative_distance >= 1")
             require(
-                self.relative_buckets < self.relative_distance or not self.relative_buckets,
-                f"model.relative_buckets={self.relative_buckets} must be below "
+                not self.relative_buckets or 2 <= self.relative_buckets < self.relative_distance,
+                f"model.relative_buckets={self.relative_buckets} must be 0, or at least 2 and below "
                 f"model.relative_distance={self.relative_distance}",
             )
         require(
             not self.enhanced_mask_decoder or "masked_lm" in self.heads,
             f"model.enhanced_mask_decoder is part of the masked LM, which model.heads={self.heads} lacks",
+        )
+        require(
+            not self.enhanced_mask_decoder or self.norm_position == "post",
+            "model.enhanced_mask_decoder needs model.norm_position='post'",
         )
         require(
             self.position_embedding not in ("rotary", "sinusoidal") or self.head_dim % 2 == 0,

@@ -45,7 +45,8 @@ def flops_per_token(config: TransformerConfig, sequence_length: int, num_predict
 
     6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
     forward pass; embeddings look-ups, normalisation and softmax are not counted, and causal attention as if it were
-    full. A gated MLP has 3 D F, the causal LM no transform (D E).
+    full. A gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative terms,
+    convolution and mask decoder are left out.
 
     Raises:
       ValueError: an encoder-decoder, whose tokens are of two kinds.
