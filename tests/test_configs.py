@@ -30,6 +30,7 @@ PARAMETERS = {
     ("kantaibert", ""): 83_504_416,
     ("beto", ""): 109_883_418,  # BERT base with 480 tokens more and no pooler or next-sentence head
     ("xlm_roberta_base", ""): 278_295_186,
+    ("deberta_v3_base", ""): 184_944_996,  # 393,216 of them the mask decoder's positions
     ("gpt2_small", ""): 124_439_808,
     ("gpt2_medium", ""): 354_823_168,
     ("gpt2_large", ""): 774_030_080,

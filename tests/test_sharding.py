@@ -27,8 +27,14 @@ FAMILIES = {
     "base": BASE,
     "pre-LN": PRE_NORM,
     "heads": small.config(
-        heads=("masked_lm", "replaced_token", "sequence_classification", "token_classification", "question_answering")
-        + ("multiple_choice",),
+        heads=(
+            "masked_lm",
+            "replaced_token",
+            "sequence_classification",
+            "token_classification",
+            "question_answering",
+            "multiple_choice",
+        ),
         tie_embeddings=False,
         embedding_dim=16,
         gated_mlp=True,
