@@ -48,23 +48,21 @@ class Trained:
             return evaluate(step, self.params, batches, self.mesh)
 
     def fill_mask(self, text: str, *, top: int) -> list[list[tuple[str, float]]]:
-        """For each mask in the text, the `top` most likely tokens and their probabilities.
+        """For each mask in the text, by the name of the tokenizer's mask token, the `top` most likely tokens, as text,
+        and their probabilities.
 
         Raises:
-          InputError: no mask in the text, a text longer than the model, or a model that cannot fill masks.
+          InputError: no mask in the text, a text longer than the model, or a model or tokenizer that cannot fill masks.
         """
         if "masked_lm" not in self.model.heads:
             raise InputError(f"the model has no masked_lm head to fill masks with; its heads are {self.model.heads}")
         if self.tokenizer is None:
             raise InputError("the model was converted without a tokenizer, so it cannot read text")
-        tokenizer, mask = self.tokenizer, self.tokenizer.token(self.tokenizer.mask_id)
-        pieces = [list(ids) for ids in tokenizer.encode_batch(text.split(mask))]
-        if len(pieces) == 1:
-            raise InputError(f"no {mask} in {text!r}")
-        ids = [tokenizer.cls_id, *pieces[0]]
-        for piece in pieces[1:]:
-            ids += [tokenizer.mask_id, *piece]
-        ids.append(tokenizer.sep_id)
+        tokenizer = self.tokenizer
+        tokenizer.require("cls", "sep", "mask")
+        ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
+        if tokenizer.mask_id not in ids:
+            raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
         if len(ids) > self.model.max_length:
             raise InputError(f"the text has {len(ids)} tokens, the model takes {self.model.max_length}")
         tokens = jnp.asarray([ids], jnp.int32)
@@ -79,9 +77,15 @@ class Trained:
         logits = output.masked_lm[0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
         probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(top, tokenizer.vocab_size))
         return [
-            [(tokenizer.token(int(i)), float(p)) for i, p in zip(row, values, strict=True)]
+            [(_text(tokenizer, int(i)), float(p)) for i, p in zip(row, values, strict=True)]
             for row, values in zip(best, probabilities, strict=True)
         ]
+
+
+def _text(tokenizer: Tokenizer, token_id: int) -> str:
+    """A token as text; the vocabulary's entry where it stands for white space or a part of a character."""
+    text = tokenizer.decode([token_id]).strip()
+    return tokenizer.token(token_id) if not text or "\N{REPLACEMENT CHARACTER}" in text else text
 
 
 def load(workdir: Path, step: int | None = None) -> Trained:
