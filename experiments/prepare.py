@@ -30,7 +30,7 @@ from experiments import command_line
 from experiments.progress import PrepareProgress
 from tx_jax import text
 from tx_jax.data.corpus import TokenStore
-from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare
+from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare, usable_cores
 from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
 from tx_jax.errors import InputError
 from tx_jax.text.sentences import MODES
@@ -126,6 +126,9 @@ def main(argv: Sequence[str]) -> None:
         prepared = prepare(config, progress)
     if _VERIFY.value:
         TokenStore.open(config.store).verify()
+    if progress.encoding_seconds > 1:  # less is mostly the start of the workers
+        rate, workers = progress.encoded_tokens / progress.encoding_seconds, config.workers or usable_cores()
+        print(f"encoded {rate:,.0f} tokens/s, {rate / workers:,.0f} on each of {workers} cores")
     _report(prepared.meta, config.store, prepared.was_complete)
 
 

@@ -16,7 +16,11 @@ _STAGES = {
 
 
 class PrepareProgress:
-    """A callback for `prepare`; a context manager, so that the bar is closed when an error follows."""
+    """A callback for `prepare`; a context manager, so that the bar is closed when an error follows.
+
+    Attributes:
+      encoded_tokens, encoding_seconds: what was encoded in this run, and in what time.
+    """
 
     def __init__(self):
         self._bar: tqdm | None = None
@@ -24,6 +28,7 @@ class PrepareProgress:
         self._began = 0.0
         self._last_shown = 0.0
         self._tokens_before = 0
+        self.encoded_tokens, self.encoding_seconds = 0, 0.0
 
     def __enter__(self) -> "PrepareProgress":
         return self
@@ -36,6 +41,8 @@ class PrepareProgress:
         now = time.monotonic()
         if progress.stage != self._stage:
             self._begin(progress, now)
+        if progress.stage == "encode":
+            self.encoded_tokens, self.encoding_seconds = progress.tokens - self._tokens_before, now - self._began
         interval = 0.1 if self._bar is not None else LINE_SECONDS
         if now - self._last_shown < interval:
             return
@@ -63,6 +70,6 @@ class PrepareProgress:
         if progress.documents:
             text = f"{progress.documents:,} documents, {text}"
         if progress.stage == "encode":
-            rate = (progress.tokens - self._tokens_before) / max(now - self._began, 1e-9)
+            rate = self.encoded_tokens / max(self.encoding_seconds, 1e-9)
             text += f", {progress.tokens:,} tokens, {rate:,.0f} tokens/s"
         return text

@@ -295,7 +295,7 @@ def _encode(
     )
     encoder = Encoder(tokenizer, config.sentences, config.max_sentence_characters)
     counts, recorded = Counter(journal["counts"]), time.monotonic()
-    with contextlib.closing(encode_in_order(encoder, blocks, config.workers or _cores())) as results:
+    with contextlib.closing(encode_in_order(encoder, blocks, config.workers or usable_cores())) as results:
         for block, encoded in join_long_documents(results):
             for name, writer in writers.items():
                 writer.append(encoded.splits[name])
@@ -324,7 +324,7 @@ def _skip_consumed(
     return digest
 
 
-def _cores() -> int:
+def usable_cores() -> int:
     """Cores this process may use; containers and schedulers often give fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
