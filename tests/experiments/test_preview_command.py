@@ -1,0 +1,37 @@
+"""experiments.preview as a user runs it."""
+
+import re
+
+import pytest
+
+from tests.experiments.test_command_lines import run
+
+SMOKE = ["--config=configs/bert_base.py:smoke", "--config.model.vocab_size=200"]
+
+
+@pytest.fixture
+def arguments(tiny_store):
+    return [*SMOKE, f"--config.data.store={tiny_store.path}"]
+
+
+def test_pairs_are_shown_with_their_masks_and_statistics(arguments):
+    done = run("preview", *arguments, "--examples=3", "--statistics=100")
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"^Example (\d)", done.stdout, re.M) == ["1", "2", "3"]
+    assert done.stdout.count("‹A›") == done.stdout.count("‹B›") == 3
+    assert "[MASK→" in done.stdout
+    assert "\x1b" not in done.stdout, "no colours where there is no terminal"
+    assert re.search(r"examples +│ +104", done.stdout), "whole batches of 8"
+    assert re.search(r"chosen +│ +1\d\.\d\d% of the tokens +│ data.mask_rate=0.15", done.stdout)
+
+
+def test_the_phase_of_the_step_is_shown_and_a_step_beyond_the_end_refused(arguments):
+    phases = ["--config.phases.steps=(15, 5)", "--config.phases.sequence_length=(32, 64)"]
+    phases += ["--config.phases.max_predictions=(5, 10)", "--config.phases.batch_size=(8, 2)"]
+    done = run("preview", *arguments, *phases, "--step=15", "--examples=3")
+    assert done.returncode == 0, done.stderr
+    assert "step 15: 2 x 64, pairs" in done.stdout
+    assert done.stdout.count("Example") == 3
+    done = run("preview", *arguments, "--step=20")
+    assert done.returncode == 2
+    assert done.stderr == "error: --step=20 must be below 20, the number of batches\n"
