@@ -80,6 +80,7 @@ SHORT_NAMES = {
     "next_sentence_accuracy": "NSP acc {:.1%}",
     "causal_lm_loss": "LM loss {:.3f}",
     "causal_lm_accuracy": "LM acc {:.1%}",
+    "causal_lm_perplexity": "perplexity {:.1f}",
     "bits_per_byte": "{:.3f} bits/byte",
     "learning_rate": "lr {:.2e}",
     "tokens_per_second": "{:,.0f} tokens/s",

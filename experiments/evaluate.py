@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.errors import InputError
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import trained
-    from tx_jax.training.evaluate import held_out
+    from tx_jax.training.evaluate import held_out, with_perplexities
     from tx_jax.training.run_dir import RunDir, write_atomically
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
@@ -49,6 +49,8 @@ def main(argv: list[str]) -> int:
     batches = task.batches("validation", batch_size=batch_size, repeat=False)
     values = model.evaluate(task, held_out(batches, BATCHES.value))
     baselines = task.baselines(held_out(batches, BATCHES.value))
+    trivial = with_perplexities({name: value for name, (value, _) in baselines.items()})
+    baselines |= {name: (trivial[name], "") for name in trivial.keys() - baselines.keys()}
     table = Table("on held-out documents", "model", "baseline", "", title=f"Step {model.step} of {WORKDIR.value}")
     for name, value in values.items():
         baseline, what = baselines.get(name, (None, ""))

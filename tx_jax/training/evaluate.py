@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 from tx_jax import sharding
 from tx_jax.tasks.base import Batch, Batches, Metrics
@@ -23,7 +24,17 @@ def evaluate(eval_step: EvalStep, params: Any, batches: Iterable[Batch], mesh: j
     for batch in batches:
         metrics = eval_step(params, device_batch(batch, mesh))
         totals = {name: totals[name] + value if name in totals else value for name, value in metrics.items()}
-    return {name: value.value() for name, value in jax.device_get(totals).items()}
+    return with_perplexities({name: value.value() for name, value in jax.device_get(totals).items()})
+
+
+def with_perplexities(values: dict[str, float]) -> dict[str, float]:
+    """The values, with the perplexity per token where a causal LM's loss is among them, and per byte."""
+    perplexities = {}
+    if "causal_lm_loss" in values:
+        perplexities["causal_lm_perplexity"] = float(np.exp(values["causal_lm_loss"]))
+    if "bits_per_byte" in values:
+        perplexities["byte_perplexity"] = float(np.exp2(values["bits_per_byte"]))
+    return values | perplexities
 
 
 def held_out(batches: Batches, limit: int) -> Iterable[Batch]:
