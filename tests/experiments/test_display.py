@@ -1,0 +1,26 @@
+"""What a line of progress says."""
+
+from experiments import display
+
+
+def test_only_a_wait_for_data_that_costs_something_is_shown():
+    values = {"loss": 2.0, "tokens_per_second": 12_345.0}
+    assert display.describe(values | {"data_wait_share": 0.04}) == "loss 2.0000  12,345 tokens/s"
+    assert display.describe(values | {"data_wait_share": 0.234}).endswith("tokens/s  waits for data 23%")
+
+
+def test_figures_name_each_phase(smoke_config, tiny_store, tmp_path):
+    from rich.console import Console
+
+    from tests.training.test_phases import build
+
+    def shown():
+        console = Console(width=160)
+        with console.capture() as capture:
+            console.print(display.figures_table(build(smoke_config, tiny_store, tmp_path)))
+        return " ".join(capture.get().split())
+
+    assert "tokens per step │ 256 (8 x 32, padding included)" in shown()
+    smoke_config.phases.update(steps=(18, 2), sequence_length=(32, 64), max_predictions=(5, 10))
+    assert "tokens per step to step 18 │ 256 (8 x 32, padding included)" in shown()
+    assert "tokens per step to step 20 │ 512 (8 x 64, padding included)" in shown()
