@@ -8,6 +8,7 @@ import pytest
 from tests.training.test_loop import Silent, losses, train
 from tx_jax import sharding
 from tx_jax.config import from_config_dict
+from tx_jax.data.loader import phase_seed
 from tx_jax.errors import InputError
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop, metrics_log
@@ -104,6 +105,12 @@ def test_the_batch_size_warms_up_by_phases(phased, tiny_store, tmp_path):
     assert np.isfinite(train(phased, tiny_store, tmp_path / "run")["masked_lm_loss"])
 
 
+def test_each_phase_has_an_order_of_its_own_from_its_first_step_on(phased, tiny_store, tmp_path):
+    first, second = build(phased, tiny_store, tmp_path).train_batches.parts
+    assert (first.first_step, first.seed) == (0, 0)
+    assert (second.first_step, second.seed) == (5, phase_seed(0, 1))
+
+
 def test_held_out_data_keeps_the_lengths_of_data(phased, tiny_store, tmp_path):
     run = build(phased, tiny_store, tmp_path)
     assert run.validation_batches.batch_at(0)["tokens"].shape == (8, 32)
@@ -112,15 +119,37 @@ def test_held_out_data_keeps_the_lengths_of_data(phased, tiny_store, tmp_path):
 
 
 def test_speed_counts_the_tokens_of_the_phase_and_no_compilation(phased, tiny_store, tmp_path, monkeypatch):
-    """With a clock that is 1 s on at every look, a step of 8 x 16 tokens takes as many looks as one of 4 x 32."""
+    """With a clock that is 1 s on at every look, and 1000 s at every compilation: a step of 8 x 16 tokens takes as many
+    looks as one of 8 x 32."""
     phased.phases.batch_size = (8, 8)
     phased.training.checkpoint_every = 0
-    clock = iter(range(10**6))
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=lambda: float(next(clock))))
+    now, shapes, jit_train_step = [0.0], set(), loop.jit_train_step
+
+    def look():
+        now[0] += 1
+        return now[0]
+
+    def slow_to_compile(*arguments):
+        step = jit_train_step(*arguments)
+
+        def run(state, batch, rng):
+            now[0] += 0 if batch["tokens"].shape in shapes else 1000
+            shapes.add(batch["tokens"].shape)
+            return step(state, batch, rng)
+
+        return run
+
+    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=look))
+    monkeypatch.setattr(loop, "jit_train_step", slow_to_compile)
+    seen = []
+    monkeypatch.setattr(loop, "model_flops_utilization", lambda speed, flops, *devices: seen.append(flops))
     train(phased, tiny_store, tmp_path)
+    task, phases = MaskedLM(from_config_dict(phased), tiny_store), from_config_dict(phased).training_phases
+    assert seen == [task.flops_per_token(phase) for phase in phases for _ in range(4)]
     records = {r["step"]: r for r in metrics_log.read(tmp_path) if r["split"] == "train"}
     assert [step for step, r in records.items() if "tokens_per_second" not in r] == [1, 6]
     assert records[8]["tokens_per_second"] == 2 * records[3]["tokens_per_second"]
+    assert all(r["tokens_per_second"] > 10 for r in records.values() if "tokens_per_second" in r)
     assert all(0 < records[step]["data_wait_share"] < 1 for step in (2, 3, 4, 7, 8, 9))
 
 
