@@ -26,10 +26,11 @@ def main(argv: list[str]) -> int:
 
     from experiments.display import make_console
     from tx_jax.errors import InputError
+    from tx_jax.files import write_atomically
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import trained
     from tx_jax.training.evaluate import held_out, with_perplexities
-    from tx_jax.training.run_dir import RunDir, write_atomically
+    from tx_jax.training.run_dir import RunDir
 
     model = trained.load(Path(WORKDIR.value), STEP.value)
     if model.config is None:

@@ -14,7 +14,6 @@ holds anything per sentence in memory.
 
 import hashlib
 import json
-import os
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from tx_jax import text
 from tx_jax.errors import InputError
+from tx_jax.files import write_atomically
 
 FORMAT = 1
 SPLITS = ("train", "validation")
@@ -203,9 +203,4 @@ def read_json(path: Path) -> dict:
 
 def write_json(path: Path, value: dict) -> None:
     """Replace a JSON file atomically: a reader, or a restart after a kill, sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    write_atomically(path, json.dumps(value, indent=1))

@@ -6,7 +6,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from tx_jax.errors import InputError
-from tx_jax.training.run_dir import write_atomically
+from tx_jax.files import write_atomically
 
 
 class MetricsLog:

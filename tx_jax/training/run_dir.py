@@ -13,7 +13,6 @@ import dataclasses
 import datetime
 import importlib.metadata
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_dict
 from tx_jax.errors import InputError
+from tx_jax.files import write_atomically
 from tx_jax.text import Tokenizer
 
 # What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may. Phases
@@ -113,13 +113,6 @@ class RunDir:
 def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:
     """Where each phase begins that took one of the first `step` steps, and the shapes of its batches."""
     return [(phase.start, *phase.shape) for phase in config.training_phases if phase.start < step]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, finds the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def _revision() -> str | None:
