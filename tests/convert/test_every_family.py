@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from tests.convert import folders
@@ -73,3 +74,59 @@ def test_sizes_beyond_the_file_are_refused_before_anything_is_made_of_them(model
         (tmp_path / "a/config.json").write_text(json.dumps(config | {key: 10**12}))
         with pytest.raises(InputError):
             from_hf.read(tmp_path / "a")
+
+
+LIVE, DEAD = {"roberta": "lm_head.decoder.bias"}, {"roberta": "lm_head.bias"}
+
+
+@pytest.mark.parametrize("name", ["BERT masked LM, untied", "RoBERTa masked LM", "DeBERTa masked LM"])
+def test_the_bias_of_an_untied_masked_lm_is_that_of_its_output_layer(name, tmp_path):
+    """transformers computes with decoder.bias; the other bias is there, but nothing reads it."""
+    model_type, config = CASES[name]
+    live = LIVE.get(model_type, "cls.predictions.decoder.bias")
+    dead = DEAD.get(model_type, "cls.predictions.bias")
+    config = dataclasses.replace(config, tie_embeddings=False)
+    model = Model(
+        config, draw_params(shapes_of(config), 0), None, Source("", None, model_type, "float32", {"pad_token_id": 1})
+    )
+    to_hf.write(model, tmp_path / "a")
+    folders.change(tmp_path / "a", lambda x: x | {dead: x[live] + 1})
+    read, report = from_hf.read(tmp_path / "a")
+    np.testing.assert_array_equal(read.params["masked_lm/bias"], model.params["masked_lm/bias"])
+    assert report.ignored == (dead,)
+    to_hf.write(read, tmp_path / "b")
+    written = folders.tensors(tmp_path / "b")
+    assert all((written[key] == model.params["masked_lm/bias"]).all() for key in (live, dead))
+
+
+@pytest.mark.parametrize("prefix", ["deberta.", ""])
+@pytest.mark.parametrize("name", ["DeBERTa masked LM", "DeBERTa-v3 masked LM"])
+def test_what_published_debertas_hold_beside_the_model_is_ignored_and_named(name, prefix, tmp_path):
+    config = write(tmp_path / "a", name)
+    positions, delta = (
+        f"{prefix}embeddings.{kind}" for kind in ("position_embeddings.weight", "word_embeddings._weight")
+    )
+
+    def edit(x):
+        head = "lm_predictions.lm_head."
+        x = {key.replace("cls.predictions.transform.", head): value for key, value in x.items()}
+        x[f"{head}bias"] = x.pop("cls.predictions.bias")
+        table = np.zeros((config.max_length, config.dim), np.float32)
+        return x | {positions: table, delta: table, "mask_predictions.dense.weight": table}
+
+    before = from_hf.read(tmp_path / "a")[0].params
+    folders.configure(folders.change(tmp_path / "a", edit), architectures=None)
+    model, report = from_hf.read(tmp_path / "a")
+    assert model.config == dataclasses.replace(config, remat=model.config.remat)
+    assert all((model.params[path] == x).all() for path, x in before.items())
+    assert set(report.ignored) == {positions, delta, "mask_predictions.dense.weight"}
+    folders.change(tmp_path / "a", lambda x: {k: v for k, v in x.items() if "word_embeddings.weight" not in k})
+    with pytest.raises(InputError, match=r"missing: deberta\.embeddings\.word_embeddings\.weight"):
+        from_hf.read(tmp_path / "a")
+
+
+def test_the_positions_of_a_deberta_that_adds_them_to_its_input_are_parameters(tmp_path):
+    write(tmp_path / "a", "DeBERTa c2p, positions, segments")
+    model, report = from_hf.read(tmp_path / "a")
+    assert "embeddings/position/embedding" in model.params
+    assert report.ignored == ()

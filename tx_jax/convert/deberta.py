@@ -108,6 +108,11 @@ def write_more(config: TransformerConfig, *, v2: bool) -> dict[str, Any]:
     return values
 
 
+def ignored_more(config: TransformerConfig) -> tuple[str, ...]:
+    """The mask decoder's table of positions; in a model that adds positions to its input it is a parameter."""
+    return () if config.position_embedding == "learned" else (r"^(deberta\.)?embeddings\.position_embeddings\.weight$",)
+
+
 def fields(**defaults: Any) -> tuple[Field, ...]:
     changed = {name: Field(name, hf, default) for name, (hf, default) in defaults.items()}
     pooler = Field("pooler", "pooler_hidden_act", "gelu", {"gelu": "gelu", "tanh": "tanh", "relu": "relu"})
@@ -131,7 +136,10 @@ COMMON = {
     "ignored": (
         *bert.FAMILY.ignored,
         r"^mask_predictions\.",
+        # v3 was trained on the sum of its generator's table and this one; transformers takes `weight` as it is.
+        r"^(deberta\.)?embeddings\.word_embeddings\._weight$",
     ),
+    "ignored_more": ignored_more,
     "tied": {
         "cls.predictions.decoder.weight": "deberta.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

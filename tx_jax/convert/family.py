@@ -98,6 +98,7 @@ class Family:
       write_more: its inverse: a configuration of ours -> keys of config.json.
       renames: regular expression -> replacement, for names that older versions wrote.
       ignored: regular expressions of tensors that hold no parameters.
+      ignored_more: the same, of those that a model of this configuration has no use for.
       tied: tensor -> the one that it must equal, being the same parameter, where our model has no other for it.
     """
 
@@ -112,6 +113,7 @@ class Family:
     write_more: Callable[[TransformerConfig], dict[str, Any]] = _nothing
     renames: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
+    ignored_more: Callable[[TransformerConfig], tuple[str, ...]] = lambda _: ()
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property

@@ -60,7 +60,7 @@ def match(
     _check_sizes(body, stored)
     by_head = names_of_heads(hf_config, family)
     known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
-    tensors, ignored = _canonical(family, stored, known.union(family.tied, *by_head.values()))
+    tensors, ignored = _canonical(family, body, stored, known.union(family.tied, *by_head.values()))
     detected = detect(tensors, by_head, (claimed, wanted or ()))
     if wanted is None:
         wanted = ordered(set(detected) - {"pooled"})
@@ -99,12 +99,15 @@ def _check_sizes(config: TransformerConfig, stored: Mapping[str, Stored]) -> Non
         )
 
 
-def _canonical(family: Family, stored: Mapping[str, Stored], known: set[str]) -> tuple[dict[str, Stored], list[str]]:
+def _canonical(
+    family: Family, body: TransformerConfig, stored: Mapping[str, Stored], known: set[str]
+) -> tuple[dict[str, Stored], list[str]]:
     """The tensors by the names of the table, and the names of those without parameters."""
+    patterns = (*family.ignored, *family.ignored_more(body))
     tensors: dict[str, Stored] = {}
     ignored = []
     for original, tensor in stored.items():
-        if any(re.search(pattern, original) for pattern in family.ignored):
+        if any(re.search(pattern, original) for pattern in patterns):
             ignored.append(original)
             continue
         name = original
@@ -116,7 +119,12 @@ def _canonical(family: Family, stored: Mapping[str, Stored], known: set[str]) ->
             raise InputError(f"{original} and {tensors[name].name} are the same parameter, {name}")
         tensors[name] = tensor
     for copy, source in family.tied.items():
-        if copy in tensors and source not in tensors:
+        if copy not in tensors:
+            continue
+        # A bias that is not tied is the output layer's: transformers leaves the other one unused.
+        if source in tensors and copy.endswith("bias") and not body.tie_embeddings:
+            ignored.append(tensors.pop(source).name)
+        if source not in tensors:
             tensors[source] = tensors.pop(copy)
     return tensors, ignored
 
