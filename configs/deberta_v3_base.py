@@ -5,7 +5,8 @@
     python -m experiments.train --config=configs/deberta_v3_base.py --workdir=runs/deberta
 
 The published v3 learns to tell replaced tokens instead; this is v2's objective at v3's size. transformers does not run
-the mask decoder, so export needs --config.model.enhanced_mask_decoder=False. `:smoke` is the same in small, for a CPU.
+the mask decoder, so export leaves it out and says so: the body and its fine-tuned heads are the same there, the masked
+LM is not. `:smoke` is the same in small, for a CPU.
 
 Published: none for this objective at this size. Not yet run here.
 """

@@ -96,6 +96,8 @@ def write() -> None:
         model = Model(
             run.model, {k: np.asarray(x) for k, x in tree.flatten(run.params).items()}, run.tokenizer, source=None
         )
+    for warning in to_hf.warnings(model):
+        print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value)
     show(
         f"{CHECKPOINT.value} -> {TO_HF.value}",

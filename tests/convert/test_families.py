@@ -1,9 +1,15 @@
 """From a configuration of ours to a family, and where there is none."""
 
+import dataclasses
+
 import pytest
 
+from tests.golden import weights
 from tests.models import small
-from tx_jax.convert import families
+from tests.parity.cases import CASES
+from tx_jax.convert import families, from_hf, to_hf
+from tx_jax.convert.heads import shapes_of
+from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 
 
@@ -49,3 +55,24 @@ def test_heads_without_a_class_of_their_own_go_to_the_nearest():
 )
 def test_the_heads_of_a_class(name, heads):
     assert families.OF_MODEL_TYPE["bert"].heads_of_class(name) == heads
+
+
+@pytest.mark.parametrize("name", ["DeBERTa masked LM", "DeBERTa-v3 masked LM", "RoBERTa masked LM", "GPT-2 causal LM"])
+def test_the_nearest_family_is_the_one_with_the_fewest_differences(name):
+    model_type, config = CASES[name]
+    with pytest.raises(InputError, match=f"the nearest, {model_type}, has no gated_mlp"):
+        families.of_config(dataclasses.replace(config, gated_mlp=True))
+
+
+@pytest.mark.parametrize("name", ["DeBERTa masked LM", "DeBERTa-v3 masked LM"])
+def test_a_mask_decoder_is_left_out_with_a_warning(name, tmp_path):
+    model_type, plain = CASES[name]
+    config = dataclasses.replace(plain, enhanced_mask_decoder=True)
+    model = Model(config, weights.draw_weights(shapes_of(config), 1), None, None)
+    (warning,) = to_hf.warnings(model)
+    assert "enhanced mask decoder is left out" in warning
+    to_hf.write(model, tmp_path / "a")
+    read, _ = from_hf.read(tmp_path / "a")
+    assert (read.source.model_type, read.config.enhanced_mask_decoder) == (model_type, False)
+    assert set(model.params) - set(read.params) == {"mask_decoder_position/embedding"}
+    assert all((model.params[path] == x).all() for path, x in read.params.items())

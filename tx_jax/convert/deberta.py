@@ -1,7 +1,7 @@
 """DeBERTa (He et al. 2020), DeBERTa-v2 and -v3 (He et al. 2021): disentangled attention.
 
-transformers does not run the enhanced mask decoder, so neither do converted models; what a checkpoint holds for it,
-and for v3's discriminator of replaced tokens, is left away.
+transformers does not run the enhanced mask decoder, so neither do converted models, in either direction; what a
+checkpoint holds for it, and for v3's discriminator of replaced tokens, is left away.
 """
 
 import functools

@@ -178,9 +178,12 @@ class Family:
         try:
             config = dataclasses.replace(config, heads=tuple(head for head in config.heads if head in self.heads))
             hf_config = self.write_config(config, next(iter(self.model_types)), {})
-            back = self.read_config(hf_config, heads=config.heads)
+            back, unknown = self.read_config(hf_config, heads=config.heads), set(OF_TRAINING)
         except InputError as error:
-            return [*found, str(error)]
-        names = [f.name for f in dataclasses.fields(config) if f.name not in OF_TRAINING]
+            # What it could say besides is not known; how it differs from a plain model of the family counts.
+            found.append(str(error))
+            back = self.read_config({}, heads=config.heads)
+            unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}
+        names = [f.name for f in dataclasses.fields(config) if f.name not in unknown]
         differing = [name for name in names if getattr(config, name) != getattr(back, name)]
         return found + [f"{name}={getattr(config, name)!r}" for name in differing]

@@ -1,5 +1,6 @@
 """A model of ours -> a folder that transformers loads."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tx_jax.convert import families, hf_folder, rules
+from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
@@ -38,6 +40,7 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
     """The values of config.json and the tensors by name; for arguments and errors see `write`."""
     source = model.source
     dtype = dtype or (source.dtype if source else "float32")
+    model = _without_mask_decoder(model)
     family, model_type = families.of_config(model.config, source.model_type if source else None)
     table = rules.expand(family.rules(model.config), model.config.num_layers)
     tensors = rules.to_hf(model.params, table)
@@ -52,6 +55,28 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
     if family.is_base(hf_config["architectures"][0]):
         tensors = {name.removeprefix(family.prefix): x for name, x in tensors.items()}
     return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
+
+
+def warnings(model: Model) -> list[str]:
+    """What the written model does not do as this one does; a line each."""
+    found = []
+    if model.config.enhanced_mask_decoder:
+        found.append(
+            "the enhanced mask decoder is left out, since transformers does not run it: there the masked LM predicts "
+            "from the last layer, and less well"
+        )
+    return found
+
+
+def _without_mask_decoder(model: Model) -> Model:
+    """The same model without what only its mask decoder needs."""
+    if not model.config.enhanced_mask_decoder:
+        return model
+    config = dataclasses.replace(model.config, enhanced_mask_decoder=False)
+    kept = shapes_of(config)
+    return dataclasses.replace(
+        model, config=config, params={path: x for path, x in model.params.items() if path in kept}
+    )
 
 
 def _state_max_length(path: Path, length: int) -> None:
