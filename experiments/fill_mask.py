@@ -21,9 +21,13 @@ STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if 
 def main(argv: list[str]) -> int:
     if not WORKDIR.value:
         command_line.fail("--workdir is needed: what experiments.train or experiments.convert made")
+    from tx_jax.convert import model_dir
     from tx_jax.training import trained
 
-    model = trained.load(Path(WORKDIR.value), STEP.value)
+    path = Path(WORKDIR.value)
+    model = trained.load(path, STEP.value)
+    if model_dir.is_model_dir(path) and "masked_lm" in model_dir.untrained(path):
+        print("warning: masked_lm is untrained: what it fills in means nothing", file=sys.stderr)
     for text in TEXT.value or filter(None, map(str.strip, sys.stdin)):
         print(text)
         for candidates in model.fill_mask(text, top=TOP.value):

@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from tests.convert import folders
-from tx_jax.convert import from_hf, model_dir
+from tx_jax.convert import from_hf, model_dir, to_hf
 from tx_jax.errors import InputError
 from tx_jax.training import trained
 
@@ -96,3 +96,12 @@ def test_what_a_converted_model_cannot_do(tmp_path, saved):
     model_dir.save(folders.model(folders.wordpiece(), heads=("pooled",)), tmp_path / "headless")
     with pytest.raises(InputError, match="no masked_lm head"):
         trained.load(tmp_path / "headless").fill_mask("[MASK]", top=1)
+
+
+def test_what_was_initialised_is_remembered(tmp_path):
+    path = folders.write(tmp_path / "hf", heads=("pooled",))
+    model, _ = from_hf.read(path, heads=["masked_lm"])
+    model_dir.save(model, tmp_path / "model")
+    again = model_dir.load(tmp_path / "model")
+    assert again.untrained == model_dir.untrained(tmp_path / "model") == ("masked_lm",)
+    assert to_hf.warnings(again) == ["masked_lm is untrained: it holds initial values"]

@@ -88,6 +88,16 @@ def test_what_was_read_initialised_and_left_out_is_shown(tmp_path):
     done = convert(f"--checkpoint={tmp_path}/model", f"--to_hf={tmp_path}/again")
     assert done.returncode == 0, done.stderr
     assert "BertForSequenceClassification" in done.stdout
+    assert "warning: sequence_classification is untrained" in done.stderr
+
+
+def test_masks_filled_by_an_untrained_head_come_with_a_warning(tmp_path):
+    path = folders.write(tmp_path / "hf", folders.wordpiece(), heads=("pooled",))
+    convert(f"--from_hf={path}", f"--out={tmp_path}/model", "--heads=masked_lm")
+    command = [sys.executable, "-m", "experiments.fill_mask", f"--workdir={tmp_path}/model", "--text=word1 [MASK]"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "warning: masked_lm is untrained" in done.stderr
 
 
 def test_warnings_do_not_stop_it(tmp_path):

@@ -92,7 +92,7 @@ def read(
     )
     kept = {key: value for key, value in hf_config.items() if key not in _FORGOTTEN}
     source = Source(name or folder.resolve().name, revision, model_type, _dtype(found), kept)
-    return Model(found.config, params | fresh, tokenizer, source), report
+    return Model(found.config, params | fresh, tokenizer, source, report.initialised), report
 
 
 def _claimed(family: Family, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:

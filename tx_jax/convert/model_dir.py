@@ -52,12 +52,14 @@ class Model:
 
     Attributes:
       params: by path, float32.
+      untrained: the rooms of parameters that the source lacked, so that they hold initial values: `masked_lm`.
     """
 
     config: TransformerConfig
     params: Mapping[str, np.ndarray]
     tokenizer: Tokenizer | None
     source: Source | None
+    untrained: tuple[str, ...] = ()
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -67,6 +69,11 @@ class Model:
 
 def is_model_dir(path: Path) -> bool:
     return (path / FILE).is_file()
+
+
+def untrained(path: Path) -> tuple[str, ...]:
+    """The `untrained` of a model that can be loaded."""
+    return tuple(json.loads((path / FILE).read_text(encoding="utf-8")).get("untrained", ()))
 
 
 def save(model: Model, path: Path) -> None:
@@ -82,6 +89,7 @@ def save(model: Model, path: Path) -> None:
         record = {
             "model": dataclasses.asdict(model.config),
             "source": None if model.source is None else dataclasses.asdict(model.source),
+            "untrained": list(model.untrained),
             "files": _digests(folder),
         }
         (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -98,6 +106,7 @@ def load(path: Path) -> Model:
         record = json.loads((path / FILE).read_text(encoding="utf-8"))
         config, source, files = record["model"], record["source"], dict(record["files"])
         source = None if source is None else Source(**source)
+        untrained = tuple(map(str, record.get("untrained", ())))
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError) as error:
@@ -113,7 +122,8 @@ def load(path: Path) -> Model:
     if {name: x.shape for name, x in params.items()} != shapes_of(config):
         raise InputError(f"{path / PARAMS} does not hold the parameters that {FILE} describes; convert again")
 
-    return Model(config, params, text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None, source)
+    tokenizer = text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
+    return Model(config, params, tokenizer, source, untrained)
 
 
 def _digests(folder: Path) -> dict[str, str]:

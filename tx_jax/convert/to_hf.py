@@ -58,8 +58,8 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
 
 
 def warnings(model: Model) -> list[str]:
-    """What the written model does not do as this one does; a line each."""
-    found = []
+    """What a user of the written model must know; a line each."""
+    found = [f"{room} is untrained: it holds initial values" for room in model.untrained]
     if model.config.enhanced_mask_decoder:
         found.append(
             "the enhanced mask decoder is left out, since transformers does not run it: there the masked LM predicts "
