@@ -130,3 +130,45 @@ def test_the_positions_of_a_deberta_that_adds_them_to_its_input_are_parameters(t
     model, report = from_hf.read(tmp_path / "a")
     assert "embeddings/position/embedding" in model.params
     assert report.ignored == ()
+
+
+FOREIGN = {
+    "ModernBERT base": (
+        "ModernBertForSequenceClassification",
+        ("head.dense.weight", "head.norm.weight", "classifier.bias"),
+    ),
+    "GPT-2 base": ("GPT2ForQuestionAnswering", ("qa_outputs.weight", "qa_outputs.bias")),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_class_that_is_not_supported_is_named_first_and_its_body_can_be_taken(name, tmp_path):
+    config = write(tmp_path / "a", name)
+    model_type, _ = CASES[name]
+    family = families.OF_MODEL_TYPE[model_type]
+    architecture, more = FOREIGN[name]
+    body = from_hf.read(tmp_path / "a")[0].params
+
+    def edit(x):
+        head = {key: np.zeros((config.dim, config.dim), np.float32)[: 2 if "bias" in key else None] for key in more}
+        return {f"{family.prefix}{key}": value for key, value in x.items()} | head
+
+    folders.configure(folders.change(tmp_path / "a", edit), architectures=[architecture])
+    with pytest.raises(InputError) as caught:
+        from_hf.read(tmp_path / "a")
+    first, *_ = str(caught.value).splitlines()
+    stem = family.model_types[model_type]
+    assert first.startswith(f"config.json names {architecture}, which is not supported: supported are {stem}")
+    model, report = from_hf.read(tmp_path / "a", heads=[])
+    assert model.config.heads == ()
+    assert set(report.left_out) == set(more)
+    assert all((model.params[path] == x).all() for path, x in body.items())
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_what_belongs_to_the_body_is_never_left_out(prefix, tmp_path):
+    write(tmp_path / "a", "BERT pooled")
+    more = {f"{prefix}encoder.layer.7.output.dense.bias": np.zeros(3, np.float32)}
+    folders.change(tmp_path / "a", lambda x: {f"{prefix}{key}": value for key, value in x.items()} | more)
+    with pytest.raises(InputError, match=r"unused: .*encoder\.layer\.7\.output\.dense\.bias"):
+        from_hf.read(tmp_path / "a", heads=["masked_lm"])

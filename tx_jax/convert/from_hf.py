@@ -71,7 +71,11 @@ def read(
         hf_config["num_labels"] = num_labels
     claimed = _claimed(family, hf_config)
     wanted = None if heads is None else check_wanted(heads, family)
-    found = match(family, hf_config, hf_folder.open_tensors(folder, hf_config), claimed=claimed or (), wanted=wanted)
+    stored = hf_folder.open_tensors(folder, hf_config)
+    try:
+        found = match(family, hf_config, stored, claimed=claimed or (), wanted=wanted)
+    except InputError as error:
+        raise InputError(f"{_foreign_class(family, model_type, hf_config)}{error}") from None
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
     params = {path: np.asarray(x, np.float32) for path, x in params.items()}
     tokenizer, warnings = _tokenizer(folder, found.config)
@@ -100,6 +104,19 @@ def _claimed(family: Family, hf_config: Mapping[str, Any]) -> tuple[str, ...] | 
     classes = hf_config.get("architectures")
     known = classes and isinstance(classes, list) and isinstance(classes[0], str)
     return family.heads_of_class(classes[0]) if known else None
+
+
+def _foreign_class(family: Family, model_type: str, hf_config: Mapping[str, Any]) -> str:
+    """What to say first of a folder that does not fit, if it is of a class that we do not have."""
+    classes = hf_config.get("architectures")
+    name = classes[0] if classes and isinstance(classes, list) else None
+    if not isinstance(name, str) or family.heads_of_class(name) is not None:
+        return ""
+    known = ", ".join(dict.fromkeys(family.model_types[model_type] + ending for ending in family.classes.values()))
+    return (
+        f"config.json names {name}, which is not supported: supported are {known}; --heads= (none, or some of "
+        f"{', '.join(family.heads)}) takes the body without its head\n"
+    )
 
 
 def _dtype(found: Match) -> str:

@@ -61,6 +61,7 @@ def match(
     by_head = names_of_heads(hf_config, family)
     known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
     tensors, ignored = _canonical(family, body, stored, known.union(family.tied, *by_head.values()))
+    foreign = set() if wanted is None else _foreign(family, tensors, known.union(family.tied, *by_head.values()))
     detected = detect(tensors, by_head, (claimed, wanted or ()))
     if wanted is None:
         wanted = ordered(set(detected) - {"pooled"})
@@ -77,7 +78,7 @@ def match(
 
     needed = {name for rule in table for name in rule.hf_names}
     copies = {name for name in family.tied if name in tensors and name not in needed}
-    left_out = (set().union(*by_head.values()) & set(tensors)) - needed
+    left_out = (foreign | set().union(*by_head.values()) & set(tensors)) - needed
     # A copy of what is left out goes with it.
     _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
     tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
@@ -127,6 +128,16 @@ def _canonical(
         if source not in tensors:
             tensors[source] = tensors.pop(copy)
     return tensors, ignored
+
+
+def _foreign(family: Family, tensors: Mapping[str, Stored], known: set[str]) -> set[str]:
+    """The names of tensors that no table has and that are not named as those of the body: of a head we lack."""
+    rooms = {name.removeprefix(family.prefix).partition(".")[0] for name in known if name.startswith(family.prefix)}
+    return {
+        name
+        for name in set(tensors) - known
+        if not name.startswith(family.prefix) and name.partition(".")[0] not in rooms
+    }
 
 
 def _check_copies(family: Family, tensors: Mapping[str, Stored], copies: list[str]) -> None:
