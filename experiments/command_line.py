@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -10,7 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from tx_jax.errors import InputError, did_you_mean
+from tx_jax.errors import InputError, InputWarning, did_you_mean
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -22,7 +23,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
-        logging.set_verbosity(logging.ERROR)
+        logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
+        warnings.showwarning = _show_warning
         try:
             return main(argv)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -45,6 +47,13 @@ def fail(message: str) -> NoReturn:
     """Ends the process: an error the user can mend."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
+    if issubclass(category, InputWarning):
+        print(f"warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -11,6 +11,10 @@ class InputError(ValueError):
     """
 
 
+class InputWarning(UserWarning):
+    """What the user gave can be used, but not as it seems. Entry points print it in one line."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the nearest of the known names, or "" where none is near."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -1,12 +1,29 @@
-"""Checkpoints of a run: asynchronous, sharded, the last few and the best. Orbax stands behind this small interface."""
+"""Checkpoints of a run: asynchronous, sharded, verified, the last few and the best. Orbax stands behind this interface.
 
+Each has a manifest of checksums (`manifest.py`). One that is damaged is skipped with a warning, and the newest good one
+used; where none is good that is an error, never a silent start from zero. A run that continues renames what it skips
+to `damaged-STEP`, to take its own steps there.
+"""
+
+import os
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.training import manifest
 from tx_jax.training.state import TrainState
+
+ITEM = "default"  # Orbax's folder for the state
+
+
+class SaveFailed(InputError):
+    """A checkpoint could not be written; those before it are intact."""
 
 
 class Checkpoints:
@@ -27,45 +44,115 @@ class Checkpoints:
           keep_best: how many more are kept, those with the best `best_metric` among the checkpoints that have it.
           best_metric: a metric's name; one that ends in "loss" is better when lower, any other when higher.
           read_only: changes nothing on disk, so that a run in progress may be read.
+
+        Raises:
+          InputError: there are checkpoints, and every one is damaged.
         """
-        policies = [LatestN(keep_last)]
-        if keep_best:
-            policies.append(
-                BestN(
-                    n=keep_best,
-                    get_metric_fn=lambda metrics: metrics[best_metric],
-                    reverse=best_metric.endswith("loss"),  # the best is sorted last
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            item_handlers=ocp.PyTreeCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(policies),
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-                create=not read_only,
-            ),
-        )
+        self._directory = directory.absolute()
+        self._manager: ocp.CheckpointManager | None = None
+        self._saving: tuple[int, int] | None = None  # step and bytes
+        if not read_only:
+            self._set_damaged_aside()
+            self._remove_unfinished("*")
+            self._manager = _manager(self._directory, keep_last, keep_best, best_metric)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        try:
+            self.wait()
+        except SaveFailed:
+            if kind is None:  # else what went wrong first is what matters
+                raise
+        finally:
+            if self._manager is not None:
+                self._manager.close()
 
     def steps(self) -> list[int]:
-        """The steps that can be restored, ascending."""
-        return sorted(self._manager.all_steps())
+        """The steps that can be restored as far as a quick look tells, ascending, and those being written."""
+        if self._manager is not None:
+            return sorted(self._manager.all_steps())
+        return [step for step in self._on_disk() if not manifest.problem(self._path(step), quick=True)]
 
-    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
-        """Starts writing the state; returns as soon as it is copied from the devices. `metrics` rank it."""
-        self._manager.save(int(state.step), args=ocp.args.PyTreeSave(state), metrics=metrics)
+    def newest(self) -> int | None:
+        """The newest step that verifies; None where there are no checkpoints at all. Warns of those it skips.
+
+        Raises:
+          InputError: there are checkpoints, and every one is damaged.
+        """
+        skipped = {}
+        for step in reversed(self._on_disk()):
+            reason = manifest.problem(self._path(step))
+            if not self._path(step).exists():  # deleted meanwhile by the run that keeps the last ones
+                continue
+            if reason is None:
+                self._warn(step, skipped)
+                return step
+            skipped[step] = reason
+        if skipped:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
+            raise InputError(
+                f"no checkpoint in {self._directory} is good ({reasons}). Restore one from a copy, or remove the "
+                "folder to start from zero"
+            )
+        return None
+
+    def verify(self, step: int) -> None:
+        """Reads every file of a step.
+
+        Raises:
+          InputError: it is damaged; the error names the steps that look good.
+        """
+        if reason := manifest.problem(self._path(step)):
+            good = [other for other in self.steps() if other != step]
+            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look good: {good}")
+        self._warn(step, {})
+
+    def save(self, state: TrainState, metrics: dict[str, float] | None = None, **notes: int) -> None:
+        """Starts writing the state; returns as soon as it is copied from the devices. `metrics` rank it.
+
+        Args:
+          notes: stored with it, for `notes`.
+
+        Raises:
+          SaveFailed: it, or the one before it, cannot be written.
+        """
+        self.wait()
+        step = int(state.step)
+        self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        try:
+            arguments = ocp.args.PyTreeSave(state)
+            self._manager.save(step, args=arguments, metrics=metrics, custom_metadata=manifest.MARK | notes)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def notes(self, step: int) -> dict[str, int]:
+        """What was given to `save` beside the state; {} for checkpoints of versions before there were any."""
+        return manifest.metadata(self._path(step))
+
+    def poll(self) -> None:
+        """Costs nothing while a save goes well; to be called at each step.
+
+        Raises:
+          SaveFailed: a save that was started could not be finished.
+        """
+        if self._saving and not self._manager.is_saving_in_progress():
+            self.wait()
 
     def wait(self) -> None:
-        """Returns once every started save is on disk; raises what went wrong in one."""
-        self._manager.wait_until_finished()
+        """Returns once every started save is on disk.
+
+        Raises:
+          SaveFailed: one could not be finished.
+        """
+        if self._saving is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failure(error) from error
+        self._saving = None
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """The state at a step.
@@ -82,6 +169,86 @@ class Checkpoints:
 
     def _restore(self, step: int, target: Any, *, partial: bool) -> Any:
         restore_args = ocp.checkpoint_utils.construct_restore_args(target)
-        return self._manager.restore(
-            step, args=ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
+        arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(self._path(step) / ITEM, args=arguments)
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _on_disk(self) -> list[int]:
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def _warn(self, step: int, skipped: dict[int, str]) -> None:
+        for other, reason in skipped.items():
+            text = f"the checkpoint of step {other} is damaged and skipped: {reason}; step {step} is used"
+            warnings.warn(text, InputWarning, stacklevel=3)
+        if not manifest.is_verifiable(self._path(step)):
+            text = f"the checkpoint of step {step} is from a version without checksums, and cannot be verified"
+            warnings.warn(text, InputWarning, stacklevel=3)
+
+    def _set_damaged_aside(self) -> None:
+        """So that the run can take those steps anew, and that they do not count among the last ones to keep."""
+        newest = self.newest()
+        for step in self._on_disk():
+            if step > newest or (step < newest and manifest.problem(self._path(step), quick=True)):
+                aside = self._directory / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self._path(step), aside)
+
+    def _remove_unfinished(self, step: str) -> None:
+        for path in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _failure(self, error: Exception) -> SaveFailed:
+        """What to tell of a failed save, whose unfinished files are removed: they may be what fills the disk."""
+        (step, size), self._saving = self._saving, None
+        self._remove_unfinished(str(step))
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
+        free = shutil.disk_usage(self._directory).free
+        return SaveFailed(
+            f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "
+            f"free there; earlier checkpoints are intact: {self._on_disk()}"
         )
+
+
+class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
+
+    async def finalize(self) -> None:
+        final = self._final_path
+        if not final.name.isdigit():  # the folder of an item, inside that of the step
+            return await super().finalize()
+        finished = final.with_name(f"{self._tmp_path.name}-finished")
+        self._final_path = finished
+        try:
+            await super().finalize()
+        finally:
+            self._final_path = final
+        manifest.write(Path(finished))
+        os.replace(finished, final)
+        manifest.sync_folder(Path(final).parent)
+
+
+def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
+    policies = [LatestN(keep_last)]
+    if keep_best:
+        policies.append(
+            BestN(
+                n=keep_best,
+                get_metric_fn=lambda metrics: metrics[best_metric],
+                reverse=best_metric.endswith("loss"),  # the best is sorted last
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return ocp.CheckpointManager(
+        directory,
+        item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies),
+            cleanup_tmp_directories=True,
+            temporary_path_class=_Commit,
+        ),
+    )

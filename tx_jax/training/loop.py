@@ -88,7 +88,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
     validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
     sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
     optimizer = make_optimizer(config.optimizer, training.num_steps)
-    if steps := checkpoints.steps():
+    if steps := checkpoints.steps():  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)

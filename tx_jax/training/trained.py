@@ -91,8 +91,10 @@ def _text(tokenizer: Tokenizer, token_id: int) -> str:
 def load(workdir: Path, step: int | None = None) -> Trained:
     """The parameters of a run at a step (the newest if None), or of a converted model, on the devices there are.
 
+    Every file of the checkpoint is verified. Where the newest is damaged, the newest good one is taken, with a warning.
+
     Raises:
-      InputError: neither a run directory nor a converted model, no checkpoint, or none of that step.
+      InputError: neither a run directory nor a converted model, no checkpoint, none of that step, or none that is good.
     """
     # The devices here need not be those of training: data parallel over whatever there is.
     mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
@@ -103,10 +105,12 @@ def load(workdir: Path, step: int | None = None) -> Trained:
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps or (step is not None and step not in steps):
-            raise InputError(f"{workdir} has no checkpoint{'' if step is None else f' of step {step}'}; it has {steps}")
-        chosen = steps[-1] if step is None else step
+        chosen = checkpoints.newest() if step is None else step
+        if chosen is None or not (directory.checkpoints / str(chosen)).is_dir():
+            of_step = "" if step is None else f" of step {step}"
+            raise InputError(f"{workdir} has no checkpoint{of_step}; it has {checkpoints.steps()}")
+        if step is not None:
+            checkpoints.verify(step)
         target = sharding.with_sharding(mesh, registry.param_shapes(config.model))
         params = checkpoints.restore_params(chosen, target)
     return Trained(config.model, config, directory.load_tokenizer(), params, chosen, mesh)
