@@ -79,6 +79,11 @@ def test_a_damaged_config(bert, text):
     refused(bert, r"config\.json (is not valid JSON|holds no table)")
 
 
+def test_a_config_nested_beyond_reason(bert):
+    (bert / "config.json").write_text('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    assert len(refused(bert, r"config\.json is not valid JSON").splitlines()) == 1
+
+
 def damaged(data, how):
     header = struct.unpack("<Q", data[:8])[0]
     if how == "empty":
@@ -138,6 +143,11 @@ def test_an_index_may_not_lead_out_of_the_folder(sharded, name):
     refused(sharded, "lies outside it: refused")
 
 
+def test_an_index_may_not_name_what_no_file_can_be_called(sharded):
+    folders.index(sharded, lambda places: places.update({"bert.pooler.dense.bias": "a\0b"}))
+    assert len(refused(sharded, r"names the file 'a\\x00b': refused").splitlines()) == 1
+
+
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_nor_may_a_link(bert, tmp_path, file):
     (bert / file).rename(tmp_path / file)
@@ -188,8 +198,9 @@ def test_an_index_without_a_table(sharded):
         ({"hidden_size": 30, "num_attention_heads": 4}, r"hidden_size=30 is not divisible by num_attention_heads=4"),
         ({"hidden_size": "32"}, r"hidden_size='32' must be of type int"),
         ({"hidden_size": True}, r"hidden_size=True must be of type int"),
-        ({"hidden_size": 10**12}, rf"describes another model, with dim={10**12}: the files hold 46 tensors"),
-        ({"num_hidden_layers": 10**9}, rf"with num_layers={10**9}"),
+        ({"hidden_size": 10**12}, rf"describes another model, with hidden_size={10**12}: the files hold 46 tensors"),
+        ({"num_hidden_layers": 10**9}, rf"with num_hidden_layers={10**9}"),
+        ({"max_position_embeddings": 10**9}, rf"with max_position_embeddings={10**9}"),
         ({"num_hidden_layers": 0}, r"num_hidden_layers=0 must be at least 1"),
         ({"num_hidden_layers": 3}, "16 missing"),
         ({"num_hidden_layers": 1}, "16 unused"),

@@ -57,7 +57,9 @@ def test_a_missing_file_is_noticed(saved):
         model_dir.load(saved)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"model": {}, "source": {"a": 1}, "files": {}}', '{"model": 1}', "[]"])
+@pytest.mark.parametrize(
+    "text", ["{", "{}", '{"model": {}, "source": {"a": 1}, "files": {}}', '{"model": 1}', "[]", "[" * 99_999]
+)
 def test_a_damaged_record(saved, text):
     (saved / "model.json").write_text(text)
     with pytest.raises(InputError, match="damaged"):
@@ -72,6 +74,18 @@ def test_parameters_of_another_model(saved):
     record["files"] = model_dir._digests(saved)
     (saved / "model.json").write_text(json.dumps(record))
     with pytest.raises(InputError, match="does not hold the parameters that"):
+        model_dir.load(saved)
+
+
+@pytest.mark.parametrize("changes", [{"num_layers": 10**6}, {"vocab_size": 2**31 - 1}, {"max_length": 10**12}])
+def test_sizes_beyond_the_file_are_refused_before_anything_is_made_of_them(saved, changes, monkeypatch):
+    record = json.loads((saved / "model.json").read_text())
+    record["model"] |= changes
+    (saved / "model.json").write_text(json.dumps(record))
+    monkeypatch.setattr(model_dir, "shapes_of", lambda _: pytest.fail("the model was traced"))
+    with pytest.raises(
+        InputError, match=r"model\.json describes another model, with (num_l|voc|max_l)\w+=\d+: the files"
+    ):
         model_dir.load(saved)
 
 

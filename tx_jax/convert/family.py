@@ -121,6 +121,11 @@ class Family:
         """All heads that its models may have, in the order of `classes`."""
         return tuple(dict.fromkeys(head for heads in self.classes for head in heads))
 
+    @property
+    def hf_names(self) -> dict[str, str]:
+        """Our fields -> their keys in config.json, for messages."""
+        return {field.ours: field.hf for field in self.fields}
+
     def read_config(self, config: Mapping[str, Any], *, heads: tuple[str, ...], **changes: Any) -> TransformerConfig:
         """Our configuration, from the values of config.json.
 
@@ -136,7 +141,7 @@ class Family:
         try:
             return TransformerConfig(**values | {"heads": heads} | changes)
         except InputError as error:
-            keys = {field.ours: field.hf for field in self.fields}
+            keys = self.hf_names
             named = re.sub(r"model\.(\w+)", lambda match: keys.get(match[1], match[0]), str(error))
             raise InputError(f"config.json: {named}") from None
 

@@ -1,10 +1,13 @@
 """Which heads a checkpoint has: told by its tensors, and by config.json where these leave a choice."""
 
+import dataclasses
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from tx_jax.config import HeadName, TransformerConfig
 from tx_jax.convert.family import Family
+from tx_jax.convert.hf_folder import Stored
 from tx_jax.convert.rules import Shape
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.models import registry
@@ -22,6 +25,29 @@ def head_of(path: str) -> str | None:
 def shapes_of(config: TransformerConfig) -> dict[str, Shape]:
     """The shapes of a model's parameters by path; nothing is allocated."""
     return {path: tuple(leaf.shape) for path, leaf in flatten(registry.param_shapes(config)).items()}
+
+
+def check_sizes(
+    config: TransformerConfig, stored: Mapping[str, Stored], file: str, names: Mapping[str, str] | None = None
+) -> None:
+    """Raises InputError for sizes beyond all that weights hold, before anything is made of these sizes.
+
+    Args:
+      stored: the tensors of the weights' files.
+      file: what the configuration is from, for the message.
+      names: of fields of the configuration there, where they have others.
+    """
+    values = sum(math.prod(tensor.shape) for tensor in stored.values())
+    limits = {name: 2**31 - 1 for name, value in dataclasses.asdict(config).items() if type(value) is int}
+    limits |= {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
+    if config.position_embedding == "learned":
+        limits["max_length"] = values
+    beyond = {name: getattr(config, name) for name, limit in limits.items() if getattr(config, name) > limit}
+    if beyond:
+        given = ", ".join(f"{(names or {}).get(name, name)}={value}" for name, value in beyond.items())
+        raise InputError(
+            f"{file} describes another model, with {given}: the files hold {len(stored)} tensors of {values:,} values"
+        )
 
 
 def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, set[str]]:

@@ -75,7 +75,7 @@ def open_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
         or tensors that are not where it says.
     """
     if (folder / SINGLE).exists():
-        return _headers(_inside(folder, SINGLE))
+        return headers(_inside(folder, SINGLE))
     if not (folder / INDEX).exists():
         raise InputError(_no_weights(folder, config))
     places = _read_json(_inside(folder, INDEX)).get("weight_map")
@@ -83,16 +83,17 @@ def open_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
         raise InputError(f"{folder / INDEX} is damaged: its weight_map is no table of file names")
     tensors: dict[str, Stored] = {}
     for file in sorted(set(places.values())):
-        headers = _headers(_inside(folder, file))
-        if astray := [name for name in headers if places.get(name) != file]:
+        found = headers(_inside(folder, file))
+        if astray := [name for name in found if places.get(name) != file]:
             raise InputError(f"{folder / file} holds {astray[0]!r}, which {INDEX} does not say")
-        tensors |= headers
+        tensors |= found
     if lost := [name for name in places if name not in tensors]:
         raise InputError(f"{folder / INDEX} says that {lost[0]!r} is in {places[lost[0]]}, but it is not")
     return tensors
 
 
-def _headers(path: Path) -> dict[str, Stored]:
+def headers(path: Path) -> dict[str, Stored]:
+    """The tensors of one safetensors file by name. Raises InputError for one that is truncated or damaged."""
     try:
         with safe_open(path, framework="np") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -108,6 +109,8 @@ def _headers(path: Path) -> dict[str, Stored]:
 
 def _inside(folder: Path, name: str) -> Path:
     """The path of a file of the folder. Raises InputError where the name, or a link, leads out of it."""
+    if "\0" in name:
+        raise InputError(f"{folder} names the file {name!r}: refused")
     path = folder / name
     root = folder.resolve()
     # The Hub's cache keeps a snapshot's files beside it and links to them.
@@ -124,7 +127,7 @@ def _inside(folder: Path, name: str) -> Path:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path} holds no table of keys")

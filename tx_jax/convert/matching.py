@@ -2,14 +2,13 @@
 but those of tied copies."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
 from tx_jax.convert.family import Family
-from tx_jax.convert.heads import detect, head_of, names_of_heads, ordered, shapes_of
+from tx_jax.convert.heads import check_sizes, detect, head_of, names_of_heads, ordered, shapes_of
 from tx_jax.convert.hf_folder import Stored
 from tx_jax.convert.rules import Rule, Shape, check, covering, expand
 from tx_jax.errors import InputError
@@ -57,7 +56,7 @@ def match(
         a tied copy that differs.
     """
     body = family.read_config(hf_config, heads=())
-    _check_sizes(body, stored)
+    check_sizes(body, stored, "config.json", family.hf_names)
     by_head = names_of_heads(hf_config, family)
     known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
     tensors, ignored = _canonical(family, body, stored, known.union(family.tied, *by_head.values()))
@@ -84,20 +83,6 @@ def match(
     tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
     check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
     return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out))
-
-
-def _check_sizes(config: TransformerConfig, stored: Mapping[str, Stored]) -> None:
-    """Raises InputError for sizes beyond all that the files hold, before anything is made of these sizes."""
-    values = sum(math.prod(tensor.shape) for tensor in stored.values())
-    limits = {name: 2**31 - 1 for name, value in dataclasses.asdict(config).items() if type(value) is int}
-    limits |= {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
-    if config.position_embedding == "learned":
-        limits["max_length"] = values
-    if beyond := [f"{name}={getattr(config, name)}" for name, limit in limits.items() if getattr(config, name) > limit]:
-        raise InputError(
-            f"config.json describes another model, with {', '.join(beyond)}: the files hold {len(stored)} tensors of "
-            f"{values:,} values"
-        )
 
 
 def _canonical(

@@ -14,13 +14,12 @@ from typing import Any
 
 import flax.traverse_util
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from tx_jax import text
 from tx_jax.config import TransformerConfig, model_from_dict
 from tx_jax.convert import hf_folder
-from tx_jax.convert.heads import shapes_of
+from tx_jax.convert.heads import check_sizes, shapes_of
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
@@ -109,18 +108,17 @@ def load(path: Path) -> Model:
         untrained = tuple(map(str, record.get("untrained", ())))
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"{path / FILE} is damaged: {error}") from None
     found = _digests(path)
     if changed := sorted(name for name in files.keys() | {PARAMS} if files.get(name) != found.get(name)):
         raise InputError(f"{path} is damaged: {', '.join(changed)} missing, or not as {FILE} records; convert again")
     config = model_from_dict(config)
-    try:
-        params = load_file(path / PARAMS)
-    except SafetensorError as error:
-        raise InputError(f"{path / PARAMS} is damaged: {error}") from None
-    if {name: x.shape for name, x in params.items()} != shapes_of(config):
+    stored = hf_folder.headers(path / PARAMS)
+    check_sizes(config, stored, str(path / FILE))
+    if {name: x.shape for name, x in stored.items()} != shapes_of(config):
         raise InputError(f"{path / PARAMS} does not hold the parameters that {FILE} describes; convert again")
+    params = load_file(path / PARAMS)
 
     tokenizer = text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
     return Model(config, params, tokenizer, source, untrained)
