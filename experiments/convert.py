@@ -19,7 +19,7 @@ FROM_HF = flags.DEFINE_string("from_hf", None, "A Hugging Face model: a folder, 
 OUT = flags.DEFINE_string("out", None, "Where the converted model goes: a folder that does not exist yet.")
 HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialised where --from_hf lacks them. Default: its own.")
 NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Labels of a classification head.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "For heads that are initialised.")
+SEED = flags.DEFINE_integer("seed", None, "For heads that are initialised; 0 if not given.")
 REVISION = flags.DEFINE_string("revision", None, "With a name on the Hub: a branch, tag or commit.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run directory, or a converted model.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Where the folder for transformers goes; it must not exist yet.")
@@ -28,8 +28,12 @@ DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "float16", "bfloat16"], "Of the weights in --to_hf; by default that of their source."
 )
 
-READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION}
-WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE}
+MODEL_TYPE = flags.DEFINE_string(
+    "model_type", None, "In --to_hf, where several fit: bert, roberta, xlm-roberta, ...; by default its source's."
+)
+
+READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION, "seed": SEED}
+WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYPE}
 
 
 def main(argv: list[str]) -> int:
@@ -51,13 +55,15 @@ def read() -> None:
 
     hf_folder.check_free(Path(OUT.value))
     folder, name, commit = Path(FROM_HF.value), None, None
+    if (kind := kind_of(folder)) in ("converted model", "run directory"):
+        command_line.fail(f"{folder} is a {kind}: give it as --checkpoint, with --to_hf")
     if not folder.is_dir():
         folder, commit = hub.fetch(FROM_HF.value, REVISION.value)
         name = FROM_HF.value
     elif REVISION.value:
         command_line.fail(f"--revision is for a name on the Hub, but {folder} is a folder here")
     model, report = from_hf.read(
-        folder, heads=HEADS.value, num_labels=NUM_LABELS.value, name=name, revision=commit, seed=SEED.value
+        folder, heads=HEADS.value, num_labels=NUM_LABELS.value, name=name, revision=commit, seed=SEED.value or 0
     )
     model_dir.save(model, Path(OUT.value))
     for warning in report.warnings:
@@ -89,6 +95,8 @@ def write() -> None:
 
     hf_folder.check_free(Path(TO_HF.value))
     path = Path(CHECKPOINT.value)
+    if kind_of(path) == "Hugging Face folder":
+        command_line.fail(f"{path} is a Hugging Face folder: give it as --from_hf, with --out")
     if model_dir.is_model_dir(path) and STEP.value is None:
         model = model_dir.load(path)
     else:
@@ -96,9 +104,9 @@ def write() -> None:
         model = Model(
             run.model, {k: np.asarray(x) for k, x in tree.flatten(run.params).items()}, run.tokenizer, source=None
         )
-    for warning in to_hf.warnings(model):
+    for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
-    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value)
+    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value)
     show(
         f"{CHECKPOINT.value} -> {TO_HF.value}",
         {
@@ -108,6 +116,18 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
+
+
+def kind_of(path: Path) -> str | None:
+    """What a folder is: a converted model, a run directory, a Hugging Face folder; None for anything else."""
+    from tx_jax.convert import hf_folder, model_dir
+
+    if model_dir.is_model_dir(path):
+        return "converted model"
+    keys = hf_folder.read_config(path) if (path / "config.json").is_file() else {}
+    if {"model", "training"} <= keys.keys():
+        return "run directory"
+    return "Hugging Face folder" if "model_type" in keys else None
 
 
 def count(model) -> str:

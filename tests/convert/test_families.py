@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 
+from tests.convert import folders
 from tests.golden import weights
 from tests.models import small
 from tests.parity.cases import CASES
+from tx_jax import text
 from tx_jax.convert import families, from_hf, to_hf
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.model_dir import Model
@@ -76,3 +78,52 @@ def test_a_mask_decoder_is_left_out_with_a_warning(name, tmp_path):
     assert (read.source.model_type, read.config.enhanced_mask_decoder) == (model_type, False)
     assert set(model.params) - set(read.params) == {"mask_decoder_position/embedding"}
     assert all((model.params[path] == x).all() for path, x in read.params.items())
+
+
+SENTENCES = [f"word{i} of the little text number {i} that is read here" for i in range(40)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "written"),
+    [
+        ("unigram", None, "xlm-roberta"),
+        ("byte_bpe", None, "roberta"),
+        ("unigram", "camembert", "camembert"),
+        ("unigram", "roberta", "roberta"),
+    ],
+)
+def test_of_several_model_types_the_tokenizer_chooses_or_the_user(kind, asked, written):
+    tokenizer = text.train(kind, SENTENCES, vocab_size=280 if kind == "byte_bpe" else 50)
+    _, config = CASES["RoBERTa masked LM"]
+    config = dataclasses.replace(config, vocab_size=300)
+    model = Model(config, weights.draw_weights(shapes_of(config), 1), tokenizer, None)
+    hf_config, _ = to_hf.convert(model, model_type=asked)
+    assert hf_config["model_type"] == written
+
+
+def test_a_model_type_that_does_not_fit_or_is_none():
+    with pytest.raises(InputError, match=r"the nearest, gpt2, has no .*architecture='encoder'"):
+        to_hf.convert(folders.model(), model_type="gpt2")
+    with pytest.raises(InputError, match=r"'berta' is not supported: supported are bert, .*Did you mean 'bert'"):
+        to_hf.convert(folders.model(), model_type="berta")
+
+
+@pytest.mark.parametrize(
+    ("heads", "said"),
+    [
+        (("masked_lm", "token_classification"), "BertForMaskedLM has no token_classification: the weights are written"),
+        (("masked_lm", "pooled"), "BertForMaskedLM has no pooled"),
+        ((), "the model has no pooler: BertModel will add one with random values"),
+        (("pooled",), None),
+        (("masked_lm", "next_sentence"), None),
+    ],
+)
+def test_what_the_written_class_does_otherwise_is_told(heads, said):
+    warnings = to_hf.warnings(folders.model(heads=heads))
+    assert warnings[0].startswith(said) and len(warnings) == 1 if said else warnings == []
+
+
+@pytest.mark.parametrize("name", ["BERT questions", "BERT choices", "BERT masked LM, untied"])
+def test_labels_that_no_head_has_are_no_obstacle(name):
+    model_type, config = CASES[name]
+    assert families.of_config(dataclasses.replace(config, num_labels=7))[1] == model_type

@@ -186,3 +186,18 @@ def test_a_head_of_the_same_names_is_not_taken_for_another(tmp_path):
 def test_a_head_that_there_is_not(tmp_path):
     with pytest.raises(InputError, match=r"no head 'masked_l' here.*Did you mean 'masked_lm'"):
         from_hf.read(folders.write(tmp_path / "a"), heads=["masked_l"])
+
+
+@pytest.mark.parametrize("head", ["sequence_classification", "token_classification"])
+def test_a_classifier_of_another_number_of_labels_is_initialised(head, tmp_path):
+    path = folders.write(tmp_path / "a", heads=(head,), num_labels=3)
+    model, report = from_hf.read(path, num_labels=5)
+    assert model.params[f"{head}/kernel"].shape == (32, 5)
+    assert (report.heads_read, report.initialised) == ((), (head,))
+    assert report.left_out == ("classifier.bias", "classifier.weight")
+    same_number, report = from_hf.read(path, num_labels=3)
+    assert (report.heads_read, report.initialised) == ((head,), ())
+    same(same_number.params, from_hf.read(path)[0].params)
+    folders.configure(path, id2label=None, num_labels=5)
+    with pytest.raises(InputError, match="2 misshapen"):
+        from_hf.read(path)

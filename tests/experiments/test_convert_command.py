@@ -116,6 +116,10 @@ BAD = {
     "no out": (["--from_hf={tmp}/hf"], "--from_hf needs --out"),
     "no to_hf": (["--checkpoint={tmp}"], "--checkpoint needs --to_hf"),
     "stray flag": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--step=3"], "--step makes no sense with --from_hf"),
+    "seed to write": (["--checkpoint={tmp}", "--to_hf={tmp}/x", "--seed=3"], "--seed makes no sense with --checkpoint"),
+    "Hugging Face as checkpoint": (["--checkpoint={tmp}/hf", "--to_hf={tmp}/x"], "give it as --from_hf, with --out"),
+    "converted model as source": (["--from_hf={tmp}/model", "--out={tmp}/x"], "give it as --checkpoint, with --to_hf"),
+    "run as source": (["--from_hf={tmp}/run", "--out={tmp}/x"], "run is a run directory: give it as --checkpoint"),
     "unknown dtype": (["--checkpoint={tmp}", "--to_hf={tmp}/x", "--dtype=int8"], "dtype"),
     "revision of a folder": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--revision=main"], "is a folder here"),
     "taken": (["--from_hf={tmp}/hf", "--out={tmp}/hf"], "exists and is not empty"),
@@ -131,6 +135,9 @@ BAD = {
 def test_bad_input_is_one_clear_error_with_exit_code_2(name, tmp_path):
     folders.write(tmp_path / "hf")
     folders.write(tmp_path / "pickle")
+    model_dir.save(folders.model(), tmp_path / "model")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text('{"model": {}, "training": {}}')
     (tmp_path / "pickle/model.safetensors").rename(tmp_path / "pickle/pytorch_model.bin")
     arguments, said = BAD[name]
     done = convert(*(a.format(tmp=tmp_path) for a in arguments), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))

@@ -34,16 +34,25 @@ def of_hf_config(config: Mapping[str, Any]) -> tuple[Family, str]:
     raise InputError(f"config.json {given}: supported are {', '.join(OF_MODEL_TYPE)}.{near}")
 
 
-def of_config(config: TransformerConfig, model_type: str | None = None) -> tuple[Family, str]:
+def of_config(
+    config: TransformerConfig, model_type: str | None = None, *, preferred: str | None = None
+) -> tuple[Family, str]:
     """The family, and its model_type, that a model of ours can be written as: `model_type` if it is given.
 
+    Args:
+      preferred: the model_type to choose where several fit as well.
+
     Raises:
-      InputError: transformers has no model of this configuration; what stands in the way is named.
+      InputError: transformers has no model of this configuration; what stands in the way is named. Or no such
+        model_type is supported.
     """
+    if model_type not in (None, *OF_MODEL_TYPE):
+        near = did_you_mean(model_type, OF_MODEL_TYPE)
+        raise InputError(f"model_type {model_type!r} is not supported: supported are {', '.join(OF_MODEL_TYPE)}.{near}")
     candidates = {
         name: family.obstacles(config) for name, family in OF_MODEL_TYPE.items() if model_type in (None, name)
     }
-    nearest = min(candidates, key=lambda name: len(candidates[name]))
+    nearest = min(candidates, key=lambda name: (len(candidates[name]), name != preferred))
     if candidates[nearest]:
         raise InputError(
             f"transformers has no class for this model: the nearest, {nearest}, has no {', '.join(candidates[nearest])}"

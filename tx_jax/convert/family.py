@@ -20,6 +20,8 @@ ACTIVATIONS = {
 
 # Fields that do not change what a trained model computes: config.json need not be able to say them.
 OF_TRAINING = {"dtype", "remat", "dropout", "attention_dropout", "init_stddev", "scale_residual_init"}
+# The heads whose outputs `num_labels` counts.
+LABELLED = {"sequence_classification", "token_classification"}
 
 
 class Field(NamedTuple):
@@ -158,11 +160,13 @@ class Family:
 
     def class_name(self, heads: tuple[str, ...], model_type: str) -> str:
         """The class of transformers that has these heads; where there is none, that with most of them."""
-        stem, wanted = self.model_types[model_type], set(heads)
-        for group, ending in self.classes.items():
-            if set(group) == wanted:
-                return stem + ending
-        return stem + max(self.classes.items(), key=lambda item: (len(set(item[0]) & wanted), -len(item[0])))[1]
+        return self.model_types[model_type] + self.classes[self.written_heads(heads)]
+
+    def written_heads(self, heads: tuple[str, ...]) -> tuple[str, ...]:
+        """The heads that this class has."""
+        wanted = set(heads)
+        exact = [group for group in self.classes if set(group) == wanted]
+        return exact[0] if exact else max(self.classes, key=lambda group: (len(set(group) & wanted), -len(group)))
 
     def heads_of_class(self, name: str) -> tuple[str, ...] | None:
         """The heads of a class of transformers, whatever its stem; None for one that we do not know."""
@@ -189,6 +193,8 @@ class Family:
             found.append(str(error))
             back = self.read_config({}, heads=config.heads)
             unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}
+        if not LABELLED & {*config.heads}:
+            unknown.add("num_labels")
         names = [f.name for f in dataclasses.fields(config) if f.name not in unknown]
         differing = [name for name in names if getattr(config, name) != getattr(back, name)]
         return found + [f"{name}={getattr(config, name)!r}" for name in differing]

@@ -57,7 +57,8 @@ def read(
 
     Args:
       heads: the heads of the model; those that the checkpoint lacks are initialised. None = those that it has.
-      num_labels: of classification heads; None = as config.json says.
+      num_labels: of classification heads, which are initialised where the checkpoint's have others; None = as
+        config.json says.
       name, revision: what to record as the source; by default the folder's name.
       seed: for what is initialised.
 
@@ -73,7 +74,9 @@ def read(
     wanted = None if heads is None else check_wanted(heads, family)
     stored = hf_folder.open_tensors(folder, hf_config)
     try:
-        found = match(family, hf_config, stored, claimed=claimed or (), wanted=wanted)
+        found = match(
+            family, hf_config, stored, claimed=claimed or (), wanted=wanted, relabelled=num_labels is not None
+        )
     except InputError as error:
         raise InputError(f"{_foreign_class(family, model_type, hf_config)}{error}") from None
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
@@ -87,9 +90,10 @@ def read(
     warnings += _warnings_of_values(found, params)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)
+    initialised = tuple(dict.fromkeys(path.partition("/")[0] for path in fresh))
     report = Report(
-        heads_read=ordered(set(found.config.heads) & set(found.detected)),
-        initialised=tuple(dict.fromkeys(path.partition("/")[0] for path in fresh)),
+        heads_read=ordered((set(found.config.heads) & set(found.detected)).difference(initialised)),
+        initialised=initialised,
         ignored=tuple(found.ignored),
         left_out=tuple(found.left_out),
         warnings=tuple(warnings),

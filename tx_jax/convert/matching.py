@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.convert.family import Family
+from tx_jax.convert.family import LABELLED, Family
 from tx_jax.convert.heads import check_sizes, detect, head_of, names_of_heads, ordered, shapes_of
 from tx_jax.convert.hf_folder import Stored
 from tx_jax.convert.rules import Rule, Shape, check, covering, expand
@@ -43,6 +43,7 @@ def match(
     *,
     claimed: tuple[str, ...],
     wanted: tuple[str, ...] | None,
+    relabelled: bool = False,
 ) -> Match:
     """Finds the model.
 
@@ -50,6 +51,7 @@ def match(
       hf_config: the values of config.json.
       claimed: the heads of the class that it names.
       wanted: the heads that the model shall have; None = those that the checkpoint has.
+      relabelled: num_labels is the user's: heads of another number are not read, but initialised.
 
     Raises:
       InputError: tensors that are missing, unused or misshapen, all of them together; heads that cannot be told apart;
@@ -72,6 +74,8 @@ def match(
     table = covering(expand(family.rules(config), config.num_layers), shapes)
     present = family.read_config(hf_config, heads=ordered(set(wanted) & set(detected)))
     given = _given(table, shapes_of(present), tensors)
+    if relabelled:
+        given -= _of_other_labels(table, shapes, tensors)
     shapes = {path: shape for path, shape in shapes.items() if path in given}
     table = covering(table, shapes)
 
@@ -113,6 +117,19 @@ def _canonical(
         if source not in tensors:
             tensors[source] = tensors.pop(copy)
     return tensors, ignored
+
+
+def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> set[str]:
+    """The paths of classifiers that have another number of labels in the checkpoint."""
+    heads = set()
+    for rule in table:
+        expected = rule.transform.hf_shapes([shapes[path] for path in rule.paths])
+        found = [
+            tensors[name].shape if name in tensors else shape
+            for name, shape in zip(rule.hf_names, expected, strict=True)
+        ]
+        heads |= {head_of(rule.paths[0])} & LABELLED if found != expected else set()
+    return {path for path in shapes if head_of(path) in heads}
 
 
 def _foreign(family: Family, tensors: Mapping[str, Stored], known: set[str]) -> set[str]:

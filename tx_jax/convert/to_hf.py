@@ -8,17 +8,27 @@ from typing import Any
 import numpy as np
 
 from tx_jax.convert import families, hf_folder, rules
+from tx_jax.convert.family import Family
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.text.spm import SentencePiece
 
 
-def write(model: Model, folder: Path, *, dtype: str | None = None, max_shard_bytes: int = MAX_SHARD_BYTES) -> str:
+def write(
+    model: Model,
+    folder: Path,
+    *,
+    dtype: str | None = None,
+    model_type: str | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> str:
     """Writes config.json, the weights and the tokenizer's files, all of it or nothing.
 
     Args:
       dtype: of the weights, one of `DTYPES`; None = that of the checkpoint that the model is from, else float32.
+      model_type: as in config.json; None = that of the model's source, else the first that fits it and its tokenizer.
 
     Returns:
       The class of transformers that it is written for.
@@ -27,7 +37,7 @@ def write(model: Model, folder: Path, *, dtype: str | None = None, max_shard_byt
       InputError: something at `folder` already; a model that transformers has no class for; weights that `dtype`
         cannot hold.
     """
-    hf_config, tensors = convert(model, dtype=dtype)
+    hf_config, tensors = convert(model, dtype=dtype, model_type=model_type)
     with hf_folder.new_folder(folder) as temporary:
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
@@ -36,18 +46,21 @@ def write(model: Model, folder: Path, *, dtype: str | None = None, max_shard_byt
     return hf_config["architectures"][0]
 
 
-def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def convert(
+    model: Model, *, dtype: str | None = None, model_type: str | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The values of config.json and the tensors by name; for arguments and errors see `write`."""
     source = model.source
     dtype = dtype or (source.dtype if source else "float32")
     model = _without_mask_decoder(model)
-    family, model_type = families.of_config(model.config, source.model_type if source else None)
+    family, model_type = _family(model, model_type)
     table = rules.expand(family.rules(model.config), model.config.num_layers)
     tensors = rules.to_hf(model.params, table)
     if not model.config.tie_embeddings:  # then transformers ties nothing, and looks for every copy
         copies = {copy: source for copy, source in family.tied.items() if copy not in tensors and source in tensors}
         tensors |= {copy: tensors[source] for copy, source in copies.items() if copy.endswith("bias")}
-    hf_config = family.write_config(model.config, model_type, source.hf_config if source else {})
+    base = source.hf_config if source and source.model_type in family.model_types else {}
+    hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
         hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
     hf_config["dtype"] = dtype
@@ -57,15 +70,32 @@ def convert(model: Model, *, dtype: str | None = None) -> tuple[dict[str, Any], 
     return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
 
 
-def warnings(model: Model) -> list[str]:
-    """What a user of the written model must know; a line each."""
+def warnings(model: Model, *, model_type: str | None = None) -> list[str]:
+    """What a user of the written model must know; a line each. Arguments and errors are those of `write`."""
     found = [f"{room} is untrained: it holds initial values" for room in model.untrained]
     if model.config.enhanced_mask_decoder:
         found.append(
             "the enhanced mask decoder is left out, since transformers does not run it: there the masked LM predicts "
             "from the last layer, and less well"
         )
+    family, model_type = _family(_without_mask_decoder(model), model_type)
+    heads = model.config.heads
+    name = family.class_name(heads, model_type)
+    if ignored := [head for head in heads if head not in family.written_heads(heads)]:
+        found.append(f"{name} has no {', '.join(ignored)}: the weights are written, but it ignores them")
+    if not heads and ("pooled",) in family.classes:
+        found.append(f"the model has no pooler: {name} will add one with random values")
     return found
+
+
+def _family(model: Model, model_type: str | None) -> tuple[Family, str]:
+    """The family to write as; where several fit, that which goes with the tokenizer."""
+    if model_type is None and model.source is not None:
+        model_type = model.source.model_type
+    preferred = None
+    if isinstance(model.tokenizer, SentencePiece):
+        preferred = "camembert" if model.tokenizer.tokenizer_class == "CamembertTokenizer" else "xlm-roberta"
+    return families.of_config(model.config, model_type, preferred=preferred)
 
 
 def _without_mask_decoder(model: Model) -> Model:
