@@ -1,6 +1,7 @@
 """What all entry points share: how flags and expected errors reach the user."""
 
 import importlib.util
+import logging as stdlib_logging
 import os
 import sys
 import warnings
@@ -24,6 +25,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
+        stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
         warnings.showwarning = _show_warning
         try:
             return main(argv)

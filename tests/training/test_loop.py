@@ -1,8 +1,10 @@
 """The loop in one process: resume, stop, failure. Kills are tested with the entry points."""
 
+import errno
 import json
 import os
 import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +17,8 @@ from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.tasks.base import Mean
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training import loop, metrics_log, plots
-from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training import loop, manifest, metrics_log, plots
+from tx_jax.training.checkpoint import Checkpoints, SaveFailed
 from tx_jax.training.stopping import StopRequest
 
 
@@ -128,6 +130,39 @@ def test_a_finished_run_is_only_evaluated(small, tiny_store, tmp_path):
     again = Silent()
     assert train(small, tiny_store, tmp_path, again) == first
     assert again.steps == []
+
+
+def test_a_save_that_fails_ends_the_run_at_the_next_step_with_what_was_saved_intact(
+    small, tiny_store, tmp_path, monkeypatch
+):
+    """The disk fills at the second checkpoint, at step 6 of 60; the loop waits until that is known, then goes on."""
+    small.training.num_steps, small.training.eval_every = 60, 0
+    display, write, save, wait = Silent(), manifest.write, Checkpoints.save, []
+
+    def full(directory):
+        if directory.name.startswith("6."):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(directory)
+
+    def save_and_linger(self, state, *arguments, **notes):
+        save(self, state, *arguments, **notes)
+        wait.append(int(state.step))
+        while self._manager.is_saving_in_progress():
+            time.sleep(0.01)
+
+    monkeypatch.setattr(manifest, "write", full)
+    monkeypatch.setattr(Checkpoints, "save", save_and_linger)
+    with pytest.raises(SaveFailed, match=r"/6 could not be written: No space left.*needs [\d,]+ bytes.*intact: \[3\]"):
+        train(small, tiny_store, tmp_path, display)
+    assert wait == [3, 6]
+    assert display.steps[-1] <= 7
+    assert "No space left" in (tmp_path / "FAILED").read_text()
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+    monkeypatch.setattr(manifest, "write", write)
+    small.training.num_steps = 8
+    resumed = Silent()
+    train(small, tiny_store, tmp_path, resumed)
+    assert resumed.started[0] == 3
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -151,3 +154,26 @@ def test_resuming_drops_later_records_and_a_line_cut_short(tmp_path):
     with pytest.raises(InputError, match=r"metrics\.jsonl, line 1 is damaged"):
         metrics_log.read(tmp_path)
     assert list((tmp_path / "tb").iterdir())
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tx_jax.training.run_dir import RunDir
+with RunDir(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path):
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"process {holder.pid} on .* trains in"), RunDir(tmp_path).lock():
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with RunDir(tmp_path).lock():
+        assert (tmp_path / "LOCK").read_text().startswith(f"{os.getpid()} on ")

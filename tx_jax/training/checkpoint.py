@@ -6,6 +6,7 @@ to `damaged-STEP`, to take its own steps there.
 """
 
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -207,6 +208,8 @@ class Checkpoints:
         (step, size), self._saving = self._saving, None
         self._remove_unfinished(str(step))
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
+        if system := re.search(r"([^:]+) \[os_error_code=", reason):  # TensorStore's, after the names of its files
+            reason = system[1].strip()
         free = shutil.disk_usage(self._directory).free
         return SaveFailed(
             f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "

@@ -1,5 +1,6 @@
 """The training loop. Its order is fixed: batch, step, log, evaluate, checkpoint."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -136,7 +137,9 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
       The metrics of the last evaluation on held-out data.
 
     Raises:
-      InputError: the configuration conflicts with that of the run it would continue.
+      InputError: the configuration conflicts with that of the run it would continue, every checkpoint of it is
+        damaged, or another process trains there.
+      SaveFailed: a checkpoint could not be written; those before it are intact.
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
       NonFiniteLossError: the loss or its gradient is NaN or infinite.
     """
@@ -145,12 +148,15 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
     training = config.training
     begun = False  # bad input that is found before leaves an earlier run's files as they are
     try:
-        with Checkpoints(
-            directory.checkpoints,
-            keep_last=training.keep_last,
-            keep_best=training.keep_best,
-            best_metric=training.best_metric,
-        ) as checkpoints:
+        with (
+            directory.lock(),
+            Checkpoints(
+                directory.checkpoints,
+                keep_last=training.keep_last,
+                keep_best=training.keep_best,
+                best_metric=training.best_metric,
+            ) as checkpoints,
+        ):
             run = build(config, task, checkpoints)
             start = int(run.state.step)
             directory.begin(config, task.tokenizer, task.data_fingerprint)
@@ -162,7 +168,8 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
         raise
     except BaseException as error:
         if begun:
-            directory.failed(f"{type(error).__name__}: {error}")
+            with contextlib.suppress(OSError):  # the disk may be full, and that the error
+                directory.failed(f"{type(error).__name__}: {error}")
         raise
     directory.done(f"step {int(run.state.step)}")
     return result
@@ -177,6 +184,7 @@ def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder",
             recorder.flush()  # what is compiled now is no part of the speed of the steps before
         run.state, metrics = run.train_step(run.state, batch, rng)
         recorder.later(step, metrics)  # reads the step before, while this one runs
+        checkpoints.poll()  # a save that failed ends the run now, not at the next save
         last = step == training.num_steps
         evaluated = last or _due(step, training.eval_every)
         if evaluated:

@@ -6,23 +6,30 @@ metrics.jsonl     one record a line: step, split, values
 tb/               the same for TensorBoard
 checkpoints/      one folder a step
 loss.png          the curves
+LOCK              the process that trains here
 DONE | FAILED     how it ended; neither while it runs, or where it was killed
 """
 
+import contextlib
 import dataclasses
 import datetime
+import errno
+import fcntl
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_dict
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import write_atomically
 from tx_jax.text import Tokenizer
 
@@ -102,6 +109,34 @@ class RunDir:
         tokenizer.save(self.path / "tokenizer")
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory; the system releases it however the process ends.
+
+        Raises:
+          InputError: another process trains there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "LOCK").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"process {file.read().strip() or '?'} trains in {self.path}: wait for it, stop it, or give "
+                    "another --workdir"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                warnings.warn(
+                    f"{self.path} is on a file system without locks: train there once only", InputWarning, stacklevel=3
+                )
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
 
     def done(self, text: str) -> None:
         write_atomically(self.path / "DONE", text + "\n")
