@@ -7,6 +7,7 @@ import pytest
 
 from tests.golden import weights
 from tests.parity import cases, ours
+from tx_jax.convert.heads import shapes_of
 
 SEED = 20_240
 # transformers computed in float32 too: both sides' rounding, of logits up to 10.
@@ -31,7 +32,7 @@ def test_every_case_is_stored():
 def test_against_transformers(name):
     _, config = cases.CASES[name]
     expected = dict(golden()[name])
-    params, batch = cases.draw_params(ours.shapes(config), SEED), cases.draw_batch(config, SEED)
+    params, batch = cases.draw_params(shapes_of(config), SEED), cases.draw_batch(config, SEED)
     assert weights.fingerprint(params | batch) == str(expected.pop("drawn"))
     actual, valid = ours.outputs(config, params, batch), batch["valid"]
     assert not valid.all()
@@ -63,9 +64,9 @@ CHOICES = [
 @pytest.mark.parametrize(("name", "change"), CHOICES, ids=[f"{name}: {change}" for name, change in CHOICES])
 def test_the_comparison_sees_every_choice(name, change):
     _, config = cases.CASES[name]
-    params, batch = cases.draw_params(ours.shapes(config), SEED), cases.draw_batch(config, SEED)
+    params, batch = cases.draw_params(shapes_of(config), SEED), cases.draw_batch(config, SEED)
     changed = cases.changed(config, *config.heads, **change)
-    for path, shape in ours.shapes(changed).items():  # tables may have other sizes; the values are beside the point
+    for path, shape in shapes_of(changed).items():  # tables may have other sizes; the values are beside the point
         params[path] = np.resize(params[path], shape)
     head = config.heads[0]
     actual = ours.outputs(changed, params, batch)[head]

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 from tests.golden import weights
 from tests.parity import cases, ours, theirs
 from tx_jax.convert import families, from_hf, to_hf
+from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.model_dir import Model, Source
 
 SEED = 20_240
@@ -54,7 +55,7 @@ def main() -> None:
 
 def compare(model_type: str, config: cases.TransformerConfig, folder: pathlib.Path) -> tuple[dict, dict]:
     """The figures of one case, and what transformers computed."""
-    params = cases.draw_params(ours.shapes(config), SEED)
+    params = cases.draw_params(shapes_of(config), SEED)
     batch = cases.draw_batch(config, SEED)
     source = Source("parity", None, model_type, "float32", {"pad_token_id": 1})
     written = Model(config, params, None, source)

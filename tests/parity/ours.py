@@ -5,31 +5,18 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
 
 
-def shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    return {path: tuple(leaf.shape) for path, leaf in tree.flatten(registry.param_shapes(config)).items()}
-
-
-def nested(params: Mapping[str, np.ndarray]) -> dict:
-    """Parameters by path as the nested dict that a model takes."""
-    result: dict = {}
-    for path, value in params.items():
-        *rooms, last = path.split("/")
-        room = result
-        for name in rooms:
-            room = room.setdefault(name, {})
-        room[last] = jnp.asarray(value)
-    return result
-
-
 def outputs(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict:
     """Logits by head, "pooled", and "hidden" [layers + 1, B, T, D]: the embeddings, then each layer's output."""
-    output, sown = jax.jit(lambda p: _apply(config, p, batch, mutable=["intermediates"]))(nested(params))
+    output, sown = jax.jit(lambda p: _apply(config, p, batch, mutable=["intermediates"]))(
+        unflatten_dict(params, sep="/")
+    )
     room = "decoder" if config.architecture == "decoder" else "encoder"
     hidden = list(sown["intermediates"][room]["hidden"])
     if config.norm_position == "pre":
@@ -47,7 +34,7 @@ def loss_and_gradients(
         output = _apply(config, p, batch)
         return sum(jnp.sum(getattr(output, head) * waves(getattr(output, head).shape, batch)) for head in config.heads)
 
-    value, gradients = jax.jit(jax.value_and_grad(loss))(nested(params))
+    value, gradients = jax.jit(jax.value_and_grad(loss))(unflatten_dict(params, sep="/"))
     return float(value), {path: np.asarray(g) for path, g in tree.flatten(gradients).items()}
 
 

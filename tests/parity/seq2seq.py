@@ -13,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
+from flax.traverse_util import unflatten_dict
 
 from tests.parity import cases, ours
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
+from tx_jax.convert.heads import shapes_of
 from tx_jax.models import registry
 
 SEED = 20_240
@@ -42,7 +44,7 @@ def main() -> None:
     failed = False
     for position in ("post", "pre"):
         config = dataclasses.replace(CONFIG, norm_position=position)
-        params = cases.draw_params(ours.shapes(config), SEED)
+        params = cases.draw_params(shapes_of(config), SEED)
         batch = {**side(config, "source", 11, SEED), **side(config, "target", 9, SEED + 1)}
         logits, gradients = our_results(config, params, batch)
         expected, expected_gradients = their_results(config, params, batch)
@@ -90,7 +92,7 @@ def our_results(config: TransformerConfig, params: dict, batch: dict) -> tuple[n
         )
         return (logits * waves(logits.shape, batch)).sum(), logits
 
-    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(ours.nested(params))
+    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(unflatten_dict(params, sep="/"))
     return np.asarray(logits), {path: np.asarray(g) for path, g in tree.flatten(gradients).items()}
 
 
