@@ -172,3 +172,44 @@ def test_what_belongs_to_the_body_is_never_left_out(prefix, tmp_path):
     folders.change(tmp_path / "a", lambda x: {f"{prefix}{key}": value for key, value in x.items()} | more)
     with pytest.raises(InputError, match=r"unused: .*encoder\.layer\.7\.output\.dense\.bias"):
         from_hf.read(tmp_path / "a", heads=["masked_lm"])
+
+
+@pytest.mark.parametrize("model_type", ONE_OF_EACH)
+def test_null_in_config_json_is_as_if_absent(model_type):
+    config = CASES[ONE_OF_EACH[model_type]][1]
+    family = families.OF_MODEL_TYPE[model_type]
+    whole = family.write_config(config, model_type, {})
+    for key in whole:
+        absent = {k: v for k, v in whole.items() if k != key}
+        results = []
+        for values in (absent, absent | {key: None}):
+            try:
+                results.append(family.read_config(values, heads=config.heads))
+            except InputError as error:
+                results.append(str(error))
+        assert results[0] == results[1], key
+
+
+@pytest.mark.parametrize(
+    ("model_type", "size"), [("roberta", 50265), ("xlm-roberta", 30522), ("camembert", 30522), ("bert", 30522)]
+)
+def test_the_size_of_a_vocabulary_that_is_not_given(model_type, size):
+    values = {"model_type": model_type}
+    assert families.OF_MODEL_TYPE[model_type].read_config(values, heads=()).vocab_size == size
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("gelu_python", "gelu"),
+        ("gelu_python_tanh", "gelu_tanh"),
+        ("gelu_fast", "gelu_tanh"),
+        ("gelu_accurate", "gelu_tanh"),
+    ],
+)
+def test_other_names_of_activations_are_kept(theirs, ours):
+    family = families.OF_MODEL_TYPE["bert"]
+    config = family.read_config({"hidden_act": theirs}, heads=())
+    assert config.activation == ours
+    assert family.write_config(config, "bert", {"hidden_act": theirs})["hidden_act"] == theirs
+    assert family.write_config(config, "bert", {})["hidden_act"] in ("gelu", "gelu_new")

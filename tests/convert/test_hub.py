@@ -43,7 +43,17 @@ def test_a_model_is_fetched_with_its_commit_and_without_pickles(answer, tmp_path
     assert all(map(allowed, ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "spiece.model"]))
     assert all(map(allowed, ["vocab.txt", "vocab.json", "merges.txt", "tokenizer.json"]))
     assert not any(
-        map(allowed, ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "model.py", "rust_model.ot"])
+        map(
+            allowed,
+            [
+                "pytorch_model.bin",
+                "model.fp16.safetensors",
+                "tf_model.h5",
+                "flax_model.msgpack",
+                "model.py",
+                "rust_model.ot",
+            ],
+        )
     )
 
 
@@ -51,11 +61,19 @@ def test_a_model_of_pickles_only(answer, tmp_path):
     folder = folders.write(tmp_path / "a")
     (folder / "model.safetensors").unlink()
     answer(folder)
-    with pytest.raises(InputError, match="someone/beto has no safetensors files") as caught:
+    with pytest.raises(InputError, match=r"someone/beto has no model\.safetensors, and pickles") as caught:
         hub.fetch("someone/beto")
     assert 't.BertForPreTraining.from_pretrained("someone/beto").save_pretrained("beto-safetensors")' in str(
         caught.value
     )
+
+
+def test_a_model_in_another_precision_only_is_one_without_weights(answer, tmp_path):
+    folder = folders.write(tmp_path / "a")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    answer(folder)
+    with pytest.raises(InputError, match=r"has no model\.safetensors"):
+        hub.fetch("someone/beto")
 
 
 @pytest.mark.parametrize(

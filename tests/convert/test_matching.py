@@ -6,6 +6,7 @@ import pytest
 from tests.convert import folders
 from tx_jax.convert import from_hf
 from tx_jax.convert.heads import detect
+from tx_jax.convert.rules import ADVICE
 from tx_jax.errors import InputError
 
 EMBEDDING = "bert.embeddings.word_embeddings.weight"
@@ -100,6 +101,7 @@ def test_missing_unused_and_misshapen_tensors_are_told_together(tmp_path):
         "+ unused: bert.encoder.layer.2.output.dense.bias (32,)",
         "~ bert.pooler.dense.weight: shape (8, 32), expected (32, 32)",
         "~ cls.seq_relationship.bias: shape (1,), expected (2,)",
+        ADVICE,
     ]
 
 

@@ -138,6 +138,17 @@ def test_a_vocabulary_that_does_not_fit(tmp_path):
         from_hf.read(many)
 
 
+def test_a_token_that_the_vocabulary_holds_twice_is_named(tmp_path):
+    path = folders.write(tmp_path / "a", folders.wordpiece(53))
+    lines = (path / "vocab.txt").read_text().splitlines()
+    lines[9] = lines[20] = lines[7]
+    (path / "vocab.txt").write_text("\n".join(lines) + "\n")
+    _, report = from_hf.read(path)
+    assert report.warnings == (
+        "the vocabulary holds 'word2' 3 times, first as token 7 (1 such in all): the last of them is used",
+    )
+
+
 def test_a_tokenizer_that_cannot_be_read_is_left_behind(tmp_path):
     path = folders.write(tmp_path / "a")
     (path / "vocab.txt").write_text("a\nb\n")

@@ -151,7 +151,8 @@ def test_tensors_that_do_not_fit_are_listed_and_nothing_is_written(tmp_path):
     path = folders.change(folders.write(tmp_path / "hf"), lambda x: {k: v for k, v in x.items() if "query" not in k})
     done = convert(f"--from_hf={path}", f"--out={tmp_path}/model")
     assert done.returncode == 2
-    first, *lines = done.stderr.splitlines()
+    first, *lines, advice = done.stderr.splitlines()
+    assert "must be those of one model" in advice
     assert first.startswith("error: the files hold ")
     assert len(lines) == 4
     assert all(line.startswith("- missing: bert.encoder.layer.") for line in lines)

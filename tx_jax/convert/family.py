@@ -14,6 +14,10 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
     "relu": "relu",
 }
 
@@ -129,11 +133,12 @@ class Family:
         return {field.ours: field.hf for field in self.fields}
 
     def read_config(self, config: Mapping[str, Any], *, heads: tuple[str, ...], **changes: Any) -> TransformerConfig:
-        """Our configuration, from the values of config.json.
+        """Our configuration, from the values of config.json; null counts as absent.
 
         Raises:
           InputError: a value that is not supported, or sizes that contradict each other.
         """
+        config = {key: value for key, value in config.items() if value is not None}
         for key, value in self.required.items():
             if config.get(key, value) != value:
                 raise InputError(f"config.json: {key}={config[key]!r} is not supported: only {value!r}")

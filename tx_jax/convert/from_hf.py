@@ -1,5 +1,6 @@
 """A Hugging Face folder -> a model of ours."""
 
+import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,12 +157,19 @@ def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | Non
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size} "
             "(config.json, vocab_size): they do not belong together"
         )
+    warnings = []
+    tokens = tokenizer.tokens(range(tokenizer.vocab_size))
+    if twice := [token for token, count in collections.Counter(tokens).items() if count > 1]:
+        warnings.append(
+            f"the vocabulary holds {twice[0]!r} {tokens.count(twice[0])} times, first as token {tokens.index(twice[0])}"
+            f" ({len(twice)} such in all): the last of them is used"
+        )
     if tokenizer.vocab_size < config.vocab_size:
-        return tokenizer, [
+        warnings.append(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size}: "
             "the rest is never used"
-        ]
-    return tokenizer, []
+        )
+    return tokenizer, warnings
 
 
 def _fresh(config: TransformerConfig, paths: set[str], seed: int) -> dict[str, np.ndarray]:

@@ -13,8 +13,9 @@ from tx_jax.errors import InputError
 # All that a conversion may read. What is not listed, pickles above all, never reaches this machine.
 PATTERNS = (
     "config.json",
-    "model*.safetensors",
-    "model.safetensors.index.json",
+    hf_folder.SINGLE,
+    hf_folder.INDEX,
+    "model-*.safetensors",
     "vocab.txt",
     "vocab.json",
     "merges.txt",
@@ -49,10 +50,10 @@ def fetch(name: str, revision: str | None = None) -> tuple[Path, str]:
             f"{name!r} is no folder here, and cannot be fetched from the Hugging Face Hub{at} ({why}): give a folder, "
             "or try again where there is network"
         ) from None
-    if not any(folder.glob("*.safetensors")):
+    if not any((folder / file).is_file() for file in (hf_folder.SINGLE, hf_folder.INDEX)):
         advice = hf_folder.advice(name, hf_folder.read_config(folder))
         raise InputError(
-            f"{name} has no safetensors files{at}, and pickles are never loaded. A pull request there may add them "
+            f"{name} has no {hf_folder.SINGLE}{at}, and pickles are never loaded. A pull request there may add them "
             f"(--revision=refs/pr/1). {advice}"
         )
     return folder, folder.name

@@ -9,7 +9,7 @@ from typing import Any
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import bert
 from tx_jax.convert.bert import body, dense, norm
-from tx_jax.convert.family import Family, Field
+from tx_jax.convert.family import Family, Field, value_of
 from tx_jax.convert.rules import Rule
 from tx_jax.errors import InputError
 
@@ -38,7 +38,9 @@ def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, An
             f"config.json: pad_token_id={padding!r} and max_position_embeddings={rows!r} leave no positions: "
             "positions count from pad_token_id + 1"
         )
-    return {"position_offset": padding + 1, "max_length": rows - padding - 1}
+    # The size of RoBERTa's own vocabulary, but of BERT's for the others.
+    tokens = value_of(config, "vocab_size", 50265 if config.get("model_type", "roberta") == "roberta" else 30522)
+    return {"position_offset": padding + 1, "max_length": rows - padding - 1, "vocab_size": tokens}
 
 
 def write_more(config: TransformerConfig) -> dict[str, Any]:

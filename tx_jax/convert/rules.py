@@ -15,7 +15,8 @@ from tx_jax.errors import InputError
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
 
-MAX_LINES_OF_A_KIND = 8  # of a report: one misnamed prefix makes hundreds
+MAX_LINES_OF_A_KIND = 3  # of a report: one misnamed prefix makes hundreds
+ADVICE = "config.json and the weights must be those of one model: are both whole, and from the same place?"
 
 
 class Transform(NamedTuple):
@@ -168,7 +169,7 @@ def check(hf_shapes: Mapping[str, Shape], rules: Iterable[Rule], shapes: Mapping
     held, asked = (sum(map(math.prod, sizes.values())) for sizes in (hf_shapes, shapes))
     lines = [line for kind, lines in counts.items() for line in _abbreviated(kind, lines)]
     head = f"the files hold {held:,} values, the configuration asks for {asked:,}: {summary}"
-    raise InputError("\n".join([head, *lines]))
+    raise InputError("\n".join([head, *lines, ADVICE]))
 
 
 def _abbreviated(kind: str, lines: list[str]) -> list[str]:

@@ -139,8 +139,8 @@ def load(directory: Path, definition: Mapping[str, Any]) -> WordPiece:
     Options come from tokenizer_config.json or else tokenizer.json. A bare vocab.txt counts as cased where any of its
     tokens has a capital letter, since the published uncased vocabularies have none.
     """
-    config = read_json(directory / "tokenizer_config.json")
-    normalizer = definition.get("normalizer") or {}
+    config, normalizer = read_json(directory / "tokenizer_config.json"), definition.get("normalizer") or {}
+    config, normalizer = ({k: v for k, v in x.items() if v is not None} for x in (config, normalizer))  # null: absent
     if (path := directory / "vocab.txt").is_file():
         try:
             vocabulary = path.read_text(encoding="utf-8").split("\n")
