@@ -4,10 +4,12 @@ import functools
 
 import numpy as np
 import pytest
+from flax.traverse_util import unflatten_dict
 
 from tests.golden import weights
 from tests.parity import cases, ours
 from tx_jax.convert.heads import shapes_of
+from tx_jax.models import registry
 
 SEED = 20_240
 # transformers computed in float32 too: both sides' rounding, of logits up to 10.
@@ -73,3 +75,32 @@ def test_the_comparison_sees_every_choice(name, change):
     expected = golden()[name][head]
     rows = batch["valid"] if actual.shape[:2] == batch["valid"].shape else slice(None)
     assert np.abs(actual - expected)[rows].max() > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["RoBERTa masked LM", "RoBERTa tokens", "GPT-2 sequences"])
+def test_padding_may_stand_on_the_left(name):
+    """RoBERTa counts positions from the first token; GPT-2 is told them, and classifies by the last token.
+
+    Encoders classify by the first position, which then holds padding, there as here.
+    """
+    _, config = cases.CASES[name]
+    params, batch = cases.draw_params(shapes_of(config), SEED), cases.draw_batch(config, SEED)
+    shifts = (~batch["valid"]).sum(axis=1)
+    left = {key: np.stack([np.roll(*pair) for pair in zip(x, shifts, strict=True)]) for key, x in batch.items()}
+    assert not left["valid"][1:, 0].any()
+
+    def logits(batch):
+        positions = None if config.position_offset else np.maximum(np.cumsum(batch["valid"], axis=1) - 1, 0)
+        output = registry.build(config).apply(
+            {"params": unflatten_dict(params, sep="/")},
+            batch["tokens"],
+            valid_BT=batch["valid"],
+            positions_BT=positions,
+            deterministic=True,
+        )
+        return np.asarray(getattr(output, config.heads[0]))
+
+    a, b = logits(batch), logits(left)
+    if a.shape[:2] == batch["valid"].shape:
+        a, b = a[batch["valid"]], b[left["valid"]]
+    np.testing.assert_allclose(a, b, atol=TOLERANCE, rtol=0)
