@@ -114,6 +114,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_last = 2
     c.training.keep_best = 1
     c.training.best_metric = "masked_lm_loss"
+    c.training.max_skipped_updates = 10  # in a row, for a loss or gradient that is not finite; 0: end at the first
 
     # One value a phase; empty: that of data or training. Held-out data keeps the lengths of data.
     c.phases = ConfigDict()

@@ -165,9 +165,10 @@ def test_a_save_that_fails_ends_the_run_at_the_next_step_with_what_was_saved_int
     assert resumed.started[0] == 3
 
 
-@pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, tmp_path, what):
+@pytest.mark.parametrize(("what", "limit"), [("loss", 0), ("gradient", 0), ("loss", 2)])
+def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, tmp_path, what, limit):
     """The parameters move a little at every step; once they have moved past a bound, training breaks."""
+    small.training.max_skipped_updates = limit
     small.training.checkpoint_every = 1
     config = from_config_dict(small)
 
@@ -187,7 +188,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
 
     with pytest.raises(loop.NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
-    assert "NonFiniteLossError" in (tmp_path / "FAILED").read_text()
+    assert f"in the {limit} steps before" in (tmp_path / "FAILED").read_text()
     target = sharding.with_sharding(sharding.make_mesh(config.mesh), registry.param_shapes(config.model))
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         saved = checkpoints.steps()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tx_jax.config import from_config_dict
+from tx_jax.tasks.base import Mean
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.loop import jit_train_step
 from tx_jax.training.optimizer import make_optimizer
@@ -79,3 +80,34 @@ def test_float32_parameters_under_bfloat16_compute(smoke_config, tiny_store):
     state, losses = run_steps(from_config_dict(smoke_config), tiny_store, 2, 1)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
     assert np.isfinite(losses[-1]["loss"])
+
+
+def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config, tiny_store):
+    """The gradient is infinite at the second step, by its embedding; the state is as if that step had not been."""
+    config = from_config_dict(smoke_config)
+
+    class Breaking(MaskedLM):
+        def metrics(self, params, batch, *, dropout_rng):
+            metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
+            loss = metrics["masked_lm_loss"]
+            return metrics | {"masked_lm_loss": Mean(loss.total / batch["fine"][0], loss.weight)}
+
+        def loss_weights(self, batch):
+            return super().loss_weights({name: value for name, value in batch.items() if name != "fine"})
+
+    task = Breaking(config, tiny_store)
+    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    params = task.init(jax.random.key(0))
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    step, batches = jit_train_step(config, task, optimizer), task.batches("train", batch_size=8, repeat=True)
+    seen = []
+    for i in range(3):
+        before = jax.device_get(state)
+        fine = np.full(8, i != 1, np.float32)
+        state, metrics = step(state, batches.batch_at(i) | {"fine": fine}, dropout_key(0))
+        pairs = zip(*(jax.tree.leaves((s.params, s.opt_state)) for s in (before, state)), strict=True)
+        same = [np.array_equal(a, b) for a, b in pairs]
+        seen.append((int(state.step), all(same), any(same), metrics["skipped_updates"].value()))
+        rate = metrics["learning_rate"].value()
+    assert seen == [(1, False, False, 0), (2, True, True, 1), (3, False, False, 1)]
+    assert rate == pytest.approx(config.optimizer.learning_rate * 2 / 5)

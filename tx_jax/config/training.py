@@ -52,7 +52,12 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """The loop. `batch_size` is the global batch of one optimizer step, in sequences; intervals are in steps."""
+    """The loop. `batch_size` is the global batch of one optimizer step, in sequences; intervals are in steps.
+
+    Attributes:
+      max_skipped_updates: a step whose loss or gradient is not finite changes nothing; one more than this many of them
+        in a row end the run.
+    """
 
     num_steps: int
     batch_size: int
@@ -65,12 +70,13 @@ class TrainingConfig:
     keep_last: int
     keep_best: int
     best_metric: str
+    max_skipped_updates: int = 10
 
     def __post_init__(self):
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
             value = getattr(self, name)
             require(value >= 1, f"training.{name}={value} must be at least 1")
-        for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best"):
+        for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best", "max_skipped_updates"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}={value} must not be negative")
         require(

@@ -141,7 +141,8 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
         damaged, or another process trains there.
       SaveFailed: a checkpoint could not be written; those before it are intact.
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
-      NonFiniteLossError: the loss or its gradient is NaN or infinite.
+      NonFiniteLossError: more than `training.max_skipped_updates` steps in a row had a loss or gradient that is NaN or
+        infinite; what was saved is finite.
     """
     directory = RunDir(workdir)
     changes = directory.changes(config, task.data_fingerprint)
@@ -163,7 +164,8 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
             begun = True
             display.start(run, start, changes)
             with MetricsLog(workdir, start_step=start) as log, StopRequest() as stop, jax.set_mesh(run.mesh):
-                result = _loop(run, start, checkpoints, _Recorder(run, log, display), stop)
+                skipped = checkpoints.notes(start).get("skipped_in_a_row", 0) if start else 0
+                result = _loop(run, start, checkpoints, _Recorder(run, log, display, skipped), stop)
     except Stopped:
         raise
     except BaseException as error:
@@ -193,7 +195,7 @@ def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder",
             recorder.evaluation(step, result)
         if last or stop.name or _due(step, training.checkpoint_every):
             recorder.flush()  # a loss that is not finite is found before its state is saved
-            checkpoints.save(run.state, result if evaluated else None)
+            checkpoints.save(run.state, result if evaluated else None, skipped_in_a_row=recorder.skipped_in_a_row)
         if stop.name and not last:
             checkpoints.wait()
             raise Stopped(stop.name, step)
@@ -221,13 +223,15 @@ class _Recorder:
     """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due.
 
     Attributes:
+      skipped_in_a_row: updates skipped up to the last step read, for a loss or gradient that is not finite.
       waited: seconds of this interval that the loop spent waiting for batches. The device is at work on the step before
         meanwhile, so it stands idle for less.
     """
 
-    def __init__(self, run: Run, log: MetricsLog, display: Display):
+    def __init__(self, run: Run, log: MetricsLog, display: Display, skipped_in_a_row: int):
         self._run, self._log, self._display = run, log, display
         self._pending: tuple[int, Metrics] | None = None
+        self.skipped_in_a_row = skipped_in_a_row
         self._begin_interval(None)
 
     def _begin_interval(self, step: int | None) -> None:
@@ -244,13 +248,17 @@ class _Recorder:
         (step, metrics), self._pending = self._pending, None
         # The gradient too: it is what the state after this step, which may be saved, was made with.
         loss, gradient_norm = (value.value() for value in jax.device_get((metrics["loss"], metrics["gradient_norm"])))
-        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        finite = math.isfinite(loss) and math.isfinite(gradient_norm)
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row > self._run.config.training.max_skipped_updates:
             raise NonFiniteLossError(
-                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}; earlier checkpoints "
+                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}, as in the "
+                f"{self.skipped_in_a_row - 1} steps before, whose updates were skipped; checkpoints "
                 "are intact. A lower learning rate, a longer warmup or clipping may help"
             )
         if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
-            values = {name: value.value() for name, value in jax.device_get(metrics).items()} | self._speed(step)
+            values = {name: value.value() for name, value in jax.device_get(metrics).items()}
+            values = {name: value for name, value in values.items() if math.isfinite(value)} | self._speed(step)
             self._log.write(step, "train", values)
             self._display.train(step, values)
         elif self._compiled(step):

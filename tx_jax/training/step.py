@@ -34,6 +34,10 @@ def train_step(
 
     The gradient is that of the mean over the whole batch, however many microbatches it is computed in: each loss term
     is divided by the weight of the whole batch before the gradients are added.
+
+    Where the loss or the norm of its gradient is not finite, the parameters and the optimizer's state, with its count
+    of updates and so the learning rate, stay as they are; only the step advances. `skipped_updates` is how many steps
+    of the whole run did so: it follows from the state, and is the same after a resume.
     """
     rng = jax.random.fold_in(rng, state.step)
     weights = task.loss_weights(batch)
@@ -49,13 +53,25 @@ def train_step(
         grads, metrics = _accumulate(gradient, state.params, batch, rng, accumulation_steps)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    one = jnp.ones(())
+    loss, norm, one = total_loss(metrics, weights), optax.tree.norm(grads), jnp.ones(())
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    before = _updates_taken(state)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    )
     metrics |= {
-        "loss": Mean(total_loss(metrics, weights), one),
-        "gradient_norm": Mean(optax.tree.norm(grads), one),
-        "learning_rate": Mean(schedule(state.step), one),
+        "loss": Mean(loss, one),
+        "gradient_norm": Mean(norm, one),
+        "learning_rate": Mean(schedule(before), one),
+        "skipped_updates": Mean((state.step - before + ~finite).astype(jnp.float32), one),
     }
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _updates_taken(state: TrainState) -> jax.Array:
+    """The optimizer's own count; the step, of an optimizer that does not count."""
+    counts = [count for _, count in optax.tree.get_all_with_path(state.opt_state, "count")]
+    return counts[0] if counts else state.step
 
 
 def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps: int) -> tuple[Any, Metrics]:
