@@ -159,6 +159,9 @@ def test_a_class_that_is_not_supported_is_named_first_and_its_body_can_be_taken(
     first, *_ = str(caught.value).splitlines()
     stem = family.model_types[model_type]
     assert first.startswith(f"config.json names {architecture}, which is not supported: supported are {stem}")
+    folders.configure(tmp_path / "a", architectures=[f"{stem}DoubleHeadsModel"])
+    with pytest.raises(InputError, match=f"names {stem}DoubleHeadsModel, which is not supported"):
+        from_hf.read(tmp_path / "a")
     model, report = from_hf.read(tmp_path / "a", heads=[])
     assert model.config.heads == ()
     assert set(report.left_out) == set(more)

@@ -115,13 +115,11 @@ def _foreign_class(family: Family, model_type: str, hf_config: Mapping[str, Any]
     """What to say first of a folder that does not fit, if it is of a class that we do not have."""
     classes = hf_config.get("architectures")
     name = classes[0] if classes and isinstance(classes, list) else None
-    if not isinstance(name, str) or family.heads_of_class(name) is not None:
+    stem, endings = family.model_types[model_type], tuple(dict.fromkeys(family.classes.values()))
+    if not isinstance(name, str) or name.removeprefix(stem) in endings:
         return ""
-    known = ", ".join(dict.fromkeys(family.model_types[model_type] + ending for ending in family.classes.values()))
-    return (
-        f"config.json names {name}, which is not supported: supported are {known}; --heads= (none, or some of "
-        f"{', '.join(family.heads)}) takes the body without its head\n"
-    )
+    known = ", ".join(stem + ending for ending in endings)
+    return f"config.json names {name}, which is not supported: supported are {known}; --heads= takes the body alone\n"
 
 
 def _dtype(found: Match) -> str:
