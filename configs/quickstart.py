@@ -22,20 +22,27 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.init_stddev = 0.1  # about 1 / sqrt(dim); with BERT's 0.02 a model this narrow hardly starts to learn
     c.model.dtype = "float32"
     c.data.store = "data/quickstart"
-    c.data.sequence_length = 64
-    c.data.max_predictions = 10
+    c.data.sequence_length = 128
+    c.data.short_sequence_probability = 0.0
+    c.data.max_predictions = 20
     c.data.masking = "dynamic"
     c.optimizer.learning_rate = 2.5e-3
     c.optimizer.beta2 = 0.98
     c.optimizer.warmup_steps = 200
-    c.training.num_steps = 7200
-    c.training.batch_size = 32
+    c.optimizer.weight_decay = 0.1  # thirty epochs of a small corpus
+    c.training.num_steps = 8400
+    c.training.batch_size = 16
     c.training.log_every = 50
-    c.training.eval_every = 900
-    c.training.eval_batch_size = 64
+    c.training.eval_every = 1050
+    c.training.eval_batch_size = 32
     c.training.eval_batches = 10
-    c.training.checkpoint_every = 1800
-    bert_base.one_phase(c)
+    c.training.checkpoint_every = 2100
+    # Short sequences teach words first; on long ones alone next-sentence prediction, which then has more to go by,
+    # takes over early and the masked LM stays near the unigrams for thousands of steps.
+    c.phases.steps = (5400, 3000)
+    c.phases.sequence_length = (64, 128)
+    c.phases.max_predictions = (10, 20)
+    c.phases.batch_size = (32, 16)
     if variant == "smoke":
         bert_base.smoke(c)
     elif variant:
