@@ -30,16 +30,16 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.beta2 = 0.98
     c.optimizer.warmup_steps = 200
     c.optimizer.weight_decay = 0.1  # thirty epochs of a small corpus
-    c.training.num_steps = 8000
+    c.training.num_steps = 8400
     c.training.batch_size = 16
     c.training.log_every = 50
-    c.training.eval_every = 2000
+    c.training.eval_every = 2100
     c.training.eval_batch_size = 32
     c.training.eval_batches = 10
-    c.training.checkpoint_every = 2000
+    c.training.checkpoint_every = 2100
     # Short sequences teach words first; on long ones alone next-sentence prediction, which then has more to go by,
     # takes over early and the masked LM stays near the unigrams for thousands of steps.
-    c.phases.steps = (5000, 3000)
+    c.phases.steps = (5400, 3000)
     c.phases.sequence_length = (64, 128)
     c.phases.max_predictions = (10, 20)
     c.phases.batch_size = (32, 16)
