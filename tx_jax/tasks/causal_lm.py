@@ -31,9 +31,11 @@ class CausalLM(Pretraining):
         return metrics | {"bits_per_byte": Mean(bits, batch["target_bytes"].sum())}
 
     def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
-        batches = list(batches)
-        counts = self.unigrams(batches, "targets", "target_weights")
-        nats, num_bytes = entropy(counts), sum(float(np.sum(batch["target_bytes"])) for batch in batches)
+        counts, num_bytes = np.zeros(self.stores.vocab_size), 0.0
+        for batch in batches:
+            counts += self.unigrams(batch, "targets", "target_weights")
+            num_bytes += float(np.sum(batch["target_bytes"]))
+        nats = entropy(counts)
         return {
             "causal_lm_loss": (nats, "unigram entropy of the tokens"),
             "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),

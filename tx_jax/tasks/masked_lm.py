@@ -42,14 +42,16 @@ class MaskedLM(Pretraining):
         return metrics | {"masked_dropped": Mean(dropped, dropped + batch["masked_weights"].sum())}
 
     def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
-        batches = list(batches)
-        counts = self.unigrams(batches, "masked_targets", "masked_weights")
+        counts, labels = np.zeros(self.stores.vocab_size), np.zeros(2)
+        for batch in batches:
+            counts += self.unigrams(batch, "masked_targets", "masked_weights")
+            if self.next_sentence:
+                labels += np.bincount(batch["next_sentence_labels"], batch["example_weights"], 2)
         baselines = {
             "masked_lm_loss": (entropy(counts), "unigram entropy of the masked tokens"),
             "masked_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
         }
         if self.next_sentence:
-            labels = sum(np.bincount(b["next_sentence_labels"], b["example_weights"], 2) for b in batches)
             baselines["next_sentence_loss"] = (float(np.log(2)), "even odds")
             baselines["next_sentence_accuracy"] = (
                 float(labels.max() / labels.sum()),

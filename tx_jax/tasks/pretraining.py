@@ -1,7 +1,7 @@
 """What the pretraining objectives share: a model that learns from token stores."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax
@@ -95,13 +95,10 @@ class Pretraining:
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
 
-    def unigrams(self, batches: Iterable[Batch], targets: str, weights: str) -> np.ndarray:
+    def unigrams(self, batch: Batch, targets: str, weights: str) -> np.ndarray:
         """How often each token is to be predicted: [V]."""
-        counts = np.zeros(self.stores.vocab_size)
-        for batch in batches:
-            ids, counted = np.asarray(batch[targets]).ravel(), np.asarray(batch[weights]).ravel()
-            counts += np.bincount(ids, counted, len(counts))
-        return counts
+        ids, counted = np.asarray(batch[targets]).ravel(), np.asarray(batch[weights]).ravel()
+        return np.bincount(ids, counted, self.stores.vocab_size)
 
 
 def entropy(counts: np.ndarray) -> float:
