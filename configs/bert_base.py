@@ -128,10 +128,15 @@ def get_config(variant: str = "") -> ConfigDict:
     c.mesh.fsdp = 1
     c.mesh.tensor = 1
 
-    if variant == "smoke":
-        smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
+    return with_variant(c, variant, smoke=smoke)
+
+
+def with_variant(c: ConfigDict, variant: str, **variants) -> ConfigDict:
+    """The configuration, changed by the function that `variants` has for this name; as it is for no name."""
+    if variant and variant not in variants:
+        raise ValueError(f"unknown variant {variant!r}; known: {', '.join(variants)}")
+    if variant:
+        variants[variant](c)
     return c
 
 

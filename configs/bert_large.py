@@ -18,8 +18,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.num_layers = 24
     c.model.num_heads = 16
     c.model.mlp_dim = 4096
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)

@@ -26,8 +26,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.mask_unit = "whole_word"
     c.training.num_steps = 2_000_000
     bert_base.one_phase(c)
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)

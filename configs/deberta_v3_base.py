@@ -35,10 +35,11 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.learning_rate = 6e-4
     c.optimizer.warmup_steps = 10_000
     c.optimizer.clip_norm = 1.0
-    if variant == "smoke":
-        bert_base.smoke(c)
-        c.model.relative_distance = 16
-        c.model.relative_buckets = 8
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=smoke)
+
+
+def smoke(c: ConfigDict) -> None:
+    """The same experiment in small, with fewer relative positions too."""
+    bert_base.smoke(c)
+    c.model.relative_distance = 16
+    c.model.relative_buckets = 8

@@ -7,7 +7,7 @@
 
 from ml_collections import ConfigDict
 
-from configs import gpt2_small
+from configs import bert_base, gpt2_small
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -16,8 +16,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.dim = 1280
     c.model.num_heads = 20
     c.model.mlp_dim = 4 * 1280
-    if variant == "smoke":
-        gpt2_small.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=gpt2_small.smoke)

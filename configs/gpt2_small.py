@@ -48,11 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.eval_batch_size = 96
     c.training.best_metric = "causal_lm_loss"
     bert_base.one_phase(c)
-    if variant == "smoke":
-        smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=smoke)
 
 
 def smoke(c: ConfigDict) -> None:

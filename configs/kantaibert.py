@@ -35,8 +35,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.eval_every = 500
     c.training.eval_batch_size = 64
     c.training.checkpoint_every = 500
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)

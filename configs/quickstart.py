@@ -43,8 +43,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.phases.sequence_length = (64, 128)
     c.phases.max_predictions = (10, 20)
     c.phases.batch_size = (32, 16)
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)

@@ -36,13 +36,12 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.num_steps = 500_000
     c.training.batch_size = 8192
     bert_base.one_phase(c)
-    if variant == "fairseq":
-        c.optimizer.learning_rate = 5e-4
-        c.optimizer.warmup_steps = 10_000
-        c.training.num_steps = 125_000
-        c.training.batch_size = 2048
-    elif variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: fairseq, smoke")
-    return c
+    return bert_base.with_variant(c, variant, fairseq=fairseq, smoke=bert_base.smoke)
+
+
+def fairseq(c: ConfigDict) -> None:
+    """The smaller recipe of fairseq's documentation."""
+    c.optimizer.learning_rate = 5e-4
+    c.optimizer.warmup_steps = 10_000
+    c.training.num_steps = 125_000
+    c.training.batch_size = 2048

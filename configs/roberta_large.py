@@ -21,8 +21,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.mlp_dim = 4096
     c.optimizer.learning_rate = 4e-4
     c.optimizer.warmup_steps = 30_000
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)

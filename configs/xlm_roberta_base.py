@@ -21,8 +21,4 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.vocab_size = 250_002
     c.data.store = "data/xlmr"
     c.data.mixture_alpha = 0.3
-    if variant == "smoke":
-        bert_base.smoke(c)
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; known: smoke")
-    return c
+    return bert_base.with_variant(c, variant, smoke=bert_base.smoke)
