@@ -6,12 +6,11 @@ Shapes: B batch, T length, D model, V vocabulary.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
-from tx_jax.nn.embed import Embeddings
+from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import CausalLMHead, Classifier, last_tokens
 from tx_jax.nn.masks import causal_mask, document_mask, padding_mask
 from tx_jax.nn.stack import Stack
@@ -45,10 +44,9 @@ class Decoder(nn.Module):
     ) -> Output:
         """Runs the decoder and its heads; sequences are classified from their last token. Arguments: see `Encoder`."""
         config = self.config
-        length = tokens_BT.shape[1]
         if positions_BT is None:
-            positions_BT = jnp.broadcast_to(jnp.arange(length)[None], tokens_BT.shape)
-        mask_BHTS = padding_mask(valid_BT) & causal_mask(length)
+            positions_BT = row_positions(tokens_BT)
+        mask_BHTS = padding_mask(valid_BT) & causal_mask(tokens_BT.shape[1])
         if documents_BT is not None:
             mask_BHTS = mask_BHTS & document_mask(documents_BT)
         x_BTD = self.embeddings(

@@ -5,12 +5,11 @@ Shapes: B batch, T length, P predictions, D model, V vocabulary.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
-from tx_jax.nn.embed import Embedding, Embeddings, token_positions
+from tx_jax.nn.embed import Embedding, Embeddings, row_positions, token_positions
 from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, ReplacedTokenHead, gather_positions
 from tx_jax.nn.masks import document_mask, padding_mask
 from tx_jax.nn.stack import Stack
@@ -65,10 +64,8 @@ class Encoder(nn.Module):
           deterministic: no dropout; otherwise a "dropout" RNG is needed.
         """
         config = self.config
-        if positions_BT is None and config.position_offset:
-            positions_BT = token_positions(valid_BT)
-        elif positions_BT is None:
-            positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None], tokens_BT.shape)
+        if positions_BT is None:
+            positions_BT = token_positions(valid_BT) if config.position_offset else row_positions(tokens_BT)
         mask_BHTS = padding_mask(valid_BT)
         if documents_BT is not None:
             mask_BHTS = mask_BHTS & document_mask(documents_BT)

@@ -5,12 +5,11 @@ Shapes: B batch, S source length, T target length, D model, V vocabulary.
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
-from tx_jax.nn.embed import Embeddings
+from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import CausalLMHead
 from tx_jax.nn.masks import causal_mask, padding_mask
 from tx_jax.nn.stack import Stack
@@ -79,7 +78,7 @@ class EncoderDecoder(nn.Module):
     def _run(
         self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool
     ) -> jax.Array:
-        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
+        positions = row_positions(tokens)
         x = self.embeddings(tokens, segments_BT=None, positions_BT=positions, deterministic=deterministic)
         hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
         return hidden

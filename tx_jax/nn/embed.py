@@ -40,6 +40,11 @@ def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:
     return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(*positions_BT.shape, dim)
 
 
+def row_positions(tokens_BT: jax.Array) -> jax.Array:
+    """0, 1, ... along each row: [B, T]."""
+    return jnp.broadcast_to(jnp.arange(tokens_BT.shape[1])[None], tokens_BT.shape)
+
+
 def token_positions(valid_BT: jax.Array) -> jax.Array:
     """0, 1, ... for the tokens of each row, whatever side the padding is on; -1 for padding: [B, T]."""
     valid = valid_BT.astype(jnp.int32)
