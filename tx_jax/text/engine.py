@@ -1,5 +1,6 @@
 """Tokenizers that are described by a tokenizer.json, the file format of the `tokenizers` library, and run by it."""
 
+import abc
 import hashlib
 import json
 import re
@@ -87,8 +88,8 @@ class EngineTokenizer(Tokenizer):
         mask.flags.writeable = False
         return mask
 
-    def _begins_word(self, token: str) -> bool:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _begins_word(self, token: str) -> bool: ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
