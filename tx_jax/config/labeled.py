@@ -1,0 +1,74 @@
+"""From files with labels to the batch."""
+
+import dataclasses
+from typing import Literal
+
+from tx_jax.config.checks import require
+
+
+@dataclasses.dataclass(frozen=True)
+class LabeledDataConfig:
+    """What a model is fine-tuned on. Lengths in tokens, specials included.
+
+    A source is a file, several with commas between them, or `tfds:NAME/SPLIT`.
+
+    Attributes:
+      train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
+        held out; `test` may be empty.
+      format: "auto" tells by the ending of the name, .gz aside.
+      columns: names of the columns, where a table's first line does not give them.
+      text: the column of the text, or the two columns of a pair. Tagging: the column of the words; question answering:
+        those of the question and the context; multiple choice: that of what all choices continue.
+      choices: multiple choice: the columns of the choices.
+      label: the column of the label; of a multiple choice, the number of the right one, from 0.
+      labels: in the order of the model's outputs; empty: those of the training data, sorted.
+      regression: the label is a number to be predicted as such.
+      metrics: what evaluation reports beside the loss, names of `tasks/scores.py`.
+      label_pieces: tagging: which pieces of a word learn its label.
+      stride: question answering: tokens that neighbouring windows of a long context share.
+      max_question_length: longer questions are cut.
+      max_answer_length: longer spans are no answers.
+      n_best: answers kept of each question.
+      unanswerable: whether some questions have no answer (SQuAD 2.0).
+      null_threshold: how much better than the best span "no answer" must score, to be given.
+    """
+
+    train: str
+    validation: str
+    text: tuple[str, ...]
+    label: str
+    sequence_length: int
+    read_ahead: int
+    metrics: tuple[str, ...]
+    test: str = ""
+    validation_fraction: float = 0.1
+    format: Literal["auto", "csv", "tsv", "jsonl", "conll", "conllu", "squad"] = "auto"
+    columns: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    regression: bool = False
+    label_pieces: Literal["first", "all"] = "first"
+    stride: int = 128
+    max_question_length: int = 64
+    max_answer_length: int = 30
+    n_best: int = 20
+    unanswerable: bool = False
+    null_threshold: float = 0.0
+
+    def __post_init__(self):
+        require(bool(self.train), "data.train is empty: give the file to learn from, --config.data.train=texts.csv")
+        require(self.sequence_length >= 8, f"data.sequence_length={self.sequence_length} must be at least 8")
+        require(1 <= len(self.text) <= 2, f"data.text={self.text} must name one column, or two for pairs")
+        for name in ("read_ahead", "n_best", "max_question_length", "max_answer_length"):
+            value = getattr(self, name)
+            require(value >= 1, f"data.{name}={value} must be at least 1")
+        require(self.stride >= 0, f"data.stride={self.stride} must not be negative")
+        fraction = self.validation_fraction
+        require(
+            bool(self.validation) or 0 < fraction < 1, f"data.validation_fraction={fraction} must be between 0 and 1"
+        )
+        for name in ("columns", "choices", "labels", "metrics"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
+        require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
+        require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")

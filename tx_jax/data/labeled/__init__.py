@@ -1,0 +1,1 @@
+"""Examples with labels: files into records, records into rows."""

@@ -1,0 +1,100 @@
+"""Encoded examples with their labels, any of which becomes a row of a batch.
+
+Shapes: N examples of the table, B of a batch, T sequence length.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from tx_jax.data.objectives import Batch
+from tx_jax.data.rng import RowRandom
+
+
+@dataclasses.dataclass(frozen=True)
+class Ragged:
+    """N sequences of different lengths.
+
+    Attributes:
+      values: all of them, one after another.
+      offsets: int64 [N + 1], where each begins.
+      fill: what rows are filled up with.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    fill: int = 0
+
+    @classmethod
+    def of(cls, sequences: Iterable[Sequence[int]], *, fill: int = 0, dtype: type = np.int32) -> "Ragged":
+        arrays = [np.asarray(sequence, dtype) for sequence in sequences]
+        offsets = np.concatenate([[0], np.cumsum([len(array) for array in arrays], dtype=np.int64)]).astype(np.int64)
+        return cls(np.concatenate([np.empty(0, dtype), *arrays]), offsets, fill)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + self.offsets.nbytes
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def rows(self, indices: np.ndarray, length: int) -> np.ndarray:
+        """[B, T]: the sequences with these numbers, filled up to `length`, which none exceeds."""
+        inside = np.arange(length) < self.lengths[indices][:, None]
+        rows = np.full((len(indices), length), self.fill, self.values.dtype)
+        positions = self.offsets[indices][:, None] + np.arange(length)
+        rows[inside] = self.values[positions[inside]]
+        return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """N encoded examples; implements `loader.Examples`.
+
+    Attributes:
+      columns: by their key in the batch (see `tasks/base.py`): a `Ragged` becomes [B, T], an array [N, ...] gives its
+        rows as they are. "tokens" is always there, and tells what is `valid`.
+      length: T.
+      counts: what happened on the way here that a user should know: "truncated", "answers not in the context", ...
+    """
+
+    columns: Mapping[str, np.ndarray | Ragged]
+    length: int
+    counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        sizes = {name: len(column) for name, column in self.columns.items()}
+        if len(set(sizes.values())) != 1:
+            raise ValueError(f"columns of different lengths: {sizes}")
+
+    def __len__(self) -> int:
+        return len(self.columns["tokens"])
+
+    @property
+    def nbytes(self) -> int:
+        return sum(column.nbytes for column in self.columns.values())
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example: int64 [N]."""
+        return self.columns["tokens"].lengths
+
+    def rows(self, indices: np.ndarray, rng: RowRandom | None = None, *, length: int | None = None) -> Batch:
+        """The rows with these numbers, and `example`, the numbers themselves. Nothing is drawn from `rng`.
+
+        Args:
+          length: in the place of T; none of the rows may be longer.
+        """
+        length = length or self.length
+        batch = {
+            name: column.rows(indices, length) if isinstance(column, Ragged) else column[indices]
+            for name, column in self.columns.items()
+        }
+        batch["valid"] = np.arange(length) < self.lengths[indices][:, None]
+        return batch | {"example": np.asarray(indices, np.int32)}
