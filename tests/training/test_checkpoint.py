@@ -1,5 +1,7 @@
 """Checkpoints: what is kept, what comes back, and on which devices."""
 
+import math
+
 import jax
 import numpy as np
 import pytest
@@ -55,6 +57,17 @@ def test_a_metric_of_accuracy_is_better_when_higher(made, tmp_path):
             checkpoints.save(at(state, step), {"masked_lm_accuracy": accuracy})
         checkpoints.wait()
         assert checkpoints.steps() == [2, 3]
+
+
+def test_the_best_of_before_a_resume_stays_the_best(made, tmp_path):
+    state, metric = made[-1], "masked_lm_loss"
+    with Checkpoints(tmp_path, keep_last=1) as checkpoints:  # even where no best one was kept then
+        checkpoints.save(at(state, 1), {metric: 3.0})
+    for step, loss, kept in ((2, 4.0, [1, 2]), (3, math.nan, [1, 3]), (4, 2.0, [4]), (5, None, [4, 5])):
+        with Checkpoints(tmp_path, keep_last=1, keep_best=1, best_metric=metric) as checkpoints:
+            checkpoints.save(at(state, step), None if loss is None else {metric: loss})
+            checkpoints.wait()
+            assert checkpoints.steps() == kept
 
 
 def test_a_reader_leaves_the_directory_as_it_is(made, tmp_path):

@@ -5,6 +5,7 @@ used; where none is good that is an error, never a silent start from zero. A run
 to `damaged-STEP`, to take its own steps there.
 """
 
+import math
 import os
 import re
 import shutil
@@ -236,21 +237,19 @@ class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 
 def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
+    def quality(metrics: dict[str, float]) -> float:
+        value = metrics.get(best_metric, math.nan)
+        return (-value if best_metric.endswith("loss") else value) if math.isfinite(value) else -math.inf
+
     policies = [LatestN(keep_last)]
     if keep_best:
-        policies.append(
-            BestN(
-                n=keep_best,
-                get_metric_fn=lambda metrics: metrics[best_metric],
-                reverse=best_metric.endswith("loss"),  # the best is sorted last
-                keep_checkpoints_without_metrics=False,
-            )
-        )
+        policies.append(BestN(n=keep_best, get_metric_fn=quality, keep_checkpoints_without_metrics=False))
     return ocp.CheckpointManager(
         directory,
         item_handlers=ocp.PyTreeCheckpointHandler(),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(policies),
+            best_fn=quality,  # without it Orbax does not store the metrics, and a resumed run could not rank them
             cleanup_tmp_directories=True,
             temporary_path_class=_Commit,
         ),
