@@ -10,13 +10,15 @@ from tx_jax.config.checks import require
 class LabeledDataConfig:
     """What a model is fine-tuned on. Lengths in tokens, specials included.
 
-    A source is a file, several with commas between them, or `tfds:NAME/SPLIT`.
+    A source is a file or glob, several with commas between them, or `tfds:NAME#SPLIT`.
 
     Attributes:
       train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
         held out; `test` may be empty.
       format: "auto" tells by the ending of the name, .gz aside.
       columns: names of the columns, where a table's first line does not give them.
+      bad_lines: of a table, those with another number of fields than there are columns: refuse the file, or leave them
+        out and say how many.
       text: the column of the text, or the two columns of a pair. Tagging: the column of the words; question answering:
         those of the question and the context; multiple choice: that of what all choices continue.
       choices: multiple choice: the columns of the choices.
@@ -44,6 +46,7 @@ class LabeledDataConfig:
     validation_fraction: float = 0.1
     format: Literal["auto", "csv", "tsv", "jsonl", "conll", "conllu", "squad"] = "auto"
     columns: tuple[str, ...] = ()
+    bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     regression: bool = False

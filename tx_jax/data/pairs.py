@@ -150,10 +150,16 @@ def truncate_pair(a_start, a_stop, b_start, b_stop, max_tokens: int, rng: RowRan
     and the number of tokens lost at the front is binomial.
     """
     a_length, b_length = a_stop - a_start, b_stop - b_start
+    a_kept, b_kept = kept_lengths(a_length, b_length, max_tokens)
+    a_lost, b_lost = a_length - a_kept, b_length - b_kept
+    a_front, b_front = rng.binomial_half(a_lost), rng.binomial_half(b_lost)
+    return a_start + a_front, a_stop - (a_lost - a_front), b_start + b_front, b_stop - (b_lost - b_front)
+
+
+def kept_lengths(a_length: np.ndarray, b_length: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """What remains of pairs where always the longer one (B on a tie) loses a token, until both fit."""
     a_half, b_half = -(-max_tokens // 2), max_tokens // 2
     a_kept = np.where(a_length <= a_half, a_length, np.where(b_length <= b_half, max_tokens - b_length, a_half))
     b_kept = np.where(b_length <= b_half, b_length, np.where(a_length <= a_half, max_tokens - a_length, b_half))
     fits = a_length + b_length <= max_tokens
-    a_lost, b_lost = np.where(fits, 0, a_length - a_kept), np.where(fits, 0, b_length - b_kept)
-    a_front, b_front = rng.binomial_half(a_lost), rng.binomial_half(b_lost)
-    return a_start + a_front, a_stop - (a_lost - a_front), b_start + b_front, b_stop - (b_lost - b_front)
+    return np.where(fits, a_length, a_kept), np.where(fits, b_length, b_kept)

@@ -66,7 +66,7 @@ class Source:
         self.config = config
         self.counts: Counter[str] = Counter()
         self._bytes_read = 0
-        self._parts = [(spec, _matches(spec)) for spec in config.specs]
+        self._parts = [(spec, matches(spec)) for spec in config.specs]
         self.signature = []
         for spec, files in self._parts:
             self.signature += [[spec, 0]] if files is None else [[str(path), path.stat().st_size] for path in files]
@@ -100,7 +100,7 @@ class Source:
         """(number from 1, text with its "\\n") of every line that the policy for invalid UTF-8 leaves."""
         offset, before, place = 0, self._bytes_read, f"{path}, line"
         with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
-            for number, line in enumerate(_guarded(stream, path), start=1):
+            for number, line in enumerate(guarded(stream, path), start=1):
                 data = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 text = self._decode(data, place, number, offset + len(line) - len(data))
                 offset += len(line)
@@ -123,7 +123,7 @@ class Source:
 
     def _tfds(self, spec: str) -> Iterator[str]:
         name, _, split = spec.partition("#")
-        records = _open_tfds(name, split or "train", self.config.tfds_data_dir)
+        records = open_tfds(name, split or "train", self.config.tfds_data_dir)
         for index in range(len(records)):
             if (text := self._text(records[index], f"tfds:{name}, record", index)) is not None:
                 yield text
@@ -166,7 +166,7 @@ class Source:
         return text
 
 
-def _matches(spec: str) -> list[Path] | None:
+def matches(spec: str) -> list[Path] | None:
     """The files of a glob, sorted; None for a source that is no glob."""
     if spec == "embedded" or spec.startswith("tfds:"):
         return None
@@ -178,7 +178,7 @@ def _matches(spec: str) -> list[Path] | None:
     return files
 
 
-def _guarded(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+def guarded(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     """The lines of a stream, with damaged compression turned into an InputError."""
     lines = 0
     try:
@@ -202,7 +202,7 @@ def _gather(lines: Iterable[str], *, at_blank_lines: bool) -> Iterator[str]:
         yield "".join(document)
 
 
-def _open_tfds(name: str, split: str, data_dir: str | None):
+def open_tfds(name: str, split: str, data_dir: str | None):
     """A random-access view of a prepared TFDS data set, read without TensorFlow."""
     import tensorflow_datasets as tfds  # takes seconds, and only this kind of source needs it
 
