@@ -20,6 +20,8 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
     c = ConfigDict()
     c.seed = 0
+    c.start_from = ""  # a run directory, a converted model or a Hugging Face model; the shape is taken from there too
+    c.start_fresh = False  # take only the shape and the tokenizer
 
     c.model = ConfigDict()
     c.model.architecture = "encoder"  # or decoder, encoder_decoder
@@ -93,6 +95,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer = ConfigDict()
     c.optimizer.learning_rate = 1e-4
     c.optimizer.warmup_steps = 10_000
+    c.optimizer.warmup_share = 0.0  # not 0: in the place of warmup_steps, of all steps
     c.optimizer.schedule = "linear"  # or cosine, inverse_sqrt, constant
     c.optimizer.final_share = 0.0  # of the peak, at the end of a linear or cosine schedule
     c.optimizer.beta1 = 0.9
@@ -104,6 +107,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     c.training = ConfigDict()
     c.training.num_steps = 1_000_000
+    c.training.num_epochs = 0.0  # fine-tuning, not 0: in the place of num_steps
     c.training.batch_size = 256
     c.training.accumulation_steps = 1
     c.training.log_every = 100

@@ -134,6 +134,8 @@ def figures_table(run: Run) -> Table:
     mesh = " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     table = Table(show_header=False, title="Run")
     table.add_row("parameters", f"{sum(leaf.size for leaf in leaves):,}")
+    if run.fresh:
+        table.add_row(f"not in {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
     for phase in run.config.training_phases:
         until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""

@@ -43,21 +43,20 @@ def main(argv: list[str]) -> int:
 
     from experiments.display import TrainingDisplay
     from tx_jax.config import from_config_dict
-    from tx_jax.data.pretraining import words_that_never_occur
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import loop, metrics_log, plots
+    from tx_jax.training.start import open_start
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
-    config = from_config_dict(CONFIG.value)
-    task = open_task(config)
-    if absent := words_that_never_occur(task.stores, config.data):
-        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        print(f"warning: {len(absent)} words of {config.data.selective_words} never occur: {shown}", file=sys.stderr)
     workdir = Path(WORKDIR.value)
+    values, start_from = open_start(CONFIG.value.to_dict(), workdir)
+    task = open_task(from_config_dict(values), tokenizer=start_from and start_from.tokenizer)
+    for notice in task.notices():
+        print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
     try:
-        loop.train(config, task, workdir, display)
+        loop.train(task.config, task, workdir, display, start_from)
     except loop.Stopped as stopped:
         print(f"{stopped}. The same command continues.", file=sys.stderr)
         return EXIT_STOPPED

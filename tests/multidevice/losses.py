@@ -3,7 +3,6 @@
 python -m tests.multidevice.losses STORE
 """
 
-import functools
 import json
 import sys
 
@@ -14,11 +13,11 @@ from tx_jax import sharding
 from tx_jax.config import MeshConfig, from_config_dict
 from tx_jax.data.corpus import TokenStore
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training.evaluate import device_batch, evaluate, held_out
+from tx_jax.training.evaluate import device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.training.loop import jit_train_step
 from tx_jax.training.optimizer import make_optimizer
 from tx_jax.training.state import init_state
-from tx_jax.training.step import dropout_key, eval_step
+from tx_jax.training.step import dropout_key
 
 # name: (devices, data, fsdp, tensor, accumulation steps, dropout)
 RUNS = {
@@ -52,7 +51,7 @@ def run(store: TokenStore, devices: int, data: int, fsdp: int, tensor: int, accu
             state, metrics = step(state, device_batch(batches.batch_at(i), mesh), dropout_key(0))
             losses.append(metrics["loss"].value())
         validation = task.batches("validation", batch_size=16, repeat=False)
-        held = evaluate(jax.jit(functools.partial(eval_step, task=task)), state.params, held_out(validation, 0), mesh)
+        held = evaluate(jit_eval_step(task, mesh), state.params, held_out(validation, 0), mesh)
     kernel = state.params["encoder"]["layer_0"]["mlp"]["wi"]["kernel"]
     return {
         "losses": losses,

@@ -126,7 +126,7 @@ def test_other_data_is_refused_and_the_tokenizer_is_kept(begin, smoke_config, ti
     assert directory.load_tokenizer().fingerprint == tiny_store.tokenizer().fingerprint
     (tmp_path / "checkpoints/5").mkdir(parents=True)
     begin(directory, smoke_config, "a")
-    with pytest.raises(InputError, match="is not the one"):
+    with pytest.raises(InputError, match="is not what"):
         begin(directory, smoke_config, "b")
 
 

@@ -56,6 +56,11 @@ class DataConfig:
     mixture_weights: tuple[float, ...] = ()
     mixture_alpha: float = 1.0
 
+    @property
+    def source(self) -> str:
+        """Where the training data is from."""
+        return self.store
+
     def __post_init__(self):
         require(self.sequence_length >= 8, f"data.sequence_length={self.sequence_length} must be at least 8")
         for name in (

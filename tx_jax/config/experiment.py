@@ -2,29 +2,43 @@
 
 import dataclasses
 import functools
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from tx_jax.config.checks import require
 from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
+from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.errors import InputError, did_you_mean
 
+# The heads that learn from labels.
+SUPERVISED = frozenset({"sequence_classification", "token_classification", "question_answering", "multiple_choice"})
+
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment, whole: what `config.json` of a run directory holds."""
+    """One experiment, whole: what `config.json` of a run directory holds.
+
+    Attributes:
+      data: token stores for pretraining heads, examples with labels for the others.
+      start_from: a run directory, a converted model or a Hugging Face model, which gives the model its shape and its
+        first parameters; empty: all of them are fresh.
+      start_fresh: only the shape and the tokenizer are from there.
+    """
 
     seed: int
     model: TransformerConfig
-    data: DataConfig
+    data: DataConfig | LabeledDataConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
     mesh: MeshConfig
     phases: PhasesConfig = ONE_PHASE
+    start_from: str = ""
+    start_fresh: bool = False
 
     def __post_init__(self):
         model, data = self.model, self.data
@@ -37,6 +51,21 @@ class ExperimentConfig:
             f"phases.sequence_length={self.phases.sequence_length} exceeds model.max_length={model.max_length}",
         )
         resolve(self.phases, data, self.training)  # raises where a phase is not possible
+        if isinstance(data, LabeledDataConfig):
+            self._check_labeled()
+        else:
+            self._check_pretraining(data)
+
+    def _check_labeled(self) -> None:
+        heads = self.model.heads
+        require(
+            len(SUPERVISED.intersection(heads)) == 1,
+            f"model.heads={heads}: fine-tuning is for one of {', '.join(sorted(SUPERVISED))}",
+        )
+        require(not self.phases.steps, f"phases.steps={self.phases.steps}: fine-tuning has one phase")
+
+    def _check_pretraining(self, data: DataConfig) -> None:
+        model = self.model
         causal = "causal_lm" in model.heads
         require(
             causal or "masked_lm" in model.heads,
@@ -100,18 +129,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def _build(cls: type, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping) and not hasattr(values, "keys"):
         raise InputError(f"{where} must be a group of keys, not {values!r}")
-    types = typing.get_type_hints(cls)
+    kinds = typing.get_type_hints(cls)
     for key in values.keys():  # noqa: SIM118 - a ConfigDict iterates over its keys only this way
-        if key not in types:
-            raise InputError(f"unknown key {where}.{key}.{did_you_mean(key, types)}")
+        if key not in kinds:
+            raise InputError(f"unknown key {where}.{key}.{did_you_mean(key, kinds)}")
     needed = [field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING]
     if missing := [name for name in needed if name not in values]:
         raise InputError(f"{where} lacks {', '.join(missing)}")
-    given = {name: kind for name, kind in types.items() if name in values}
+    given = {name: kind for name, kind in kinds.items() if name in values}
     return cls(**{name: _convert(kind, values[name], f"{where}.{name}") for name, kind in given.items()})
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, types.UnionType):  # the two kinds of data
+        labeled = hasattr(value, "keys") and "train" in value
+        return _build(LabeledDataConfig if labeled else DataConfig, value, where)
     if dataclasses.is_dataclass(kind):
         return _build(kind, value, where)
     if get_origin(kind) is tuple:

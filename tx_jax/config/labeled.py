@@ -58,6 +58,11 @@ class LabeledDataConfig:
     unanswerable: bool = False
     null_threshold: float = 0.0
 
+    @property
+    def source(self) -> str:
+        """Where the training data is from."""
+        return self.train
+
     def __post_init__(self):
         require(bool(self.train), "data.train is empty: give the file to learn from, --config.data.train=texts.csv")
         require(self.sequence_length >= 8, f"data.sequence_length={self.sequence_length} must be at least 8")

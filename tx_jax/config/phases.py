@@ -4,6 +4,7 @@ import dataclasses
 
 from tx_jax.config.checks import require
 from tx_jax.config.data import DataConfig
+from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.training import TrainingConfig
 from tx_jax.errors import InputError
 
@@ -55,7 +56,7 @@ class Phase:
     number: int
     start: int
     stop: int
-    data: DataConfig
+    data: DataConfig | LabeledDataConfig
     batch_size: int
 
     @property
@@ -66,10 +67,10 @@ class Phase:
     @property
     def shape(self) -> tuple[int, int, int]:
         """What the shapes of a batch follow from: sequences, their length, predictions in each."""
-        return self.batch_size, self.data.sequence_length, self.data.max_predictions
+        return self.batch_size, self.data.sequence_length, getattr(self.data, "max_predictions", 0)
 
 
-def resolve(phases: PhasesConfig, data: DataConfig, training: TrainingConfig) -> tuple[Phase, ...]:
+def resolve(phases: PhasesConfig, data: DataConfig | LabeledDataConfig, training: TrainingConfig) -> tuple[Phase, ...]:
     """The phases of a training: at least one. Raises InputError where one of them is not possible."""
     if not phases.steps:
         return (Phase(0, 0, training.num_steps, data, training.batch_size),)

@@ -19,6 +19,7 @@ class OptimizerConfig:
       no_decay: regular expressions over parameter paths, of parameters without weight decay.
       clip_norm: of the gradient of all parameters together; 0 = none.
       final_share: of the peak, at the last step of the linear and cosine schedules.
+      warmup_share: where not 0, `warmup_steps` is this share of all steps.
     """
 
     learning_rate: float
@@ -31,12 +32,13 @@ class OptimizerConfig:
     no_decay: tuple[str, ...]
     clip_norm: float
     final_share: float = 0.0
+    warmup_share: float = 0.0
 
     def __post_init__(self):
         for name in ("learning_rate", "eps"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"optimizer.{name}={value} must be positive")
-        for name in ("beta1", "beta2", "final_share"):
+        for name in ("beta1", "beta2", "final_share", "warmup_share"):
             value = getattr(self, name)
             require(0 <= value < 1, f"optimizer.{name}={value} must be in [0, 1)")
         decay = self.weight_decay
@@ -57,6 +59,8 @@ class TrainingConfig:
     Attributes:
       max_skipped_updates: a step whose loss or gradient is not finite changes nothing; one more than this many of them
         in a row end the run.
+      num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
+        `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
     """
 
     num_steps: int
@@ -71,6 +75,7 @@ class TrainingConfig:
     keep_best: int
     best_metric: str
     max_skipped_updates: int = 10
+    num_epochs: float = 0.0
 
     def __post_init__(self):
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
@@ -79,6 +84,9 @@ class TrainingConfig:
         for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best", "max_skipped_updates"):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}={value} must not be negative")
+        require(
+            0 <= self.num_epochs < math.inf, f"training.num_epochs={self.num_epochs} must not be negative or infinite"
+        )
         require(
             not self.keep_best or bool(self.best_metric),
             f"training.keep_best={self.keep_best} needs training.best_metric, such as 'masked_lm_loss'",

@@ -17,6 +17,8 @@ objective and the packing:
     targets           int32   [B, T]  causal LM: the next token
     target_weights    float32 [B, T]  1 for a prediction, 0 for padding
     target_bytes      float32 [B]     UTF-8 bytes of text that the targets stand for, see `data/byte_lengths.py`
+    example           int32   [B]     examples with labels: which row of the split's table it is
+    labels            int32   [B]     classification: the label's number; regression: float32, the value itself
 """
 
 from collections.abc import Iterable, Mapping
@@ -27,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tx_jax.config import Phase
+from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.text.tokenizer import Tokenizer
 
 Batch = Mapping[str, Any]
@@ -64,12 +66,16 @@ class Task(Protocol):
     """An objective on a model: what the training loop needs to know of it.
 
     Attributes:
+      config: that of the run, with what only the data tells filled in.
       tokenizer: goes into the run directory, beside the parameters.
       data_fingerprint: identifies the data; a run continues only on the same.
+      score_names: metrics that are no means over examples, computed by `scores`.
     """
 
+    config: ExperimentConfig
     tokenizer: Tokenizer
     data_fingerprint: str
+    score_names: tuple[str, ...]
 
     def init(self, rng: jax.Array) -> Any:
         """Fresh parameters."""
@@ -97,6 +103,15 @@ class Task(Protocol):
 
         Without a `dropout_rng` there is no dropout.
         """
+
+    def outputs(self, params: Any, batch: Batch) -> dict[str, jax.Array]:
+        """What `scores` is made from: arrays [B, ...], one row for each of the batch; {} where there are no scores."""
+
+    def scores(self, outputs: dict[str, np.ndarray], split: str) -> dict[str, float]:
+        """The metrics `score_names`, from the rows of `outputs` and, as "example", which of the split they are."""
+
+    def notices(self) -> list[str]:
+        """What the data's owner should know before training; a line each."""
 
     def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
         """For metrics that have one, the value that a trivial predictor reaches on these batches, and its name."""

@@ -12,7 +12,7 @@ import optax
 from tx_jax.config import DataConfig, ExperimentConfig, Phase
 from tx_jax.data.corpus import TokenStore
 from tx_jax.data.loader import Batches, phase_seed
-from tx_jax.data.pretraining import data_fingerprint
+from tx_jax.data.pretraining import data_fingerprint, words_that_never_occur
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
 from tx_jax.models import registry
@@ -35,6 +35,7 @@ class Pretraining:
     config: ExperimentConfig
     stores: Stores | TokenStore
     make_batches: ClassVar[Callable[..., Batches]]
+    score_names: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         needed, have = self.stores.vocab_size, self.config.model.vocab_size
@@ -94,6 +95,18 @@ class Pretraining:
             deterministic=dropout_rng is None,
             rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        return {}
+
+    def scores(self, outputs: dict[str, np.ndarray], split: str) -> dict[str, float]:
+        return {}
+
+    def notices(self) -> list[str]:
+        if not (absent := words_that_never_occur(self.stores, self.config.data)):
+            return []
+        shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
+        return [f"{len(absent)} words of {self.config.data.selective_words} never occur: {shown}"]
 
     def unigrams(self, batch: Batch, targets: str, weights: str) -> np.ndarray:
         """How often each token is to be predicted: [V]."""

@@ -1,17 +1,39 @@
 """From a configuration to its task."""
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.stores import Stores
+from tx_jax.errors import InputError
+from tx_jax.tasks.base import Task
 from tx_jax.tasks.causal_lm import CausalLM
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.tasks.pretraining import Pretraining
+from tx_jax.tasks.supervised import Supervised
+from tx_jax.text import Tokenizer
+
+SUPERVISED: dict[str, type[Supervised]] = {}  # by the head that they train
 
 
-def open_task(config: ExperimentConfig, store: str | None = None) -> Pretraining:
-    """The task that the model's heads call for, on the stores of `config.data.store`, or on others.
+def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tokenizer | None = None) -> Task:
+    """The task that the model's heads call for.
+
+    Args:
+      store: for pretraining, other token stores than `config.data.store`.
+      tokenizer: of the model that the run starts from, or of the run itself: what reads examples with labels.
 
     Raises:
-      InputError: no such store, or one with a vocabulary that the model has no room for.
+      InputError: the data cannot be read, or does not fit the model or the tokenizer.
     """
+    if isinstance(config.data, LabeledDataConfig):
+        if tokenizer is None:
+            raise InputError(
+                "fine-tuning needs a model with its tokenizer to start from: --config.start_from=FOLDER, a run "
+                "directory, a converted model or a Hugging Face model"
+            )
+        return next(task for head, task in SUPERVISED.items() if head in config.model.heads)(config, tokenizer)
     kind = CausalLM if "causal_lm" in config.model.heads else MaskedLM
-    return kind(config, Stores.open(store or config.data.store))
+    task = kind(config, Stores.open(store or config.data.store))
+    if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
+        raise InputError(
+            f"the token store {store or config.data.store} has another tokenizer than the model: prepare the text "
+            "again, with the model's, --tokenizer=FOLDER"
+        )
+    return task

@@ -1,15 +1,24 @@
 """Exact evaluation: sums and weights over every held-out example, divided once."""
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from tx_jax import sharding
-from tx_jax.tasks.base import Batch, Batches, Metrics
+from tx_jax.tasks.base import Batch, Batches, Metrics, Task
+from tx_jax.training.step import eval_step
 
-EvalStep = Callable[[Any, Batch], Metrics]
+EvalStep = Callable[[Any, Batch], tuple[Metrics, Mapping[str, jax.Array]]]
+Scores = Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+
+
+def jit_eval_step(task: Task, mesh: jax.sharding.Mesh) -> EvalStep:
+    """`step.eval_step` of a task, whose results are on every device."""
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.jit(functools.partial(eval_step, task=task), out_shardings=everywhere)
 
 
 def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
@@ -18,13 +27,30 @@ def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
     return {key: jax.make_array_from_process_local_data(placement, value) for key, value in batch.items()}
 
 
-def evaluate(eval_step: EvalStep, params: Any, batches: Iterable[Batch], mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """The mean of each metric over the batches. Rows that only fill up the last batch carry weight 0."""
+def evaluate(
+    eval_step: EvalStep, params: Any, batches: Iterable[Batch], mesh: jax.sharding.Mesh, scores: Scores | None = None
+) -> dict[str, float]:
+    """The mean of each metric over the batches, and the scores of their outputs. Rows that only fill up the last batch
+    carry weight 0, and are left out of the outputs."""
     totals: Metrics = {}
+    parts: list[dict[str, np.ndarray]] = []
     for batch in batches:
-        metrics = eval_step(params, device_batch(batch, mesh))
+        metrics, outputs = eval_step(params, device_batch(batch, mesh))
         totals = {name: totals[name] + value if name in totals else value for name, value in metrics.items()}
-    return with_perplexities({name: value.value() for name, value in jax.device_get(totals).items()})
+        if outputs:
+            parts.append(jax.device_get(outputs))
+    values = {name: value.value() for name, value in jax.device_get(totals).items()}
+    if parts and scores is not None:
+        values |= scores(in_order(parts))
+    return with_perplexities(values)
+
+
+def in_order(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The outputs of several batches as one, by ascending number of their examples, without rows that fill up."""
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    real = np.flatnonzero(rows.pop("example_weights"))
+    order = real[np.argsort(rows["example"][real], kind="stable")]
+    return {name: values[order] for name, values in rows.items()}
 
 
 def with_perplexities(values: dict[str, float]) -> dict[str, float]:

@@ -18,12 +18,13 @@ from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out
+from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.training.metrics_log import MetricsLog
 from tx_jax.training.optimizer import make_optimizer, make_schedule
 from tx_jax.training.run_dir import RunDir
+from tx_jax.training.start import Start
 from tx_jax.training.state import TrainState, abstract_state, init_state
-from tx_jax.training.step import dropout_key, eval_step, train_step
+from tx_jax.training.step import dropout_key, train_step
 from tx_jax.training.stopping import Stopped, StopRequest
 from tx_jax.training.throughput import model_flops_utilization
 
@@ -42,7 +43,11 @@ class Display(Protocol):
 
 @dataclasses.dataclass
 class Run:
-    """Everything that the loop works with, built from a configuration."""
+    """Everything that the loop works with, built from a configuration.
+
+    Attributes:
+      fresh: of a run that starts from a model, the rooms of parameters that the model lacks.
+    """
 
     config: ExperimentConfig
     task: Task
@@ -52,6 +57,7 @@ class Run:
     validation_batches: Batches
     train_step: TrainStep
     eval_step: EvalStep
+    fresh: tuple[str, ...] = ()
 
     def phase_of(self, step: int) -> Phase:
         """The phase that the optimizer step with this number, from 1, belongs to."""
@@ -67,15 +73,16 @@ class Run:
     def evaluate(self) -> dict[str, float]:
         """Metrics of the state on the first `training.eval_batches` held-out batches."""
         batches = held_out(self.validation_batches, self.config.training.eval_batches)
-        return evaluate(self.eval_step, self.state.params, batches, self.mesh)
+        scores = functools.partial(self.task.scores, split="validation")
+        return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores)
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient is NaN or infinite; no such state was saved."""
 
 
-def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run:
-    """Compiles nothing yet; creates the state, fresh or from the newest checkpoint.
+def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start: Start | None = None) -> Run:
+    """Compiles nothing yet; creates the state: from the newest checkpoint, or fresh but for what `start` gives.
 
     Raises:
       InputError: the mesh does not fit the devices or the batches, a split of the data has nothing to offer, or
@@ -89,13 +96,18 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
     validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
     sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
     optimizer = make_optimizer(config.optimizer, training.num_steps)
+    fresh: tuple[str, ...] = ()
     if steps := checkpoints.steps():  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)
-    evaluation = jax.jit(functools.partial(eval_step, task=task))
+        if start is not None:
+            params, fresh = start.fill(state.params)
+            state = state.replace(params=params)
+    evaluation = jit_eval_step(task, mesh)
     if training.keep_best:
-        names = jax.eval_shape(evaluation, state.params, validation_batches.batch_at(0))
+        metrics, _ = jax.eval_shape(evaluation, state.params, validation_batches.batch_at(0))
+        names = {*metrics, *task.score_names}
         if training.best_metric not in names:
             known = ", ".join(sorted(names))
             raise InputError(
@@ -103,7 +115,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints) -> Run
                 + did_you_mean(training.best_metric, names)
             )
     step = jit_train_step(config, task, optimizer)
-    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation)
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh)
 
 
 def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
@@ -130,7 +142,9 @@ def jit_train_step(config: ExperimentConfig, task: Task, optimizer: optax.Gradie
     return jax.jit(step, donate_argnums=0)
 
 
-def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display) -> dict[str, float]:
+def train(
+    config: ExperimentConfig, task: Task, workdir: Path, display: Display, start_from: Start | None = None
+) -> dict[str, float]:
     """Trains to `training.num_steps`, from the newest checkpoint where the run directory has one.
 
     Returns:
@@ -158,7 +172,7 @@ def train(config: ExperimentConfig, task: Task, workdir: Path, display: Display)
                 best_metric=training.best_metric,
             ) as checkpoints,
         ):
-            run = build(config, task, checkpoints)
+            run = build(config, task, checkpoints, start_from)
             start = int(run.state.step)
             directory.begin(config, task.tokenizer, task.data_fingerprint)
             begun = True

@@ -36,7 +36,14 @@ from tx_jax.text import Tokenizer
 # What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may. Phases
 # that have not begun may change too.
 FIXED = ("model.", "data.", "seed", "training.batch_size")
-FREE = ("model.remat", "data.store", "data.read_ahead")  # the data is compared by its fingerprint, not by its path
+FREE = (
+    "model.remat",
+    "data.store",
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.read_ahead",
+)  # the data is compared by its fingerprint, not by its path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +102,8 @@ class RunDir:
             )
         if self.data_fingerprint() != data_fingerprint:
             raise InputError(
-                f"the token store {config.data.store} is not the one that {self.path} was trained on, so it cannot "
-                "be continued: restore the store, or give another --workdir"
+                f"the data in {config.data.source} is not what {self.path} was trained on, so it cannot be "
+                "continued: restore the data, or give another --workdir"
             )
         return changes
 

@@ -89,6 +89,12 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
     return jax.lax.scan(body, zeros, (parts, jnp.arange(steps)))[0]
 
 
-def eval_step(params: Any, batch: Batch, *, task: Task) -> Metrics:
-    """Metrics of one batch, without dropout."""
-    return task.metrics(params, batch, dropout_rng=None)
+def eval_step(params: Any, batch: Batch, *, task: Task) -> tuple[Metrics, dict[str, jax.Array]]:
+    """Metrics of one batch, without dropout, and its outputs, if the task has scores, with which examples they are of.
+
+    The forward pass that both need is compiled into one.
+    """
+    outputs = task.outputs(params, batch)
+    if outputs:
+        outputs |= {"example": batch["example"], "example_weights": batch["example_weights"]}
+    return task.metrics(params, batch, dropout_rng=None), outputs

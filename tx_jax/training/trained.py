@@ -18,9 +18,8 @@ from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.evaluate import evaluate
+from tx_jax.training.evaluate import evaluate, jit_eval_step
 from tx_jax.training.run_dir import RunDir
-from tx_jax.training.step import eval_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +40,11 @@ class Trained:
     step: int | None
     mesh: jax.sharding.Mesh
 
-    def evaluate(self, task: Task, batches: Iterable[Batch]) -> dict[str, float]:
-        """Exact means of the task's metrics over the batches."""
-        step = jax.jit(functools.partial(eval_step, task=task))
+    def evaluate(self, task: Task, batches: Iterable[Batch], split: str = "validation") -> dict[str, float]:
+        """Exact means of the task's metrics over the batches, and its scores."""
+        scores = functools.partial(task.scores, split=split)
         with jax.set_mesh(self.mesh):
-            return evaluate(step, self.params, batches, self.mesh)
+            return evaluate(jit_eval_step(task, self.mesh), self.params, batches, self.mesh, scores)
 
     def fill_mask(self, text: str, *, top: int) -> list[list[tuple[str, float]]]:
         """For each mask in the text, by the name of the tokenizer's mask token, the `top` most likely tokens, as text,

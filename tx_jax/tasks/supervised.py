@@ -1,0 +1,239 @@
+"""What the tasks on examples with labels share: fine-tuning a model that reads them.
+
+A subclass says how records become rows, what its loss is, and what is made of the model's outputs.
+"""
+
+import abc
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
+from tx_jax.data.labeled.table import Table
+from tx_jax.data.loader import Batches
+from tx_jax.data.rng import hash_text, keys, permute
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.models.output import Output
+from tx_jax.tasks.base import Batch, Metrics
+from tx_jax.text.tokenizer import Tokenizer
+
+Record = Mapping[str, Any]
+_HELD_OUT = hash_text("held out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Part of the data: as it was read, and encoded.
+
+    Attributes:
+      table: rows; question answering has several for a record, else row i is record i.
+    """
+
+    records: Sequence[Record]
+    table: Table
+
+
+class Supervised(abc.ABC):
+    """The base of the tasks that learn from labels.
+
+    Attributes:
+      head: the head of the model that the task trains.
+      config: that of the run, with what only the data tells filled in: labels, and the number of steps where it is
+        given in epochs.
+      score_names: metrics beside those of `metrics`, computed over whole splits.
+    """
+
+    head: ClassVar[str]
+
+    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer):
+        """
+        Raises:
+          InputError: the data cannot be read, or does not fit the model.
+        """
+        if tokenizer.vocab_size > config.model.vocab_size:
+            raise InputError(
+                f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
+                f"{config.model.vocab_size}: they do not belong together"
+            )
+        self.tokenizer, self.config = tokenizer, config
+        self.config = self.with_labels(config)
+        self.config = _with_steps(self.config, lambda: len(self.split("train").table))
+
+    @property
+    def data(self) -> LabeledDataConfig:
+        return self.config.data
+
+    @functools.cached_property
+    def _records(self) -> dict[str, list[Record]]:
+        """The records of every split that there is."""
+        from tx_jax.data.labeled import readers
+
+        data = self.data
+        train = readers.read(data.train, data)
+        if data.validation:
+            records = {"train": train, "validation": readers.read(data.validation, data)}
+        else:
+            kept, held = self.hold_out(train)
+            records = {"train": [train[i] for i in kept], "validation": [train[i] for i in held]}
+        if data.test:
+            records["test"] = readers.read(data.test, data)
+        return records
+
+    def records(self, split: str) -> Sequence[Record]:
+        """Raises InputError where the configuration names no such split."""
+        if split not in self._records:
+            raise InputError(f"there is no {split} data: give --config.data.{split}")
+        return self._records[split]
+
+    def hold_out(self, records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the records to train on and of those held out, both ascending: a function of the seed."""
+        count = max(1, round(self.data.validation_fraction * len(records)))
+        if count >= len(records):
+            raise InputError(
+                f"{self.data.train} has {len(records)} examples, too few to hold any out: give data.validation"
+            )
+        order = permute(np.arange(len(records)), len(records), keys(self.config.seed, _HELD_OUT))
+        held = np.zeros(len(records), bool)
+        held[order[:count]] = True
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+    @functools.cache  # noqa: B019 - a task lives as long as its process
+    def split(self, name: str) -> Split:
+        """Read and encoded once."""
+        records = self.records(name)
+        return Split(records, self.encode(records, labeled=True))
+
+    @functools.cached_property
+    def data_fingerprint(self) -> str:
+        """Of the tokenizer and of all that was read to train on."""
+        digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
+        for name in ("train", "validation"):
+            digest.update(json.dumps(self.records(name), sort_keys=True, default=str).encode())
+        return digest.hexdigest()
+
+    def batches(
+        self,
+        split: str,
+        *,
+        batch_size: int,
+        repeat: bool,
+        phase: Phase | None = None,
+        process: int = 0,
+        num_processes: int = 1,
+    ) -> Batches:
+        return Batches(
+            [self.split(split).table],
+            lambda batch, rng, step: batch,
+            batch_size,
+            self.config.seed,
+            repeat,
+            process=process,
+            num_processes=num_processes,
+        )
+
+    def init(self, rng: jax.Array) -> dict:
+        return registry.init_params(self.config.model, rng)
+
+    def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Output:
+        """The model on a batch; without `dropout_rng` there is no dropout."""
+        return registry.build(self.config.model).apply(
+            {"params": params},
+            batch["tokens"],
+            segments_BT=batch.get("segments"),
+            valid_BT=batch["valid"],
+            deterministic=dropout_rng is None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )
+
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        return registry.flops_per_token(self.config.model, self.data.sequence_length, 0)
+
+    def notices(self) -> list[str]:
+        """What happened to the data that its owner should know, a line each: how many texts were cut."""
+        return [
+            f"{split}: {what}: {count:,} of {len(self.records(split)):,}"
+            for split in self._records
+            for what, count in self.split(split).table.counts.items()
+            if count
+        ]
+
+    def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
+        """The configuration, with the labels that the training data has where it names none. By default as it is."""
+        return config
+
+    @abc.abstractmethod
+    def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
+        """Rows for the model.
+
+        Args:
+          labeled: False for texts to predict, which have no labels.
+
+        Raises:
+          InputError: a label that training does not have.
+        """
+
+    @abc.abstractmethod
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """As of `tasks.base.Task`."""
+
+    @abc.abstractmethod
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        """As of `tasks.base.Task`."""
+
+    @abc.abstractmethod
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        """What scores and predictions are made from: arrays [B, ...], one row for each of the batch."""
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        return self.data.metrics
+
+    @abc.abstractmethod
+    def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+        """The metrics `score_names`.
+
+        Args:
+          outputs: rows of `outputs` and, as "example", which rows of the split's table they are: ascending, and all of
+            them unless evaluation is limited to some batches.
+        """
+
+    @abc.abstractmethod
+    def predictions(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
+    ) -> list[dict[str, Any]]:
+        """For each record what the model says of it: labels and their probabilities.
+
+        Args:
+          outputs: of all rows of the table, in order.
+          records, table: what was encoded, and what it became.
+        """
+
+    @abc.abstractmethod
+    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+        """As of `tasks.base.Task`."""
+
+
+def _with_steps(config: ExperimentConfig, num_examples: Any) -> ExperimentConfig:
+    """The configuration, with steps in the place of epochs and shares."""
+    training, optimizer = config.training, config.optimizer
+    if training.num_epochs:
+        epoch = max(1, math.ceil(num_examples() / training.batch_size))
+        training = dataclasses.replace(
+            training,
+            num_epochs=0.0,
+            num_steps=max(1, math.ceil(training.num_epochs * num_examples() / training.batch_size)),
+            eval_every=training.eval_every or epoch,
+            checkpoint_every=training.checkpoint_every or epoch,
+        )
+    if optimizer.warmup_share:
+        steps = round(optimizer.warmup_share * training.num_steps)
+        optimizer = dataclasses.replace(optimizer, warmup_steps=steps)
+    return dataclasses.replace(config, training=training, optimizer=optimizer)

@@ -1,0 +1,113 @@
+"""Starting from a model that is there already: a run directory, a converted model, or a Hugging Face model.
+
+It gives the run its shape, its tokenizer and its first parameters. What the new run has and the model lacks, such as a
+classifier, is fresh.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax import tree
+from tx_jax.config import TransformerConfig
+from tx_jax.convert import from_hf, hub, model_dir
+from tx_jax.convert.heads import head_of
+from tx_jax.errors import InputError
+from tx_jax.text import Tokenizer
+from tx_jax.training import trained
+from tx_jax.training.run_dir import RunDir
+
+# What a model need not have in common with the one it starts from; all else is its shape.
+OWN = ("heads", "num_labels", "dropout", "attention_dropout", "dtype", "remat")
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """A model to start from.
+
+    Attributes:
+      name: as the user gave it.
+      params: by path; empty where only the shape is taken.
+    """
+
+    name: str
+    model: TransformerConfig
+    tokenizer: Tokenizer | None
+    params: Mapping[str, Any]
+
+    def shape(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration of the new model, as plain values: ours in `OWN`, the rest from here."""
+        values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
+        if "masked_lm" not in values["heads"]:
+            values["enhanced_mask_decoder"] = False
+        return values
+
+    def fill(self, fresh: Any) -> tuple[Any, tuple[str, ...]]:
+        """The parameters of a fresh model, with those from here in their places, each where the fresh one lies.
+
+        Returns:
+          The parameters, and the rooms (the first parts of paths) that stay fresh.
+
+        Raises:
+          InputError: a parameter of the body is missing here, or has another shape.
+        """
+        kept: dict[str, None] = {}
+
+        def one(path: str, leaf: jax.Array) -> jax.Array:
+            found = self.params.get(path)
+            if found is not None and found.shape == leaf.shape:
+                return jax.device_put(np.asarray(found, leaf.dtype), leaf.sharding)
+            if self.params and head_of(path) is None:
+                here = "is missing there" if found is None else f"has shape {found.shape} there"
+                raise InputError(f"start_from={self.name}: {path} of shape {leaf.shape} {here}: they do not fit")
+            kept[path.partition("/")[0]] = None
+            return leaf
+
+        return tree.map_with_path(one, fresh), tuple(kept)
+
+
+def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any], Start | None]:
+    """The values of a configuration, the model's shape filled in, and what they start from, if anything.
+
+    A run that has begun needs its start no more: its own directory knows the shape and the tokenizer.
+
+    Args:
+      values: nested plain values; `model` may lack whatever `start_from` gives.
+
+    Raises:
+      InputError: there is no such model, or it cannot be used.
+    """
+    values = {**values, "model": {**values["model"]}}
+    name = values.get("start_from", "")
+    if not name:
+        return values, None
+    directory = RunDir(workdir)
+    if (workdir / "config.json").is_file() and any(directory.checkpoints.glob("[0-9]*")):
+        config = directory.load_config()
+        start = Start(name, config.model, directory.load_tokenizer(), {})
+    else:
+        start = _read(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
+    values["model"] = start.shape(values["model"])
+    return values, start
+
+
+def _read(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
+    path = Path(name)
+    if model_dir.is_model_dir(path):
+        model = model_dir.load(path)
+        config, tokenizer, params = model.config, model.tokenizer, model.params
+    elif (path / "checkpoints").is_dir():
+        run = trained.load(path)
+        config, tokenizer, params = run.model, run.tokenizer, tree.flatten(run.params)
+    else:
+        folder = path
+        if not path.is_dir():
+            folder, _ = hub.fetch(name, None)
+        model, _ = from_hf.read(folder, heads=heads)
+        params = {key: x for key, x in model.params.items() if key.partition("/")[0] not in model.untrained}
+        config, tokenizer = model.config, model.tokenizer
+    return Start(name, config, tokenizer, {} if fresh else params)
