@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
+from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Batches
 from tx_jax.data.rng import hash_text, keys, permute
@@ -74,8 +75,6 @@ class Supervised(abc.ABC):
     @functools.cached_property
     def _records(self) -> dict[str, list[Record]]:
         """The records of every split that there is."""
-        from tx_jax.data.labeled import readers
-
         data = self.data
         train = readers.read(data.train, data)
         if data.validation:
