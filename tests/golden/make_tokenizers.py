@@ -19,6 +19,7 @@ import transformers
 
 from tests.golden import multilingual, tokenizers
 from tx_jax import text
+from tx_jax.text import bpe
 
 CLASSES = {
     "wordpiece": "BertTokenizer",
@@ -34,10 +35,16 @@ MODEL_FILES = ("unigram", "unigram, lower case", "camembert")
 
 
 def reference(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
-    """Ids of the texts of `multilingual`."""
+    """Ids and spans of the texts of `multilingual`."""
     mask = tokenizer.mask_token
+    options = {"add_special_tokens": False, "return_offsets_mapping": True}
+    offsets = tokenizer(list(multilingual.TEXTS), **options)["offset_mapping"]
     return {
         "ids": [tokenizer.encode(line, add_special_tokens=False) for line in multilingual.TEXTS],
+        "spans": [
+            [list(stripped(line, *span)) for span in encoded]
+            for line, encoded in zip(multilingual.TEXTS, offsets, strict=True)
+        ],
         "single": tokenizer.encode(multilingual.PAIR[0]),
         "pair": tokenizer.encode(*multilingual.PAIR),
         "masked": tokenizer.encode(multilingual.MASKED.format(mask), add_special_tokens=False) if mask else None,
@@ -45,6 +52,23 @@ def reference(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
             role: getattr(tokenizer, f"{role}_token_id") for role in ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
         },
     }
+
+
+def stripped(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without white space around, which some classes leave there and some not."""
+    left = len(text[start:end]) - len(text[start:end].lstrip())
+    start = min(start + left, end)
+    return start, max(start, start + len(text[start:end].rstrip()))
+
+
+def words(tokenizer: transformers.PreTrainedTokenizerBase) -> list[list[list[int]]]:
+    """Ids of the texts as words at white space: of each text, of each word."""
+    result = []
+    for line in multilingual.TEXTS:
+        encoding = tokenizer(line.split(), is_split_into_words=True, add_special_tokens=False)
+        pieces = list(zip(encoding.word_ids(), encoding["input_ids"], strict=True))
+        result.append([[index for at, index in pieces if at == word] for word in range(len(line.split()))])
+    return result
 
 
 def compare(name: str, stored: dict) -> dict:
@@ -56,10 +80,15 @@ def compare(name: str, stored: dict) -> dict:
         auto = transformers.AutoTokenizer.from_pretrained(saved)
         expected = reference(auto)
         checks = {type(auto).__name__: ours.encode_batch(multilingual.TEXTS) == expected["ids"]}
+        prefix = {"add_prefix_space": True} if isinstance(ours, bpe.ByteLevelBPE) else {}  # else it refuses words
+        expected["words"] = words(transformers.AutoTokenizer.from_pretrained(saved, **prefix))
+        checks["words"] = [ours.encode_words(line.split()) for line in multilingual.TEXTS] == expected["words"]
         checks["vocab_size"] = len(auto) == ours.vocab_size
         if name in CLASSES:
             of_class = getattr(transformers, CLASSES[name]).from_pretrained(saved)
-            checks[f"as {CLASSES[name]}"] = reference(of_class) == expected
+            checks[f"as {CLASSES[name]}"] = reference(of_class) == {
+                key: expected[key] for key in expected if key != "words"
+            }
         auto.save_pretrained(resaved)
         checks["saved by it"] = text.load(resaved).fingerprint == ours.fingerprint
         if name.startswith(("byte", "gpt2")):

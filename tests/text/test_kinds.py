@@ -53,6 +53,33 @@ def test_the_ids_are_those_of_transformers(name, tmp_path):
     assert tokenizer.eos_id == (expected["specials"]["eos"] or expected["specials"]["sep"])
 
 
+@pytest.mark.parametrize("name", tokenizers.NAMES)
+def test_spans_and_words_are_those_of_transformers(name):
+    expected = GOLDEN[name]["expected"]
+    tokenizer = tokenizers.rebuild(name, GOLDEN[name])
+    for line, ids, spans in zip(multilingual.TEXTS, expected["ids"], expected["spans"], strict=True):
+        (aligned,) = tokenizer.encode_aligned([line])
+        assert aligned.ids == ids
+        assert (aligned.spans.dtype, aligned.spans.shape) == (np.int32, (len(ids), 2))
+        for index, ours, theirs in zip(ids, aligned.spans.tolist(), spans, strict=True):
+            # A space that is put before the text has no characters there, and takes the next one's as "▁" does.
+            assert ours == theirs or theirs[0] == theirs[1], line
+            assert ours[0] == ours[1] or theirs[0] < theirs[1] or tokenizer.token(index) == "Ġ", line
+    for line, words in zip(multilingual.TEXTS, expected["words"], strict=True):
+        assert tokenizer.encode_words(line.split()) == words
+
+
+def test_spans_lead_back_to_the_text(tokenizer):
+    line = "  the words\tfall \n into pieces "
+    aligned = tokenizer.encode_aligned([line])[0]
+    for (start, end), token in zip(aligned.spans, tokenizer.tokens(aligned.ids), strict=True):
+        bare = token.removeprefix("##").replace("Ġ", " ").replace("▁", " ").strip()
+        assert line[start:end] == bare or not bare.isascii() or not bare.isalpha()
+    assert tokenizer.encode_aligned([""])[0].spans.shape == (0, 2)
+    covered = {at for start, end in aligned.spans for at in range(start, end)}
+    assert covered == {at for at, character in enumerate(line) if not character.isspace()}
+
+
 def test_saved_loaded_and_sent_it_is_the_same(tokenizer, tmp_path):
     tokenizer.save(tmp_path)
     for same in (text.load(tmp_path), pickle.loads(pickle.dumps(tokenizer))):

@@ -124,6 +124,9 @@ class ByteLevelBPE(EngineTokenizer):
         start = bytes(BYTES[char] for char in token[:4] if char in BYTES)
         return start[:1].isspace() or _starts_spaceless(start)
 
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        return self.encode_batch(words if self.add_prefix_space else [f" {word}" for word in words])
+
     def decode(self, ids: Iterable[int]) -> str:
         """The exact text: bytes that are no UTF-8, as in a part of a character, become U+FFFD."""
         added = {token["id"] for token in self._definition["added_tokens"]}

@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
+from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
 # What special tokens are called where no file says so.
@@ -93,6 +94,9 @@ class EngineTokenizer(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
+        return align(self._engine, texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False).removeprefix(" ")

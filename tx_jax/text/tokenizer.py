@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tx_jax.errors import InputError
+from tx_jax.text.alignment import Aligned
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 
@@ -66,6 +67,14 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens. The names of special tokens in a text are plain text."""
+
+    @abc.abstractmethod
+    def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
+        """As `encode_batch`, with the characters of the text that each piece stands for."""
+
+    def encode_words(self, words: Sequence[str]) -> list[list[int]]:
+        """Token ids of each word as it is in the midst of a text, after a space."""
+        return self.encode_batch(words)
 
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:

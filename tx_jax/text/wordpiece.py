@@ -18,6 +18,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
+from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.chunks import chunks, counted
 from tx_jax.text.engine import model_type, read_json, write_json
 from tx_jax.text.tokenizer import Tokenizer
@@ -81,6 +82,9 @@ class WordPiece(Tokenizer):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
+        return align(self._engine, texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False)

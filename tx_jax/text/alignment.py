@@ -1,0 +1,42 @@
+"""Which characters of a text each of its pieces stands for."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer as Engine
+
+
+class Aligned(NamedTuple):
+    """An encoded text of n pieces.
+
+    Attributes:
+      ids: n token ids.
+      spans: int32 [n, 2], the first character of each piece in the text and the one after its last, without white
+        space around. Pieces of one character (bytes, or a "▁" alone) share its span; one of white space has an empty
+        span.
+    """
+
+    ids: list[int]
+    spans: np.ndarray
+
+
+def align(engine: Engine, texts: Sequence[str]) -> list[Aligned]:
+    """The texts as the engine encodes them, without special tokens."""
+    encodings = engine.encode_batch(texts, add_special_tokens=False)
+    return [
+        Aligned(encoding.ids, _without_space(text, np.array(encoding.offsets, np.int32).reshape(-1, 2)))
+        for text, encoding in zip(texts, encodings, strict=True)
+    ]
+
+
+def _without_space(text: str, spans: np.ndarray) -> np.ndarray:
+    """Spans that neither begin nor end with white space. Byte-level pieces hold the space before their word."""
+    is_space = np.array([character.isspace() for character in text] + [False])
+    starts, ends = spans.T
+    numbers = np.arange(len(text) + 1)
+    # Of each character, the first at or after it that is no space, and the end of the last one before it.
+    following = np.minimum.accumulate(np.where(is_space, len(text), numbers)[::-1])[::-1]
+    preceding = np.maximum.accumulate(np.where(np.append([True], is_space[:-1]), 0, numbers))
+    starts = np.minimum(following[starts], ends)
+    return np.stack([starts, np.maximum(preceding[ends], starts)], axis=1).astype(np.int32)
