@@ -90,6 +90,9 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.dupe_factor = 10
     c.data.mixture_weights = ()  # of several stores, such as (0.7, 0.3); empty: by size to the power mixture_alpha
     c.data.mixture_alpha = 1.0  # XLM-R: 0.3
+    # Training batches to leave out, such as "7,100-120", to get past a spike of the loss: without the checkpoints from
+    # some way before it on, a run continues with the batches after those.
+    c.data.skip_batches = ""
     c.data.read_ahead = 4
 
     c.optimizer = ConfigDict()

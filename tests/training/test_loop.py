@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -123,6 +124,23 @@ def test_training_in_two_goes_equals_one(small, tiny_store, tmp_path, uninterrup
     assert losses(tmp_path / "run") == uninterrupted
     assert (tmp_path / "run/DONE").exists()
     assert not (tmp_path / "run/FAILED").exists()
+
+
+def test_a_replay_without_some_batches_resumes_bitwise(small, tiny_store, tmp_path, uninterrupted):
+    """As after a spike at step 5: back to step 3, and on without batches 4 and 5."""
+    small.training.keep_last = 9
+    train(small, tiny_store, tmp_path / "run")
+    small.data.skip_batches = "4-5"
+    with pytest.raises(InputError, match="gives step 4 another batch than 4"):
+        train(small, tiny_store, tmp_path / "run")
+    for step in (6, 8):
+        shutil.rmtree(tmp_path / f"run/checkpoints/{step}")
+    replay = Silent()
+    train(small, tiny_store, tmp_path / "run", replay)
+    assert replay.started == (3, ["data.skip_batches: '' -> '4-5'"])
+    train(small, tiny_store, tmp_path / "skipping")
+    assert losses(tmp_path / "run") == losses(tmp_path / "skipping")
+    assert [step for step, loss in losses(tmp_path / "run").items() if loss == uninterrupted[step]] == [1, 2, 3]
 
 
 def test_a_finished_run_is_only_evaluated(small, tiny_store, tmp_path):

@@ -95,6 +95,33 @@ def test_only_phases_that_have_not_begun_may_change(begin, smoke_config, tmp_pat
             begin(directory, smoke_config)
 
 
+@pytest.mark.parametrize(
+    ("saved", "old", "new", "step"),
+    [
+        (10, "", "11-20", None),
+        (10, "", "10-20", 10),
+        (10, "3", "3,12", None),
+        (10, "3", "3,11", 10),  # the tenth step took batch 11
+        (10, "3", "", 3),
+        (10, "3-4", "3,4", None),
+        (14, "", "13", 13),  # the second phase has begun, at batch 13
+        (14, "", "15", None),
+    ],
+)
+def test_only_batches_that_were_not_taken_may_be_left_out(begin, smoke_config, tmp_path, saved, old, new, step):
+    directory = RunDir(tmp_path)
+    smoke_config.phases.steps = (12, 8)
+    smoke_config.data.skip_batches = old
+    begin(directory, smoke_config)
+    (tmp_path / f"checkpoints/{saved}").mkdir(parents=True)
+    smoke_config.data.skip_batches = new
+    if step is None:
+        assert begin(directory, smoke_config) == [f"data.skip_batches: {old!r} -> {new!r}"]
+    else:
+        with pytest.raises(InputError, match=rf"step {step} another batch than .* the newest is of step {saved}"):
+            begin(directory, smoke_config)
+
+
 def test_a_run_from_before_there_were_phases_continues_into_one(begin, smoke_config, tmp_path):
     directory = RunDir(tmp_path)
     begin(directory, smoke_config)

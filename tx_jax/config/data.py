@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from tx_jax.config import skipped
 from tx_jax.config.checks import require
 
 # What each packing makes: pairs for next-sentence prediction; rows for a masked LM; rows for a causal LM.
@@ -31,6 +32,7 @@ class DataConfig:
       selective_rate_of: what `mask_rate` is a share of there: the listed words' occurrences, or all tokens.
       mixture_weights: of several stores, in their order; empty: by `mixture_alpha`.
       mixture_alpha: examples come from a store in proportion to its size to this power (XLM-R: 0.3).
+      skip_batches: training batches to leave out, such as "7,100-120"; what follows moves up. See `config/skipped.py`.
     """
 
     store: str
@@ -55,6 +57,7 @@ class DataConfig:
     selective_rate_of: Literal["occurrences", "tokens"] = "occurrences"
     mixture_weights: tuple[float, ...] = ()
     mixture_alpha: float = 1.0
+    skip_batches: str = ""
 
     @property
     def source(self) -> str:
@@ -81,6 +84,7 @@ class DataConfig:
         require(0 < self.span_probability <= 1, f"data.span_probability={self.span_probability} must be in (0, 1]")
         self._check_masking()
         self._check_mixture()
+        skipped.parse(self.skip_batches)
 
     def _check_masking(self) -> None:
         require(

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tx_jax.config.skipped import Ranges, batch_of
 from tx_jax.data.mixture import Mixture
 from tx_jax.data.objectives import Batch, Objective
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
@@ -54,6 +55,7 @@ class Batches:
         (static).
       mixture: where there are several corpora, how often each comes up while repeating; each has its own epochs.
       first_step: the step of the first batch; those before it belong to an earlier phase.
+      skipped: batches to leave out, from 1 as in `config/skipped.py`.
       process, num_processes: which equal part of each global batch this process builds.
     """
 
@@ -65,6 +67,7 @@ class Batches:
     dupe_factor: int = 0
     mixture: Mixture | None = None
     first_step: int = 0
+    skipped: Ranges = ()
     process: int = 0
     num_processes: int = 1
 
@@ -85,7 +88,8 @@ class Batches:
     def batch_at(self, step: int) -> Batch:
         """This process's rows of the global batch of a step. The keys are described in `tx_jax/tasks/base.py`."""
         local = self.batch_size // self.num_processes
-        number = (step - self.first_step) * self.batch_size + self.process * local + np.arange(local)
+        place = batch_of(step + 1, self.skipped, self.first_step) - 1 - self.first_step
+        number = place * self.batch_size + self.process * local + np.arange(local)
         if self.repeat:
             weights = np.ones(local, np.float32)
             corpus, number = self.mixture.locate(number) if self.mixture else (np.zeros_like(number), number)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import DataConfig, ExperimentConfig, Phase
+from tx_jax.config import DataConfig, ExperimentConfig, Phase, skipped
 from tx_jax.data.corpus import TokenStore
 from tx_jax.data.loader import Batches, phase_seed
 from tx_jax.data.pretraining import data_fingerprint, words_that_never_occur
@@ -75,6 +75,7 @@ class Pretraining:
             seed=phase_seed(self.config.seed, phase.number if phase else 0),
             repeat=repeat,
             first_step=phase.start if phase else 0,
+            skipped=skipped.parse(self.config.data.skip_batches) if repeat else (),
             process=process,
             num_processes=num_processes,
         )

@@ -28,7 +28,7 @@ from pathlib import Path
 import jax
 
 from tx_jax import text
-from tx_jax.config import ExperimentConfig, differences, from_config_dict, to_dict
+from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import write_atomically
 from tx_jax.text import Tokenizer
@@ -36,6 +36,7 @@ from tx_jax.text import Tokenizer
 # What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may. Phases
 # that have not begun may change too.
 FIXED = ("model.", "data.", "seed", "training.batch_size")
+# The data is compared by its fingerprint, not by its path; the batches left out, by those that were taken.
 FREE = (
     "model.remat",
     "data.store",
@@ -43,7 +44,8 @@ FREE = (
     "data.validation",
     "data.test",
     "data.read_ahead",
-)  # the data is compared by its fingerprint, not by its path
+    "data.skip_batches",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +85,8 @@ class RunDir:
         """What differs from the configuration of the run that is to be resumed, a line each; changes nothing on disk.
 
         Raises:
-          InputError: it differs in a key of `FIXED` or in a phase that has begun, or the data is another, so that the
-            run could not be continued.
+          InputError: it differs in a key of `FIXED`, in a phase that has begun or in the batches that were taken, or
+            the data is another, so that the run could not be continued.
         """
         if not (self.path / "config.json").exists():
             return []
@@ -100,6 +102,7 @@ class RunDir:
                 f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
                 "Continue it with its own, or give another --workdir"
             )
+        _check_skipped(old, config, max(steps))
         if self.data_fingerprint() != data_fingerprint:
             raise InputError(
                 f"the data in {config.data.source} is not what {self.path} was trained on, so it cannot be "
@@ -155,6 +158,21 @@ class RunDir:
 def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:
     """Where each phase begins that took one of the first `step` steps, and the shapes of its batches."""
     return [(phase.start, *phase.shape) for phase in config.training_phases if phase.start < step]
+
+
+def _check_skipped(old: ExperimentConfig, new: ExperimentConfig, step: int) -> None:
+    """Raises InputError where one of the first `step` steps took another batch than the new configuration gives it."""
+    before, now = (skipped.parse(getattr(config.data, "skip_batches", "")) for config in (old, new))
+    if before == now:
+        return
+    for phase in new.training_phases:
+        for taken in range(phase.start + 1, min(phase.stop, step) + 1):
+            if (had := skipped.batch_of(taken, before, phase.start)) != skipped.batch_of(taken, now, phase.start):
+                raise InputError(
+                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} another batch than {had}, which "
+                    f"it took: to continue from before it, move the checkpoints of step {taken} and later away; the "
+                    f"newest is of step {step}"
+                )
 
 
 def _revision() -> str | None:
