@@ -1,4 +1,4 @@
-"""Records with labels, from tables, JSON lines and TFDS. A record is a dict by column name.
+"""Records with labels: of tables, JSON lines, CoNLL columns, SQuAD JSON and TFDS. A record is a dict by column name.
 
 CSV is RFC 4180: texts with commas, quotes or line breaks in them stand between double quotes. A first line with
 semicolons and no comma means that semicolons separate, as spreadsheets write it in much of Europe. TSV is that of GLUE:
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.data.labeled.conll import conll, conllu
 from tx_jax.data.labeled.lines import lines
+from tx_jax.data.labeled.squad_json import squad
 from tx_jax.data.sources import matches, open_tfds
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 
@@ -33,23 +35,24 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
     """
     records = []
     for part in filter(None, map(str.strip, source.split(","))):
-        for name, numbered in _open(part, config):
+        for name, unit, numbered in _open(part, config):
             before = len(records)
             for number, record in numbered:
-                _check(record, f"{name}, {'record' if part.startswith('tfds:') else 'line'} {number}", config, labeled)
+                _check(record, f"{name}, {unit} {number}", config, labeled)
                 records.append(record)
             if len(records) == before:
                 raise InputError(f"{name} is empty: there are no examples in it")
     return records
 
 
-def _open(part: str, config: LabeledDataConfig) -> Iterator[tuple[str, Iterator[tuple[int, Record]]]]:
-    """The name of each file, with its records and their line numbers."""
+def _open(part: str, config: LabeledDataConfig) -> Iterator[tuple[str, str, Iterator[tuple[int, Record]]]]:
+    """The name of each file, what is counted in it, and its records with their numbers."""
     if part.startswith("tfds:"):
-        yield part, _tfds(part)
+        yield part, "record", _tfds(part)
         return
     for path in matches(part):
-        yield str(path), FORMATS[format_of(path, config)](path, config)
+        kind = format_of(path, config)
+        yield str(path), "question" if kind == "squad" else "line", FORMATS[kind](path, config)
 
 
 def format_of(path: Path, config: LabeledDataConfig) -> str:
@@ -189,5 +192,16 @@ FORMATS: dict[str, Callable[[Path, LabeledDataConfig], Iterator[tuple[int, Recor
     "csv": _csv,
     "tsv": _tsv,
     "jsonl": _jsonl,
+    "conll": conll,
+    "conllu": conllu,
+    "squad": squad,
 }
-ENDINGS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl"}
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".conll": "conll",
+    ".iob2": "conll",
+    ".conllu": "conllu",
+    ".json": "squad",
+}

@@ -1,0 +1,90 @@
+"""Sentences of labelled words: the columns of the CoNLL shared tasks, and CoNLL-U.
+
+A line is a word with its labels, an empty line ends a sentence. A record is a sentence: for each column the list of its
+values.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.data.labeled.lines import lines
+from tx_jax.errors import InputError
+
+Sentence = dict[str, list[str]]
+# https://universaldependencies.org/format.html
+CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+# Multiword tokens such as 1-2, whose words follow, and nodes such as 8.1 that stand for no word.
+_NO_WORD = re.compile(r"\d+[-.]\d+")
+
+
+def conll(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
+    """The sentences of a file in the format of CoNLL-2003 and its like, each with the number of its first line.
+
+    Columns are separated by tabs, or by spaces where a line has no tab, and named by `config.columns` or else "0", "1",
+    ... Lines of -DOCSTART- are skipped.
+
+    Raises:
+      InputError: a line with another number of columns than the first.
+    """
+
+    def words() -> Iterator[tuple[int, list[str]]]:
+        for number, text in lines(path):
+            fields = text.split("\t") if "\t" in text else text.split(" ")
+            fields = [field for field in fields if field]
+            if not fields or fields[0] != "-DOCSTART-":
+                yield number, fields
+
+    return _sentences(path, words(), config.columns)
+
+
+def conllu(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
+    """The sentences of a CoNLL-U file, each with the number of its first line; columns by the names of `CONLLU`.
+
+    Words are the syntactic ones, which have labels: "de" and "el" of "del". Comments are skipped.
+
+    Raises:
+      InputError: a line that is no comment and has not ten columns, or no number in the first.
+    """
+
+    def words() -> Iterator[tuple[int, list[str]]]:
+        for number, text in lines(path):
+            fields = text.split("\t") if text.strip() else []
+            if text.startswith("#") or (fields and _NO_WORD.fullmatch(fields[0])):
+                continue
+            if fields and not fields[0].isdecimal():
+                raise InputError(
+                    f"{path}, line {number}: begins with {fields[0][:30]!r} where CoNLL-U has a word's number; for "
+                    "other columns give --config.data.format=conll"
+                )
+            yield number, fields
+
+    return _sentences(path, words(), CONLLU)
+
+
+def _sentences(
+    path: Path, words: Iterator[tuple[int, list[str]]], columns: tuple[str, ...]
+) -> Iterator[tuple[int, Sentence]]:
+    """Groups words; no fields end a sentence."""
+    first, rows = 0, []
+    for number, fields in words:
+        if not fields:
+            if rows:
+                yield first, _by_column(columns, rows)
+            rows = []
+            continue
+        columns = columns or tuple(map(str, range(len(fields))))
+        if len(fields) != len(columns):
+            raise InputError(
+                f"{path}, line {number}: {len(fields)} columns, not {len(columns)} ({', '.join(columns)}); an empty "
+                "line ends a sentence"
+            )
+        first = first if rows else number
+        rows.append(fields)
+    if rows:
+        yield first, _by_column(columns, rows)
+
+
+def _by_column(columns: tuple[str, ...], rows: list[list[str]]) -> Sentence:
+    return {name: list(values) for name, values in zip(columns, zip(*rows, strict=True), strict=True)}

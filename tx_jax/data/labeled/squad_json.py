@@ -1,0 +1,67 @@
+"""Questions on contexts, in the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), as XQuAD and others have it.
+
+A record is a question:
+
+    {"id": "57…", "title": "Warsaw", "question": "…", "context": "…",
+     "answers": {"text": ["…"], "answer_start": [34]}, "is_impossible": False}
+
+The lists of a question without an answer are empty. Where the file has no answers at all, as that of a test set, the
+record has neither "answers" nor "is_impossible".
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.data.labeled.lines import lines
+from tx_jax.errors import InputError
+
+
+def squad(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The questions of a file, with their numbers from 1.
+
+    Raises:
+      InputError: it is no such file; with the place of what does not fit.
+    """
+    try:
+        content = json.loads("\n".join(text for _, text in lines(path)) or "null")
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+    if content is None:
+        return
+    number = 0
+    for i, article in enumerate(_get(content, "data", list, f"{path}")):
+        in_article = f"{path}, data[{i}]"
+        for j, paragraph in enumerate(_get(article, "paragraphs", list, in_article)):
+            place = f"{in_article}.paragraphs[{j}]"
+            context = _get(paragraph, "context", str, place)
+            for k, question in enumerate(_get(paragraph, "qas", list, place)):
+                number += 1
+                record = _question(question, f"{place}.qas[{k}]", number)
+                yield number, {**record, "title": str(article.get("title", "")), "context": context}
+
+
+def _question(value: Any, place: str, number: int) -> dict[str, Any]:
+    record = {"question": _get(value, "question", str, place), "id": str(value.get("id", number))}
+    if "answers" not in value:
+        return record
+    answers = _get(value, "answers", list, place)
+    texts = [_get(answer, "text", str, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
+    starts = [_get(answer, "answer_start", int, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
+    impossible = bool(value.get("is_impossible", not answers))
+    return record | {
+        "answers": {"text": [] if impossible else texts, "answer_start": [] if impossible else starts},
+        "is_impossible": impossible,
+    }
+
+
+def _get(value: Any, key: str, kind: type, place: str) -> Any:
+    """The value at a key of a JSON object, of this type."""
+    if not isinstance(value, dict) or key not in value:
+        found = ", ".join(map(repr, list(value)[:8])) if isinstance(value, dict) else f"a {type(value).__name__}"
+        raise InputError(f"{place}: no {key!r} among {found}: this is not the JSON of SQuAD")
+    if not isinstance(value[key], kind):
+        raise InputError(f"{place}: {key!r} is a {type(value[key]).__name__}, not a {kind.__name__}")
+    return value[key]
