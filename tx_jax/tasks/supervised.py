@@ -7,6 +7,7 @@ import abc
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +18,9 @@ import numpy as np
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import readers
+from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Batches
-from tx_jax.data.rng import hash_text, keys, permute
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.models.output import Output
@@ -27,7 +28,6 @@ from tx_jax.tasks.base import Batch, Metrics
 from tx_jax.text.tokenizer import Tokenizer
 
 Record = Mapping[str, Any]
-_HELD_OUT = hash_text("held out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +80,11 @@ class Supervised(abc.ABC):
         if data.validation:
             records = {"train": train, "validation": readers.read(data.validation, data)}
         else:
-            kept, held = self.hold_out(train)
-            records = {"train": [train[i] for i in kept], "validation": [train[i] for i in held]}
+            held = self.hold_out(train)
+            records = {
+                "train": list(itertools.compress(train, ~held)),
+                "validation": list(itertools.compress(train, held)),
+            }
         if data.test:
             records["test"] = readers.read(data.test, data)
         return records
@@ -92,23 +95,18 @@ class Supervised(abc.ABC):
             raise InputError(f"there is no {split} data: give --config.data.{split}")
         return self._records[split]
 
-    def hold_out(self, records: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the records to train on and of those held out, both ascending: a function of the seed."""
-        count = max(1, round(self.data.validation_fraction * len(records)))
-        if count >= len(records):
-            raise InputError(
-                f"{self.data.train} has {len(records)} examples, too few to hold any out: give data.validation"
-            )
-        order = permute(np.arange(len(records)), len(records), keys(self.config.seed, _HELD_OUT))
-        held = np.zeros(len(records), bool)
-        held[order[:count]] = True
-        return np.flatnonzero(~held), np.flatnonzero(held)
+    def hold_out(self, records: Sequence[Record]) -> np.ndarray:
+        """Which records are held out, where there is no file for validation: bool [N], a function of the seed."""
+        return hold_out(len(records), self.data.validation_fraction, self.config.seed)
 
     @functools.cache  # noqa: B019 - a task lives as long as its process
     def split(self, name: str) -> Split:
         """Read and encoded once."""
         records = self.records(name)
-        return Split(records, self.encode(records, labeled=True))
+        try:
+            return Split(records, self.encode(records, labeled=True))
+        except InputError as error:
+            raise InputError(f"{name} data: {error}") from None
 
     @functools.cached_property
     def data_fingerprint(self) -> str:

@@ -1,6 +1,6 @@
 """Encoded examples with their labels, any of which becomes a row of a batch.
 
-Shapes: N examples of the table, B of a batch, T sequence length.
+Shapes: N examples of the table, B of a batch, C choices, T sequence length.
 """
 
 import dataclasses
@@ -46,11 +46,49 @@ class Ragged:
 
     def rows(self, indices: np.ndarray, length: int) -> np.ndarray:
         """[B, T]: the sequences with these numbers, filled up to `length`, which none exceeds."""
-        inside = np.arange(length) < self.lengths[indices][:, None]
-        rows = np.full((len(indices), length), self.fill, self.values.dtype)
+        inside = self.inside(indices, length)
+        rows = np.full(inside.shape, self.fill, self.values.dtype)
         positions = self.offsets[indices][:, None] + np.arange(length)
         rows[inside] = self.values[positions[inside]]
         return rows
+
+    def inside(self, indices: np.ndarray, length: int) -> np.ndarray:
+        """bool [B, T]: what of the rows is no filling."""
+        return np.arange(length) < self.lengths[indices][:, None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Groups:
+    """N groups of C sequences each, which become [B, C, T].
+
+    Attributes:
+      members: the N * C sequences.
+      size: C.
+    """
+
+    members: Ragged
+    size: int
+
+    def __len__(self) -> int:
+        return len(self.members) // self.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.members.nbytes
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """Of the longest of each group: int64 [N]."""
+        return self.members.lengths.reshape(-1, self.size).max(axis=1)
+
+    def rows(self, indices: np.ndarray, length: int) -> np.ndarray:
+        return self.members.rows(self._numbers(indices), length).reshape(-1, self.size, length)
+
+    def inside(self, indices: np.ndarray, length: int) -> np.ndarray:
+        return self.members.inside(self._numbers(indices), length).reshape(-1, self.size, length)
+
+    def _numbers(self, indices: np.ndarray) -> np.ndarray:
+        return (np.asarray(indices)[:, None] * self.size + np.arange(self.size)).ravel()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,13 +96,13 @@ class Table:
     """N encoded examples; implements `loader.Examples`.
 
     Attributes:
-      columns: by their key in the batch (see `tasks/base.py`): a `Ragged` becomes [B, T], an array [N, ...] gives its
-        rows as they are. "tokens" is always there, and tells what is `valid`.
+      columns: by their key in the batch (see `tasks/base.py`): a `Ragged` becomes [B, T], `Groups` [B, C, T], an array
+        [N, ...] gives its rows as they are. "tokens" is always there, and tells what is `valid`.
       length: T.
       counts: what happened on the way here that a user should know: "truncated", "answers not in the context", ...
     """
 
-    columns: Mapping[str, np.ndarray | Ragged]
+    columns: Mapping[str, np.ndarray | Ragged | Groups]
     length: int
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -82,7 +120,7 @@ class Table:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example: int64 [N]."""
+        """Tokens of each example, of its longest choice where it has several: int64 [N]."""
         return self.columns["tokens"].lengths
 
     def rows(self, indices: np.ndarray, rng: RowRandom | None = None, *, length: int | None = None) -> Batch:
@@ -93,8 +131,8 @@ class Table:
         """
         length = length or self.length
         batch = {
-            name: column.rows(indices, length) if isinstance(column, Ragged) else column[indices]
+            name: column[indices] if isinstance(column, np.ndarray) else column.rows(indices, length)
             for name, column in self.columns.items()
         }
-        batch["valid"] = np.arange(length) < self.lengths[indices][:, None]
+        batch["valid"] = self.columns["tokens"].inside(indices, length)
         return batch | {"example": np.asarray(indices, np.int32)}

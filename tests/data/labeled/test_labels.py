@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from tx_jax.data.labeled.labels import hold_out, label_ids, labels_of, numbers
+from tx_jax.errors import InputError, InputWarning
+
+
+def test_labels_are_sorted_and_integers_as_such():
+    assert labels_of(["pos", "neg", "pos", "neg"]) == ("neg", "pos")
+    assert labels_of(["10", "9", "-1", "9", "10", "-1"]) == ("-1", "9", "10")
+    assert labels_of([1, "1", True, True, 0, " 0"]) == ("0", "1", "true")
+    assert labels_of(["a", "b"] * 2, ("b", "a")) == ("b", "a")
+
+
+def test_labels_that_cannot_be_learned():
+    with pytest.warns(InputWarning, match=r"2 of 4 labels have fewer than two training examples: 'c' 1, 'd' 0$"):
+        labels_of(["a", "a", "b", "b", "c"], ("a", "b", "c", "d"))
+    with pytest.raises(InputError, match="every example has the label 'a'"):
+        labels_of(["a", "a"])
+    with pytest.raises(InputError, match=r"label 'c' of 2 examples is not in data\.labels"):
+        labels_of(["a", "c", "c", "b"], ("a", "b"))
+
+
+def test_label_ids():
+    assert label_ids(["b", "a ", 1], ("a", "b", "1")).tolist() == [1, 0, 2]
+    expected = "2 examples have a label that training does not know: 'c', the first of them example 2; it knows a, b$"
+    with pytest.raises(InputError, match=expected):
+        label_ids(["a", "c", "c"], ("a", "b"))
+
+
+def test_numbers():
+    assert numbers(["2.5", 3, "-1e-3"]).tolist() == [2.5, 3.0, np.float32(-1e-3)]
+    for bad in ("high", None, "nan", "inf"):
+        with pytest.raises(InputError, match=r"example 2 has .* where regression needs a number"):
+            numbers(["1", bad])
+
+
+def test_a_share_of_every_class_is_held_out():
+    classes = np.repeat([3, 5, 9], [100, 37, 1])
+    held = hold_out(len(classes), 0.2, seed=0, classes=classes)
+    assert [int(held[classes == label].sum()) for label in (3, 5, 9)] == [20, 8, 0]
+    np.testing.assert_array_equal(held, hold_out(len(classes), 0.2, seed=0, classes=classes))
+    assert (held != hold_out(len(classes), 0.2, seed=1, classes=classes)).any()
+
+
+@pytest.mark.parametrize("sizes", [[50], [1, 1, 48], [2, 2, 2, 2], [7, 3, 3, 1, 1]])
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_no_class_loses_all_its_examples(sizes, fraction):
+    classes = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    held = np.bincount(classes[hold_out(len(classes), fraction, seed=0, classes=classes)], minlength=len(sizes))
+    sizes = np.array(sizes)
+    capped = held == sizes - 1
+    assert (held < sizes).all()
+    assert (capped | (abs(held - fraction * sizes) <= 1)).all()
+    assert capped.any() or held.sum() == round(fraction * sizes.sum())
+
+
+def test_every_example_is_held_out_as_often():
+    """Each of 20 in 1,000 draws of 5: binomial with mean 250 and deviation 13.7; 5 deviations are exceeded by one of
+    the 20 with a probability of 1e-5, and the seeds are fixed."""
+    counts = sum(hold_out(20, 0.25, seed).astype(int) for seed in range(1000))
+    assert counts.sum() == 5000
+    assert abs(counts - 250).max() < 5 * 13.7
+
+
+def test_too_few_to_hold_out():
+    for count, fraction in ((1, 0.5), (3, 0.1)):
+        with pytest.raises(InputError, match=f"{count} examples are too few to hold out"):
+            hold_out(count, fraction, seed=0)
+    with pytest.raises(InputError, match="too few"):
+        hold_out(3, 0.5, seed=0, classes=np.arange(3))

@@ -1,0 +1,78 @@
+"""Metrics of whole splits, which are no means over examples, by name.
+
+All are scikit-learn's and scipy's. Where those are undefined and warn, as the correlation with predictions that are all
+the same, the score is 0: nothing was told apart.
+
+Shapes: N examples.
+"""
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tx_jax.errors import InputError, did_you_mean
+
+# scikit-learn takes a second to import, so that each function does it where it is needed.
+
+
+def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """The share of predictions [N] that are the targets [N]."""
+    return float(np.mean(targets == predictions))
+
+
+def f1(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Of the second of two labels (number 1): the harmonic mean of precision and recall."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(targets, predictions, pos_label=1, average="binary", zero_division=0))
+
+
+def macro_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """The mean of the F1 of every label that occurs among targets or predictions."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(targets, predictions, average="macro", zero_division=0))
+
+
+def mcc(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Matthews' correlation coefficient, with any number of labels (Gorodkin 2004)."""
+    from sklearn.metrics import matthews_corrcoef
+
+    if len(np.union1d(targets, predictions)) < 2:
+        return 0.0
+    return float(matthews_corrcoef(targets, predictions))
+
+
+def pearson(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """The linear correlation of numbers."""
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, targets, predictions)
+
+
+def spearman(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """The correlation of the ranks of numbers."""
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, targets, predictions)
+
+
+def _correlation(function: Callable, targets: np.ndarray, predictions: np.ndarray) -> float:
+    targets, predictions = np.asarray(targets, np.float64), np.asarray(predictions, np.float64)
+    if len(targets) < 2 or not np.ptp(targets) or not np.ptp(predictions):
+        return 0.0
+    return float(function(targets, predictions).statistic)
+
+
+Score = Callable[[np.ndarray, np.ndarray], float]
+OF_LABELS: dict[str, Score] = {"accuracy": accuracy, "f1": f1, "macro_f1": macro_f1, "mcc": mcc}
+OF_NUMBERS: dict[str, Score] = {"pearson": pearson, "spearman": spearman}
+
+
+def check(names: Iterable[str], known: dict[str, Score], num_labels: int) -> None:
+    """Raises InputError for a name that is none of the known, and for F1 of other than two labels."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"data.metrics: {name!r} is none of {', '.join(known)}.{did_you_mean(name, known)}")
+        if name == "f1" and num_labels != 2:
+            raise InputError(f"data.metrics: f1 is of two labels, and there are {num_labels}: choose macro_f1")
