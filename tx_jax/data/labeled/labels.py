@@ -46,8 +46,11 @@ def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
 
 
-def label_ids(values: Sequence[Any], labels: Sequence[str]) -> np.ndarray:
+def label_ids(values: Sequence[Any], labels: Sequence[str], *, unit: str = "example") -> np.ndarray:
     """The number of each value among the labels: int32 [N].
+
+    Args:
+      unit: what has a label, for messages.
 
     Raises:
       InputError: labels that the model has no output for.
@@ -58,8 +61,8 @@ def label_ids(values: Sequence[Any], labels: Sequence[str]) -> np.ndarray:
         first = next(number for number, text in enumerate(texts, start=1) if text in unknown)
         known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise InputError(
-            f"{unknown.total()} examples have a label that training does not know: "
-            f"{', '.join(map(repr, list(unknown)[:5]))}, the first of them example {first}; it knows {known}"
+            f"{unknown.total()} {unit}s have a label that training does not know: "
+            f"{', '.join(map(repr, list(unknown)[:5]))}, the first of them {unit} {first}; it knows {known}"
         )
     return np.array([number_of[text] for text in texts], np.int32)
 

@@ -100,14 +100,16 @@ class Table:
         [N, ...] gives its rows as they are. "tokens" is always there, and tells what is `valid`.
       length: T.
       counts: what happened on the way here that a user should know: "truncated", "answers not in the context", ...
+      alignment: more columns, which are in no batch: they lead from the model's outputs back to the records.
     """
 
     columns: Mapping[str, np.ndarray | Ragged | Groups]
     length: int
     counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    alignment: Mapping[str, np.ndarray | Ragged] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        sizes = {name: len(column) for name, column in self.columns.items()}
+        sizes = {name: len(column) for name, column in {**self.columns, **self.alignment}.items()}
         if len(set(sizes.values())) != 1:
             raise ValueError(f"columns of different lengths: {sizes}")
 
