@@ -67,8 +67,8 @@ _TOKENIZER_KIND = flags.DEFINE_enum(
     "wordpiece",
     text.KINDS,
     "Kind of the tokenizer to train: BERT's wordpiece; byte_bpe like RoBERTa's, or gpt2_bpe with GPT-2's one special "
-    "token; SentencePiece's unigram, like XLM-R's, or its sentencepiece_bpe. To the byte-level kinds no text is "
-    "unknown; only wordpiece can drop accents.",
+    "token; SentencePiece's unigram, like XLM-R's, t5_unigram, with T5's sentinels and no mask, or sentencepiece_bpe. "
+    "To the byte-level kinds no text is unknown; only wordpiece can drop accents.",
 )
 _VOCAB_SIZE = flags.DEFINE_integer("vocab_size", 30_522, "Size of the vocabulary to train.")
 _LOWERCASE = flags.DEFINE_bool(

@@ -57,7 +57,7 @@ def test_verify_names_the_file_that_was_edited(tmp_path, text_file):
     assert prepare(*flags[:-1]).returncode == 0
 
 
-@pytest.mark.parametrize("kind", ["gpt2_bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["gpt2_bpe", "unigram", "t5_unigram"])
 def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
     store = tmp_path / "store"
     flags = (f"--source={text_file}", f"--store={store}", f"--tokenizer_kind={kind}", "--workers=2")

@@ -29,9 +29,10 @@ CLASSES = {
     "unigram": "XLMRobertaTokenizer",
     "unigram, lower case": "XLMRobertaTokenizer",
     "camembert": "CamembertTokenizer",
+    "t5": "T5Tokenizer",
 }
 # Classes that read a SentencePiece model file as we do. DebertaV2Tokenizer ignores the model's normalisation.
-MODEL_FILES = ("unigram", "unigram, lower case", "camembert")
+MODEL_FILES = ("unigram", "unigram, lower case", "camembert", "t5")
 
 
 def reference(tokenizer: transformers.PreTrainedTokenizerBase) -> dict:
@@ -98,7 +99,9 @@ def compare(name: str, stored: dict) -> dict:
             checks["vocab.json by it"] = reference(of_class)["ids"] == expected["ids"]
         if name in MODEL_FILES:
             model.mkdir()
-            (model / "sentencepiece.bpe.model").write_bytes(tokenizers.model_file(stored))
+            (model / ("spiece.model" if name == "t5" else "sentencepiece.bpe.model")).write_bytes(
+                tokenizers.model_file(stored)
+            )
             (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": CLASSES[name]}))
             of_class = getattr(transformers, CLASSES[name]).from_pretrained(model)
             checks["model file"] = text.load(model).encode_batch(multilingual.TEXTS) == reference(of_class)["ids"]

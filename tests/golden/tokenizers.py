@@ -24,6 +24,7 @@ SENTENCE_PIECE = {
     "camembert": {"layout": "camembert"},
     "deberta_v2": {"layout": "deberta_v2"},
     "deberta_v2, options": {"layout": "deberta_v2", "lowercase": True, "split_by_punct": True},
+    "t5": {"layout": "t5"},
 }
 NAMES = ("wordpiece", *BYTE_LEVEL, *SENTENCE_PIECE)
 
@@ -73,6 +74,8 @@ def train(name: str) -> dict[str, Any]:
     if name.startswith("deberta_v2"):
         options |= {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3}
         options |= {"pad_piece": "[PAD]", "bos_piece": "[CLS]", "eos_piece": "[SEP]", "unk_piece": "[UNK]"}
+    if name == "t5":
+        options |= {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     words = spm.count_words(DOCUMENTS)
     proto = sentencepiece_model_pb2.ModelProto.FromString(
         spm.train_model(words, vocab_size=600, character_coverage=0.98, **options)

@@ -17,6 +17,7 @@ from tx_jax.errors import InputError
 from tx_jax.text import bpe, spm
 
 DOCUMENTS = multilingual.DOCUMENTS
+SENTENCE_PIECE = ("unigram", "sentencepiece_bpe", "t5_unigram")
 GOLDEN = json.loads(PATH.read_text(encoding="utf-8"))
 
 
@@ -39,7 +40,8 @@ def test_the_ids_are_those_of_transformers(name, tmp_path):
         assert same.encode_batch(multilingual.TEXTS) == expected["ids"]
         a, b = same.encode_batch(multilingual.PAIR)
         if tokenizer.cls_id is None:
-            assert (a, a + b) == (expected["single"], expected["pair"])
+            end = [same.eos_id] if name == "t5" else []
+            assert (a + end, a + end + b + end) == (expected["single"], expected["pair"])
             continue
         cls, sep = same.cls_id, same.sep_id
         between = [sep] if name.startswith(("wordpiece", "deberta")) else [sep, sep]
@@ -204,7 +206,7 @@ def test_a_vocabulary_too_small_is_an_error(kind):
 
 def test_options_without_a_meaning_are_refused(kind):
     for option in ("lowercase", "strip_accents"):
-        has_meaning = kind == "wordpiece" or (option == "lowercase" and kind in ("unigram", "sentencepiece_bpe"))
+        has_meaning = kind == "wordpiece" or (option == "lowercase" and kind in SENTENCE_PIECE)
         if has_meaning:
             tokenizer = text.train(kind, DOCUMENTS, vocab_size=700, **{option: True})
             assert tokenizer.encode("El Niño") != tokenizer.encode("El Ni")
@@ -217,7 +219,7 @@ def test_options_without_a_meaning_are_refused(kind):
 
 
 def test_lowercase_folds_case(kind):
-    if kind in ("wordpiece", "unigram", "sentencepiece_bpe"):
+    if kind in ("wordpiece", *SENTENCE_PIECE):
         tokenizer = text.train(kind, DOCUMENTS, vocab_size=700, lowercase=True)
         assert tokenizer.encode("THE Words") == tokenizer.encode("the words")
 

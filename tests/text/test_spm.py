@@ -12,7 +12,7 @@ from tx_jax.errors import InputError
 from tx_jax.text import spm
 
 GOLDEN = json.loads(tokenizers.PATH.read_text(encoding="utf-8"))
-OFFSETS = {"xlm_roberta": 1, "camembert": 4, "deberta_v2": 0}
+OFFSETS = {"xlm_roberta": 1, "camembert": 4, "deberta_v2": 0, "t5": 0}
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,13 @@ def unigram():
 @pytest.mark.parametrize("layout", spm.LAYOUTS)
 @pytest.mark.parametrize("algorithm", ["unigram", "sentencepiece_bpe"])
 def test_the_pieces_are_those_of_the_sentencepiece_library(algorithm, layout):
-    if layout == "deberta_v2":
-        algorithm = "deberta_v2"
+    algorithm = layout if layout in GOLDEN and layout != "camembert" else algorithm
     model = tokenizers.model_file(GOLDEN[algorithm])
     library = sentencepiece.SentencePieceProcessor(model_proto=model)
     tokenizer = spm.from_model(model, layout=layout)
     for line in [*TEXTS, *DOCUMENTS]:
         expected = library.encode(line)
-        ids = [3 if index == library.unk_id() else index + OFFSETS[layout] for index in expected]
+        ids = [tokenizer.unk_id if index == library.unk_id() else index + OFFSETS[layout] for index in expected]
         if tokenizer.encode(line) != ids:  # a tie, which rounding decides
             assert algorithm != "sentencepiece_bpe"
             assert sorted(tokenizer.encode(line)) == sorted(ids)
@@ -49,6 +48,17 @@ def test_the_layouts(unigram):
     assert deberta.mask_id == deberta.vocab_size - 1 == len(GOLDEN["deberta_v2"]["pieces"])
 
 
+def test_the_layout_of_t5_has_sentinels_and_no_mask():
+    t5 = spm.train(DOCUMENTS, layout="t5", vocab_size=500)
+    assert t5.tokens(range(3)) == ["<pad>", "</s>", "<unk>"]
+    assert t5.tokens(range(400, 500)) == [f"<extra_id_{index}>" for index in range(99, -1, -1)]
+    assert t5.special_ids == (0, 1, 2, *range(400, 500))
+    assert (t5.pad_id, t5.eos_id, t5.unk_id) == (0, 1, 2)
+    assert {t5.bos_id, t5.cls_id, t5.sep_id, t5.mask_id} == {None}
+    with pytest.raises(InputError, match="no cls and no sep and no mask token"):
+        t5.require("pad", "cls", "sep", "mask")
+
+
 @pytest.mark.parametrize(
     ("name", "file", "configs"),
     [
@@ -58,6 +68,8 @@ def test_the_layouts(unigram):
         ("camembert", "spiece.model", {"tokenizer_config.json": {"tokenizer_class": "CamembertTokenizerFast"}}),
         ("deberta_v2", "spm.model", {"config.json": {"model_type": "deberta-v2"}}),
         ("deberta_v2", "spm.model", {}),
+        ("t5", "spiece.model", {"config.json": {"model_type": "t5"}}),
+        ("t5", "spiece.model", {"tokenizer_config.json": {"tokenizer_class": "T5Tokenizer", "extra_ids": 100}}),
         (
             "deberta_v2, options",
             "spiece.model",
@@ -85,12 +97,23 @@ def test_only_the_layout_of_deberta_asks_transformers_for_segments(tmp_path):
         assert ("token_type_ids" in config.get("model_input_names", ())) == has_segments
 
 
+@pytest.mark.parametrize("count", [0, 3])
+def test_there_may_be_fewer_sentinels(tmp_path, count):
+    (tmp_path / "spiece.model").write_bytes(tokenizers.model_file(GOLDEN["t5"]))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": count}))
+    tokenizer = text.load(tmp_path)
+    assert tokenizer.vocab_size == len(GOLDEN["t5"]["pieces"]) + count
+    tokenizer.save(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())["extra_ids"] == count
+    assert text.load(tmp_path / "saved").fingerprint == tokenizer.fingerprint
+
+
 def test_a_folder_that_does_not_tell_the_layout_is_an_error(tmp_path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(tokenizers.model_file(GOLDEN["unigram"]))
     with pytest.raises(InputError, match="does not tell its ids by itself, and nothing there says: tx_jax knows XLMR"):
         text.load(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with pytest.raises(InputError, match="it is for 't5'"):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(InputError, match="it is for 'llama'"):
         text.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
     with pytest.raises(InputError, match=r"no piece \[CLS\] and no piece \[SEP\]"):

@@ -14,8 +14,8 @@ from tx_jax.text.tokenizer import Tokenizer
 __all__ = ["KINDS", "Tokenizer", "load", "train"]
 
 # wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and of GPT-2. unigram,
-# sentencepiece_bpe: SentencePiece, with the ids of XLM-R.
-KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe")
+# sentencepiece_bpe: SentencePiece, with the ids of XLM-R; t5_unigram: with those of T5.
+KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe", "t5_unigram")
 
 
 def train(
@@ -46,8 +46,9 @@ def train(
         return wordpiece.train(documents, lowercase=lowercase, strip_accents=strip_accents, **options)
     if kind in ("byte_bpe", "gpt2_bpe"):
         return bpe.train(documents, family="gpt2" if kind == "gpt2_bpe" else "roberta", **options)
-    algorithm = "unigram" if kind == "unigram" else "bpe"
-    return spm.train(documents, algorithm=algorithm, lowercase=bool(lowercase), **options)
+    algorithm = "bpe" if kind == "sentencepiece_bpe" else "unigram"
+    layout = "t5" if kind == "t5_unigram" else "xlm_roberta"
+    return spm.train(documents, algorithm=algorithm, layout=layout, lowercase=bool(lowercase), **options)
 
 
 def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | None = None) -> None:

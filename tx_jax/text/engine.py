@@ -230,6 +230,8 @@ def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
     """The special token of each role: by tokenizer_config.json, else special_tokens_map.json, else by convention."""
     known = set(vocabulary)
     names = {role: next((name for name in given if name in known), None) for role, given in CONVENTIONS.items()}
+    if not names["cls"]:
+        names["sep"] = None  # where no token begins a text, as in T5, </s> only ends it
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         given = read_json(directory / file)
         for role in ROLES:

@@ -44,14 +44,18 @@ BERT = {
     "bos": "[CLS]",
     "eos": "[SEP]",
 }
-LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2")
+T5 = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
+LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2", "t5")
+_NAMES = {"xlm_roberta": FAIRSEQ, "camembert": FAIRSEQ, "deberta_v2": BERT, "t5": T5}
+_NUM_SENTINELS = 100
 _LAYOUT_OF_MODEL_TYPE = {
     "xlm-roberta": "xlm_roberta",
     "xlm-roberta-xl": "xlm_roberta",
     "camembert": "camembert",
     "deberta-v2": "deberta_v2",
+    "t5": "t5",
 }
-_LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2"}
+_LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2", "T5": "t5"}
 # Kinds of piece in a model file.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 # The results depend on it, so it is fixed, whatever the machine.
@@ -80,15 +84,20 @@ class SentencePiece(EngineTokenizer):
         is_plain = self._definition["pre_tokenizer"] == plain["pre_tokenizer"] and (
             normalizer is None or normalizer["type"] == "Precompiled"
         )
-        if is_plain and model["type"] == "Unigram" and model["unk_id"] == 3 and names == FAIRSEQ:
-            if self._vocabulary[:4] == ("<s>", "<pad>", "</s>", "<unk>"):
+        if is_plain and model["type"] == "Unigram" and not model["byte_fallback"]:
+            first = self._vocabulary[: model["unk_id"] + 1]
+            if names == FAIRSEQ and first == ("<s>", "<pad>", "</s>", "<unk>"):
                 return "XLMRobertaTokenizer"
-            if self._vocabulary[:5] == ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"):
+            if names == FAIRSEQ and first == ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>"):
                 return "CamembertTokenizer"
+            if names == T5 and first == ("<pad>", "</s>", "<unk>"):
+                return "T5Tokenizer"
         return super().tokenizer_class
 
     def _config(self) -> dict[str, Any]:
         config = super()._config()
+        if self.tokenizer_class == "T5Tokenizer":
+            return config | {"extra_ids": sum(token.startswith("<extra_id_") for token in self._vocabulary)}
         # The general class gives no segments unless it is told to; the second text of a pair has one of its own here.
         if '"type_id": 1' in json.dumps(self._definition["post_processor"]):
             return config | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
@@ -99,7 +108,12 @@ class SentencePiece(EngineTokenizer):
 
 
 def from_model(
-    serialized: bytes, *, layout: str, lowercase: bool = False, split_by_punct: bool = False
+    serialized: bytes,
+    *,
+    layout: str,
+    lowercase: bool = False,
+    split_by_punct: bool = False,
+    num_sentinels: int = _NUM_SENTINELS,
 ) -> SentencePiece:
     """Build a tokenizer from the bytes of a SentencePiece model file.
 
@@ -109,8 +123,11 @@ def from_model(
         xlm_roberta: <s> 0, <pad> 1, </s> 2, <unk> 3, then the model's pieces from its fourth on, <mask> last.
         camembert: <s>NOTUSED, <pad>, </s>NOTUSED, <unk>, <unk>NOTUSED, then the pieces from the second, <mask> last.
         deberta_v2: the model's own ids; [MASK] follows them unless it is one.
+        t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). Nothing
+          begins a text, </s> ends it, and there is no mask.
       lowercase: fold case before the model's own normalisation.
       split_by_punct: cut at punctuation, too.
+      num_sentinels: for the layout t5.
 
     Raises InputError for bytes that are no such model, and for options of it that are not supported.
     """
@@ -118,15 +135,17 @@ def from_model(
         raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
     proto = _parse(serialized)
     pieces = [(piece.piece, piece.score, piece.type) for piece in proto.pieces]
-    names = BERT if layout == "deberta_v2" else FAIRSEQ
+    names = _NAMES[layout]
     if layout == "xlm_roberta":
         pieces = [(name, 0.0, _CONTROL) for name in ("<s>", "<pad>", "</s>", "<unk>")] + pieces[3:]
     elif layout == "camembert":
         head = (("<s>NOTUSED", 0.0), ("<pad>", 0.0), ("</s>NOTUSED", 0.0), ("<unk>", 0.0), ("<unk>NOTUSED", -100.0))
         pieces = [(name, score, _CONTROL) for name, score in head] + pieces[1:]
-    if names["mask"] not in (piece for piece, _, _ in pieces):
+    elif layout == "t5":
+        pieces += [(f"<extra_id_{index}>", 0.0, _CONTROL) for index in reversed(range(num_sentinels))]
+    if "mask" in names and names["mask"] not in (piece for piece, _, _ in pieces):
         pieces.append((names["mask"], 0.0, _CONTROL))
-    unk = proto.trainer_spec.unk_piece if layout == "deberta_v2" else names["unk"]
+    unk = proto.trainer_spec.unk_piece if layout in ("deberta_v2", "t5") else names["unk"]
     names = {**names, "unk": unk}
     ids = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     byte_fallback = proto.trainer_spec.byte_fallback
@@ -137,7 +156,7 @@ def from_model(
         engine = Engine(models.BPE(ids, _merges(pieces), unk_token=unk, fuse_unk=True, byte_fallback=byte_fallback))
     charsmap = proto.normalizer_spec.precompiled_charsmap
     definition = _pipeline(engine, charsmap=charsmap, lowercase=lowercase, split_by_punct=split_by_punct)
-    definition["post_processor"] = _template(names, ids, single_separator=layout == "deberta_v2")
+    definition["post_processor"] = _template(names, ids, layout)
     definition["added_tokens"] = [
         _added(index, piece, special=kind != _USER_DEFINED)
         for index, (piece, _, kind) in enumerate(pieces)
@@ -192,17 +211,22 @@ def _pipeline(
     return describe(engine)
 
 
-def _template(names: Mapping[str, str], ids: Mapping[str, int], *, single_separator: bool) -> dict[str, Any]:
+def _template(names: Mapping[str, str], ids: Mapping[str, int], layout: str) -> dict[str, Any]:
     """How transformers puts special tokens around a text and around a pair."""
-    cls, sep = names["cls"], names["sep"]
-    if missing := [name for name in (cls, sep) if name not in ids]:
+    cls, end = names.get("cls"), names["eos"]
+    if missing := [name for name in (cls, end) if name and name not in ids]:
         raise InputError(
             f"the SentencePiece model has no piece {' and no piece '.join(missing)}: give it another layout"
         )
-    pair = f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1" if single_separator else f"{cls} $A {sep} {sep} $B {sep}"
+    pairs = {
+        "deberta_v2": f"{cls}:0 $A:0 {end}:0 $B:1 {end}:1",
+        "t5": f"$A {end} $B {end}",
+    }
     engine = Engine(models.BPE())
     engine.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {sep}", pair=pair, special_tokens=[(cls, ids[cls]), (sep, ids[sep])]
+        single=f"{cls} $A {end}" if cls else f"$A {end}",
+        pair=pairs.get(layout, f"{cls} $A {end} {end} $B {end}"),
+        special_tokens=[(name, ids[name]) for name in (cls, end) if name],
     )
     return describe(engine)["post_processor"]
 
@@ -251,6 +275,8 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
             "lowercase": config.get("do_lower_case", False),
             "split_by_punct": config.get("split_by_punct", False),
         }
+    elif layout == "t5":
+        options = {"num_sentinels": config.get("extra_ids", _NUM_SENTINELS)}
     return from_model(serialized, layout=layout, **options)
 
 
@@ -258,6 +284,7 @@ def train(
     documents: Iterable[str],
     *,
     algorithm: str = "unigram",
+    layout: str = "xlm_roberta",
     vocab_size: int = 32_000,
     lowercase: bool = False,
     character_coverage: float = 0.9995,
@@ -265,11 +292,11 @@ def train(
 ) -> SentencePiece:
     """Learn a SentencePiece vocabulary; the same documents give the same vocabulary in every process.
 
-    The ids are laid out as in XLM-R: <s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last.
-
     Args:
       documents: read once, as a stream, as far as `until_many_words` goes.
       algorithm: "unigram" or "bpe".
+      layout: "xlm_roberta" (<s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last) or "t5" (<pad> 0, </s> 1,
+        <unk> 2, the pieces, 100 sentinels).
       vocab_size: size to reach; a small corpus may give fewer tokens.
       lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
       character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
@@ -282,21 +309,26 @@ def train(
         raise InputError("no text to train the tokenizer on: the documents are empty or hold only white space")
     if not 0.98 <= character_coverage <= 1:
         raise InputError(f"{character_coverage=}: SentencePiece takes 0.98 to 1")
-    num_special = 5
+    if layout == "t5":
+        ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+        num_pieces = vocab_size - _NUM_SENTINELS
+    else:  # the model's own <unk>, <s> and </s> give way to the five of the layout
+        ids, num_pieces = {}, vocab_size - 5 + 3
     try:
         model = train_model(
             words,
             model_type=algorithm,
-            vocab_size=vocab_size - num_special + 3,  # the model's own <unk>, <s> and </s> give way to the layout
+            vocab_size=num_pieces,
             character_coverage=character_coverage,
             normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
+            **ids,
         )
     except RuntimeError as error:
         raise InputError(
             f"no vocabulary of {vocab_size=} can be learned from these documents, says SentencePiece ({error}): raise "
             "vocab_size, or lower character_coverage"
         ) from None
-    return from_model(model, layout="xlm_roberta")
+    return from_model(model, layout=layout)
 
 
 def train_model(words: Iterable[tuple[str, int]], **options: Any) -> bytes:
