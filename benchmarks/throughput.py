@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     from tx_jax.tasks.registry import open_task
     from tx_jax.training.evaluate import device_batch
     from tx_jax.training.loop import jit_train_step
-    from tx_jax.training.optimizer import make_optimizer
+    from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import init_state
     from tx_jax.training.step import dropout_key
 
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     phase, task = config.training_phases[PHASE.value], open_task(config)
     batches = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase)
     mesh, count = sharding.make_mesh(config.mesh), STEPS.value
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    optimizer = Optimizer(config)
     step_fn, rng = jit_train_step(config, task, optimizer), dropout_key(config.seed)
     waits = []
 

@@ -107,6 +107,9 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.weight_decay = 0.01
     c.optimizer.no_decay = ("bias$", "norm/scale$")
     c.optimizer.clip_norm = 1.0
+    c.optimizer.frozen = ()  # paths of parameters that do not train: ("^embeddings/", "encoder/layer_[0-5]/")
+    c.optimizer.rate_scale = ()  # shares of the learning rate by path: ("^pooler/=10",)
+    c.optimizer.layer_decay = 1.0  # each layer learns by this factor less than the one above it
 
     c.training = ConfigDict()
     c.training.num_steps = 1_000_000

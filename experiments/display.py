@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from tx_jax import tree
 from tx_jax.training.loop import Run
+from tx_jax.training.optimizer import Optimizer
 
+LAYER = re.compile(r"layer_(\d+)/")
 LINE_SECONDS = 5.0  # without a terminal, a line about this often
 
 
@@ -30,6 +32,8 @@ class TrainingDisplay:
         if self._silent:
             return
         self._console.print(parameter_table(run.state.params))
+        if rates := rates_table(run):
+            self._console.print(rates)
         self._console.print(figures_table(run))
         for line in changes:
             self._console.print(f"changed since the run began: {line}")
@@ -107,7 +111,7 @@ def parameter_table(params: dict) -> Table:
     """Every parameter: path, shape, dtype, sharding, bytes. Layers that are alike share a row."""
     rows: dict[tuple, list[int]] = {}
     for path, leaf in tree.flatten(params).items():
-        layer = re.search(r"layer_(\d+)/", path)
+        layer = LAYER.search(path)
         name = path if layer is None else path.replace(layer[0], "layer_*/")
         key = (name, str(leaf.shape), str(leaf.dtype), describe_sharding(leaf.sharding), leaf.nbytes)
         rows.setdefault(key, []).append(int(layer[1]) if layer else 0)
@@ -121,6 +125,28 @@ def parameter_table(params: dict) -> Table:
     return table
 
 
+def rates_table(run: Run) -> Table | None:
+    """What is frozen, and what trains at which peak learning rate; None where all parameters train alike."""
+    rates = Optimizer(run.config).rates(run.state.params)
+    groups: dict[float, dict[str, set[int]]] = {}  # share of the learning rate, 0 for frozen -> rooms -> their layers
+    sizes: dict[float, int] = {}
+    for path, leaf in tree.flatten(run.state.params).items():
+        rate, layer = rates.get(path, 0.0), LAYER.search(path)
+        room = f"{path[: layer.start()]}layer_*" if layer else path.split("/")[0]
+        groups.setdefault(rate, {}).setdefault(room, set()).add(int(layer[1]) if layer else 0)
+        sizes[rate] = sizes.get(rate, 0) + leaf.size
+    if sizes.keys() == {1.0}:
+        return None
+    table = Table("peak learning rate", title="What trains")
+    table.add_column("parameters", justify="right")
+    table.add_column("in")
+    for rate, rooms in sorted(groups.items()):
+        peak = f"{rate * run.config.optimizer.learning_rate:.3g}" if rate else "frozen"
+        names = [room.replace("*", ",".join(map(str, sorted(layers)))) for room, layers in rooms.items()]
+        table.add_row(peak, f"{sizes[rate]:,}", "  ".join(names))
+    return table
+
+
 def describe_sharding(placement: jax.sharding.NamedSharding) -> str:
     """The mesh axis that splits each dimension; axes of one device split nothing."""
     axes = [axis if axis and placement.mesh.shape[axis] > 1 else "-" for axis in placement.spec]
@@ -129,11 +155,13 @@ def describe_sharding(placement: jax.sharding.NamedSharding) -> str:
 
 def figures_table(run: Run) -> Table:
     """The figures of a run."""
-    leaves = jax.tree.leaves(run.state.params)
+    sizes = {path: leaf.size for path, leaf in tree.flatten(run.state.params).items()}
+    trained = sum(sizes[path] for path in Optimizer(run.config).rates(run.state.params))
     devices = run.mesh.devices
     mesh = " x ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     table = Table(show_header=False, title="Run")
-    table.add_row("parameters", f"{sum(leaf.size for leaf in leaves):,}")
+    total = sum(sizes.values())
+    table.add_row("parameters", f"{total:,}" + (f", {trained:,} of them trained" if trained < total else ""))
     if run.fresh:
         table.add_row(f"not in {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")

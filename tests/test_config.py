@@ -146,6 +146,13 @@ REFUSED = [
     ({"optimizer__beta2": 1.0}, "optimizer.beta2=1.0 must be in [0, 1)"),
     ({"optimizer__weight_decay": -0.1}, "optimizer.weight_decay=-0.1 must not be negative or infinite"),
     ({"optimizer__no_decay": ("bias$", "(")}, "optimizer.no_decay: '(' is no regular expression"),
+    ({"optimizer__frozen": ("(",)}, "optimizer.frozen: '(' is no regular expression"),
+    ({"optimizer__rate_scale": ("[=2",)}, "optimizer.rate_scale: '[' is no regular expression"),
+    ({"optimizer__rate_scale": ("pooler",)}, "optimizer.rate_scale: 'pooler' must be REGEX=FACTOR"),
+    ({"optimizer__rate_scale": ("^embeddings/=0",)}, "what shall not train at all belongs in optimizer.frozen"),
+    ({"optimizer__rate_scale": ("=2",)}, "optimizer.rate_scale: '=2' must be REGEX=FACTOR"),
+    ({"optimizer__layer_decay": 0}, "optimizer.layer_decay=0.0 must be in (0, 1]; 1 is none"),
+    ({"optimizer__layer_decay": 1.1}, "optimizer.layer_decay=1.1 must be in (0, 1]; 1 is none"),
     ({"model__layer_norm_eps": 0.0}, "model.layer_norm_eps=0.0 must be positive"),
     ({"model__init_stddev": float("nan")}, "model.init_stddev=nan must be positive"),
     ({"optimizer__warmup_steps": -1}, "optimizer.warmup_steps=-1 must not be negative"),
@@ -283,6 +290,11 @@ def test_round_trip_through_json_and_config_dict():
 def test_integers_become_floats_where_a_float_is_meant():
     built = config.from_config_dict(changed(model__dropout=0, optimizer__weight_decay=1))
     assert (type(built.model.dropout), type(built.optimizer.weight_decay)) == (float, float)
+
+
+def test_rates_are_read_from_the_last_equals_sign():
+    rows = config.from_config_dict(changed(optimizer__rate_scale=("^pooler/(?=k)=10", "bias=0.5"))).optimizer.rate_rows
+    assert rows == (("^pooler/(?=k)", 10.0), ("bias", 0.5))
 
 
 def test_a_configuration_is_frozen():

@@ -13,7 +13,7 @@ from tx_jax.config import from_config_dict, to_dict
 from tx_jax.models import registry
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import loop
-from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key
 
@@ -111,7 +111,7 @@ def test_the_smoke_form_trains(name, tiny_store, causal_store):
     c.model.vocab_size = 300
     config = from_config_dict(c)
     task = open_task(config)
-    adam = make_optimizer(config.optimizer, config.training.num_steps)
+    adam = Optimizer(config)
     params = jax.jit(task.init)(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
     batches = task.batches("train", batch_size=config.training.batch_size, repeat=True)

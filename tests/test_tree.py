@@ -31,6 +31,14 @@ def test_map_with_path_keeps_the_structure():
         tree.map_with_path(lambda path, x, y: None, NESTED, {"b": 1})
 
 
+def test_split_and_join():
+    params = {"a": {"kernel": 1, "bias": 2}, "b": {"kernel": 3}, "c": {"d": {"scale": 4}}}
+    chosen, others = tree.split(params, {"a/kernel", "b/kernel"})
+    assert (chosen, others) == ({"a": {"kernel": 1}, "b": {"kernel": 3}}, {"a": {"bias": 2}, "c": {"d": {"scale": 4}}})
+    assert tree.join(chosen, others) == tree.join(others, chosen) == tree.nest(tree.flatten(params)) == params
+    assert tree.split(params, ()) == ({}, params)
+
+
 def test_matches():
     assert tree.matches("encoder/layer_3/mlp/wi/bias", [r"norm/", r"/bias$"])
     assert not tree.matches("encoder/layer_3/mlp/wi/kernel", [r"norm/", r"/bias$"])

@@ -5,9 +5,10 @@ weight-decay mask, the parameter table and the conversion tables.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import flax.traverse_util
 import jax
 
 T = TypeVar("T")
@@ -21,6 +22,23 @@ def path_string(key_path: Sequence[Any]) -> str:
 def flatten(tree: Any) -> dict[str, Any]:
     """All leaves by path, in the tree's order."""
     return {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts of leaves by path: what `flatten` was given, if that was one."""
+    return flax.traverse_util.unflatten_dict(dict(leaves), sep="/")
+
+
+def split(tree: dict[str, Any], paths: Container[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Nested dicts of the leaves at these paths, and of the others."""
+    leaves = flatten(tree)
+    chosen = {path: leaf for path, leaf in leaves.items() if path in paths}
+    return nest(chosen), nest({path: leaf for path, leaf in leaves.items() if path not in chosen})
+
+
+def join(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What `split` took apart."""
+    return nest(flatten(tree) | flatten(other))
 
 
 def map_with_path(function: Callable[..., T], tree: Any, *rest: Any) -> Any:

@@ -24,3 +24,29 @@ def test_figures_name_each_phase(smoke_config, tiny_store, tmp_path):
     smoke_config.phases.update(steps=(18, 2), sequence_length=(32, 64), max_predictions=(5, 10))
     assert "tokens per step to step 18 │ 256 (8 x 32, padding included)" in shown()
     assert "tokens per step to step 20 │ 512 (8 x 64, padding included)" in shown()
+
+
+def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):
+    from rich.console import Console
+
+    from tests.training.test_phases import build
+
+    def rows(table):
+        console = Console(width=160)
+        with console.capture() as capture:
+            console.print(table)
+        return [[cell.strip() for cell in line.split("│")[1:-1]] for line in capture.get().splitlines() if "│" in line]
+
+    run = build(smoke_config, tiny_store, tmp_path)
+    assert display.rates_table(run) is None
+    assert rows(display.figures_table(run))[0] == ["parameters", "42,442"]
+    smoke_config.optimizer.update(frozen=("^embeddings/",), layer_decay=0.5, rate_scale=("^pooler/=10",))
+    run = build(smoke_config, tiny_store, tmp_path)
+    assert rows(display.figures_table(run))[0] == ["parameters", "42,442, 19,530 of them trained"]
+    assert rows(display.rates_table(run)) == [
+        ["frozen", "22,912", "embeddings"],
+        ["2.5e-05", "8,544", "encoder/layer_0"],
+        ["5e-05", "8,544", "encoder/layer_1"],
+        ["0.0001", "1,386", "masked_lm  next_sentence"],
+        ["0.001", "1,056", "pooler"],
+    ]

@@ -15,7 +15,7 @@ from tx_jax.data.corpus import TokenStore
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.evaluate import device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.training.loop import jit_train_step
-from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
 from tx_jax.training.step import dropout_key
 
@@ -41,7 +41,7 @@ def run(store: TokenStore, devices: int, data: int, fsdp: int, tensor: int, accu
     config = from_config_dict(c)
     mesh = sharding.make_mesh(MeshConfig(data, fsdp, tensor), jax.devices()[:devices])
     task = MaskedLM(config, store)
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
+    optimizer = Optimizer(config)
     with jax.set_mesh(mesh):
         state = init_state(task, optimizer, 0, mesh)
         step = jit_train_step(config, task, optimizer)

@@ -57,7 +57,7 @@ def gpt2(store: pathlib.Path) -> ExperimentConfig:
 
 def our_losses(config: ExperimentConfig, task: Pretraining, params: dict, batches: list[dict]) -> list[float]:
     """Before each update."""
-    adam = optimizer.make_optimizer(config.optimizer, STEPS)
+    adam = optimizer.Optimizer(config)
     state = TrainState(np.int32(0), params, adam.init(params))
     step = loop.jit_train_step(config, task, adam)
     losses = []

@@ -10,7 +10,7 @@ from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_state, init_state
 
 
@@ -18,7 +18,7 @@ from tx_jax.training.state import abstract_state, init_state
 def made(smoke_config, tiny_store):
     config = from_config_dict(smoke_config)
     task = MaskedLM(config, tiny_store)
-    optimizer = make_optimizer(config.optimizer, 20)
+    optimizer = Optimizer(config)
     mesh = sharding.make_mesh(config.mesh)
     return task, optimizer, mesh, init_state(task, optimizer, 0, mesh)
 

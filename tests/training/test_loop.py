@@ -216,9 +216,32 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(small, tiny_store, tmp_path):
+    small.optimizer.frozen, small.optimizer.layer_decay = ("^embeddings/",), 0.5
+    train(small, tiny_store, tmp_path / "whole")
+
+    class Accident(Exception):
+        pass
+
+    def fail():
+        raise Accident
+
+    with pytest.raises(Accident):
+        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=fail))
+    small.optimizer.frozen = ("^embeddings/token/",)
+    with pytest.raises(InputError, match=r"another configuration: optimizer.frozen: \('\^embeddings/',\) -> "):
+        train(small, tiny_store, tmp_path / "run")
+    small.optimizer.frozen = ("^embeddings/",)
+    resumed = Silent()
+    train(small, tiny_store, tmp_path / "run", resumed)
+    assert resumed.started == (3, [])
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
 @pytest.mark.parametrize(
     ("group", "key", "value", "said"),
     [
+        ("optimizer", "rate_scale", ("^poolr/=2",), "Did you mean 'pooler'"),
         ("training", "best_metric", "masked_lm_los", "Did you mean 'masked_lm_loss'"),
         ("mesh", "tensor", 3, "mesh.tensor=3"),
     ],

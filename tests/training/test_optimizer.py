@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from configs import bert_base
+from tests.models import small
 from tx_jax import tree
 from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
 from tx_jax.models import registry
-from tx_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+from tx_jax.training.optimizer import Optimizer, adamw, decay_mask, make_schedule, rate_table
 
 CONFIG = from_config_dict(bert_base.get_config())
 
@@ -62,7 +64,7 @@ def test_the_optimizer_is_adamw():
     schedule = make_schedule(c, 10)
     expected = numpy_adamw(dict(params), grads, 5, c, [float(schedule(i)) for i in range(5)])
     with jax.enable_x64(True):
-        optimizer = make_optimizer(c, 10)
+        optimizer = adamw(c, 10)
         ours = jax.tree.map(jnp.asarray, params)
         state = optimizer.init(ours)
         for _ in range(5):
@@ -70,3 +72,108 @@ def test_the_optimizer_is_adamw():
             ours = {k: ours[k] + updates[k] for k in ours}
     for k, value in expected.items():
         np.testing.assert_allclose(ours[k], value, rtol=1e-6)
+
+
+def optimizer(**changes):
+    """That of a model of two layers."""
+    c = bert_base.get_config("smoke")
+    c.optimizer.update(changes)
+    return Optimizer(from_config_dict(c))
+
+
+SHAPES = registry.param_shapes(optimizer().config.model)
+
+
+def test_layers_learn_the_slower_the_lower_they_are():
+    """BEiT's exponents: of two layers, 0 for heads and pooler, 1 and 2 for the layers, 3 for the embeddings."""
+    rates = optimizer(layer_decay=0.5).rates(SHAPES)
+    assert rates.keys() == tree.flatten(SHAPES).keys()
+    for path, rate in rates.items():
+        room = "/".join(path.split("/")[: 2 if path.startswith("encoder/") else 1])
+        expected = {"embeddings": 1 / 8, "encoder/layer_0": 1 / 4, "encoder/layer_1": 1 / 2}
+        assert rate == expected.get(room, 1), path
+
+
+DEPTHS = {
+    "DeBERTa": (
+        {"relative_attention": ("c2p", "p2c"), "relative_distance": 8, "relative_norm": True, "conv_kernel": 3}
+        | {"heads": ("masked_lm",), "enhanced_mask_decoder": True},
+        {"encoder/relative/embedding": 3, "encoder/convolution/kernel": 2, "mask_decoder_position/embedding": 3},
+    ),
+    "decoder": (
+        {"architecture": "decoder", "heads": ("causal_lm",), "norm_position": "pre", "tie_embeddings": False},
+        {"decoder/layer_1/mlp/wi/bias": 1, "decoder/final_norm/scale": 0, "causal_lm/output/embedding": 0},
+    ),
+    "encoder-decoder": (
+        {"architecture": "encoder_decoder", "heads": ("causal_lm",), "num_decoder_layers": 3},
+        {"encoder/layer_1/mlp/wi/bias": 1, "decoder/layer_0/mlp/wi/bias": 3, "embeddings/token/embedding": 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", DEPTHS)
+def test_what_lies_outside_of_layers_learns_as_they_do(family):
+    changes, expected = DEPTHS[family]
+    experiment = optimizer(layer_decay=0.5).config
+    object.__setattr__(experiment, "model", small.config(**changes))  # the data of the experiment does not matter here
+    paths = tree.flatten(registry.param_shapes(experiment.model))
+    for path, depth in expected.items():
+        assert path in paths
+        assert tree.lookup(path, rate_table(experiment)) == 0.5**depth, path
+
+
+def test_rows_come_before_the_decay_and_the_first_counts():
+    rates = optimizer(layer_decay=0.5, rate_scale=("layer_1/.*bias$=7", "layer_1/mlp=3", "^pooler/=10")).rates(SHAPES)
+    assert rates["encoder/layer_1/mlp/wi/bias"] == 7
+    assert rates["encoder/layer_1/mlp/wi/kernel"] == 3
+    assert rates["encoder/layer_1/attention/query/kernel"] == 0.5
+    assert rates["pooler/kernel"] == 10
+
+
+def test_a_rate_scales_the_update_decay_and_all():
+    params = tree.nest({"pooler/kernel": jnp.full((2, 2), 3.0), "masked_lm/bias": jnp.ones(2)})
+    grads = jax.tree.map(lambda x: x * 0.1, params)
+    updates = {}
+    for rate_scale in ((), ("^pooler/=10",)):
+        scaled = optimizer(rate_scale=rate_scale, weight_decay=0.1)
+        updates[rate_scale], _ = scaled.update(grads, scaled.init(params), params)
+    plain, faster = updates.values()
+    np.testing.assert_allclose(faster["pooler"]["kernel"], plain["pooler"]["kernel"] * 10, rtol=1e-6)
+    np.testing.assert_array_equal(faster["masked_lm"]["bias"], plain["masked_lm"]["bias"])
+
+
+def test_frozen_parameters_have_no_part_in_it():
+    frozen = optimizer(frozen=("^embeddings/", "layer_0/"), rate_scale=("layer_=2",))
+    trained, others = frozen.split(SHAPES)
+    assert set(trained) == {"encoder", "masked_lm", "next_sentence", "pooler"}
+    assert (set(trained["encoder"]), set(others["encoder"]), set(others)) == (
+        {"layer_1"},
+        {"layer_0"},
+        {"embeddings", "encoder"},
+    )
+    assert frozen.rates(SHAPES).keys() == tree.flatten(trained).keys()
+    kept = tree.flatten(jax.eval_shape(frozen.init, SHAPES))
+    moments = [path for path, leaf in kept.items() if leaf.ndim]
+    assert len(moments) == 2 * len(tree.flatten(trained))
+    assert not [path for path in moments if "embeddings/" in path or "layer_0/" in path]
+
+
+WRONG = {
+    "a typo": ({"frozen": ("^embedings/",)}, "optimizer.frozen: '^embedings/' matches no parameter. Did you mean 'emb"),
+    "a layer too many": ({"frozen": ("/layer_2/",)}, "'/layer_2/' matches no parameter. Did you mean 'layer_"),
+    "nothing near": ({"frozen": ("xyz",)}, "They lie in embeddings, encoder, masked_lm, next_sentence, pooler"),
+    "all": ({"frozen": ("",)}, "freezes every parameter: nothing would train"),
+    "a rate": ({"rate_scale": ("^poler/=2",)}, "optimizer.rate_scale: '^poler/' matches no parameter that trains. Did"),
+    "a frozen one's rate": (
+        {"frozen": ("^pooler/",), "rate_scale": ("^pooler/=2",)},
+        "'^pooler/' matches no parameter that trains. They lie in embeddings, encoder, masked_lm, next_sentence",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_patterns_that_do_nothing_are_refused(name):
+    changes, said = WRONG[name]
+    with pytest.raises(InputError) as error:
+        jax.eval_shape(optimizer(**changes).init, SHAPES)
+    assert said in str(error.value)

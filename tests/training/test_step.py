@@ -5,13 +5,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tx_jax import tree
 from tx_jax.config import from_config_dict
-from tx_jax.tasks.base import Mean
+from tx_jax.tasks.base import Mean, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.loop import jit_train_step
-from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key
+
+
+def start(task):
+    """A fresh state and the step."""
+    optimizer = Optimizer(task.config)
+    params = task.init(jax.random.key(0))
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    return state, jit_train_step(task.config, task, optimizer)
 
 
 def run_steps(config, store, steps, accumulation_steps):
@@ -19,10 +28,7 @@ def run_steps(config, store, steps, accumulation_steps):
         config, training=dataclasses.replace(config.training, accumulation_steps=accumulation_steps)
     )
     task = MaskedLM(config, store)
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    params = task.init(jax.random.key(0))
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    step = jit_train_step(config, task, optimizer)
+    state, step = start(task)
     batches = task.batches("train", batch_size=8, repeat=True)
     losses = []
     for i in range(steps):
@@ -82,8 +88,10 @@ def test_float32_parameters_under_bfloat16_compute(smoke_config, tiny_store):
     assert np.isfinite(losses[-1]["loss"])
 
 
-def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config, tiny_store):
+@pytest.mark.parametrize("frozen", [(), ("^embeddings/",)])
+def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config, tiny_store, frozen):
     """The gradient is infinite at the second step, by its embedding; the state is as if that step had not been."""
+    smoke_config.optimizer.frozen = frozen
     config = from_config_dict(smoke_config)
 
     class Breaking(MaskedLM):
@@ -96,18 +104,58 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config,
             return super().loss_weights({name: value for name, value in batch.items() if name != "fine"})
 
     task = Breaking(config, tiny_store)
-    optimizer = make_optimizer(config.optimizer, config.training.num_steps)
-    params = task.init(jax.random.key(0))
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    step, batches = jit_train_step(config, task, optimizer), task.batches("train", batch_size=8, repeat=True)
+    (state, step), batches = start(task), task.batches("train", batch_size=8, repeat=True)
     seen = []
     for i in range(3):
         before = jax.device_get(state)
         fine = np.full(8, i != 1, np.float32)
         state, metrics = step(state, batches.batch_at(i) | {"fine": fine}, dropout_key(0))
-        pairs = zip(*(jax.tree.leaves((s.params, s.opt_state)) for s in (before, state)), strict=True)
-        same = [np.array_equal(a, b) for a, b in pairs]
+        pairs = zip(*(tree.flatten((s.params, s.opt_state)).items() for s in (before, state)), strict=True)
+        same = [np.array_equal(a, b) for (path, a), (_, b) in pairs if not (frozen and "embeddings/" in path)]
         seen.append((int(state.step), all(same), any(same), metrics["skipped_updates"].value()))
         rate = metrics["learning_rate"].value()
     assert seen == [(1, False, False, 0), (2, True, True, 1), (3, False, False, 1)]
     assert rate == pytest.approx(config.optimizer.learning_rate * 2 / 5)
+
+
+FROZEN = ("^embeddings/", "layer_0/")
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_what_is_frozen_stays_and_the_rest_learns(smoke_config, tiny_store, parts):
+    smoke_config.optimizer.frozen = FROZEN
+    config = from_config_dict(smoke_config)
+    before = tree.flatten(MaskedLM(config, tiny_store).init(jax.random.key(0)))
+    state, _ = run_steps(config, tiny_store, 2, parts)
+    for path, leaf in tree.flatten(state.params).items():
+        assert np.array_equal(leaf, before[path]) == tree.matches(path, FROZEN), path
+
+
+def test_the_norm_of_the_gradient_counts_what_trains(no_dropout, tiny_store):
+    """By hand, from the gradient of all parameters."""
+    frozen = dataclasses.replace(no_dropout, optimizer=dataclasses.replace(no_dropout.optimizer, frozen=FROZEN))
+    task = MaskedLM(frozen, tiny_store)
+    batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+    params, weights = task.init(jax.random.key(0)), task.loss_weights(batch)
+    grads = jax.grad(lambda params: total_loss(task.metrics(params, batch, dropout_rng=None), weights))(params)
+    squares = {path: float((g**2).sum()) for path, g in tree.flatten(grads).items()}
+    trained = sum(square for path, square in squares.items() if not tree.matches(path, FROZEN))
+    assert trained < 0.9 * sum(squares.values())
+    _, (metrics,) = run_steps(frozen, tiny_store, 1, 1)
+    assert metrics["gradient_norm"] == pytest.approx(trained**0.5, rel=1e-5)
+
+
+def test_frozen_lower_layers_cost_no_backward_pass(smoke_config, tiny_store):
+    """By XLA's own count. The backward pass through a layer takes two products for each of the forward pass."""
+    flops = {}
+    for frozen in ((), FROZEN[:1], FROZEN):
+        smoke_config.optimizer.frozen = frozen
+        task = MaskedLM(from_config_dict(smoke_config), tiny_store)
+        batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
+        state, step = start(task)
+        flops[frozen] = step.lower(state, batch, dropout_key(0)).compile().cost_analysis()["flops"]
+    model, (rows, length) = task.config.model, batch["tokens"].shape
+    layer = 4 * (4 * model.dim**2 + 2 * model.dim * model.mlp_dim) + 8 * length * model.dim
+    everything, without_embeddings, upper = flops.values()
+    assert everything > without_embeddings > upper
+    assert without_embeddings - upper > rows * length * layer

@@ -2,11 +2,9 @@
 
 import dataclasses
 import math
-import re
 from typing import Literal
 
-from tx_jax.config.checks import require
-from tx_jax.errors import InputError
+from tx_jax.config.checks import require, require_patterns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +18,14 @@ class OptimizerConfig:
       clip_norm: of the gradient of all parameters together; 0 = none.
       final_share: of the peak, at the last step of the linear and cosine schedules.
       warmup_share: where not 0, `warmup_steps` is this share of all steps.
+      frozen: regular expressions over parameter paths, of parameters that do not train. They have no gradient, no state
+        of the optimizer and no weight decay, and the norm of the gradient does not count them.
+      rate_scale: rows `REGEX=FACTOR`: the learning rate of the parameters whose path it occurs in, as a share of
+        `learning_rate`. The first row that matches counts; without one it is what `layer_decay` says.
+      layer_decay: `layer_l` of L layers, from 0, learns at the share layer_decay ** (L - l), embeddings below layer 0
+        by one factor more, pooler and heads at 1. 1 = none. (ULMFiT, Howard & Ruder 2018, section 3.2, "discriminative
+        fine-tuning", with 1 / 2.6; the exponents are those of BEiT, Bao et al. 2022, in unilm/beit/optim_factory.py.
+        ELECTRA's source has one more for layers and embeddings.)
     """
 
     learning_rate: float
@@ -33,6 +39,9 @@ class OptimizerConfig:
     clip_norm: float
     final_share: float = 0.0
     warmup_share: float = 0.0
+    frozen: tuple[str, ...] = ()
+    rate_scale: tuple[str, ...] = ()
+    layer_decay: float = 1.0
 
     def __post_init__(self):
         for name in ("learning_rate", "eps"):
@@ -43,13 +52,31 @@ class OptimizerConfig:
             require(0 <= value < 1, f"optimizer.{name}={value} must be in [0, 1)")
         decay = self.weight_decay
         require(0 <= decay < math.inf, f"optimizer.weight_decay={decay} must not be negative or infinite")
-        for pattern in self.no_decay:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise InputError(f"optimizer.no_decay: {pattern!r} is no regular expression: {error}") from None
+        require_patterns("optimizer.no_decay", self.no_decay)
+        require_patterns("optimizer.frozen", self.frozen)
+        require_patterns("optimizer.rate_scale", [pattern for pattern, _ in self.rate_rows])
+        require(0 < self.layer_decay <= 1, f"optimizer.layer_decay={self.layer_decay} must be in (0, 1]; 1 is none")
         require(self.warmup_steps >= 0, f"optimizer.warmup_steps={self.warmup_steps} must not be negative")
         require(self.clip_norm >= 0, f"optimizer.clip_norm={self.clip_norm} must not be negative; 0 turns clipping off")
+
+    @property
+    def rate_rows(self) -> tuple[tuple[str, float], ...]:
+        """`rate_scale` as (regular expression, factor)."""
+        return tuple(map(_rate_row, self.rate_scale))
+
+
+def _rate_row(row: str) -> tuple[str, float]:
+    pattern, _, factor = row.rpartition("=")
+    try:
+        value = float(factor)
+    except ValueError:
+        value = math.nan
+    require(
+        bool(pattern) and 0 < value < math.inf,
+        f"optimizer.rate_scale: {row!r} must be REGEX=FACTOR with a factor above 0, such as '^pooler/=10'; what shall "
+        "not train at all belongs in optimizer.frozen",
+    )
+    return pattern, value
 
 
 @dataclasses.dataclass(frozen=True)

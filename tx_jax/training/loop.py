@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import jax
-import optax
 
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
@@ -20,7 +19,7 @@ from tx_jax.tasks.base import Batch, Batches, Metrics, Task
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.training.metrics_log import MetricsLog
-from tx_jax.training.optimizer import make_optimizer, make_schedule
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.run_dir import RunDir
 from tx_jax.training.start import Start
 from tx_jax.training.state import TrainState, abstract_state, init_state
@@ -95,7 +94,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     train_batches = _train_batches(config, task, mesh)
     validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
     sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
-    optimizer = make_optimizer(config.optimizer, training.num_steps)
+    optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
     if steps := checkpoints.steps():  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
@@ -129,14 +128,13 @@ def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh
     return PhasedBatches([phase.start for phase in phases], parts)
 
 
-def jit_train_step(config: ExperimentConfig, task: Task, optimizer: optax.GradientTransformation) -> TrainStep:
+def jit_train_step(config: ExperimentConfig, task: Task, optimizer: Optimizer) -> TrainStep:
     """`step.train_step` with everything but its arrays filled in; the state that it takes is donated. It is compiled
     for each shape of batch that it meets: once a phase at most."""
     step = functools.partial(
         train_step,
         task=task,
         optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, config.training.num_steps),
         accumulation_steps=config.training.accumulation_steps,
     )
     return jax.jit(step, donate_argnums=0)

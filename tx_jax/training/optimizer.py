@@ -1,9 +1,20 @@
-"""AdamW with warmup and decay, from an `OptimizerConfig`."""
+"""AdamW with warmup and decay, on the parameters that train, each at its own share of the learning rate.
 
+Which ones train, and how fast, is said by tables of (regular expression, value) over parameter paths.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Collection
+from typing import Any
+
+import jax
 import optax
 
 from tx_jax import tree
-from tx_jax.config import OptimizerConfig
+from tx_jax.config import ExperimentConfig, OptimizerConfig
+from tx_jax.errors import InputError, did_you_mean
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -28,7 +39,7 @@ def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, after], [warmup])
 
 
-def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
+def adamw(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
     """Clip by the global norm, Adam, decoupled weight decay where no `no_decay` pattern matches, learning rate.
 
     Adam corrects the bias of its moments, as Kingma & Ba (2015) state it; google-research/bert left that out.
@@ -45,3 +56,86 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
     """True for the parameters that decay: those whose path no pattern matches."""
     return tree.map_with_path(lambda path, _: not tree.matches(path, no_decay), params)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """The optimizer of an experiment. What does not train has no part in it: neither gradient, state nor decay."""
+
+    config: ExperimentConfig
+
+    @functools.cached_property
+    def schedule(self) -> optax.Schedule:
+        return make_schedule(self.config.optimizer, self.config.training.num_steps)
+
+    @functools.cached_property
+    def _adamw(self) -> optax.GradientTransformation:
+        return adamw(self.config.optimizer, self.config.training.num_steps)
+
+    def rates(self, params: dict[str, Any]) -> dict[str, float]:
+        """The share of the learning rate at which each parameter learns, by path; frozen ones are not there."""
+        trains, rates = trains_table(self.config), rate_table(self.config)
+        return {path: tree.lookup(path, rates) for path in tree.flatten(params) if tree.lookup(path, trains)}
+
+    def split(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The parameters that train, and those that are frozen; `tree.join` puts them together again."""
+        return tree.split(params, self.rates(params))
+
+    def init(self, params: dict[str, Any]) -> optax.OptState:
+        """The state, of all parameters.
+
+        Raises:
+          InputError: a pattern of the configuration matches no parameter, or nothing trains.
+        """
+        _check(self.config, tree.flatten(params).keys(), self.rates(params).keys())
+        return self._adamw.init(self.split(params)[0])
+
+    def update(self, grads: Any, state: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
+        """What to add to the parameters, and the next state; only of those that train, as `split` gives them."""
+        updates, state = self._adamw.update(grads, state, params)
+        rates = self.rates(params)
+
+        def scale(path: str, update: jax.Array) -> jax.Array:
+            return update if rates[path] == 1 else update * rates[path]
+
+        return tree.map_with_path(scale, updates), state
+
+
+def trains_table(config: ExperimentConfig) -> list[tuple[str, bool]]:
+    """Parameter path -> does it train? The first row that matches counts."""
+    return [*((pattern, False) for pattern in config.optimizer.frozen), ("", True)]
+
+
+def rate_table(config: ExperimentConfig) -> list[tuple[str, float]]:
+    """Parameter path -> share of the learning rate. The first row that matches counts."""
+    model, decay = config.model, config.optimizer.layer_decay
+    depths = {"encoder": model.num_layers, "decoder": model.num_decoder_layers or model.num_layers}
+    rows = list(config.optimizer.rate_rows)
+    for stack, depth in depths.items():
+        rows += [(f"(^|/){stack}/layer_{layer}/", decay ** (depth - layer)) for layer in range(depth)]
+    # DeBERTa's convolution adds to layer 0; its positions are embeddings, wherever they lie.
+    rows += [("(^|/)encoder/convolution/", decay**model.num_layers)]
+    rows += [("(^|/)(embeddings|mask_decoder_position|encoder/relative)/", decay ** (max(depths.values()) + 1))]
+    return [*rows, ("", 1.0)]
+
+
+def _check(config: ExperimentConfig, paths: Collection[str], trained: Collection[str]) -> None:
+    """Raises InputError where a pattern matches nothing, or nothing trains."""
+    for key, patterns, among, kind in (
+        ("frozen", config.optimizer.frozen, paths, "parameter"),
+        ("rate_scale", [pattern for pattern, _ in config.optimizer.rate_rows], trained, "parameter that trains"),
+    ):
+        for pattern in patterns:
+            if not any(re.search(pattern, path) for path in among):
+                raise InputError(f"optimizer.{key}: {pattern!r} matches no {kind}.{nearest_room(pattern, among)}")
+    if not trained:
+        raise InputError(f"optimizer.frozen={config.optimizer.frozen} freezes every parameter: nothing would train")
+
+
+def nearest_room(pattern: str, paths: Collection[str]) -> str:
+    """What to say of a pattern that matches none of these paths: the nearest name in them, or where they lie."""
+    names = {name for path in paths for name in path.split("/")}
+    for word in re.findall(r"[a-z_0-9]+", pattern):
+        if word not in names and (near := did_you_mean(word, names)):
+            return near
+    return f" They lie in {', '.join(sorted({path.split('/')[0] for path in paths}))}"

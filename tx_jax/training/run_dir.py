@@ -33,9 +33,9 @@ from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import write_atomically
 from tx_jax.text import Tokenizer
 
-# What a resumed run may not change: the shapes of its arrays and the order of its data; and what of that it may. Phases
-# that have not begun may change too.
-FIXED = ("model.", "data.", "seed", "training.batch_size")
+# What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
+# Phases that have not begun may change too.
+FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen")
 # The data is compared by its fingerprint, not by its path; the batches left out, by those that were taken.
 FREE = (
     "model.remat",

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tx_jax import tree
 from tx_jax.tasks.base import Batch, Mean, Metrics, Task, total_loss
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 
 
@@ -26,14 +28,14 @@ def train_step(
     rng: jax.Array,
     *,
     task: Task,
-    optimizer: optax.GradientTransformation,
-    schedule: optax.Schedule,
+    optimizer: Optimizer,
     accumulation_steps: int,
 ) -> tuple[TrainState, Metrics]:
     """One update from one global batch.
 
     The gradient is that of the mean over the whole batch, however many microbatches it is computed in: each loss term
-    is divided by the weight of the whole batch before the gradients are added.
+    is divided by the weight of the whole batch before the gradients are added. It is taken with respect to the
+    parameters that train: nothing is computed or kept for the others, and its norm does not count them.
 
     Where the loss or the norm of its gradient is not finite, the parameters and the optimizer's state, with its count
     of updates and so the learning rate, stay as they are; only the step advances. `skipped_updates` is how many steps
@@ -41,31 +43,32 @@ def train_step(
     """
     rng = jax.random.fold_in(rng, state.step)
     weights = task.loss_weights(batch)
+    trained, frozen = optimizer.split(state.params)
 
-    def loss_and_metrics(params: Any, part: Batch, part_rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        metrics = task.metrics(params, part, dropout_rng=part_rng)
+    def loss_and_metrics(trained: Any, part: Batch, part_rng: jax.Array) -> tuple[jax.Array, Metrics]:
+        metrics = task.metrics(tree.join(trained, frozen), part, dropout_rng=part_rng)
         return total_loss(metrics, weights), metrics
 
     gradient = jax.grad(loss_and_metrics, has_aux=True)
     if accumulation_steps == 1:
-        grads, metrics = gradient(state.params, batch, rng)
+        grads, metrics = gradient(trained, batch, rng)
     else:
-        grads, metrics = _accumulate(gradient, state.params, batch, rng, accumulation_steps)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+        grads, metrics = _accumulate(gradient, trained, batch, rng, accumulation_steps)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    updated = optax.apply_updates(trained, updates)
     loss, norm, one = total_loss(metrics, weights), optax.tree.norm(grads), jnp.ones(())
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     before = _updates_taken(state)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    updated, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (updated, opt_state), (trained, state.opt_state)
     )
     metrics |= {
         "loss": Mean(loss, one),
         "gradient_norm": Mean(norm, one),
-        "learning_rate": Mean(schedule(before), one),
+        "learning_rate": Mean(optimizer.schedule(before), one),
         "skipped_updates": Mean((state.step - before + ~finite).astype(jnp.float32), one),
     }
-    return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+    return TrainState(step=state.step + 1, params=tree.join(updated, frozen), opt_state=opt_state), metrics
 
 
 def _updates_taken(state: TrainState) -> jax.Array:
