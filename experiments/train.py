@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     from experiments.display import TrainingDisplay
     from tx_jax.config import from_config_dict
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import loop, metrics_log, plots
+    from tx_jax.training import loop, metrics_log, out_of_memory, plots
     from tx_jax.training.start import open_start
 
     if jax.config.jax_compilation_cache_dir is None:
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
     except loop.Stopped as stopped:
         print(f"{stopped}. The same command continues.", file=sys.stderr)
         return EXIT_STOPPED
-    except loop.NonFiniteLossError as error:
+    except (loop.NonFiniteLossError, out_of_memory.OutOfMemory) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_FAILED
     finally:

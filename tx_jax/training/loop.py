@@ -16,6 +16,7 @@ from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
+from tx_jax.training import out_of_memory
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.training.metrics_log import MetricsLog
@@ -155,6 +156,7 @@ def train(
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
       NonFiniteLossError: more than `training.max_skipped_updates` steps in a row had a loss or gradient that is NaN or
         infinite; what was saved is finite.
+      OutOfMemory: with what helps; what was saved is intact.
     """
     directory = RunDir(workdir)
     changes = directory.changes(config, task.data_fingerprint)
@@ -162,6 +164,7 @@ def train(
     begun = False  # bad input that is found before leaves an earlier run's files as they are
     try:
         with (
+            out_of_memory.explained(config, task),
             directory.lock(),
             Checkpoints(
                 directory.checkpoints,

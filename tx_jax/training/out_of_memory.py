@@ -1,0 +1,125 @@
+"""What to tell where memory runs out: what was asked for and what is free, what fills it, and what to change."""
+
+import contextlib
+import math
+import re
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tx_jax import sharding, tree
+from tx_jax.config import ExperimentConfig
+from tx_jax.tasks.base import Task
+from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.state import abstract_state
+
+SHOWN = 4  # arrays
+
+_SIZE = r"(\d[\d.]*) ?([KMGT]?)(?:iB|B| bytes)?"
+# What the backends say: compilation for a TPU, its run time, the others (the second number is missing there).
+_FORMS = (
+    rf"Used {_SIZE} of {_SIZE} hbm",
+    rf"[Aa]ttempting to (?:allocate|reserve) {_SIZE}.*?There are {_SIZE} free",
+    rf"[Aa]llocat(?:e|ing) (?:request for )?{_SIZE}",
+)
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+class OutOfMemory(RuntimeError):
+    """The devices, or this machine, have too little memory for the run."""
+
+
+@contextlib.contextmanager
+def explained(config: ExperimentConfig, task: Task) -> Iterator[None]:
+    """Turns what jax and NumPy raise where memory runs out into an `OutOfMemory` that says what helps."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if (sizes := parse(str(error))) is None:
+            raise
+        mesh = sharding.make_mesh(config.mesh)
+        state = abstract_state(task, make_optimizer(config.optimizer, config.training.num_steps), mesh)
+        lines = [_headline(*sizes, mesh.devices.flat[0]), *_of_state(state), *_of_program(str(error)), *_advice(config)]
+        raise OutOfMemory("\n".join(lines)) from error
+
+
+def parse(message: str) -> tuple[int, int | None] | None:
+    """The bytes that were asked for, and those that there are, if it says so; None for any other error."""
+    for form in _FORMS:
+        if found := re.search(form, message, re.DOTALL):
+            sizes = [_bytes(*found.groups()[i : i + 2]) for i in range(0, len(found.groups()), 2)]
+            return sizes[0], sizes[1] if len(sizes) > 1 else None
+    return None
+
+
+def _bytes(number: str, unit: str) -> int:
+    return round(float(number.rstrip(".")) * _UNITS[unit])
+
+
+def _text(size: float) -> str:
+    unit = next(unit for unit in "TGMK" if size >= _UNITS[unit] or unit == "K")
+    return f"{size / _UNITS[unit]:,.1f} {unit}iB"
+
+
+def _headline(requested: int, available: int | None, device: jax.Device) -> str:
+    if available is None:
+        available = _free(device)
+    there = "" if available is None else f", {_text(available)} are there"
+    return f"out of memory on {device.device_kind}: {_text(requested)} were asked for{there}"
+
+
+def _free(device: jax.Device) -> int | None:
+    """Bytes of the device, or of this machine and what this process may take of them."""
+    if stats := device.memory_stats():
+        return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+    try:
+        free = int(re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 2**10
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except (OSError, TypeError):
+        return None
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return free if limit == resource.RLIM_INFINITY else min(free, max(0, limit - taken))
+
+
+def _of_state(state: Any) -> Iterator[str]:
+    def on_device(leaf: Any) -> int:
+        return leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
+
+    params, rest = (sum(map(on_device, jax.tree.leaves(part))) for part in (state.params, state.opt_state))
+    yield f"  the state has {_text(params + rest)} on each device: parameters {_text(params)}, optimizer {_text(rest)}:"
+    leaves = sorted(tree.flatten(state).items(), key=lambda item: on_device(item[1]), reverse=True)
+    for path, leaf in leaves[:SHOWN]:
+        yield f"    {_text(on_device(leaf)):>12}  {leaf.dtype.name}{list(leaf.shape)}  {path}"
+
+
+def _of_program(message: str) -> Iterator[str]:
+    """The largest arrays of XLA's list, which it gives for accelerators."""
+    found = []
+    for block in re.split(r"={10,}", message):
+        size, shape = re.search(rf"Size: {_SIZE}\n", block), re.search(r"[Ss]hape: (\w+\[[\d,]*\])", block)
+        if size and shape:
+            operation = re.search(r'op_name="([^"]*)"', block)
+            found.append((_bytes(*size.groups()), shape[1], operation[1] if operation else "an argument"))
+    if found:
+        yield "  the largest arrays of the program:"
+    for size, shape, operation in sorted(found, reverse=True)[:SHOWN]:
+        yield f"    {_text(size):>12}  {shape}  {operation[-60:]}"
+
+
+def _advice(config: ExperimentConfig) -> Iterator[str]:
+    training, devices = config.training, jax.device_count()
+    yield "  what helps; the first lines may also change where a run continues:"
+    yield (
+        f"    --config.training.accumulation_steps={2 * training.accumulation_steps}: a batch in smaller parts, with "
+        "the same result"
+    )
+    if config.model.remat == "none":
+        yield "    --config.model.remat=block: activations computed again instead of kept, for about a third more time"
+    if devices > config.mesh.fsdp:
+        yield f"    --config.mesh.fsdp={devices}: parameters and the optimizer's state split over the devices"
+    elif devices == 1:
+        yield "    more devices, and --config.mesh.fsdp set to their number: the state is split over them"
+    yield f"    a smaller --config.training.batch_size than {training.batch_size}, in a new run"
