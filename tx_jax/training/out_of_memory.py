@@ -13,7 +13,7 @@ import jax
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig
 from tx_jax.tasks.base import Task
-from tx_jax.training.optimizer import make_optimizer
+from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_state
 
 SHOWN = 4  # arrays
@@ -41,7 +41,7 @@ def explained(config: ExperimentConfig, task: Task) -> Iterator[None]:
         if (sizes := parse(str(error))) is None:
             raise
         mesh = sharding.make_mesh(config.mesh)
-        state = abstract_state(task, make_optimizer(config.optimizer, config.training.num_steps), mesh)
+        state = abstract_state(task, Optimizer(config), mesh)
         lines = [_headline(*sizes, mesh.devices.flat[0]), *_of_state(state), *_of_program(str(error)), *_advice(config)]
         raise OutOfMemory("\n".join(lines)) from error
 
