@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from tests import labeled_files
 from tests.conftest import write_corpus
-from tx_jax.config import from_config_dict, to_dict
+from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
 from tx_jax.models import registry
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import loop
 from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.start import open_start
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key
 
@@ -104,13 +106,24 @@ def causal_store(tmp_path_factory):
     return folder / "store"
 
 
-@pytest.mark.parametrize("name", NAMES)
+def labeled(name):
+    return "train" in get_config(name).data
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not labeled(name)])
 def test_the_smoke_form_trains(name, tiny_store, causal_store):
     c = get_config(name, "smoke")
     c.data.store = str(causal_store if "causal_lm" in c.model.heads else tiny_store.path)
     c.model.vocab_size = 300
     config = from_config_dict(c)
-    task = open_task(config)
+    losses = train_two_steps(open_task(config), c.training.best_metric)
+    # Untrained, so near even odds over the vocabulary.
+    assert all(abs(loss - math.log(300)) < 0.5 for loss in losses)
+    assert losses[0] != losses[1]
+
+
+def train_two_steps(task, loss_name):
+    config = task.config
     adam = Optimizer(config)
     params = jax.jit(task.init)(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
@@ -119,7 +132,43 @@ def test_the_smoke_form_trains(name, tiny_store, causal_store):
     losses = []
     for i in range(2):
         state, metrics = step(state, batches.batch_at(i), dropout_key(0))
-        losses.append(metrics[c.training.best_metric].value())
-    # Untrained, so near even odds over the vocabulary.
-    assert all(abs(loss - math.log(300)) < 0.5 for loss in losses)
+        losses.append(metrics[loss_name].value())
+    return losses
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if labeled(name)])
+def test_the_smoke_form_fine_tunes(name, tiny_store, tmp_path, monkeypatch):
+    """On files of the names and the form that the configuration gives them."""
+    monkeypatch.chdir(tmp_path)
+    c = get_config(name, "smoke")
+    data = from_config_dict(c).data
+    for split in (data.train, data.validation, data.test):
+        if split:
+            labeled_files.write(tmp_path / split, data)
+    labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer())
+    values, start = open_start(c.to_dict(), tmp_path / "run")
+    task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
+    losses = train_two_steps(task, "loss")
+    # Untrained, so near even odds over the labels.
+    assert all(abs(loss - math.log(len(task.config.data.labels))) < 0.3 for loss in losses)
     assert losses[0] != losses[1]
+
+
+VARIANTS = {
+    "glue": [
+        f"{prefix}{task}"
+        for prefix in ("", "tfds_")
+        for task in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+    ],
+    "xnli": ["ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh"],
+    "pawsx": ["de", "en", "es", "fr", "ja", "ko", "zh"],
+    "mldoc": ["english", "french", "german", "italian", "japanese", "russian", "spanish", "chinese"],
+}
+
+
+@pytest.mark.parametrize(("name", "variant"), [(name, variant) for name in VARIANTS for variant in VARIANTS[name]])
+def test_every_variant_is_a_configuration(name, variant):
+    config = from_config_dict(get_config(name, variant))
+    assert config.training.best_metric == config.data.metrics[0]
+    assert isinstance(config.data, LabeledDataConfig)
+    assert bool(config.data.labels) != config.data.regression

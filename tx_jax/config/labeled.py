@@ -15,6 +15,7 @@ class LabeledDataConfig:
     Attributes:
       train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
         held out; `test` may be empty.
+      more_splits: others to evaluate on, each NAME=SOURCE: mismatched=dev_mismatched.tsv.
       format: "auto" tells by the ending of the name, .gz aside.
       columns: names of the columns, where a table's first line does not give them.
       bad_lines: of a table, those with another number of fields than there are columns: refuse the file, or leave them
@@ -43,6 +44,7 @@ class LabeledDataConfig:
     read_ahead: int
     metrics: tuple[str, ...]
     test: str = ""
+    more_splits: tuple[str, ...] = ()
     validation_fraction: float = 0.1
     format: Literal["auto", "csv", "tsv", "jsonl", "conll", "conllu", "squad"] = "auto"
     columns: tuple[str, ...] = ()
@@ -63,6 +65,12 @@ class LabeledDataConfig:
         """Where the training data is from."""
         return self.train
 
+    @property
+    def evaluation_splits(self) -> dict[str, str]:
+        """The source of each split to evaluate on; "" for examples that are held out of the training data."""
+        given = {"validation": self.validation} | ({"test": self.test} if self.test else {})
+        return given | {name: source for name, _, source in (split.partition("=") for split in self.more_splits)}
+
     def __post_init__(self):
         require(bool(self.train), "data.train is empty: give the file to learn from, --config.data.train=texts.csv")
         require(self.sequence_length >= 8, f"data.sequence_length={self.sequence_length} must be at least 8")
@@ -75,8 +83,17 @@ class LabeledDataConfig:
         require(
             bool(self.validation) or 0 < fraction < 1, f"data.validation_fraction={fraction} must be between 0 and 1"
         )
+        for split in self.more_splits:
+            name, _, source = split.partition("=")
+            require(
+                name.isidentifier() and bool(source) and name not in ("train", "validation", "test"),
+                f"data.more_splits: {split!r} must be NAME=SOURCE, with another name than train, validation and test",
+            )
+        names = [split.partition("=")[0] for split in self.more_splits]
+        require(len(set(names)) == len(names), f"data.more_splits={self.more_splits} has a name twice")
         for name in ("columns", "choices", "labels", "metrics"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
         require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")
+        require(not (self.regression and self.choices), f"data.regression=True has no data.choices={self.choices}")

@@ -5,11 +5,15 @@ from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.causal_lm import CausalLM
+from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.multiple_choice import MultipleChoice
+from tx_jax.tasks.regression import Regression
 from tx_jax.tasks.supervised import Supervised
 from tx_jax.text import Tokenizer
 
-SUPERVISED: dict[str, type[Supervised]] = {}  # by the head that they train
+# By the head that they train; a number in the place of labels is for `Regression`.
+SUPERVISED: dict[str, type[Supervised]] = {task.head: task for task in (Classification, MultipleChoice)}
 
 
 def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tokenizer | None = None) -> Task:
@@ -28,7 +32,8 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
                 "fine-tuning needs a model with its tokenizer to start from: --config.start_from=FOLDER, a run "
                 "directory, a converted model or a Hugging Face model"
             )
-        return next(task for head, task in SUPERVISED.items() if head in config.model.heads)(config, tokenizer)
+        kind = next(task for head, task in SUPERVISED.items() if head in config.model.heads)
+        return (Regression if config.data.regression else kind)(config, tokenizer)
     kind = CausalLM if "causal_lm" in config.model.heads else MaskedLM
     task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:

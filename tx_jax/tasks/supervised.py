@@ -85,14 +85,13 @@ class Supervised(abc.ABC):
                 "train": list(itertools.compress(train, ~held)),
                 "validation": list(itertools.compress(train, held)),
             }
-        if data.test:
-            records["test"] = readers.read(data.test, data)
-        return records
+        more = {name: source for name, source in data.evaluation_splits.items() if name not in records}
+        return records | {name: readers.read(source, data) for name, source in more.items()}
 
     def records(self, split: str) -> Sequence[Record]:
         """Raises InputError where the configuration names no such split."""
         if split not in self._records:
-            raise InputError(f"there is no {split} data: give --config.data.{split}")
+            raise InputError(f"there is no split {split!r}: there are {', '.join(self._records)}")
         return self._records[split]
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:

@@ -43,6 +43,7 @@ FREE = (
     "data.train",
     "data.validation",
     "data.test",
+    "data.more_splits",
     "data.read_ahead",
     "data.skip_batches",
 )

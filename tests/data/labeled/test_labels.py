@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tx_jax.data.labeled.labels import hold_out, label_ids, labels_of, numbers
-from tx_jax.errors import InputError, InputWarning
+from tx_jax.data.labeled.labels import hold_out, label_ids, labels_of, numbers, rare_labels
+from tx_jax.errors import InputError
 
 
 def test_labels_are_sorted_and_integers_as_such():
@@ -13,8 +13,10 @@ def test_labels_are_sorted_and_integers_as_such():
 
 
 def test_labels_that_cannot_be_learned():
-    with pytest.warns(InputWarning, match=r"2 of 4 labels have fewer than two training examples: 'c' 1, 'd' 0$"):
-        labels_of(["a", "a", "b", "b", "c"], ("a", "b", "c", "d"))
+    assert rare_labels(["a", "a", "b", "b", "c"], ("a", "b", "c", "d")) == [
+        "2 of 4 labels have fewer than two training examples: 'c' 1, 'd' 0"
+    ]
+    assert rare_labels(["a", "a"], ("a",)) == []
     with pytest.raises(InputError, match="every example has the label 'a'"):
         labels_of(["a", "a"])
     with pytest.raises(InputError, match=r"label 'c' of 2 examples is not in data\.labels"):

@@ -1,6 +1,5 @@
 """Labels: which there are, the number of each example's, and a split that has its share of every one."""
 
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tx_jax.data.rng import RowRandom, hash_text, keys
-from tx_jax.errors import InputError, InputWarning
+from tx_jax.errors import InputError
 
 _HOLD_OUT = hash_text("hold out")
 
@@ -18,13 +17,8 @@ def label_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
-def labels_of(values: Sequence[Any], given: Sequence[str] = (), *, name: str = "label") -> tuple[str, ...]:
+def labels_of(values: Sequence[Any], given: Sequence[str] = ()) -> tuple[str, ...]:
     """All labels of the training data, in the order of the model's outputs: as given, else sorted; integers as such.
-
-    Warns of labels with fewer than two examples.
-
-    Args:
-      name: what they are called, for messages.
 
     Raises:
       InputError: fewer than two labels, or one that is not among those given.
@@ -32,18 +26,22 @@ def labels_of(values: Sequence[Any], given: Sequence[str] = (), *, name: str = "
     counts = Counter(map(label_text, values))
     labels = tuple(given) or tuple(sorted(counts, key=int if all(map(_is_integer, counts)) else str))
     if unknown := [text for text in counts if text not in labels]:
-        raise InputError(f"{name} {unknown[0]!r} of {counts[unknown[0]]} examples is not in data.labels={labels}")
+        raise InputError(f"label {unknown[0]!r} of {counts[unknown[0]]} examples is not in data.labels={labels}")
     if len(labels) < 2:
-        raise InputError(f"every example has the {name} {labels[0]!r}: there is nothing to tell apart")
-    if rare := [text for text in labels if counts[text] < 2]:
-        shown = ", ".join(f"{text!r} {counts[text]}" for text in rare[:5]) + (", ..." if len(rare) > 5 else "")
-        text = f"{len(rare)} of {len(labels)} {name}s have fewer than two training examples: {shown}"
-        warnings.warn(text, InputWarning, stacklevel=2)
+        raise InputError(f"every example has the label {labels[0]!r}: there is nothing to tell apart")
     return labels
 
 
 def _is_integer(text: str) -> bool:
     return text.removeprefix("-").isdecimal()
+
+
+def rare_labels(values: Sequence[Any], labels: Sequence[str]) -> list[str]:
+    """A line about the labels that fewer than two examples have; none where there are no such."""
+    counts = Counter(map(label_text, values))
+    rare = [f"{text!r} {counts[text]}" for text in labels if counts[text] < 2]
+    shown = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")
+    return [f"{len(rare)} of {len(labels)} labels have fewer than two training examples: {shown}"] if rare else []
 
 
 def label_ids(values: Sequence[Any], labels: Sequence[str], *, unit: str = "example") -> np.ndarray:

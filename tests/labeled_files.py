@@ -1,0 +1,57 @@
+"""Small files with labels that can be learned, in the form that a configuration asks for, and a model to start from."""
+
+import csv
+import json
+import pathlib
+
+import numpy as np
+
+from tests.models import small
+from tx_jax import tree
+from tx_jax.config import LabeledDataConfig
+from tx_jax.convert import model_dir
+from tx_jax.text.tokenizer import Tokenizer
+
+WORDS = ("cat", "dog", "tree", "sun", "rain", "house", "road", "song")
+
+
+def records(config: LabeledDataConfig, count: int, seed: int = 0) -> list[dict]:
+    """Of texts whose first word tells the label."""
+    rng = np.random.default_rng(seed)
+    size = len(config.choices)
+    labels = config.labels or tuple(map(str, range(size or 3)))
+    found = []
+    for i in range(count):
+        number = i % len(labels)
+        record = {name: " ".join(rng.choice(WORDS, rng.integers(2, 7))) for name in config.text + config.choices}
+        if config.choices:
+            record[config.choices[number]] = "sun sun sun"
+        else:
+            record[config.text[0]] = f"{WORDS[number]} {record[config.text[0]]}"
+        found.append(record | {config.label: str(float(number)) if config.regression else labels[number]})
+    return found
+
+
+def write(path: pathlib.Path, config: LabeledDataConfig, count: int = 24, seed: int = 0) -> None:
+    """The records as a table or as JSON lines, by the ending of the name or the format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = records(config, count, seed)
+    kind = path.suffix[1:] if config.format == "auto" else config.format
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if kind == "jsonl":
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+            return
+        columns = config.columns or tuple(rows[0])
+        writer = csv.DictWriter(file, columns, restval="", delimiter="\t" if kind == "tsv" else ",")
+        if not config.columns:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_model(path: pathlib.Path, tokenizer: Tokenizer, **changes) -> None:
+    """A converted model of random parameters, one layer and 32 wide."""
+    config = small.config(
+        **{"vocab_size": tokenizer.vocab_size, "max_length": 64, "num_layers": 1, "heads": ("pooled",)} | changes
+    )
+    params = {name: np.asarray(x) for name, x in tree.flatten(small.params(config)).items()}
+    model_dir.save(model_dir.Model(config, params, tokenizer, None), path)

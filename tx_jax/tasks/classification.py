@@ -1,0 +1,113 @@
+"""Fine-tuning to tell the labels of texts or pairs of texts apart (Devlin et al. 2018, section 4.1).
+
+Shapes: B batch, L labels, N examples.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.labeled import sequences
+from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
+from tx_jax.data.labeled.table import Table
+from tx_jax.tasks import scores
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.supervised import Record, Supervised
+
+
+class Classification(Supervised):
+    """The task of the head `sequence_classification`. The loss is the cross entropy in nats."""
+
+    head = "sequence_classification"
+    known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
+
+    def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
+        if not config.data.labels:
+            data = dataclasses.replace(config.data, labels=labels_of(self.values(self.records("train"))))
+            config = dataclasses.replace(config, data=data)
+        count = len(config.data.labels)
+        scores.check(config.data.metrics, self.known_scores, count)
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
+
+    def values(self, records: Sequence[Record]) -> list[Any]:
+        """The labels [N] as they were read."""
+        return [record[self.data.label] for record in records]
+
+    def hold_out(self, records: Sequence[Record]) -> np.ndarray:
+        _, classes = np.unique([label_text(value) for value in self.values(records)], return_inverse=True)
+        return hold_out(len(records), self.data.validation_fraction, self.config.seed, classes)
+
+    def notices(self) -> list[str]:
+        return rare_labels(self.values(self.records("train")), self.data.labels) + super().notices()
+
+    def targets(self, records: Sequence[Record]) -> np.ndarray:
+        """[N], as in a batch's `labels`."""
+        return label_ids(self.values(records), self.data.labels)
+
+    def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
+        return sequences.table(
+            records,
+            self.data,
+            self.tokenizer,
+            segments=self.config.model.num_segments > 1,
+            targets=self.targets(records) if labeled else None,
+        )
+
+    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
+        """[B, L], float32."""
+        return self.apply(params, batch, dropout_rng=dropout_rng).sequence_classification
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": batch["example_weights"].sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
+        weight = weights.sum()
+        return {"loss": Mean((losses * weights).sum(), weight), "accuracy": Mean((correct * weights).sum(), weight)}
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        return {"logits": self.logits(params, batch, dropout_rng=None)}
+
+    def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+        targets = self.split(split).table.columns["labels"][outputs["example"]]
+        return self.score(targets, outputs["logits"].argmax(axis=-1))
+
+    def score(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+        """The metrics `score_names` of predictions [N]."""
+        return {name: self.known_scores[name](targets, predictions) for name in self.score_names}
+
+    def predictions(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
+    ) -> list[dict[str, Any]]:
+        logits, labels = outputs["logits"].astype(np.float64), self.data.labels
+        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        probabilities = odds / odds.sum(axis=-1, keepdims=True)
+        names = [f"probability_{label}" for label in labels]
+        return [
+            {"prediction": labels[row.argmax()], **dict(zip(names, map(float, row), strict=True))}
+            for row in probabilities
+        ]
+
+    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+        counts = np.bincount(self.split("train").table.columns["labels"], minlength=len(self.data.labels))
+        targets, best = real_labels(batches), int(counts.argmax())
+        always = f"always {self.data.labels[best]!r}, the most frequent in training"
+        values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
+        shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
+        return {
+            "loss": (float(-np.log(shares[targets]).mean()), "how frequent each label is in training"),
+            **{name: (value, always) for name, value in values.items()},
+        }
+
+
+def real_labels(batches: Iterable[Batch]) -> np.ndarray:
+    """The labels [N] of all examples but those that only fill up."""
+    return np.concatenate([np.asarray(batch["labels"])[np.asarray(batch["example_weights"]) > 0] for batch in batches])

@@ -1,0 +1,58 @@
+"""Fine-tuning to predict a number of each text or pair of texts, as the similarity in STS-B.
+
+Shapes: B batch, N examples.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.labeled.labels import numbers
+from tx_jax.data.labeled.table import Table
+from tx_jax.tasks import scores
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.classification import Classification, real_labels
+from tx_jax.tasks.supervised import Record, Supervised
+
+
+class Regression(Classification):
+    """The task of the head `sequence_classification` with one output. The loss is the mean squared error."""
+
+    known_scores = scores.OF_NUMBERS
+
+    def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
+        scores.check(config.data.metrics, self.known_scores, 1)
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=1))
+
+    def hold_out(self, records: Sequence[Record]) -> np.ndarray:
+        return Supervised.hold_out(self, records)
+
+    def notices(self) -> list[str]:
+        return Supervised.notices(self)
+
+    def targets(self, records: Sequence[Record]) -> np.ndarray:
+        return numbers(self.values(records))
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        errors = self.logits(params, batch, dropout_rng=dropout_rng)[:, 0] - batch["labels"]
+        weights = batch["example_weights"]
+        return {"loss": Mean((errors**2 * weights).sum(), weights.sum())}
+
+    def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+        targets = self.split(split).table.columns["labels"][outputs["example"]]
+        return self.score(targets, outputs["logits"][:, 0])
+
+    def predictions(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
+    ) -> list[dict[str, Any]]:
+        return [{"prediction": float(value)} for value in outputs["logits"][:, 0]]
+
+    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+        mean = self.split("train").table.columns["labels"].mean()
+        targets = real_labels(batches)
+        values = {"loss": float(np.mean((targets - mean) ** 2)), **self.score(targets, np.full_like(targets, mean))}
+        return {name: (value, f"always {mean:.3g}, the mean of training") for name, value in values.items()}
