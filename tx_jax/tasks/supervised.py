@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -217,19 +217,17 @@ class Supervised(abc.ABC):
         """As of `tasks.base.Task`."""
 
 
-def _with_steps(config: ExperimentConfig, num_examples: Any) -> ExperimentConfig:
-    """The configuration, with steps in the place of epochs and shares."""
-    training, optimizer = config.training, config.optimizer
-    if training.num_epochs:
-        epoch = max(1, math.ceil(num_examples() / training.batch_size))
-        training = dataclasses.replace(
-            training,
-            num_epochs=0.0,
-            num_steps=max(1, math.ceil(training.num_epochs * num_examples() / training.batch_size)),
-            eval_every=training.eval_every or epoch,
-            checkpoint_every=training.checkpoint_every or epoch,
-        )
-    if optimizer.warmup_share:
-        steps = round(optimizer.warmup_share * training.num_steps)
-        optimizer = dataclasses.replace(optimizer, warmup_steps=steps)
-    return dataclasses.replace(config, training=training, optimizer=optimizer)
+def _with_steps(config: ExperimentConfig, num_examples: Callable[[], int]) -> ExperimentConfig:
+    """The configuration, with steps in the place of epochs."""
+    training = config.training
+    if not training.num_epochs:
+        return config
+    epoch = num_examples() / training.batch_size
+    training = dataclasses.replace(
+        training,
+        num_epochs=0.0,
+        num_steps=max(1, math.ceil(training.num_epochs * epoch)),
+        eval_every=training.eval_every or math.ceil(epoch),
+        checkpoint_every=training.checkpoint_every or math.ceil(epoch),
+    )
+    return dataclasses.replace(config, training=training)

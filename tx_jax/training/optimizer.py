@@ -18,13 +18,15 @@ from tx_jax.errors import InputError, did_you_mean
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
-    """Learning rate by step: linear from 0 over `warmup_steps`, then as `config.schedule` says, up to `num_steps`.
+    """Learning rate by step: linear from 0 over the warmup, then as `config.schedule` says, up to `num_steps`.
 
     Linear and cosine end at `final_share` of the peak; the inverse square root is peak * sqrt(warmup / step). The
     decay begins at the peak, where google-research/bert begins it at step 0, so that its rate after the warmup is the
     peak times (1 - warmup_steps / num_steps).
     """
     peak, warmup = config.learning_rate, config.warmup_steps
+    if config.warmup_share:
+        warmup = round(config.warmup_share * num_steps)
     if config.schedule == "constant":
         after = optax.constant_schedule(peak)
     elif config.schedule == "cosine":

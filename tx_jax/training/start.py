@@ -14,8 +14,10 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
+from tx_jax.config.further import FURTHER_KEYS
 from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.heads import head_of
+from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 from tx_jax.training import trained
@@ -76,12 +78,14 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
     A run that has begun needs its start no more: its own directory knows the shape and the tokenizer.
 
     Args:
-      values: nested plain values; `model` may lack whatever `start_from` gives.
+      values: nested plain values; `model` may lack whatever `start_from` gives. What only further pretraining knows
+        is left out: it is over when the training begins.
 
     Raises:
       InputError: there is no such model, or it cannot be used.
     """
-    values = {**values, "model": {**values["model"]}}
+    values = {key: value for key, value in values.items() if key not in FURTHER_KEYS}
+    values["model"] = {**values["model"]}
     name = values.get("start_from", "")
     if not name:
         return values, None
@@ -90,24 +94,36 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
         config = directory.load_config()
         start = Start(name, config.model, directory.load_tokenizer(), {})
     else:
-        start = _read(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
+        start = _start(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
     values["model"] = start.shape(values["model"])
     return values, start
 
 
-def _read(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
+def read_model(name: str, heads: tuple[str, ...]) -> Model:
+    """A model, wherever it is from.
+
+    Args:
+      name: a run directory, a converted model, a folder of Hugging Face's form, or a name on its Hub.
+      heads: those that are needed; a Hugging Face model is read with these alone, the others have what they have.
+
+    Raises:
+      InputError: there is no such model, or it cannot be used.
+    """
     path = Path(name)
     if model_dir.is_model_dir(path):
-        model = model_dir.load(path)
-        config, tokenizer, params = model.config, model.tokenizer, model.params
-    elif (path / "checkpoints").is_dir():
+        return model_dir.load(path)
+    if (path / "checkpoints").is_dir():
         run = trained.load(path)
-        config, tokenizer, params = run.model, run.tokenizer, tree.flatten(run.params)
-    else:
-        folder = path
-        if not path.is_dir():
-            folder, _ = hub.fetch(name, None)
-        model, _ = from_hf.read(folder, heads=heads)
-        params = {key: x for key, x in model.params.items() if key.partition("/")[0] not in model.untrained}
-        config, tokenizer = model.config, model.tokenizer
-    return Start(name, config, tokenizer, {} if fresh else params)
+        params = {key: np.asarray(x) for key, x in tree.flatten(run.params).items()}
+        return Model(run.model, params, run.tokenizer, source=None)
+    commit = None
+    folder = path
+    if not path.is_dir():
+        folder, commit = hub.fetch(name)
+    return from_hf.read(folder, heads=heads, name=None if path.is_dir() else name, revision=commit)[0]
+
+
+def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
+    model = read_model(name, heads)
+    params = {path: x for path, x in model.params.items() if path.partition("/")[0] not in model.untrained}
+    return Start(name, model.config, model.tokenizer, {} if fresh else params)

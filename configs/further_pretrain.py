@@ -1,0 +1,53 @@
+"""Further pretraining of a masked LM on the text of a domain, with words of the domain as new tokens.
+
+    python -m experiments.further_pretrain --config=configs/further_pretrain.py --workdir=runs/covid \\
+        --config.start_from=bert-base-uncased --config.source='covid/*.txt' \\
+        --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
+
+The learning rate is the highest of those of BERT's fine-tuning (Devlin et al. 2018, A.3). `:smoke` is the same in
+small. Not yet run on a published model here.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import bert_base
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    c = bert_base.get_config()
+    c.source = ""  # text of the domain, as experiments.prepare takes it
+    c.new_tokens = ""  # word,word or a file with one a line
+    c.similar = ""  # word=similar,similar;word=similar or a file; also --config.similar.WORD=similar,similar
+    c.validation_fraction = 0.05  # of the documents
+    c.occurrences = 100  # of each new word that the report looks at
+
+    own = ("dropout", "attention_dropout", "dtype", "remat")
+    c.model = ConfigDict({key: c.model[key] for key in own})  # the shape is that of start_from
+    c.model.heads = ("masked_lm",)
+    c.data.packing = "full_sentences"
+    c.data.sequence_length = 128
+    c.data.max_predictions = 20
+    c.data.masking = "dynamic"
+    c.optimizer.learning_rate = 5e-5
+    c.optimizer.warmup_share = 0.06
+    c.training.num_steps = 2000
+    c.training.batch_size = 32
+    c.training.log_every = 20
+    c.training.eval_every = 200
+    c.training.eval_batch_size = 32
+    c.training.eval_batches = 0
+    c.training.checkpoint_every = 200
+    bert_base.one_phase(c)
+    return bert_base.with_variant(c, variant, smoke=smoke)
+
+
+def smoke(c: ConfigDict) -> None:
+    """In small: a few steps of short sequences."""
+    c.data.sequence_length = 32
+    c.data.max_predictions = 5
+    c.training.num_steps = 20
+    c.training.batch_size = 8
+    c.training.log_every = 5
+    c.training.eval_every = 10
+    c.training.eval_batch_size = 8
+    c.training.checkpoint_every = 10

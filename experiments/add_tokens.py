@@ -1,0 +1,46 @@
+"""Gives a model words that it reads as one token each; the first step of further pretraining.
+
+    python -m experiments.add_tokens --model=models/bert --new_tokens=covid,coronavirus \\
+        --similar='covid=virus,pandemic;coronavirus=virus' --out=models/bert_covid
+
+--model is a run directory, a converted model, or a Hugging Face model. A new word begins as the mean of its similar
+words, or of the tokens that it was before. What --out holds is a converted model: --config.start_from takes it, and
+experiments.prepare its tokenizer, --tokenizer=models/bert_covid/tokenizer.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+MODEL = flags.DEFINE_string("model", None, "A run directory, a converted model, or a Hugging Face model.")
+NEW_TOKENS = flags.DEFINE_string("new_tokens", "", "Words with commas between them, or a file with one a line.")
+SIMILAR = flags.DEFINE_string("similar", "", "WORD=SIMILAR,SIMILAR;WORD=... or a file with such entries, one a line.")
+OUT = flags.DEFINE_string("out", None, "Where the model goes: a folder that does not exist yet.")
+
+
+def main(argv: list[str]) -> int:
+    if not MODEL.value or not OUT.value:
+        command_line.fail("needed: --model and --out; see --help")
+    from tx_jax.config.further import read_similar, read_words
+    from tx_jax.convert import hf_folder, model_dir, new_tokens
+    from tx_jax.training.start import read_model
+
+    hf_folder.check_free(Path(OUT.value))
+    words, similar = read_words(NEW_TOKENS.value), read_similar(SIMILAR.value)
+    before = read_model(MODEL.value, ("masked_lm",))
+    after = new_tokens.add_tokens(before, words, similar)
+    model_dir.save(after, Path(OUT.value))
+    if "masked_lm" in after.untrained:
+        print("warning: the model has no trained masked LM: its output layer begins with fresh values", file=sys.stderr)
+    for word in words:
+        as_before = " ".join(before.tokenizer.tokens(new_tokens.pieces_of(word, before.tokenizer)))
+        print(f"{word}: was {as_before}; begins as the mean of {', '.join(similar.get(word, [as_before]))}")
+    print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {len(words)} of them new")
+    return 0
+
+
+if __name__ == "__main__":
+    command_line.run(main)

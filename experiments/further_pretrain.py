@@ -1,0 +1,106 @@
+"""Adapts a masked LM to the text of a domain: its words as new tokens, training on, export, and a report. Four steps:
+
+    python -m experiments.further_pretrain --config=configs/further_pretrain.py --workdir=runs/covid \\
+        --config.start_from=bert-base-uncased --config.source='covid/*.txt' \\
+        --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
+
+Each step is a command that can be run alone; this one prints what it runs, and passes over steps whose result is there.
+WORKDIR then holds start/ (the model with the new tokens), store/ (the text), run/ (the training), huggingface/ (what
+transformers loads) and report/.
+
+Exit codes: that of the step that failed; 0 where none did. Run it again to go on.
+"""
+
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import command_line
+from tx_jax.config.further import FURTHER_KEYS, further_config, one_argument_each
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="By default configs/further_pretrain.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes.")
+
+
+def main(argv: list[str]) -> int:
+    values = CONFIG.value.to_dict()
+    config = further_config(values)
+    if not WORKDIR.value or not values["start_from"]:
+        command_line.fail("needed: --workdir and --config.start_from, the model to adapt; see --help")
+    workdir, words = Path(WORKDIR.value), ",".join(config.words)
+    start, store, run = workdir / "start", workdir / "store", workdir / "run"
+    ours = tuple(f"--config.{key}=" for key in (*FURTHER_KEYS, "start_from", "data.store"))
+    given = [
+        argument for argument in sys.argv[1:] if argument.startswith("--config.") and not argument.startswith(ours)
+    ]
+    steps = {
+        start / "model.json": (
+            "add_tokens",
+            f"--model={values['start_from']}",
+            f"--new_tokens={words}",
+            f"--similar={config.similar}",
+            f"--out={start}",
+        ),
+        store / "meta.json": (
+            "prepare",
+            f"--source={config.source}",
+            f"--tokenizer={start / 'tokenizer'}",
+            f"--validation_fraction={config.validation_fraction}",
+            f"--store={store}",
+        ),
+        run / "DONE": (
+            "train",
+            *given,
+            f"--config.start_from={start}",
+            f"--config.data.store={store}",
+            f"--workdir={run}",
+        ),
+        workdir / "huggingface/config.json": (
+            "convert",
+            f"--checkpoint={run}",
+            f"--to_hf={workdir / 'huggingface'}",
+        ),
+        workdir / "report/report.json": (
+            "domain_report",
+            f"--original={values['start_from']}",
+            f"--before={start}",
+            f"--after={run}",
+            f"--words={words}",
+            f"--occurrences={config.occurrences}",
+            f"--out={workdir / 'report'}",
+        ),
+    }
+    workdir.mkdir(parents=True, exist_ok=True)
+    for result, (name, *arguments) in steps.items():
+        command = ["python", "-m", f"experiments.{name}", *arguments]
+        if result.exists():
+            print(f"{result} is there: passing over {command[2]}", flush=True)
+            continue
+        print(f"\n$ {shlex.join(command)}", flush=True)
+        if code := _run([sys.executable, *command[1:]]):
+            return code
+    return 0
+
+
+def _run(command: list[str]) -> int:
+    """The command's exit code. What stops this process stops the command, which saves first."""
+    child = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
+    try:
+        return child.wait()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    sys.argv = one_argument_each(sys.argv)
+    if not any(argument.startswith("--config=") for argument in sys.argv):
+        sys.argv.insert(1, "--config=configs/further_pretrain.py")
+    command_line.run(main)

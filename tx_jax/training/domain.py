@@ -1,0 +1,163 @@
+"""What further pretraining did to a model's grasp of its domain: the words of it, before and after.
+
+Shapes: N occurrences, T length, P pieces of a word, V vocabulary.
+"""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from tx_jax import sharding
+from tx_jax.config import MeshConfig, TransformerConfig
+from tx_jax.data.corpus import Split
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.text import Tokenizer
+from tx_jax.training.start import read_model
+from tx_jax.training.trained import Trained
+
+CONTEXT = 48  # tokens on either side of a word
+_BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Occurrence:
+    """A word of the domain where it stands in a text."""
+
+    word: str
+    before: str
+    after: str
+
+
+def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Occurrence]:
+    """Where the words stand in a split's documents, at most `limit` times each.
+
+    Args:
+      words: each one token of the tokenizer; it is the one of the store.
+    """
+    word_of = {token: word for word, (token,) in zip(words, tokenizer.encode_words(words), strict=True)}
+    left = dict.fromkeys(word_of, limit)
+    found = []
+    for document in _documents(split):
+        for position in np.flatnonzero(np.isin(document, list(word_of))):
+            token = int(document[position])
+            if left[token]:
+                left[token] -= 1
+                before = tokenizer.decode(document[max(0, position - CONTEXT) : position])
+                after = tokenizer.decode(document[position + 1 : position + 1 + CONTEXT])
+                found.append(Occurrence(word_of[token], before, after))
+    return found
+
+
+def _documents(split: Split) -> Iterator[np.ndarray]:
+    bounds = split.sentence_offsets[split.document_offsets]
+    for start, end in itertools.pairwise(bounds):
+        yield split.read(np.array([start]), np.array([end]))
+
+
+def word_probabilities(model: Trained, found: Sequence[Occurrence]) -> np.ndarray:
+    """float64 [N]: how likely the masked LM finds each word where it stands, all of its tokens masked at once. A word
+    of several tokens has the product of their probabilities, so models with different tokenizers compare."""
+    tokenizer = model.tokenizer
+    tokenizer.require("pad", "cls", "sep", "mask")
+    mask = tokenizer.token(tokenizer.mask_id)
+    rows, targets = [], []
+    for occurrence in found:
+        (pieces,) = tokenizer.encode_words([occurrence.word])
+        ids = tokenizer.encode_masked(f"{occurrence.before} {mask} {occurrence.after}")
+        at = ids.index(tokenizer.mask_id)
+        room = model.model.max_length - 2 - len(pieces)
+        start = max(0, min(at - room // 2, len(ids) - 1 - room))
+        ids = [*ids[start:at], *[tokenizer.mask_id] * len(pieces), *ids[at + 1 : start + room + 1]]
+        rows.append([tokenizer.cls_id, *ids, tokenizer.sep_id])
+        targets.append((1 + at - start, pieces))
+    if not rows:
+        return np.zeros(0)
+    length, width = max(map(len, rows)), max(len(pieces) for _, pieces in targets)
+    log_probability = jax.jit(functools.partial(_log_probability, model.model, tokenizer.vocab_size))
+    values = []
+    for first in range(0, len(rows), _BATCH):
+        chosen = [*range(first, min(first + _BATCH, len(rows)))]
+        tokens = np.full((_BATCH, length), tokenizer.pad_id, np.int32)
+        valid = np.zeros((_BATCH, length), bool)
+        positions, wanted, weights = np.zeros((3, _BATCH, width), np.int32)
+        valid[len(chosen) :, 0] = True  # rows that fill up
+        for i, number in enumerate(chosen):
+            at, pieces = targets[number]
+            tokens[i, : len(rows[number])], valid[i, : len(rows[number])] = rows[number], True
+            positions[i, : len(pieces)] = at + np.arange(len(pieces))
+            wanted[i, : len(pieces)], weights[i, : len(pieces)] = pieces, 1
+        values.append(log_probability(model.params, tokens, valid, positions, wanted, weights)[: len(chosen)])
+    return np.exp(np.concatenate(values).astype(np.float64))
+
+
+def _log_probability(
+    config: TransformerConfig,
+    vocab_size: int,
+    params: dict,
+    tokens_NT: jax.Array,
+    valid_NT: jax.Array,
+    positions_NP: jax.Array,
+    wanted_NP: jax.Array,
+    weights_NP: jax.Array,
+) -> jax.Array:
+    output = registry.build(config).apply(
+        {"params": params}, tokens_NT, valid_BT=valid_NT, masked_positions_BP=positions_NP, deterministic=True
+    )
+    log_probabilities_NPV = jax.nn.log_softmax(output.masked_lm[..., :vocab_size])  # the table may be padded
+    wanted_NP1 = wanted_NP[..., None]
+    return (jnp.take_along_axis(log_probabilities_NPV, wanted_NP1, axis=-1)[..., 0] * weights_NP).sum(axis=-1)
+
+
+def as_trained(name: str) -> Trained:
+    """A model that fills masks, wherever it is from: see `start.read_model`."""
+    model = read_model(name, ("masked_lm",))
+    mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
+    params = jax.device_put(model.tree, sharding.state_sharding(mesh, model.tree))
+    return Trained(model.config, None, model.tokenizer, params, None, mesh)
+
+
+def neighbours(model: Trained, words: Sequence[str], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:
+    """For each word that is one token the nearest other tokens by the cosine of their input embeddings, special ones
+    left out.
+
+    Raises:
+      InputError: a word that is several tokens.
+    """
+    tokenizer = model.tokenizer
+    table = np.asarray(model.params["embeddings"]["token"]["embedding"], np.float64)[: tokenizer.vocab_size]
+    table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+    nearest = {}
+    for word, ids in zip(words, tokenizer.encode_words(words), strict=True):
+        if len(ids) != 1:
+            raise InputError(f"{word!r} is {len(ids)} tokens, not one")
+        cosines = table @ table[ids[0]]
+        cosines[[*tokenizer.special_ids, ids[0]]] = -np.inf
+        order = np.argsort(-cosines)[:top]
+        nearest[word] = [(tokenizer.token(int(i)), float(cosines[i])) for i in order]
+    return nearest
+
+
+def draw(probabilities: dict[str, dict[str, float]], path: Path) -> None:
+    """The mean probability of each word as bars, one for each model.
+
+    Args:
+      probabilities: by the model's name, then the word.
+    """
+    words = list(next(iter(probabilities.values())))
+    figure = Figure(figsize=(max(6, 0.9 * len(words) + 3), 4), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(probabilities)
+    for number, (name, values) in enumerate(probabilities.items()):
+        axes.bar(np.arange(len(words)) + number * width, [values[word] for word in words], width, label=name)
+    axes.set_xticks(np.arange(len(words)) + 0.4 - width / 2, words, rotation=30, ha="right")
+    axes.set(ylabel="probability of the masked word", title="Words of the domain in held-out text")
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=110)
