@@ -35,9 +35,7 @@ def main(argv: list[str]) -> int:
     workdir, words = Path(WORKDIR.value), ",".join(config.words)
     start, store, run = workdir / "start", workdir / "store", workdir / "run"
     ours = tuple(f"--config.{key}=" for key in (*FURTHER_KEYS, "start_from", "data.store"))
-    given = [
-        argument for argument in sys.argv[1:] if argument.startswith("--config.") and not argument.startswith(ours)
-    ]
+    given = [argument for argument in ARGUMENTS if argument.startswith("--config") and not argument.startswith(ours)]
     steps = {
         start / "model.json": (
             "add_tokens",
@@ -100,7 +98,8 @@ def _run(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.argv = one_argument_each(sys.argv)
-    if not any(argument.startswith("--config=") for argument in sys.argv):
-        sys.argv.insert(1, "--config=configs/further_pretrain.py")
+    ARGUMENTS = one_argument_each(sys.argv[1:])  # absl takes the flags that it knows out of sys.argv
+    if not any(argument.startswith("--config=") for argument in ARGUMENTS):
+        ARGUMENTS.insert(0, "--config=configs/further_pretrain.py")
+    sys.argv[1:] = ARGUMENTS
     command_line.run(main)

@@ -38,7 +38,7 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
             f"similar words are given for {', '.join(stray)}, not among the new tokens: {', '.join(words)}"
         )
     sources = {word: [pieces_of(other, tokenizer) for other in similar.get(word, (word,))] for word in words}
-    larger = tokenizer.with_tokens(words)
+    larger = tokenizer.with_tokens(words) if words else tokenizer
     ids = larger.encode_words(words)
     params = dict(model.params)
     for path in params:
