@@ -133,6 +133,15 @@ def get_config(variant: str = "") -> ConfigDict:
     c.phases.max_predictions = (20, 77)
     c.phases.batch_size = (256, 256)
 
+    # A student with fewer layers learns from the model in start_from, its teacher.
+    c.distillation = ConfigDict()
+    c.distillation.layers = 0  # 0: no distillation
+    c.distillation.teacher_layers = 0  # filled in from the teacher
+    c.distillation.temperature = 2.0
+    c.distillation.soft_weight = 5.0
+    c.distillation.masked_lm_weight = 2.0
+    c.distillation.cosine_weight = 1.0
+
     c.mesh = ConfigDict()
     c.mesh.data = -1
     c.mesh.fsdp = 1

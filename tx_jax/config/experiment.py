@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from tx_jax.config.checks import require
 from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
+from tx_jax.config.distillation import NO_DISTILLATION, DistillationConfig
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
@@ -39,6 +40,7 @@ class ExperimentConfig:
     phases: PhasesConfig = ONE_PHASE
     start_from: str = ""
     start_fresh: bool = False
+    distillation: DistillationConfig = NO_DISTILLATION
 
     def __post_init__(self):
         model, data = self.model, self.data
@@ -49,6 +51,15 @@ class ExperimentConfig:
         require(
             max(self.phases.sequence_length, default=0) <= model.max_length,
             f"phases.sequence_length={self.phases.sequence_length} exceeds model.max_length={model.max_length}",
+        )
+        require(
+            not self.distillation.layers or (bool(self.start_from) and not self.start_fresh),
+            f"distillation.layers={self.distillation.layers} needs a teacher: start_from={self.start_from!r}, with "
+            f"start_fresh={self.start_fresh}, is none",
+        )
+        require(
+            not self.distillation.layers or model.heads == ("masked_lm",),
+            f"model.heads={model.heads}: distillation is for ('masked_lm',)",
         )
         resolve(self.phases, data, self.training)  # raises where a phase is not possible
         if isinstance(data, LabeledDataConfig):

@@ -12,6 +12,7 @@ import numpy as np
 from tx_jax.config import Phase
 from tx_jax.data.pretraining import masked_lm_batches
 from tx_jax.models import registry
+from tx_jax.models.output import Output
 from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.tasks.pretraining import Pretraining, classification, entropy
 
@@ -33,6 +34,10 @@ class MaskedLM(Pretraining):
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         output = self.apply(params, batch, dropout_rng=dropout_rng, masked_positions_BP=batch["masked_positions"])
+        return self.masked_lm_metrics(output, batch)
+
+    def masked_lm_metrics(self, output: Output, batch: Batch) -> Metrics:
+        """Of the model's output on a batch."""
         metrics = classification("masked_lm", output.masked_lm, batch["masked_targets"], batch["masked_weights"])
         if self.next_sentence:
             metrics |= classification(

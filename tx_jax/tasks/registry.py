@@ -6,6 +6,7 @@ from tx_jax.errors import InputError
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.causal_lm import CausalLM
 from tx_jax.tasks.classification import Classification
+from tx_jax.tasks.distillation import Distillation
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.tasks.multiple_choice import MultipleChoice
 from tx_jax.tasks.regression import Regression
@@ -34,7 +35,7 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
             )
         kind = next(task for head, task in SUPERVISED.items() if head in config.model.heads)
         return (Regression if config.data.regression else kind)(config, tokenizer)
-    kind = CausalLM if "causal_lm" in config.model.heads else MaskedLM
+    kind = CausalLM if "causal_lm" in config.model.heads else Distillation if config.distillation.layers else MaskedLM
     task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(

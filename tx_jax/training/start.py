@@ -14,11 +14,13 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
+from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import FURTHER_KEYS
 from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.heads import head_of
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 from tx_jax.training import trained
 from tx_jax.training.run_dir import RunDir
@@ -47,6 +49,23 @@ class Start:
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
         return values
+
+    def of_student(self, distillation: DistillationConfig) -> "Start":
+        """What a student begins as, if this is its teacher: see `DistillationConfig`. Its teacher is there as well."""
+        params = {f"{TEACHER}/{path}": x for path, x in self.params.items()}
+        of_teacher = {layer: distillation.teacher_layer(layer) for layer in range(distillation.layers)}
+        for path, x in self.params.items():
+            stack, _, rest = path.partition("/layer_")
+            if not rest:
+                params[path] = x
+                continue
+            number, _, name = rest.partition("/")
+            for layer, other in of_teacher.items():
+                if other == int(number):
+                    params[f"{stack}/layer_{layer}/{name}"] = x
+        return dataclasses.replace(
+            self, model=dataclasses.replace(self.model, num_layers=distillation.layers), params=params
+        )
 
     def fill(self, fresh: Any) -> tuple[Any, tuple[str, ...]]:
         """The parameters of a fresh model, with those from here in their places, each where the fresh one lies.
@@ -93,8 +112,13 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
     if (workdir / "config.json").is_file() and any(directory.checkpoints.glob("[0-9]*")):
         config = directory.load_config()
         start = Start(name, config.model, directory.load_tokenizer(), {})
+        teacher_layers = config.distillation.teacher_layers
     else:
         start = _start(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
+        teacher_layers = start.model.num_layers
+    if layers := values.get("distillation", {}).get("layers", 0):
+        values["distillation"] = {**values["distillation"], "teacher_layers": teacher_layers}
+        start = start.of_student(DistillationConfig(layers=layers, teacher_layers=teacher_layers))
     values["model"] = start.shape(values["model"])
     return values, start
 

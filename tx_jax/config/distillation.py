@@ -1,0 +1,49 @@
+"""Learning from a larger model."""
+
+import dataclasses
+import math
+
+from tx_jax.config.checks import require
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationConfig:
+    """A student with fewer layers learns from the masked LM that `start_from` names, as DistilBERT (Sanh et al. 2019).
+
+    Its layers begin as those of the teacher, one out of two where it has half of them, and the rest as there. The loss
+    is the weighted sum of three: the divergence (Kullback-Leibler) from the teacher's softened distribution at the
+    masked positions, times temperature squared; the masked LM's own; and one minus the cosine of the two models' last
+    hidden states.
+
+    Attributes:
+      layers: of the student; 0 = no distillation.
+      teacher_layers: filled in from the teacher.
+      temperature: divides the logits of both.
+      soft_weight, masked_lm_weight, cosine_weight: of the three losses; the defaults are those of the published
+        training command (huggingface/transformers, research_projects/distillation).
+    """
+
+    layers: int = 0
+    teacher_layers: int = 0
+    temperature: float = 2.0
+    soft_weight: float = 5.0
+    masked_lm_weight: float = 2.0
+    cosine_weight: float = 1.0
+
+    def __post_init__(self):
+        require(self.layers >= 0, f"distillation.layers={self.layers} must not be negative")
+        require(
+            not self.teacher_layers or self.layers <= self.teacher_layers,
+            f"distillation.layers={self.layers} exceeds the {self.teacher_layers} layers of the teacher",
+        )
+        for name in ("soft_weight", "masked_lm_weight", "cosine_weight"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, f"distillation.{name}={value} must not be negative or infinite")
+        require(0 < self.temperature < math.inf, f"distillation.temperature={self.temperature} must be positive")
+
+    def teacher_layer(self, layer: int) -> int:
+        """The teacher's layer that a layer of the student begins as: one out of two of twice as many."""
+        return layer * self.teacher_layers // self.layers
+
+
+NO_DISTILLATION = DistillationConfig()

@@ -1,0 +1,77 @@
+"""Distillation: a student with fewer layers learns to predict what its teacher does (DistilBERT, Sanh et al. 2019).
+
+The teacher's parameters are part of the run's, under `teacher/`, and do not train: so they are sharded and restored as
+all others are. Shapes: B batch, T length, P predictions, D model, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tx_jax.config import Phase, TransformerConfig
+from tx_jax.models import registry
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.masked_lm import MaskedLM
+
+TEACHER = "teacher"
+
+
+class Distillation(MaskedLM):
+    """The task of `masked_lm_batches`, with a teacher.
+
+    The soft targets are taken at the masked positions alone, where the head runs (the published code has this as
+    `--restrict_ce_to_mask`); the hidden states are compared at all tokens.
+    """
+
+    @property
+    def teacher(self) -> TransformerConfig:
+        layers = self.config.distillation.teacher_layers
+        return dataclasses.replace(self.config.model, num_layers=layers, heads=("masked_lm",))
+
+    def init(self, rng: jax.Array) -> dict:
+        return super().init(rng) | {TEACHER: registry.init_params(self.teacher, rng)}
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        """A loss is divided by its weight: one that counts five times has a fifth."""
+        config, masked, tokens = self.config.distillation, batch["masked_weights"].sum(), batch["valid"].sum()
+        weights = {
+            "soft_loss": (masked, config.soft_weight),
+            "masked_lm_loss": (masked, config.masked_lm_weight),
+            "cosine_loss": (tokens, config.cosine_weight),
+        }
+        return {name: weight / share for name, (weight, share) in weights.items() if share}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        student = {name: room for name, room in params.items() if name != TEACHER}
+        positions = batch["masked_positions"]
+        output = self.apply(student, batch, dropout_rng=dropout_rng, masked_positions_BP=positions)
+        taught = registry.build(self.teacher).apply(
+            {"params": params[TEACHER]},
+            batch["tokens"],
+            segments_BT=batch.get("segments"),
+            valid_BT=batch["valid"],
+            documents_BT=batch.get("documents"),
+            positions_BT=batch.get("positions"),
+            masked_positions_BP=positions,
+            deterministic=True,
+        )
+        weights_BP, valid_BT = batch["masked_weights"], batch["valid"].astype(jnp.float32)
+        temperature = self.config.distillation.temperature
+        soft_BP = optax.losses.kl_divergence_with_log_targets(
+            jax.nn.log_softmax(output.masked_lm / temperature), jax.nn.log_softmax(taught.masked_lm / temperature)
+        )
+        cosine_BT = optax.losses.cosine_distance(
+            output.hidden.astype(jnp.float32), taught.hidden.astype(jnp.float32), epsilon=1e-6
+        )
+        return self.masked_lm_metrics(output, batch) | {
+            "soft_loss": Mean((soft_BP * weights_BP).sum() * temperature**2, weights_BP.sum()),
+            "cosine_loss": Mean((cosine_BT * valid_BT).sum(), valid_BT.sum()),
+        }
+
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        """The student's, and the forward pass of the teacher, a third of what training it would take."""
+        data = self.data(phase)
+        teacher = registry.flops_per_token(self.teacher, data.sequence_length, data.max_predictions)
+        return super().flops_per_token(phase) + teacher / 3
