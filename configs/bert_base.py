@@ -136,7 +136,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # A student with fewer layers learns from the model in start_from, its teacher.
     c.distillation = ConfigDict()
     c.distillation.layers = 0  # 0: no distillation
-    c.distillation.teacher_layers = 0  # filled in from the teacher
+    c.distillation.teacher_layers = 0  # this and the next are filled in from the teacher
+    c.distillation.teacher_segments = 0
     c.distillation.temperature = 2.0
     c.distillation.soft_weight = 5.0
     c.distillation.masked_lm_weight = 2.0

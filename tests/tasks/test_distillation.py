@@ -10,7 +10,7 @@ import pytest
 from tests.models import small
 from tx_jax import tree
 from tx_jax.config import from_config_dict, to_dict
-from tx_jax.convert import model_dir
+from tx_jax.convert import model_dir, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import total_loss
@@ -54,6 +54,8 @@ def test_the_student_begins_as_every_second_layer_and_the_teacher_is_whole(disti
     stored, ours = model_dir.load(teacher).params, tree.flatten(params)
     of_student = {path: x for path, x in ours.items() if not path.startswith(TEACHER)}
     assert {path.split("/")[1] for path in of_student if path.startswith("encoder/")} == {"layer_0", "layer_1"}
+    assert "embeddings/segment/embedding" not in of_student
+    stored["embeddings/position/embedding"] += stored["embeddings/segment/embedding"][0]
     for path, x in of_student.items():
         np.testing.assert_array_equal(x, stored[path.replace("layer_1", "layer_2")], err_msg=path)
     of_teacher = {path.removeprefix(f"{TEACHER}/") for path in ours} - set(of_student)
@@ -96,6 +98,13 @@ def test_losses_match_numpy(distilled):
     total = total_loss(metrics, task.loss_weights(batch))
     parts = [metrics[name].value() for name in ("soft_loss", "masked_lm_loss", "cosine_loss")]
     np.testing.assert_allclose(total, np.dot(parts, [5, 2, 1]), rtol=1e-5)
+
+
+def test_the_student_is_a_distilbert(distilled, tmp_path):
+    task, _, (params, _) = distilled
+    student = {path: np.asarray(x) for path, x in tree.flatten(params).items() if not path.startswith(TEACHER)}
+    written = to_hf.write(Model(task.config.model, student, task.tokenizer, None), tmp_path / "huggingface")
+    assert written == "DistilBertForMaskedLM"
 
 
 def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_config, teacher, tmp_path):

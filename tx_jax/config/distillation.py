@@ -10,14 +10,15 @@ from tx_jax.config.checks import require
 class DistillationConfig:
     """A student with fewer layers learns from the masked LM that `start_from` names, as DistilBERT (Sanh et al. 2019).
 
-    Its layers begin as those of the teacher, one out of two where it has half of them, and the rest as there. The loss
+    Its layers begin as those of the teacher, one out of two where it has half of them, and the rest as there. It has no
+    pooler, and none of BERT's two segments: the table of the first is added to that of the positions. The loss
     is the weighted sum of three: the divergence (Kullback-Leibler) from the teacher's softened distribution at the
     masked positions, times temperature squared; the masked LM's own; and one minus the cosine of the two models' last
     hidden states.
 
     Attributes:
       layers: of the student; 0 = no distillation.
-      teacher_layers: filled in from the teacher.
+      teacher_layers, teacher_segments: filled in from the teacher.
       temperature: divides the logits of both.
       soft_weight, masked_lm_weight, cosine_weight: of the three losses; the defaults are those of the published
         training command (huggingface/transformers, research_projects/distillation).
@@ -25,6 +26,7 @@ class DistillationConfig:
 
     layers: int = 0
     teacher_layers: int = 0
+    teacher_segments: int = 0
     temperature: float = 2.0
     soft_weight: float = 5.0
     masked_lm_weight: float = 2.0

@@ -27,8 +27,10 @@ class Distillation(MaskedLM):
 
     @property
     def teacher(self) -> TransformerConfig:
-        layers = self.config.distillation.teacher_layers
-        return dataclasses.replace(self.config.model, num_layers=layers, heads=("masked_lm",))
+        config = self.config.distillation
+        return dataclasses.replace(
+            self.config.model, num_layers=config.teacher_layers, num_segments=config.teacher_segments
+        )
 
     def init(self, rng: jax.Array) -> dict:
         return super().init(rng) | {TEACHER: registry.init_params(self.teacher, rng)}

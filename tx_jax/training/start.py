@@ -27,6 +27,7 @@ from tx_jax.training.run_dir import RunDir
 
 # What a model need not have in common with the one it starts from; all else is its shape.
 OWN = ("heads", "num_labels", "dropout", "attention_dropout", "dtype", "remat")
+POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +64,12 @@ class Start:
             for layer, other in of_teacher.items():
                 if other == int(number):
                     params[f"{stack}/layer_{layer}/{name}"] = x
-        return dataclasses.replace(
-            self, model=dataclasses.replace(self.model, num_layers=distillation.layers), params=params
-        )
+        model = dataclasses.replace(self.model, num_layers=distillation.layers)
+        if model.num_segments == 2 and model.position_embedding == "learned":
+            model = dataclasses.replace(model, num_segments=0, pooler="relu")  # what classifiers on a DistilBERT have
+            if self.params:
+                params[POSITION] = np.asarray(params[POSITION]) + np.asarray(params.pop(SEGMENT))[0]
+        return dataclasses.replace(self, model=model, params=params)
 
     def fill(self, fresh: Any) -> tuple[Any, tuple[str, ...]]:
         """The parameters of a fresh model, with those from here in their places, each where the fresh one lies.
@@ -112,13 +116,18 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
     if (workdir / "config.json").is_file() and any(directory.checkpoints.glob("[0-9]*")):
         config = directory.load_config()
         start = Start(name, config.model, directory.load_tokenizer(), {})
-        teacher_layers = config.distillation.teacher_layers
+        teacher = config.distillation
     else:
         start = _start(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
-        teacher_layers = start.model.num_layers
+        teacher = DistillationConfig(teacher_layers=start.model.num_layers, teacher_segments=start.model.num_segments)
     if layers := values.get("distillation", {}).get("layers", 0):
-        values["distillation"] = {**values["distillation"], "teacher_layers": teacher_layers}
-        start = start.of_student(DistillationConfig(layers=layers, teacher_layers=teacher_layers))
+        teacher = dataclasses.replace(teacher, layers=layers)
+        values["distillation"] = {
+            **values["distillation"],
+            "teacher_layers": teacher.teacher_layers,
+            "teacher_segments": teacher.teacher_segments,
+        }
+        start = start.of_student(teacher)
     values["model"] = start.shape(values["model"])
     return values, start
 
