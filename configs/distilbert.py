@@ -16,9 +16,11 @@ from configs import bert_base
 
 def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
-    own = ("dropout", "attention_dropout", "dtype", "remat")
-    c.model = ConfigDict({key: c.model[key] for key in own})  # the shape is that of the teacher, but for its layers
+    c.start_from = "models/bert"  # the teacher, whose shape the student has but for the layers
     c.model.heads = ("masked_lm",)
+    c.model.num_layers = 6
+    c.model.num_segments = 0
+    c.model.pooler = "relu"
     c.distillation.layers = 6
     c.data.packing = "full_sentences"
     c.data.sequence_length = 512
@@ -35,15 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def smoke(c: ConfigDict) -> None:
     """In small: a student with one layer, a few steps of short sequences."""
-    c.model.dtype = "float32"
+    bert_base.smoke(c)
+    c.model.num_layers = 1
     c.distillation.layers = 1
-    c.data.sequence_length = 32
-    c.data.max_predictions = 5
-    c.training.num_steps = 20
-    c.training.batch_size = 8
     c.training.accumulation_steps = 1
-    c.training.log_every = 5
-    c.training.eval_every = 10
-    c.training.eval_batch_size = 8
-    c.training.eval_batches = 2
-    c.training.checkpoint_every = 10

@@ -21,9 +21,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.validation_fraction = 0.05  # of the documents
     c.occurrences = 100  # of each new word that the report looks at
 
-    own = ("dropout", "attention_dropout", "dtype", "remat")
-    c.model = ConfigDict({key: c.model[key] for key in own})  # the shape is that of start_from
-    c.model.heads = ("masked_lm",)
+    c.model.heads = ("masked_lm",)  # the shape is that of the model in start_from
     c.data.packing = "full_sentences"
     c.data.sequence_length = 128
     c.data.max_predictions = 20
@@ -43,11 +41,4 @@ def get_config(variant: str = "") -> ConfigDict:
 
 def smoke(c: ConfigDict) -> None:
     """In small: a few steps of short sequences."""
-    c.data.sequence_length = 32
-    c.data.max_predictions = 5
-    c.training.num_steps = 20
-    c.training.batch_size = 8
-    c.training.log_every = 5
-    c.training.eval_every = 10
-    c.training.eval_batch_size = 8
-    c.training.checkpoint_every = 10
+    bert_base.smoke(c)

@@ -38,6 +38,7 @@ PARAMETERS = {
     ("gpt2_large", ""): 774_030_080,
     ("gpt2_xl", ""): 1_557_611_200,
     ("quickstart", ""): 579_586,
+    ("distilbert", ""): 66_985_530,
 }
 
 
@@ -111,14 +112,18 @@ def labeled(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if not labeled(name)])
-def test_the_smoke_form_trains(name, tiny_store, causal_store):
+def test_the_smoke_form_trains(name, tiny_store, causal_store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     c = get_config(name, "smoke")
     c.data.store = str(causal_store if "causal_lm" in c.model.heads else tiny_store.path)
     c.model.vocab_size = 300
-    config = from_config_dict(c)
+    if c.start_from:
+        labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer(), heads=("masked_lm",))
+    values, _ = open_start(c.to_dict(), tmp_path / "run")
+    config = from_config_dict(values)
     losses = train_two_steps(open_task(config), c.training.best_metric)
     # Untrained, so near even odds over the vocabulary.
-    assert all(abs(loss - math.log(300)) < 0.5 for loss in losses)
+    assert all(abs(loss - math.log(config.model.vocab_size)) < 0.5 for loss in losses)
     assert losses[0] != losses[1]
 
 

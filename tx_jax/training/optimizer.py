@@ -15,6 +15,7 @@ import optax
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, OptimizerConfig
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.tasks.distillation import TEACHER
 
 
 def make_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:
@@ -105,7 +106,8 @@ class Optimizer:
 
 def trains_table(config: ExperimentConfig) -> list[tuple[str, bool]]:
     """Parameter path -> does it train? The first row that matches counts."""
-    return [*((pattern, False) for pattern in config.optimizer.frozen), ("", True)]
+    frozen = (*config.optimizer.frozen, *([f"^{TEACHER}/"] if config.distillation.layers else []))
+    return [*((pattern, False) for pattern in frozen), ("", True)]
 
 
 def rate_table(config: ExperimentConfig) -> list[tuple[str, float]]:
