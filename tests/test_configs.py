@@ -11,6 +11,7 @@ import pytest
 from tests import labeled_files
 from tests.conftest import write_corpus
 from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
+from tx_jax.config.further import experiment_values
 from tx_jax.models import registry
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import loop
@@ -75,7 +76,7 @@ def test_gpt3_has_the_papers_sizes(variant):
 def test_every_key_can_be_given_on_the_command_line(name):
     """What the dataclasses know and the configuration does not list could not be overridden."""
     c = get_config(name)
-    listed = to_dict(from_config_dict(c))
+    listed = to_dict(from_config_dict(experiment_values(c.to_dict())))
     for group, values in listed.items():
         if isinstance(values, dict):
             assert set(c[group]) == set(values), group

@@ -42,6 +42,11 @@ class FurtherConfig:
 FURTHER_KEYS = tuple(field.name for field in dataclasses.fields(FurtherConfig))
 
 
+def experiment_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without that part, if it has it: an `ExperimentConfig`."""
+    return {key: value for key, value in values.items() if key not in FURTHER_KEYS}
+
+
 def further_config(values: Mapping[str, Any]) -> FurtherConfig:
     """That part of a configuration; the rest is an `ExperimentConfig`.
 

@@ -15,7 +15,7 @@ import numpy as np
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
-from tx_jax.config.further import FURTHER_KEYS
+from tx_jax.config.further import experiment_values
 from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.heads import head_of
 from tx_jax.convert.model_dir import Model
@@ -107,7 +107,7 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
     Raises:
       InputError: there is no such model, or it cannot be used.
     """
-    values = {key: value for key, value in values.items() if key not in FURTHER_KEYS}
+    values = experiment_values(values)
     values["model"] = {**values["model"]}
     name = values.get("start_from", "")
     if not name:
