@@ -14,6 +14,10 @@ loss.png, and DONE or FAILED with the reason. The same command again continues a
 and number of devices with exactly the numbers it would have had. SIGTERM or Ctrl-C finish the step, save, and exit with
 code 75.
 
+What it would take, before any data is prepared, here or on TPUs that are not here (pip install -e ".[plan]"):
+
+    python -m experiments.train --config=configs/bert_base.py --plan --topology=v5litepod-16
+
 Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
 """
 
@@ -30,12 +34,25 @@ EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py, or configs/NAME.py:VARIANT.")
+PLAN = flags.DEFINE_bool("plan", False, "Compile the train steps, print what they would take, and train nothing.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "TPUs to plan for, such as v4-8, v5litepod-16, v5p-128, v6e-16 or v5e:4x4; else the devices here."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it is not there.")
 
 
 def main(argv: list[str]) -> int:
-    if not CONFIG.value or not WORKDIR.value:
+    if TOPOLOGY.value and not PLAN.value:
+        command_line.fail("--topology says what to plan for: give --plan too")
+    if not CONFIG.value or not (WORKDIR.value or PLAN.value):
         command_line.fail("needed: --config and --workdir, such as --config=configs/bert_base.py --workdir=runs/bert")
+    if PLAN.value:
+        if TOPOLOGY.value:
+            os.environ["JAX_PLATFORMS"] = "cpu"  # the compiler for TPUs needs none, and jax would look for them
+        from experiments import plan_report
+
+        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value)
+        return 0
     from tx_jax.training import allocator
 
     allocator.keep_freed_memory()  # before jax sets up its backend

@@ -148,6 +148,9 @@ BAD_INPUT = {
     "unknown flag": ("train", [SMOKE, "--workdr=x"], "workdir"),
     "stray argument": ("train", [SMOKE, "extra"], "extra"),
     "missing store": ("train", [SMOKE, "--config.data.store=nowhere", "--workdir={tmp}/run"], "experiments.prepare"),
+    "topology without plan": ("train", [SMOKE, "--topology=v5e-4"], "--plan"),
+    "unknown TPUs": ("train", [SMOKE, "--plan", "--topology=v5e-5"], "Did you mean 'v5e-"),
+    "no mesh to plan": ("train", [SMOKE, "--plan", "--config.mesh.data=3"], "does not fit 1 cpu device"),
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
     "no workdir": ("fill_mask", ["--text=[MASK]"], "--workdir"),
 }
@@ -201,6 +204,21 @@ def test_eight_devices_and_then_one(train_arguments, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Continuing after step 8" in done.stdout
     assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 11))
+
+
+def test_a_plan_needs_no_data_and_no_run_directory():
+    eight = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = run("train", SMOKE, "--plan", "--config.model.num_layers=1", "--config.data.store=nowhere", env=eight)
+    assert done.returncode == 0, done.stderr
+    shown = " ".join(done.stdout.split())
+    for part in (
+        "8 x cpu (data 8",
+        "20 steps of 8 x 32",
+        "gradients, activations, temporaries",
+        "in a step: all-reduce",
+    ):
+        assert part in shown
+    assert "Planned, not measured." in shown
 
 
 @pytest.mark.parametrize("module", ["train", "evaluate", "fill_mask", "prepare"])

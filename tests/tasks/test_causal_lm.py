@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_corpus
+from tests.tasks.batch_shapes import assert_shapes_agree
 from tx_jax.config import from_config_dict
 from tx_jax.data.prepare import PrepareConfig, prepare
 from tx_jax.data.sources import SourceConfig
 from tx_jax.tasks.causal_lm import CausalLM
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import open_task, task_without_data
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +81,9 @@ def test_baselines_count_the_targets(store):
     assert baselines["causal_lm_accuracy"][0] == pytest.approx(shares.max())
     num_bytes = sum(b["target_bytes"].sum() for b in batches)
     assert baselines["bits_per_byte"][0] == pytest.approx(entropy * len(targets) / math.log(2) / num_bytes)
+
+
+@pytest.mark.parametrize("packing", ["chunks", "packed_documents"])
+def test_shapes_from_the_configuration_are_those_of_a_batch(store, packing):
+    task = make_task(store, packing=packing)
+    assert_shapes_agree(task, task_without_data(task.config))

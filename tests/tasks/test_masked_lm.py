@@ -4,10 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from tests.tasks.batch_shapes import assert_shapes_agree
 from tx_jax.config import from_config_dict
+from tx_jax.config.data import MASKED, PAIRED
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Mean, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.registry import task_without_data
 
 
 @pytest.fixture
@@ -123,3 +126,13 @@ def test_a_batch_without_anything_to_predict_has_no_loss(task):
     value, gradients = jax.jit(jax.value_and_grad(loss))(task.init(jax.random.key(0)))
     assert value == 0
     assert all((np.asarray(g) == 0).all() for g in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize("packing", MASKED)
+def test_shapes_from_the_configuration_are_those_of_a_batch(smoke_config, tiny_store, packing):
+    smoke_config.data.packing = packing
+    if packing not in PAIRED:
+        smoke_config.model.heads = ("masked_lm",)
+    smoke_config.phases.update(steps=(18, 2), sequence_length=(32, 64), max_predictions=(5, 10), batch_size=(8, 4))
+    config = from_config_dict(smoke_config)
+    assert_shapes_agree(MaskedLM(config, tiny_store), task_without_data(config))

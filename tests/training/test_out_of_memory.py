@@ -46,6 +46,12 @@ FORMS = [
     ("INTERNAL: Failed to allocate 98697216 bytes for new constant", 98697216, None),
     (TPU, round(63.80 * GIB), round(30.75 * GIB)),
     (
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (1.00T) exceeds "
+        "available HBM (30.75G).",
+        2**40,
+        round(30.75 * GIB),
+    ),
+    (
         "RESOURCE_EXHAUSTED: Error allocating device buffer: Attempting to allocate 4.39G. That was not possible. "
         "There are 2.30G free.; (0x0x0_HBM0)",
         round(4.39 * GIB),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import Phase
@@ -20,6 +21,14 @@ class CausalLM(Pretraining):
     """
 
     make_batches = staticmethod(causal_lm_batches)
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        rows, length, _ = phase.shape
+        return super().batch_shapes(phase) | {
+            "targets": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+            "target_weights": jax.ShapeDtypeStruct((rows, length), jnp.float32),
+            "target_bytes": jax.ShapeDtypeStruct((rows,), jnp.float32),
+        }
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"causal_lm_loss": batch["target_weights"].sum()}

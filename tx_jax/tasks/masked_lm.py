@@ -7,6 +7,7 @@ Shapes: B batch, P predictions, V vocabulary.
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import Phase
@@ -25,6 +26,19 @@ class MaskedLM(Pretraining):
     @property
     def next_sentence(self) -> bool:
         return "next_sentence" in self.config.model.heads
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        rows, length, predictions = phase.shape
+        shapes = super().batch_shapes(phase) | {
+            "segments": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+            "masked_positions": jax.ShapeDtypeStruct((rows, predictions), jnp.int32),
+            "masked_targets": jax.ShapeDtypeStruct((rows, predictions), jnp.int32),
+            "masked_weights": jax.ShapeDtypeStruct((rows, predictions), jnp.float32),
+            "masked_dropped": jax.ShapeDtypeStruct((rows,), jnp.float32),
+        }
+        if self.next_sentence:
+            shapes["next_sentence_labels"] = jax.ShapeDtypeStruct((rows,), jnp.int32)
+        return shapes
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         weights = {"masked_lm_loss": batch["masked_weights"].sum()}

@@ -26,6 +26,7 @@ class Pretraining:
     """The base of the tasks on token stores.
 
     Attributes:
+      stores: None where no data is needed, as for the shapes of a training that is only planned.
       make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining`.
 
     Raises:
@@ -33,11 +34,13 @@ class Pretraining:
     """
 
     config: ExperimentConfig
-    stores: Stores | TokenStore
+    stores: Stores | TokenStore | None
     make_batches: ClassVar[Callable[..., Batches]]
     score_names: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
+        if self.stores is None:
+            return
         needed, have = self.stores.vocab_size, self.config.model.vocab_size
         if needed > have:
             raise InputError(
@@ -79,6 +82,18 @@ class Pretraining:
             process=process,
             num_processes=num_processes,
         )
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        """The global batch of a phase, without its contents: from the configuration alone, no data is read."""
+        rows, length, _ = phase.shape
+        shapes = {
+            "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
+            "valid": jax.ShapeDtypeStruct((rows, length), jnp.bool_),
+            "example_weights": jax.ShapeDtypeStruct((rows,), jnp.float32),
+        }
+        if phase.data.packing == "packed_documents":
+            shapes |= {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in ("documents", "positions")}
+        return shapes
 
     def init(self, rng: jax.Array) -> dict:
         return registry.init_params(self.config.model, rng)

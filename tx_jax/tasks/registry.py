@@ -9,6 +9,7 @@ from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.distillation import Distillation
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.tasks.multiple_choice import MultipleChoice
+from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.regression import Regression
 from tx_jax.tasks.supervised import Supervised
 from tx_jax.text import Tokenizer
@@ -43,3 +44,18 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
             "again, with the model's, --tokenizer=FOLDER"
         )
     return task
+
+
+def task_without_data(config: ExperimentConfig) -> Pretraining:
+    """The same task, of which only what needs no data can be used: the model, the loss, the shapes, the figures.
+
+    Raises:
+      InputError: it is fine-tuning, where the data tells how many labels there are.
+    """
+    if isinstance(config.data, LabeledDataConfig):
+        raise InputError(f"only pretraining can be planned, not the fine-tuning of model.heads={config.model.heads}")
+    return _pretraining(config)(config, None)
+
+
+def _pretraining(config: ExperimentConfig) -> type[Pretraining]:
+    return CausalLM if "causal_lm" in config.model.heads else MaskedLM

@@ -91,10 +91,10 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     if jax.process_count() > 1:
         raise InputError(f"training runs on one host for now, not on {jax.process_count()} processes")
     mesh = sharding.make_mesh(config.mesh)
+    check_batch_sizes(config, mesh)
     training = config.training
-    train_batches = _train_batches(config, task, mesh)
+    train_batches = _train_batches(config, task)
     validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
-    sharding.check_batch_size(mesh, "training.eval_batch_size", training.eval_batch_size)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
     if steps := checkpoints.steps():  # verified when they were opened
@@ -118,13 +118,18 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh)
 
 
-def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
-    """Of all phases. Raises InputError for a phase that does not fit the mesh or the data, before any begins."""
-    phases = config.training_phases
+def check_batch_sizes(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raises InputError for a phase, or held-out batches, that cannot be split evenly over the mesh."""
     group = "phases" if config.phases.steps and config.phases.batch_size else "training"
-    for phase in phases:
+    for phase in config.training_phases:
         microbatch = phase.batch_size // config.training.accumulation_steps
         sharding.check_batch_size(mesh, f"{group}.batch_size / training.accumulation_steps", microbatch)
+    sharding.check_batch_size(mesh, "training.eval_batch_size", config.training.eval_batch_size)
+
+
+def _train_batches(config: ExperimentConfig, task: Task) -> BatchAt:
+    """Of all phases. Raises InputError for a phase that does not fit the data, before any begins."""
+    phases = config.training_phases
     parts = [task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases]
     return PhasedBatches([phase.start for phase in phases], parts)
 

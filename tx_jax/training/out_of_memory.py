@@ -22,6 +22,7 @@ _SIZE = r"(\d[\d.]*) ?([KMGT]?)(?:iB|B| bytes)?"
 # What the backends say: compilation for a TPU, its run time, the others (the second number is missing there).
 _FORMS = (
     rf"Used {_SIZE} of {_SIZE} hbm",
+    rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)",
     rf"[Aa]ttempting to (?:allocate|reserve) {_SIZE}.*?There are {_SIZE} free",
     rf"[Aa]llocat(?:e|ing) (?:request for )?{_SIZE}",
 )

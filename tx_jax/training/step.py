@@ -12,14 +12,14 @@ from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 
 
-def dropout_key(seed: int) -> jax.Array:
-    """The key that, folded with the step, gives each step its dropout.
+def dropout_key(seed: int, platform: str | None = None) -> jax.Array:
+    """The key that, folded with the step, gives each step its dropout; by default on the platform there is.
 
     Threefry gives the same masks on any number of devices. A TPU takes minutes to compile it and has rbg in hardware,
     so there the masks of one seed are others. (Philox would save a CPU about 3% of a BERT step, but XLA cannot
     partition it over several devices.)
     """
-    return jax.random.key(seed, impl="rbg" if jax.default_backend() == "tpu" else "threefry2x32")
+    return jax.random.key(seed, impl="rbg" if (platform or jax.default_backend()) == "tpu" else "threefry2x32")
 
 
 def train_step(

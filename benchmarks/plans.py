@@ -1,0 +1,162 @@
+"""Plans the recipes for TPU slices, and writes the table benchmarks/PLANS.md.
+
+    pip install -e ".[plan]"
+    python -m benchmarks.plans --recipes=bert_base,gpt2_small --slices=v4-8,v5litepod-16
+    python -m benchmarks.plans --write
+
+The first compiles what benchmarks/plans.jsonl does not hold yet, minutes a row, and adds it there; by default all rows.
+--write makes the table of what it holds. Where a recipe does not fit, its step is accumulated over the fewest
+microbatches whose activations should, or its blocks are computed again in the backward pass; the table says so.
+"""
+
+import dataclasses
+import importlib
+import importlib.metadata
+import json
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+RECIPES = ("bert_base", "roberta_base", "gpt2_small", "deberta_v3_base", "bert_large", "roberta_large", "gpt2_xl")
+SLICES = ("v5litepod-16", "v4-8", "v5p-8", "v6e-8", "v5litepod-8", "v5p-128")
+ROWS, TABLE = Path(__file__).with_name("plans.jsonl"), Path(__file__).with_name("PLANS.md")
+WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.")
+RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
+SLICE = flags.DEFINE_list("slices", list(SLICES), "TPU slices.")
+SLACK = 0.9  # of the memory that the state leaves: the estimate of activations is no better
+
+
+def main(argv: list[str]) -> None:
+    if WRITE.value:
+        TABLE.write_text(table(read_rows()), encoding="utf-8")
+        return
+    import os
+
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    have = {(row["recipe"], row["slice"]) for row in read_rows()}
+    for recipe in RECIPE.value:
+        for name in SLICE.value:
+            if (recipe, name) not in have:
+                row = plan_row(recipe, name)
+                print(json.dumps(row), flush=True)
+                with ROWS.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+
+
+def read_rows() -> list[dict]:
+    return [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()] if ROWS.is_file() else []
+
+
+def plan_row(recipe: str, name: str) -> dict:
+    """Compiles one recipe for one slice. The row holds the plan, or why there is none."""
+    import jax
+
+    from tx_jax.config import from_config_dict
+    from tx_jax.errors import InputError
+    from tx_jax.tasks.registry import task_without_data
+    from tx_jax.training import plan
+
+    target = plan.tpu_target(name)
+    c = importlib.import_module(f"configs.{recipe}").get_config()
+    row = {"recipe": recipe, "slice": name, "chips": len(target.devices), "changes": make_it_fit(c, target)}
+    row |= {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu")}
+    config = from_config_dict(c)
+    try:
+        made = plan.plan(config, task_without_data(config), target)
+    except InputError as error:
+        return row | {"error": str(error)}
+    phases = [
+        dataclasses.asdict(phase) | {"step_seconds": made.step_seconds(phase), "mfu": made.mfu(phase)}
+        for phase in made.phases
+    ]
+    return row | {"memory": target.memory, "days": made.days(), "phases": phases}
+
+
+def make_it_fit(c, target) -> dict[str, object]:
+    """Changes a recipe so that it should fit, and returns what was changed.
+
+    A layer keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in float32
+    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed again 2 D.
+    """
+    from tx_jax.config import from_config_dict
+    from tx_jax.models import registry
+
+    changes, chips = {}, len(target.devices)
+    c.training.eval_batch_size = -(-c.training.eval_batch_size // chips) * chips  # takes no part in the plan
+    if not c.phases.steps and c.training.batch_size % chips:
+        changes["batch_size"] = c.training.batch_size = -(-c.training.batch_size // chips) * chips
+    config = from_config_dict(c)
+    model, phases = config.model, config.training_phases
+    room = SLACK * (target.memory - 16 * registry.num_params(model))  # parameters, gradient, Adam's two moments
+    for remat in ("none", "block"):
+        rows = min(phase.batch_size for phase in phases) // chips
+        for steps in (steps for steps in range(1, rows + 1) if rows % steps == 0):
+            needed = 0
+            for phase in phases:
+                length = phase.data.sequence_length
+                whole = 34 * model.dim + 12 * model.num_heads * length
+                layer = whole if remat == "none" else 2 * model.dim
+                tokens = phase.batch_size // chips // steps * length
+                needed = max(needed, tokens * (model.num_layers * layer + (whole if remat == "block" else 0)))
+            if needed <= room:
+                if steps > 1:
+                    changes["accumulation_steps"] = c.training.accumulation_steps = steps
+                if remat != "none":
+                    changes["remat"] = c.model.remat = remat
+                return changes
+    return changes
+
+
+HEAD = """# Recipes on TPU slices, planned
+
+Compiled ahead of time on a machine without TPUs, not measured on any; made by `python -m benchmarks.plans` with jax
+{jax} and libtpu {libtpu}. A recipe of two lengths has a figure for each: 128 / 512.
+
+The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, and what the
+chips have to send, over their links at their peak. Stalls, input, evaluation and checkpoints come on top, so a real
+run is slower; a comparison of two rows says more than a row. Days are those of all steps of the recipe, data parallel.
+Memory is what the compiled step needs of what the compiler gives a program (see `tx_jax/training/tpu_slices.py`).
+MFU is by the formula of `models.registry.flops_per_token`, of the maker's bf16 peak.
+
+"""
+COLUMNS = (
+    "recipe", "slice", "chips", "changes", "memory of a chip, GiB", "sent by a chip a step, MB", "step, ms", "MFU",
+    "tokens/s", "days", "compiled in",
+)  # fmt: skip
+
+
+def table(rows: list[dict]) -> str:
+    """The table in Markdown, in the order of `RECIPES` and `SLICES`."""
+    versions = {key: ", ".join(sorted({row[key] for row in rows})) for key in ("jax", "libtpu")}
+    order = {name: i for i, name in enumerate((*RECIPES, *sorted(SLICES)))}
+    rows = sorted(rows, key=lambda row: (order.get(row["recipe"], 99), order.get(row["slice"], 99)))
+    lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
+    return HEAD.format(**versions) + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def cells(row: dict) -> list[str]:
+    changes = ", ".join(f"`{key}={value}`" for key, value in row["changes"].items())
+    first = [f"`{row['recipe']}`", row["slice"], str(row["chips"]), changes]
+    if "error" in row:
+        return [*first, row["error"].split(". What helps")[0], "", "", "", "", "", ""]
+    phases = row["phases"]
+
+    def each(form: str, figure) -> str:
+        return " / ".join(form.format(figure(phase)) for phase in phases)
+
+    return [
+        *first,
+        each("{:.1f}", lambda phase: phase["peak"] / 2**30) + f" of {row['memory'] / 2**30:.1f}",
+        each("{:,.0f}", lambda phase: sum(c["sent"] for c in phase["collectives"]) / 1e6),
+        each("{:,.1f}", lambda phase: phase["step_seconds"] * 1e3),
+        each("{:.0%}", lambda phase: phase["mfu"]),
+        each("{:,.0f}", lambda phase: phase["batch_size"] * phase["sequence_length"] / phase["step_seconds"]),
+        f"{row['days']:,.1f}",
+        f"{sum(phase['compile_seconds'] for phase in phases):,.0f} s",
+    ]
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,124 @@
+"""What `experiments.train --plan` does and shows."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from experiments import display
+from tx_jax.config import from_config_dict
+from tx_jax.tasks.registry import task_without_data
+from tx_jax.training import plan
+from tx_jax.training.plan import GIB, PhasePlan, Plan
+from tx_jax.training.start import open_start
+
+NOTE = (
+    "Planned, not measured. {time} Evaluation, checkpoints and waiting for data come on top. Tokens count padding; MFU "
+    "and days follow from the estimated step."
+)
+TIME = (
+    "Computation is the sum of the cycles that the TPU compiler estimates for each fusion, at the chip's clock; "
+    "communication is the bytes that each chip must send over its links at their peak; neither overlap nor stalls are "
+    "counted."
+)
+NO_TIME = "The compiler of these devices makes no estimate of time; only TPUs' does (--topology)."
+
+
+def make_and_show(values: dict[str, Any], topology: str | None) -> None:
+    """Plans the experiment with these values for TPUs by their name, or for the devices at hand."""
+    jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
+    config = from_config_dict(open_start(values, Path(os.devnull))[0])  # no run has begun
+    task = task_without_data(config)
+    target = plan.tpu_target(topology) if topology else plan.local_target()
+    steps = "train step" if len(config.training_phases) == 1 else f"{len(config.training_phases)} train steps"
+    print(f"Compiling the {steps} for {target.name}, which takes minutes for a large model.", flush=True)
+    show(plan.plan(config, task, target), display.make_console())
+
+
+def show(made: Plan, console: Console) -> None:
+    """Tables of the plan, a column for each phase."""
+    mesh = " x ".join(f"{axis} {size}" for axis, size in made.mesh.items())
+    title = f"Plan for {made.target.name}: {made.num_devices} x {made.device_kind} ({mesh})"
+    table = Table("", title=title, title_justify="left")
+    for phase in made.phases:
+        table.add_column(f"{phase.steps:,} steps of {phase.batch_size} x {phase.sequence_length}", justify="right")
+    for name, figure in FIGURES.items():
+        values = [figure(made, phase) for phase in made.phases]
+        if any(values):
+            table.add_row(name, *(value or "-" for value in values), end_section=name in LAST_OF_GROUP)
+    console.print(table)
+    if (days := made.days()) is not None:
+        console.print(f"All steps: {days:,.2f} days, {days * made.num_devices:,.1f} chip-days.")
+    console.print(NOTE.format(time=NO_TIME if days is None else TIME))
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    unit, name = next(
+        ((unit, name) for unit, name in ((GIB, "GiB"), (2**20, "MiB")) if count >= unit / 10), (2**10, "KiB")
+    )
+    return f"{count / unit:,.2f} {name}"
+
+
+def _peak(made: Plan, phase: PhasePlan) -> str:
+    memory = made.target.memory
+    return size(phase.peak) + (f" of {size(memory)}, {phase.peak / memory:.0%}" if memory else "")
+
+
+def _collective(kind: str) -> Callable[[Plan, PhasePlan], str | None]:
+    def figure(made: Plan, phase: PhasePlan) -> str | None:
+        found = next((c for c in phase.collectives if c.kind == kind), None)
+        return found and f"{found.count} x, {size(found.bytes)}"
+
+    return figure
+
+
+def _milliseconds(seconds: float | None) -> str | None:
+    return None if seconds is None else f"{seconds * 1e3:,.1f} ms"
+
+
+def _tokens_per_second(made: Plan, phase: PhasePlan) -> str | None:
+    seconds = made.step_seconds(phase)
+    return seconds and f"{phase.tokens / seconds:,.0f}"
+
+
+def _mfu(made: Plan, phase: PhasePlan) -> str | None:
+    mfu = made.mfu(phase)
+    return mfu and f"{mfu:.1%}"
+
+
+FIGURES = {
+    "tokens a step": lambda made, phase: f"{phase.tokens:,}",
+    "on each device: parameters": lambda made, phase: size(phase.parameters),
+    "optimizer state": lambda made, phase: size(phase.optimizer_state),
+    "batch": lambda made, phase: size(phase.batch),
+    "gradients, activations, temporaries": lambda made, phase: size(phase.temporaries),
+    "program": lambda made, phase: size(phase.program),
+    "all together": _peak,
+    "in a step: all-reduce": _collective("all-reduce"),
+    "all-gather": _collective("all-gather"),
+    "reduce-scatter": _collective("reduce-scatter"),
+    "all-to-all": _collective("all-to-all"),
+    "collective-permute": _collective("collective-permute"),
+    "each device sends at least": lambda made, phase: size(sum(c.sent for c in phase.collectives)),
+    "FLOPs of a step, by formula": lambda made, phase: f"{phase.flops:.3e}",
+    "by XLA's count, loop bodies once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
+    "at the devices' peak": lambda made, phase: _milliseconds(made.least_step_seconds(phase)),
+    "estimated computation": lambda made, phase: _milliseconds(made.compute_seconds(phase)),
+    "estimated communication, at least": lambda made, phase: _milliseconds(made.collective_seconds(phase)),
+    "estimated step": lambda made, phase: _milliseconds(made.step_seconds(phase)),
+    "MFU": _mfu,
+    "tokens a second": _tokens_per_second,
+    "compiled here in": lambda made, phase: f"{phase.compile_seconds:,.0f} s",
+}
+LAST_OF_GROUP = {
+    "tokens a step",
+    "all together",
+    "each device sends at least",
+    "at the devices' peak",
+    "tokens a second",
+}
