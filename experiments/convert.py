@@ -101,9 +101,9 @@ def write() -> None:
         model = model_dir.load(path)
     else:
         run = trained.load(path, STEP.value)
-        model = Model(
-            run.model, {k: np.asarray(x) for k, x in tree.flatten(run.params).items()}, run.tokenizer, source=None
-        )
+        params = {path: np.asarray(x) for path, x in tree.flatten(run.params).items()}
+        labels = getattr(run.config.data, "labels", ())
+        model = Model(run.model, params, run.tokenizer, source=None, labels=labels)
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value)

@@ -1,5 +1,6 @@
 """What comes in goes out as it was: tensors bit by bit, config.json, the tokenizer."""
 
+import dataclasses
 import json
 
 import ml_dtypes
@@ -8,7 +9,7 @@ import pytest
 
 from tests.convert import folders
 from tx_jax import tree
-from tx_jax.convert import from_hf, hf_folder, to_hf
+from tx_jax.convert import from_hf, hf_folder, model_dir, to_hf
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 
@@ -115,6 +116,16 @@ def test_what_we_have_no_field_for_is_kept(tmp_path):
     assert written["id2label"] == {"0": "O", "1": "B", "2": "I"}
     assert (written["hidden_act"], written["classifier_dropout"]) == ("gelu_pytorch_tanh", 0.2)
     assert not {"transformers_version", "_name_or_path", "torch_dtype"} & set(written)
+
+
+def test_labels_of_fine_tuning_go_along(tmp_path):
+    path = folders.write(tmp_path / "a", heads=("sequence_classification",), num_labels=3)
+    model = dataclasses.replace(from_hf.read(path)[0], labels=("bad", "fair", "good"))
+    model_dir.save(model, tmp_path / "ours")
+    to_hf.write(model_dir.load(tmp_path / "ours"), tmp_path / "b")
+    written = read_config(tmp_path / "b")
+    assert written["id2label"] == {"0": "bad", "1": "fair", "2": "good"}
+    assert written["label2id"] == {"bad": 0, "fair": 1, "good": 2}
 
 
 def test_a_tokenizer_comes_along(tmp_path):

@@ -52,6 +52,7 @@ class Model:
     Attributes:
       params: by path, float32.
       untrained: the rooms of parameters that the source lacked, so that they hold initial values: `masked_lm`.
+      labels: the names of a classifier's outputs, in their order; empty where nothing tells them.
     """
 
     config: TransformerConfig
@@ -59,6 +60,7 @@ class Model:
     tokenizer: Tokenizer | None
     source: Source | None
     untrained: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def save(model: Model, path: Path) -> None:
             "model": dataclasses.asdict(model.config),
             "source": None if model.source is None else dataclasses.asdict(model.source),
             "untrained": list(model.untrained),
+            "labels": list(model.labels),
             "files": _digests(folder),
         }
         (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -105,7 +108,7 @@ def load(path: Path) -> Model:
         record = json.loads((path / FILE).read_text(encoding="utf-8"))
         config, source, files = record["model"], record["source"], dict(record["files"])
         source = None if source is None else Source(**source)
-        untrained = tuple(map(str, record.get("untrained", ())))
+        untrained, labels = (tuple(map(str, record.get(key, ()))) for key in ("untrained", "labels"))
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -121,7 +124,7 @@ def load(path: Path) -> Model:
     params = load_file(path / PARAMS)
 
     tokenizer = text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
-    return Model(config, params, tokenizer, source, untrained)
+    return Model(config, params, tokenizer, source, untrained, labels)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -63,6 +63,9 @@ def convert(
     hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
         hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
+    if model.labels:
+        hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
+        hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
     hf_config["dtype"] = dtype
     hf_config.pop("torch_dtype", None)  # the older name of the same
     if family.is_base(hf_config["architectures"][0]):
