@@ -124,6 +124,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_last = 2
     c.training.keep_best = 1
     c.training.best_metric = "masked_lm_loss"
+    c.training.stall_seconds = 45  # without a batch, after which the run is ended; 0: never
     c.training.max_skipped_updates = 10  # in a row, for a loss or gradient that is not finite; 0: end at the first
 
     # One value a phase; empty: that of data or training. Held-out data keeps the lengths of data.

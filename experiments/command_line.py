@@ -32,17 +32,25 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
-        except InputError as error:
-            fail(str(error))
-        except OSError as error:  # a file or folder that cannot be read or written
-            if error.filename is None:
+        except BaseException as error:
+            if (explained := explain(error)) is None:
                 raise
-            fail(f"{error.filename}: {error.strerror}")
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            code, message = explained
+            print(message, file=sys.stderr)
+            return code
 
     app.run(guarded, flags_parser=_parse_flags)
+
+
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """The exit code of an error that is expected, and a line for the user; None of any other."""
+    if isinstance(error, InputError):
+        return EXIT_BAD_INPUT, f"error: {error}"
+    if isinstance(error, OSError) and error.filename is not None:  # a file or folder that cannot be read or written
+        return EXIT_BAD_INPUT, f"error: {error.filename}: {error.strerror}"
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED, "interrupted"
+    return None
 
 
 def fail(message: str) -> NoReturn:

@@ -18,6 +18,14 @@ What it would take, before any data is prepared, here or on TPUs that are not he
 
     python -m experiments.train --config=configs/bert_base.py --plan --topology=v5litepod-16
 
+On several hosts the same command runs on each, or once a GPU; TPU pods, SLURM, Open MPI and Kubernetes are recognised.
+Elsewhere, say where process 0 is (--process_id=1 for the second one):
+
+    python -m experiments.train ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
+
+The run directory must be one that all of them see. Whatever ends one of them ends all, with the reason in the last line
+of each. SIGTERM to any stops all after the same step.
+
 Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
 """
 
@@ -39,6 +47,12 @@ TOPOLOGY = flags.DEFINE_string(
     "topology", None, "TPUs to plan for, such as v4-8, v5litepod-16, v5p-128, v6e-16 or v5e:4x4; else the devices here."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it is not there.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no launcher tells it.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run; 1 looks for no launcher.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
+SILENCE_SECONDS = flags.DEFINE_integer(
+    "silence_seconds", 30, "Without a sign of life of a process, after which the others end.", lower_bound=5
+)
 
 
 def main(argv: list[str]) -> int:
@@ -58,34 +72,56 @@ def main(argv: list[str]) -> int:
     allocator.keep_freed_memory()  # before jax sets up its backend
     import jax
 
-    from experiments.display import TrainingDisplay
-    from tx_jax.config import from_config_dict
-    from tx_jax.tasks.registry import open_task
-    from tx_jax.training import loop, metrics_log, out_of_memory, plots
-    from tx_jax.training.start import open_start
+    from tx_jax.training import distributed
+    from tx_jax.training.stopping import StopRequest
+    from tx_jax.training.watchdog import Watchdog
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
-    workdir = Path(WORKDIR.value)
+    with StopRequest() as stop:
+        distributed.start(
+            COORDINATOR.value,
+            NUM_PROCESSES.value,
+            PROCESS_ID.value,
+            silence_seconds=SILENCE_SECONDS.value,
+            report=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        stop.joined()
+        with Watchdog(silence_seconds=SILENCE_SECONDS.value, explain=command_line.explain):
+            return _train(Path(WORKDIR.value), stop)
+
+
+def _train(workdir: Path, stop: object) -> int:
+    from experiments.display import TrainingDisplay
+    from tx_jax.config import from_config_dict
+    from tx_jax.tasks.registry import open_task
+    from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots
+    from tx_jax.training.start import open_start
+
     values, start_from = open_start(CONFIG.value.to_dict(), workdir)
     task = open_task(from_config_dict(values), tokenizer=start_from and start_from.tokenizer)
-    for notice in task.notices():
+    first = distributed.is_first()
+    for notice in task.notices() if first else ():
         print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
+    code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
     try:
-        loop.train(task.config, task, workdir, display, start_from)
+        loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
-        print(f"{stopped}. The same command continues.", file=sys.stderr)
-        return EXIT_STOPPED
-    except (loop.NonFiniteLossError, out_of_memory.OutOfMemory) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
+        code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
+    except loop.NonFiniteLossError as error:
+        code, end = EXIT_FAILED, f"error: {error}"
+    except out_of_memory.OutOfMemory as error:
+        if not distributed.is_alone():  # the others may have enough
+            raise
+        code, end = EXIT_FAILED, f"error: {error}"
     finally:
         display.close()
-        if metrics_log.read(workdir):
+        if first and metrics_log.read(workdir):
             plots.draw_losses(workdir)
-    print(f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}")
-    return 0
+    if first:
+        print(end, file=sys.stderr if code else sys.stdout)
+    return code
 
 
 if __name__ == "__main__":

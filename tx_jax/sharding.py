@@ -109,6 +109,28 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH_SPEC)
 
 
+def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
+    """Which parts of a global batch this process must load, ascending, and how many equal parts there are in all.
+
+    Processes that differ only in how they split the model, as along "tensor", load the same parts. The parts are as
+    large as can be, so that mostly a process has one; on a TPU pod, where the order of the mesh follows the wires, it
+    may have several that are no neighbours.
+    """
+    axes = BATCH_SPEC[0]
+    shards = math.prod(mesh.shape[axis] for axis in axes)
+    places = NamedSharding(mesh, PartitionSpec(axes)).addressable_devices_indices_map((shards,))
+    return _as_large_parts({rows.start or 0 for (rows,) in places.values()}, shards)
+
+
+def _as_large_parts(held: set[int], shards: int) -> tuple[tuple[int, ...], int]:
+    """The shards that are held, as parts of the largest size in which they come whole, and the number of parts."""
+    for size in range(len(held), 0, -1):
+        parts = {shard // size for shard in held}
+        if shards % size == 0 and len(parts) * size == len(held):
+            return tuple(sorted(parts)), shards // size
+    raise ValueError(f"no device of this process holds a part of the batch: {held=}, {shards=}")
+
+
 def check_batch_size(mesh: Mesh, name: str, rows: int) -> None:
     """Raises InputError where `rows` sequences can't be split evenly over the mesh's data axes."""
     shards = mesh.shape["data"] * mesh.shape["fsdp"]

@@ -84,6 +84,7 @@ class TrainingConfig:
     """The loop. `batch_size` is the global batch of one optimizer step, in sequences; intervals are in steps.
 
     Attributes:
+      stall_seconds: for how long a process may wait for a batch, before the run is ended; 0: for ever.
       max_skipped_updates: a step whose loss or gradient is not finite changes nothing; one more than this many of them
         in a row end the run.
       num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
@@ -103,12 +104,20 @@ class TrainingConfig:
     best_metric: str
     max_skipped_updates: int = 10
     num_epochs: float = 0.0
+    stall_seconds: int = 45
 
     def __post_init__(self):
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
             value = getattr(self, name)
             require(value >= 1, f"training.{name}={value} must be at least 1")
-        for name in ("eval_every", "eval_batches", "checkpoint_every", "keep_best", "max_skipped_updates"):
+        for name in (
+            "eval_every",
+            "eval_batches",
+            "checkpoint_every",
+            "keep_best",
+            "max_skipped_updates",
+            "stall_seconds",
+        ):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}={value} must not be negative")
         require(

@@ -5,10 +5,12 @@ used; where none is good that is an error, never a silent start from zero. A run
 to `damaged-STEP`, to take its own steps there.
 """
 
+import contextlib
 import math
 import os
 import re
 import shutil
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.training import manifest
+from tx_jax.training import distributed, manifest
 from tx_jax.training.state import TrainState
 
 ITEM = "default"  # Orbax's folder for the state
+GRACE_SECONDS = 5
 
 
 class SaveFailed(InputError):
@@ -54,14 +57,16 @@ class Checkpoints:
         self._manager: ocp.CheckpointManager | None = None
         self._saving: tuple[int, int] | None = None  # step and bytes
         if not read_only:
-            self._set_damaged_aside()
-            self._remove_unfinished("*")
+            distributed.agreed(self._clear)
             self._manager = _manager(self._directory, keep_last, keep_best, best_metric)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and not distributed.is_alone():
+            self._wait_a_little()
+            return
         try:
             self.wait()
         except SaveFailed:
@@ -156,6 +161,18 @@ class Checkpoints:
             raise self._failure(error) from error
         self._saving = None
 
+    def _wait_a_little(self) -> None:
+        """After a failure: what is being written may still be finished, but only if no other process is gone."""
+
+        def finish() -> None:
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()
+
+        if self._saving is not None:
+            thread = threading.Thread(target=finish, daemon=True)
+            thread.start()
+            thread.join(GRACE_SECONDS)
+
     def restore(self, step: int, target: TrainState) -> TrainState:
         """The state at a step.
 
@@ -191,14 +208,16 @@ class Checkpoints:
             text = f"the checkpoint of step {step} is from a version without checksums, and cannot be verified"
             warnings.warn(text, InputWarning, stacklevel=3)
 
-    def _set_damaged_aside(self) -> None:
-        """So that the run can take those steps anew, and that they do not count among the last ones to keep."""
+    def _clear(self) -> None:
+        """Sets damaged steps aside, so that the run can take them anew and that they do not count among the last ones
+        to keep, and removes what a kill left unfinished."""
         newest = self.newest()
         for step in self._on_disk():
             if step > newest or (step < newest and manifest.problem(self._path(step), quick=True)):
                 aside = self._directory / f"damaged-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self._path(step), aside)
+        self._remove_unfinished("*")
 
     def _remove_unfinished(self, step: str) -> None:
         for path in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
@@ -207,7 +226,8 @@ class Checkpoints:
     def _failure(self, error: Exception) -> SaveFailed:
         """What to tell of a failed save, whose unfinished files are removed: they may be what fills the disk."""
         (step, size), self._saving = self._saving, None
-        self._remove_unfinished(str(step))
+        if distributed.is_first():
+            self._remove_unfinished(str(step))
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
         if system := re.search(r"([^:]+) \[os_error_code=", reason):  # TensorStore's, after the names of its files
             reason = system[1].strip()

@@ -1,5 +1,6 @@
 """Exact evaluation: sums and weights over every held-out example, divided once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,20 +22,59 @@ def jit_eval_step(task: Task, mesh: jax.sharding.Mesh) -> EvalStep:
     return jax.jit(functools.partial(eval_step, task=task), out_shardings=everywhere)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Joined:
+    """Several parts of each global batch, one below the other."""
+
+    parts: Sequence[Batches]
+
+    def __len__(self) -> int:
+        return len(self.parts[0])
+
+    def batch_at(self, step: int) -> dict[str, np.ndarray]:
+        batches = [part.batch_at(step) for part in self.parts]
+        return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def local_batches(task: Task, split: str, mesh: jax.sharding.Mesh, **options: Any) -> Batches:
+    """`task.batches` with the rows that the devices of this process hold, and no others."""
+    numbers, count = sharding.batch_parts(mesh)
+    parts = [task.batches(split, process=number, num_processes=count, **options) for number in numbers]
+    return parts[0] if len(parts) == 1 else _Joined(parts)
+
+
 def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
     """This process's rows of a batch, as global arrays that are split over the mesh's data axes."""
     placement = sharding.batch_sharding(mesh)
-    return {key: jax.make_array_from_process_local_data(placement, value) for key, value in batch.items()}
+    numbers, count = sharding.batch_parts(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(
+            placement, value, (value.shape[0] // len(numbers) * count, *value.shape[1:])
+        )
+        for key, value in batch.items()
+    }
 
 
 def evaluate(
-    eval_step: EvalStep, params: Any, batches: Iterable[Batch], mesh: jax.sharding.Mesh, scores: Scores | None = None
-) -> dict[str, float]:
+    eval_step: EvalStep,
+    params: Any,
+    batches: Iterable[Batch],
+    mesh: jax.sharding.Mesh,
+    scores: Scores | None = None,
+    *,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """The mean of each metric over the batches, and the scores of their outputs. Rows that only fill up the last batch
-    carry weight 0, and are left out of the outputs."""
+    carry weight 0, and are left out of the outputs.
+
+    Returns:
+      None if `stopping`, which is asked before each batch, said so.
+    """
     totals: Metrics = {}
     parts: list[dict[str, np.ndarray]] = []
     for batch in batches:
+        if stopping():
+            return None
         metrics, outputs = eval_step(params, device_batch(batch, mesh))
         totals = {name: totals[name] + value if name in totals else value for name, value in metrics.items()}
         if outputs:

@@ -16,9 +16,9 @@ from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
-from tx_jax.training import out_of_memory
+from tx_jax.training import distributed, out_of_memory
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step
+from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.training.metrics_log import MetricsLog
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.run_dir import RunDir
@@ -27,6 +27,7 @@ from tx_jax.training.state import TrainState, abstract_state, init_state
 from tx_jax.training.step import dropout_key, train_step
 from tx_jax.training.stopping import Stopped, StopRequest
 from tx_jax.training.throughput import model_flops_utilization
+from tx_jax.training.watchdog import doing, telling, waited_for
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
@@ -70,11 +71,13 @@ class Run:
             for phase in self.config.training_phases
         )
 
-    def evaluate(self) -> dict[str, float]:
-        """Metrics of the state on the first `training.eval_batches` held-out batches."""
-        batches = held_out(self.validation_batches, self.config.training.eval_batches)
+    def evaluate(self, stop: StopRequest) -> dict[str, float] | None:
+        """Metrics of the state on the first `training.eval_batches` held-out batches; None if it was asked to stop."""
+        training = self.config.training
+        batches = waited_for(held_out(self.validation_batches, training.eval_batches), training.stall_seconds)
         scores = functools.partial(self.task.scores, split="validation")
-        return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores)
+        with doing("evaluation"):
+            return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores, stopping=stop.due)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -88,16 +91,14 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
       InputError: the mesh does not fit the devices or the batches, a split of the data has nothing to offer, or
         `training.best_metric` is none of the task's metrics.
     """
-    if jax.process_count() > 1:
-        raise InputError(f"training runs on one host for now, not on {jax.process_count()} processes")
     mesh = sharding.make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
     training = config.training
-    train_batches = _train_batches(config, task)
-    validation_batches = task.batches("validation", batch_size=training.eval_batch_size, repeat=False)
+    train_batches = _train_batches(config, task, mesh)
+    validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
-    if steps := checkpoints.steps():  # verified when they were opened
+    if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)
@@ -127,10 +128,12 @@ def check_batch_sizes(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> None
     sharding.check_batch_size(mesh, "training.eval_batch_size", config.training.eval_batch_size)
 
 
-def _train_batches(config: ExperimentConfig, task: Task) -> BatchAt:
+def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
     """Of all phases. Raises InputError for a phase that does not fit the data, before any begins."""
     phases = config.training_phases
-    parts = [task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases]
+    parts = [
+        local_batches(task, "train", mesh, batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases
+    ]
     return PhasedBatches([phase.start for phase in phases], parts)
 
 
@@ -147,9 +150,19 @@ def jit_train_step(config: ExperimentConfig, task: Task, optimizer: Optimizer) -
 
 
 def train(
-    config: ExperimentConfig, task: Task, workdir: Path, display: Display, start_from: Start | None = None
+    config: ExperimentConfig,
+    task: Task,
+    workdir: Path,
+    display: Display,
+    start_from: Start | None = None,
+    stop: StopRequest | None = None,
 ) -> dict[str, float]:
     """Trains to `training.num_steps`, from the newest checkpoint where the run directory has one.
+
+    Of several processes all call this; process 0 keeps the run directory.
+
+    Args:
+      stop: one that was entered earlier, so that a signal before this counts too.
 
     Returns:
       The metrics of the last evaluation on held-out data.
@@ -164,13 +177,13 @@ def train(
       OutOfMemory: with what helps; what was saved is intact.
     """
     directory = RunDir(workdir)
-    changes = directory.changes(config, task.data_fingerprint)
+    changes = distributed.agreed(lambda: directory.changes(config, task.data_fingerprint))
     training = config.training
     begun = False  # bad input that is found before leaves an earlier run's files as they are
     try:
         with (
             out_of_memory.explained(config, task),
-            directory.lock(),
+            _alone_in(directory),
             Checkpoints(
                 directory.checkpoints,
                 keep_last=training.keep_last,
@@ -180,12 +193,18 @@ def train(
         ):
             run = build(config, task, checkpoints, start_from)
             start = int(run.state.step)
-            directory.begin(config, task.tokenizer, task.data_fingerprint)
-            begun = True
+            distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint))
+            begun = distributed.is_first()
             display.start(run, start, changes)
-            with MetricsLog(workdir, start_step=start) as log, StopRequest() as stop, jax.set_mesh(run.mesh):
-                skipped = checkpoints.notes(start).get("skipped_in_a_row", 0) if start else 0
-                result = _loop(run, start, checkpoints, _Recorder(run, log, display, skipped), stop)
+            with (
+                telling(directory.failed),
+                _open_log(workdir, start) as log,
+                contextlib.nullcontext(stop) if stop else StopRequest() as stop,
+                jax.set_mesh(run.mesh),
+            ):
+                notes = checkpoints.notes(start) if start else {}
+                recorder = _Recorder(run, log, display, notes.get("skipped_in_a_row", 0))
+                result = _loop(run, start, checkpoints, recorder, stop, evaluate_first="evaluation_due" in notes)
     except Stopped:
         raise
     except BaseException as error:
@@ -193,34 +212,71 @@ def train(
             with contextlib.suppress(OSError):  # the disk may be full, and that the error
                 directory.failed(f"{type(error).__name__}: {error}")
         raise
-    directory.done(f"step {int(run.state.step)}")
+    if distributed.is_first():
+        directory.done(f"step {int(run.state.step)}")
     return result
 
 
-def _loop(run: Run, start: int, checkpoints: Checkpoints, recorder: "_Recorder", stop: StopRequest) -> dict[str, float]:
+@contextlib.contextmanager
+def _alone_in(directory: RunDir) -> Iterator[None]:
+    with distributed.on_first(directory.lock()):
+        directory.check_shared()
+        yield
+
+
+def _open_log(workdir: Path, start: int) -> contextlib.AbstractContextManager[MetricsLog | None]:
+    return MetricsLog(workdir, start_step=start) if distributed.is_first() else contextlib.nullcontext()
+
+
+def _loop(
+    run: Run,
+    start: int,
+    checkpoints: Checkpoints,
+    recorder: "_Recorder",
+    stop: StopRequest,
+    *,
+    evaluate_first: bool,
+) -> dict[str, float]:
     training = run.config.training
     rng = dropout_key(run.config.seed)
     result: dict[str, float] = {}
+
+    def evaluate_at(step: int) -> dict[str, float] | None:
+        recorder.flush()
+        if (values := run.evaluate(stop)) is not None:
+            recorder.evaluation(step, values)
+        return values
+
+    if evaluate_first:  # the run was stopped while it evaluated
+        result = evaluate_at(start)
+        if result is None:
+            raise Stopped(stop.name, start)
     for step, batch in _device_batches(run, start, recorder):
-        if run.phase_of(step).start == step - 1:
+        first = run.phase_of(step).start == step - 1
+        if first:
             recorder.flush()  # what is compiled now is no part of the speed of the steps before
-        run.state, metrics = run.train_step(run.state, batch, rng)
-        recorder.later(step, metrics)  # reads the step before, while this one runs
+        with doing("compiling the train step" if first or step == start + 1 else f"train step {step}"):
+            run.state, metrics = run.train_step(run.state, batch, rng)
+            recorder.later(step, metrics)  # reads the step before, while this one runs
         checkpoints.poll()  # a save that failed ends the run now, not at the next save
         last = step == training.num_steps
-        evaluated = last or _due(step, training.eval_every)
+        evaluated, metrics_now = last or _due(step, training.eval_every), None
         if evaluated:
-            recorder.flush()
-            result = run.evaluate()
-            recorder.evaluation(step, result)
-        if last or stop.name or _due(step, training.checkpoint_every):
+            metrics_now = evaluate_at(step)
+            result = metrics_now or result
+        unfinished = evaluated and metrics_now is None
+        stopping = stop.due()
+        if last or stopping or _due(step, training.checkpoint_every):
             recorder.flush()  # a loss that is not finite is found before its state is saved
-            checkpoints.save(run.state, result if evaluated else None, skipped_in_a_row=recorder.skipped_in_a_row)
-        if stop.name and not last:
-            checkpoints.wait()
+            notes = {"evaluation_due": 1} if unfinished else {}
+            with doing(f"saving the checkpoint of step {step}"):
+                checkpoints.save(run.state, metrics_now, skipped_in_a_row=recorder.skipped_in_a_row, **notes)
+        if stopping and (unfinished or not last):
+            with doing(f"saving the checkpoint of step {step}"):
+                checkpoints.wait()
             raise Stopped(stop.name, step)
     if not result:  # the run was complete already
-        result = run.evaluate()
+        result = run.evaluate(stop)
     return result
 
 
@@ -232,6 +288,7 @@ def _device_batches(run: Run, start: int, recorder: "_Recorder") -> Iterator[tup
     """(step, batch on the devices) from `start` to the end; `step` counts from 1, as finished steps do."""
     training = run.config.training
     batches = read_ahead(run.train_batches, start, training.num_steps, run.config.data.read_ahead)
+    batches = waited_for(batches, training.stall_seconds)
     for step in range(start + 1, training.num_steps + 1):
         began = time.perf_counter()
         batch = next(batches)
@@ -248,7 +305,7 @@ class _Recorder:
         meanwhile, so it stands idle for less.
     """
 
-    def __init__(self, run: Run, log: MetricsLog, display: Display, skipped_in_a_row: int):
+    def __init__(self, run: Run, log: MetricsLog | None, display: Display, skipped_in_a_row: int):
         self._run, self._log, self._display = run, log, display
         self._pending: tuple[int, Metrics] | None = None
         self.skipped_in_a_row = skipped_in_a_row
@@ -279,7 +336,7 @@ class _Recorder:
         if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
             values = {name: value.value() for name, value in jax.device_get(metrics).items()}
             values = {name: value for name, value in values.items() if math.isfinite(value)} | self._speed(step)
-            self._log.write(step, "train", values)
+            self._write(step, "train", values)
             self._display.train(step, values)
         elif self._compiled(step):
             self._begin_interval(step)
@@ -302,7 +359,11 @@ class _Recorder:
         )
         return speed | ({"mfu": mfu} if mfu is not None else {})
 
+    def _write(self, step: int, split: str, values: dict[str, float]) -> None:
+        if self._log is not None:  # process 0 keeps it
+            self._log.write(step, split, values)
+
     def evaluation(self, step: int, values: dict[str, float]) -> None:
-        self._log.write(step, "validation", values)
+        self._write(step, "validation", values)
         self._display.evaluation(step, values)
         self._begin_interval(step)  # evaluation is no part of the training speed

@@ -21,6 +21,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipp
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import write_atomically
 from tx_jax.text import Tokenizer
+from tx_jax.training import distributed
 
 # What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
 # Phases that have not begun may change too.
@@ -47,6 +49,8 @@ FREE = (
     "data.read_ahead",
     "data.skip_batches",
 )
+
+SHARED_SECONDS = 15  # in which all must see what process 0 wrote: a network file system takes a few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +152,23 @@ class RunDir:
             file.write(f"{os.getpid()} on {platform.node()}\n")
             file.flush()
             yield
+
+    def check_shared(self) -> None:
+        """While process 0 holds the lock, makes sure that the others see the same directory.
+
+        Raises:
+          InputError: this process does not.
+        """
+        lock = self.path / "LOCK"
+        holder = distributed.agreed(lock.read_text)
+        deadline = time.monotonic() + SHARED_SECONDS
+        while not (lock.is_file() and lock.read_text() == holder):
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory of "
+                    "several processes must be on a file system that they share"
+                )
+            time.sleep(0.2)
 
     def done(self, text: str) -> None:
         write_atomically(self.path / "DONE", text + "\n")

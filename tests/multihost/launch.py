@@ -1,0 +1,161 @@
+"""Starts the processes of one run on this machine, and leaves none behind."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+TRAIN = "tests.multihost.trainee"
+# A run of seconds in which everything happens: 12 steps, evaluations after 5, 10 and 12, saves after 4, 8 and 12.
+TINY = {
+    "model.vocab_size": 200,
+    "model.num_layers": 1,
+    "training.num_steps": 12,
+    "training.log_every": 1,
+    "training.eval_every": 5,
+    "training.checkpoint_every": 4,
+    "training.batch_size": 8,
+    "training.stall_seconds": 6,
+}
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a process ended: None as code if it had to be killed here."""
+
+    code: int | None
+    output: str
+    seconds: float
+
+    def tail(self, lines: int = 20) -> str:
+        return "\n".join(self.output.splitlines()[-lines:])
+
+
+def flags(store: Path, workdir: Path, **changes: object) -> list[str]:
+    """Of a tiny training run; changes by the last part of a key's name where that tells it."""
+    values = TINY | {"data.store": store}
+    for name, value in changes.items():
+        known = [key for key in values if key.rpartition(".")[2] == name]
+        values[known[0] if known else name.replace("__", ".")] = value
+    keys = [f"--config.{key}={value}" for key, value in values.items()]
+    return ["--config=configs/bert_base.py:smoke", f"--workdir={workdir}", "--silence_seconds=6", *keys]
+
+
+def run(
+    module: str,
+    arguments: list[str],
+    *,
+    processes: int,
+    devices: int,
+    fault: str = "",
+    meanwhile=None,
+    timeout: float = 180,
+) -> list[Ended]:
+    """Runs `python -m MODULE` once a process, with so many virtual CPU devices each.
+
+    Args:
+      fault: what `trainee` does to one of them.
+      meanwhile: is called with the list of `subprocess.Popen` once they are started.
+    """
+    with started(module, arguments, processes=processes, devices=devices, fault=fault) as children:
+        if meanwhile is not None:
+            meanwhile(children)
+        return wait(children, timeout)
+
+
+@contextlib.contextmanager
+def started(
+    module: str, arguments: list[str], *, processes: int, devices: int, fault: str = ""
+) -> Iterator[list[subprocess.Popen]]:
+    """The processes, which are killed on leaving where they have not ended."""
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        # Compiled in a hurry: several processes find nothing in the compilation cache of a CPU.
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
+        "--xla_llvm_disable_expensive_passes=true",
+        "TX_JAX_FAULT": fault,
+    }
+    port = _free_port()
+    children = []
+    try:
+        for rank in range(processes):
+            join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={rank}"]
+            command = [sys.executable, "-m", module, *arguments, *(join if processes > 1 else [])]
+            children.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            )
+        yield children
+    finally:
+        for child in children:
+            kill(child)
+
+
+def wait(children: list[subprocess.Popen], timeout: float) -> list[Ended]:
+    """How each ended. A process that is stopped never ends; it is killed once all the others have ended."""
+    began, ended = time.monotonic(), {}
+    outputs = _Outputs(children)
+    while len(ended) < len(children) and time.monotonic() - began < timeout:
+        for rank, child in enumerate(children):
+            if rank not in ended and child.poll() is not None:
+                ended[rank] = time.monotonic() - began
+        if all(rank in ended or _is_stopped(child) for rank, child in enumerate(children)):
+            break
+        time.sleep(0.05)
+    for child in children:
+        kill(child)
+    texts = outputs.texts()
+    return [
+        Ended(child.returncode if rank in ended else None, texts[rank], ended.get(rank, timeout))
+        for rank, child in enumerate(children)
+    ]
+
+
+def kill(child: subprocess.Popen) -> None:
+    """With all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _is_stopped(child: subprocess.Popen) -> bool:
+    try:
+        return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+class _Outputs:
+    """Reads what the processes say, so that no full pipe holds them."""
+
+    def __init__(self, children: list[subprocess.Popen]):
+        import threading
+
+        self._parts = [b""] * len(children)
+        self._threads = [
+            threading.Thread(target=self._read, args=(rank, child), daemon=True) for rank, child in enumerate(children)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, rank: int, child: subprocess.Popen) -> None:
+        self._parts[rank] = child.stdout.read()
+        child.stdout.close()
+
+    def texts(self) -> list[str]:
+        for thread in self._threads:
+            thread.join()
+        return [part.decode(errors="replace") for part in self._parts]

@@ -1,0 +1,95 @@
+"""`experiments.train` with a fault in it: TX_JAX_FAULT=ACTION:POINT:NUMBER:RANK does something to the process RANK when
+it comes to a point for the NUMBERth time.
+
+The points are named in POINTS, the actions in ACTIONS.
+"""
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+
+import jax
+
+from experiments import command_line, train
+from tx_jax.data import loader
+from tx_jax.training import checkpoint, evaluate, loop, manifest
+
+
+class Planted(Exception):
+    pass
+
+
+def _raise() -> None:
+    raise Planted("a planted error")
+
+
+def _exit() -> None:
+    sys.exit(3)
+
+
+ACTIONS = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "raise": _raise,
+    "exit": _exit,
+    "sleep": lambda: time.sleep(3600),
+}
+# Where, before a call of which function.
+POINTS = {
+    "build": (loop, "build"),
+    "step": (loop._Recorder, "later"),
+    "batch": (loader.Batches, "batch_at"),
+    "evaluation": (evaluate, "device_batch"),
+    "save": (checkpoint.Checkpoints, "save"),
+    "manifest": (manifest, "write"),
+}
+
+
+def plant(action: str, point: str, number: int, rank: int) -> None:
+    calls = 0
+
+    def fire() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == number and jax.process_index() == rank:
+            ACTIONS[action]()
+
+    def around(owner: object, name: str, *, after: bool = False) -> None:
+        original = getattr(owner, name)
+
+        @functools.wraps(original)
+        def wrapped(*arguments, **options):
+            if not after:
+                fire()
+            result = original(*arguments, **options)
+            if after:
+                fire()
+            return result
+
+        setattr(owner, name, wrapped)
+
+    if point == "saving":  # the save was started and is slow
+        around(checkpoint.Checkpoints, "save", after=True)
+        write = manifest.write
+        manifest.write = lambda directory: (time.sleep(1), write(directory))
+    elif point == "compile":
+        original = loop.jit_train_step
+
+        def later(*arguments, **options):
+            threading.Timer(0.3, fire).start()
+            return original(*arguments, **options)
+
+        loop.jit_train_step = later
+    else:
+        around(*POINTS[point])
+
+
+if __name__ == "__main__":
+    if fault := os.environ.get("TX_JAX_FAULT"):
+        action, point, number, rank = fault.split(":")
+        plant(action, point, int(number), int(rank))
+    command_line.run(train.main)

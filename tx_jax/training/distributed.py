@@ -1,0 +1,195 @@
+"""The processes of a run, one or more a host: how they find one another, and how they come to agree.
+
+Process 0 decides what must be decided once and alone writes to the run directory, checkpoints apart. What the processes
+agree on goes through the key-value store of `jax.distributed`, not through the devices, and so needs no collective.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import jax
+
+from tx_jax.errors import InputError
+
+T = TypeVar("T")
+
+START_SECONDS = 300  # in which all processes must have come
+SHUTDOWN_SECONDS = 20  # for which a process that is done waits for the others
+# Launchers' own number of processes. Where it is 1, jax.distributed is not needed, and would take one GPU only.
+LAUNCHED = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+
+_store: Any = None  # jax's client; None for a process alone
+_decisions = itertools.count()
+
+
+def start(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    silence_seconds: int,
+    report: Callable[[str], None],
+) -> None:
+    """Joins the processes of this run, before the first use of a device. A process that was started alone returns at
+    once.
+
+    Without arguments, TPU pods, SLURM, Open MPI and Kubernetes are recognised.
+
+    Args:
+      coordinator: HOST:PORT of process 0.
+      silence_seconds: how long after its last sign of life a process counts as dead; jax then ends the others.
+      report: is told, in a line, what is waited for.
+
+    Raises:
+      InputError: only some arguments are given, or a launcher was recognised and does not say enough.
+    """
+    global _store
+    arguments = (coordinator, num_processes, process_id)
+    given = [argument is not None for argument in arguments]
+    if num_processes == 1 or (not any(given) and any(os.environ.get(name) == "1" for name in LAUNCHED)):
+        return
+    if any(given) and not all(given):
+        raise InputError(
+            "--coordinator=HOST:PORT, --num_processes and --process_id belong together; without all three, TPU pods, "
+            "SLURM, Open MPI and Kubernetes are recognised; --num_processes=1 trains alone"
+        )
+    try:
+        with _announced(coordinator, report):
+            jax.distributed.initialize(
+                *arguments,
+                initialization_timeout=2 * START_SECONDS,  # ours comes first: jax's message is a stack trace
+                heartbeat_timeout_seconds=silence_seconds,
+                shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+            )
+    except (ValueError, RuntimeError) as error:
+        if not any(given) and "coordinator_address should be defined" in str(error):
+            return  # no launcher: a process alone
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"the processes could not be joined: {reason} Give --coordinator=HOST:PORT, --num_processes and "
+            "--process_id, or --num_processes=1 to train alone"
+        ) from error
+    from jax._src.distributed import global_state  # has no public name; Orbax takes it from here as well
+
+    _store = global_state.client
+    if jax.default_backend() == "cpu":
+        # Process 0 alone would find its programs in the cache, whose keys differ by process there; the others would
+        # compile meanwhile, and its first collective waits for them for no more than 30 s.
+        jax.config.update("jax_enable_compilation_cache", False)
+
+
+@contextlib.contextmanager
+def _announced(coordinator: str | None, report: Callable[[str], None]) -> Iterator[None]:
+    """Says what is waited for, where that takes long, and ends the process where it takes too long."""
+    where = f"at {coordinator}" if coordinator else "of this job"
+
+    def give_up() -> None:
+        report(f"error: not all processes {where} came within {START_SECONDS} s; each needs the same --num_processes")
+        os._exit(2)
+
+    timers = [
+        threading.Timer(5, report, [f"waiting for the other processes {where}"]),
+        threading.Timer(START_SECONDS, give_up),
+    ]
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    try:
+        yield
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def is_first() -> bool:
+    """Whether this is process 0, which alone writes files and speaks."""
+    return jax.process_index() == 0
+
+
+def is_alone() -> bool:
+    """Whether the run has no other process."""
+    return _store is None
+
+
+def agreed(decide: Callable[[], T]) -> T:
+    """What process 0 decides; every process must call this at the same point. The value passes through JSON.
+
+    Raises:
+      InputError: `decide` raised it; on all processes.
+    """
+    if _store is None:
+        return decide()
+    key = f"tx_jax/decision/{next(_decisions)}"
+    if not is_first():
+        outcome = json.loads(_wait_for(key))
+        if "error" in outcome:
+            raise InputError(outcome["error"])
+        return outcome["value"]
+    try:
+        value = decide()
+    except InputError as error:
+        _store.key_value_set(key, json.dumps({"error": str(error)}))
+        raise
+    _store.key_value_set(key, json.dumps({"value": value}))
+    return value
+
+
+@contextlib.contextmanager
+def on_first(context: contextlib.AbstractContextManager) -> Iterator[None]:
+    """Enters a context on process 0 alone. Raises InputError on all where that does."""
+    with contextlib.ExitStack() as stack:
+        agreed(lambda: stack.enter_context(context))
+        yield
+
+
+def _wait_for(key: str) -> str:
+    """As long as it takes: whether process 0 is alive, others watch."""
+    while True:
+        try:
+            return _store.blocking_key_value_get(key, 60_000)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+
+
+def say(key: str, text: str) -> None:
+    """For the other processes to hear, in place of what was said before."""
+    _store.key_value_set(f"tx_jax/{key}", text, allow_overwrite=True)
+
+
+def said(prefix: str) -> dict[int, str]:
+    """What each process said last under PREFIX/NUMBER."""
+    return {int(key.rpartition("/")[2]): text for key, text in _store.key_value_dir_get(f"tx_jax/{prefix}")}
+
+
+def heard(key: str) -> Any:
+    """What was first said, if anything was; else None."""
+    try:
+        return json.loads(_store.key_value_try_get(f"tx_jax/{key}"))
+    except jax.errors.JaxRuntimeError as error:
+        if "NOT_FOUND" not in str(error):
+            raise
+        return None
+
+
+def first_said(key: str, value: Any) -> Any:
+    """The value, if no process was earlier; else what that one said."""
+    try:
+        _store.key_value_set(f"tx_jax/{key}", json.dumps(value))
+    except jax.errors.JaxRuntimeError:  # there is one, or process 0 is gone
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            return heard(key) or value
+    return value
+
+
+def stop() -> None:
+    """Parts from the other processes; waits for them, for `SHUTDOWN_SECONDS`."""
+    global _store
+    if _store is not None:
+        _store = None
+        jax.distributed.shutdown()
