@@ -36,8 +36,7 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
             )
         kind = next(task for head, task in SUPERVISED.items() if head in config.model.heads)
         return (Regression if config.data.regression else kind)(config, tokenizer)
-    kind = CausalLM if "causal_lm" in config.model.heads else Distillation if config.distillation.layers else MaskedLM
-    task = kind(config, Stores.open(store or config.data.store))
+    task = _pretraining(config)(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
             f"the token store {store or config.data.store} has another tokenizer than the model: prepare the text "
@@ -58,4 +57,6 @@ def task_without_data(config: ExperimentConfig) -> Pretraining:
 
 
 def _pretraining(config: ExperimentConfig) -> type[Pretraining]:
-    return CausalLM if "causal_lm" in config.model.heads else MaskedLM
+    if "causal_lm" in config.model.heads:
+        return CausalLM
+    return Distillation if config.distillation.layers else MaskedLM
