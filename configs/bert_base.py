@@ -134,6 +134,12 @@ def get_config(variant: str = "") -> ConfigDict:
     c.phases.max_predictions = (20, 77)
     c.phases.batch_size = (256, 256)
 
+    c.lora = ConfigDict()  # leaves the model in start_from as it is, and trains what is added to its kernels
+    c.lora.rank = 0  # 0: no LoRA
+    c.lora.alpha = 16.0
+    c.lora.targets = ("attention/(query|value)/kernel$",)  # paths of kernels
+    c.lora.also_train = ()  # paths of what trains whole, beside pooler and classifiers
+
     # A student with fewer layers learns from the model in start_from, its teacher.
     c.distillation = ConfigDict()
     c.distillation.layers = 0  # 0: no distillation

@@ -14,9 +14,9 @@ from jax.sharding import PartitionSpec as P
 from tests.golden import compute, weights
 from tests.models import small
 from tx_jax import sharding, tree
-from tx_jax.config import MeshConfig
+from tx_jax.config import LoraConfig, MeshConfig
 from tx_jax.errors import InputError
-from tx_jax.models import registry
+from tx_jax.models import lora, registry
 from tx_jax.training.state import TrainState
 
 BASE = compute.bert_config(weights.Sizes(30522, 768, 12, 12, 3072, 512, "gelu", 1e-12))
@@ -171,6 +171,31 @@ def test_state_sharding_follows_the_parameters(name):
         assert all("mlp" in path for path in moments)
 
 
+# "attention/out" is split along its inputs, the others along their outputs.
+ADAPTERS = {
+    "query/kernel/a": P("fsdp", None),
+    "query/kernel/b": P(None, "tensor"),
+    "out/kernel/a": P("tensor", None),
+    "out/kernel/b": P(None, "fsdp"),
+    "wi/kernel/a": P("fsdp", None),
+    "wi/kernel/b": P(None, "tensor"),
+}
+
+
+def test_adapters_lie_as_their_kernels_do():
+    config = LoraConfig(rank=4, targets=("(query|attention/out|wi)/kernel$",))
+
+    def state():
+        params = lora.init_params(PRE_NORM, config, jax.random.key(0))
+        return TrainState(jnp.zeros((), jnp.int32), params, optax.adam(1e-3).init(params))
+
+    placed = tree.flatten(sharding.state_sharding(mesh(2, 2, 2), jax.eval_shape(state)))
+    adapters = {path: place.spec for path, place in placed.items() if "lora/" in path}
+    assert len(adapters) == 3 * 2 * 3 * PRE_NORM.num_layers  # kernels; a and b; parameters and two moments
+    for path, spec in adapters.items():
+        assert spec == ADAPTERS["/".join(path.split("/")[-3:])], path
+
+
 def test_state_sharding_refuses_what_it_does_not_know():
     with pytest.raises(KeyError, match="'opt_state/history'"):
         sharding.state_sharding(mesh(), {"opt_state": {"history": jnp.zeros(3)}})
@@ -199,7 +224,7 @@ def test_meshes_of_eight_devices():
     script = """
     import jax
     from tx_jax import sharding
-    from tx_jax.config import MeshConfig
+    from tx_jax.config import LoraConfig, MeshConfig
     from tx_jax.errors import InputError
 
     for config, shape in (

@@ -6,6 +6,7 @@ inserts the communication.
 """
 
 import math
+import re
 from typing import Any
 
 import jax
@@ -71,7 +72,7 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
     Raises:
       InputError: a mesh axis does not divide the dimension it shards.
     """
-    axes = tree.lookup(path, PARAM_RULES)
+    axes = _logical_axes(path)
     if len(axes) != len(shape):
         raise ValueError(f"the rule for {path!r} has axes {axes}, the parameter has shape {shape}")
     spec = [MESH_AXIS_OF[axis] for axis in axes]
@@ -82,6 +83,14 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
                 "choose another mesh or pad that dimension"
             )
     return NamedSharding(mesh, PartitionSpec(*spec))
+
+
+def _logical_axes(path: str) -> tuple[str | None, ...]:
+    """By `PARAM_RULES`; of an adapter (`models/lora.py`) one axis is its kernel's, and the rank lies whole."""
+    if adapter := re.search(r"(^|/)lora/(.+)/([ab])$", path):
+        inputs, outputs = tree.lookup(adapter[2], PARAM_RULES)
+        return (inputs, None) if adapter[3] == "a" else (None, outputs)
+    return tree.lookup(path, PARAM_RULES)
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:

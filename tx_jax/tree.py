@@ -5,11 +5,13 @@ weight-decay mask, the parameter table and the conversion tables.
 """
 
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import flax.traverse_util
 import jax
+
+from tx_jax.errors import InputError, did_you_mean
 
 T = TypeVar("T")
 
@@ -61,3 +63,19 @@ def lookup(path: str, table: Iterable[tuple[str, T]]) -> T:
         if re.search(pattern, path):
             return value
     raise KeyError(f"no rule covers the parameter {path!r}")
+
+
+def require_matches(key: str, patterns: Iterable[str], paths: Collection[str], kind: str = "parameter") -> None:
+    """Raises InputError where a regular expression, given as `key`, occurs in none of the paths of this kind."""
+    for pattern in patterns:
+        if not any(re.search(pattern, path) for path in paths):
+            raise InputError(f"{key}: {pattern!r} matches no {kind}.{_nearest(pattern, paths)}")
+
+
+def _nearest(pattern: str, paths: Collection[str]) -> str:
+    """The nearest name in the paths to one that the pattern has and they lack; else where the paths lie."""
+    names = {name for path in paths for name in path.split("/")}
+    for word in re.findall(r"\w+", pattern):
+        if word not in names and (near := did_you_mean(word, names)):
+            return near
+    return f" They lie in {', '.join(sorted({path.split('/')[0] for path in paths}))}"

@@ -19,23 +19,37 @@ from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
 from tx_jax.training.step import dropout_key
 
-# name: (devices, data, fsdp, tensor, accumulation steps, dropout)
+# name: (devices, data, fsdp, tensor, accumulation steps, dropout, rank of adapters)
 RUNS = {
-    "one": (1, 1, 1, 1, 1, 0.0),
-    "data": (8, 8, 1, 1, 1, 0.0),
-    "data, accumulated": (8, 8, 1, 1, 2, 0.0),
-    "data x fsdp x tensor": (8, 2, 2, 2, 1, 0.0),
-    "one, dropout": (1, 1, 1, 1, 1, 0.1),
-    "data, dropout": (8, 8, 1, 1, 1, 0.1),
+    "one": (1, 1, 1, 1, 1, 0.0, 0),
+    "data": (8, 8, 1, 1, 1, 0.0, 0),
+    "data, accumulated": (8, 8, 1, 1, 2, 0.0, 0),
+    "data x fsdp x tensor": (8, 2, 2, 2, 1, 0.0, 0),
+    "one, dropout": (1, 1, 1, 1, 1, 0.1, 0),
+    "data, dropout": (8, 8, 1, 1, 1, 0.1, 0),
+    "one, adapters": (1, 1, 1, 1, 1, 0.0, 4),
+    "data x fsdp x tensor, adapters": (8, 2, 2, 2, 1, 0.0, 4),
 }
 
 
-def run(store: TokenStore, devices: int, data: int, fsdp: int, tensor: int, accumulation_steps: int, dropout: float):
+def run(
+    store: TokenStore,
+    devices: int,
+    data: int,
+    fsdp: int,
+    tensor: int,
+    accumulation_steps: int,
+    dropout: float,
+    rank: int,
+):
     c = bert_base.get_config("smoke")
     c.model.vocab_size = store.vocab_size
     c.model.num_layers = 1
     c.model.dropout = c.model.attention_dropout = dropout
     c.optimizer.learning_rate = 1e-2
+    if rank:
+        c.lora.update(rank=rank, alpha=32.0, targets=("layer_0/.*kernel$",), also_train=("^masked_lm/",))
+        c.start_from = "nothing, in truth"
     c.training.num_steps = 10
     c.training.accumulation_steps = accumulation_steps
     config = from_config_dict(c)

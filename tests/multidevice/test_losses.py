@@ -23,10 +23,18 @@ def runs(tiny_store):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("name", ["data", "data, accumulated", "data x fsdp x tensor"])
-def test_losses_equal_those_of_one_device(runs, name):
-    np.testing.assert_allclose(runs[name]["losses"], runs["one"]["losses"], rtol=1e-5)
-    for metric, value in runs["one"]["held_out"].items():
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [
+        ("data", "one"),
+        ("data, accumulated", "one"),
+        ("data x fsdp x tensor", "one"),
+        ("data x fsdp x tensor, adapters", "one, adapters"),
+    ],
+)
+def test_losses_equal_those_of_one_device(runs, name, one):
+    np.testing.assert_allclose(runs[name]["losses"], runs[one]["losses"], rtol=1e-5)
+    for metric, value in runs[one]["held_out"].items():
         # An accuracy counts whole tokens; the parameters after 4 steps differ in their last bits.
         np.testing.assert_allclose(runs[name]["held_out"][metric], value, rtol=1e-4, err_msg=metric)
 
@@ -36,9 +44,10 @@ def test_dropout_does_not_depend_on_the_number_of_devices(runs):
     assert runs["one, dropout"]["losses"][0] != runs["one"]["losses"][0]
 
 
-def test_the_loss_moves(runs):
+@pytest.mark.parametrize("name", ["one", "one, adapters"])
+def test_the_loss_moves(runs, name):
     """Else equality would say little."""
-    losses = runs["one"]["losses"]
+    losses = runs[name]["losses"]
     assert abs(losses[-1] - losses[0]) > 0.05
 
 

@@ -11,6 +11,7 @@ from tx_jax.config.checks import require
 from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
 from tx_jax.config.distillation import NO_DISTILLATION, DistillationConfig
 from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.config.lora import NO_LORA, LoraConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
@@ -41,6 +42,7 @@ class ExperimentConfig:
     start_from: str = ""
     start_fresh: bool = False
     distillation: DistillationConfig = NO_DISTILLATION
+    lora: LoraConfig = NO_LORA
 
     def __post_init__(self):
         model, data = self.model, self.data
@@ -62,6 +64,10 @@ class ExperimentConfig:
             f"model.heads={model.heads}: distillation is for ('masked_lm',)",
         )
         resolve(self.phases, data, self.training)  # raises where a phase is not possible
+        require(
+            not self.lora.rank or bool(self.start_from),
+            f"lora.rank={self.lora.rank} adapts a trained model: give --config.start_from=FOLDER",
+        )
         if isinstance(data, LabeledDataConfig):
             self._check_labeled()
         else:

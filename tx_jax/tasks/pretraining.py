@@ -15,7 +15,7 @@ from tx_jax.data.loader import Batches, phase_seed
 from tx_jax.data.pretraining import data_fingerprint, words_that_never_occur
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
-from tx_jax.models import registry
+from tx_jax.models import lora, registry
 from tx_jax.models.output import Output
 from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.text.tokenizer import Tokenizer
@@ -96,12 +96,12 @@ class Pretraining:
         return shapes
 
     def init(self, rng: jax.Array) -> dict:
-        return registry.init_params(self.config.model, rng)
+        return lora.init_params(self.config.model, self.config.lora, rng)
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
         return registry.build(self.config.model).apply(
-            {"params": params},
+            {"params": lora.merged(params, self.config.lora)},
             batch["tokens"],
             segments_BT=batch.get("segments"),
             valid_BT=batch["valid"],

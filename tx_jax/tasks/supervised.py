@@ -22,7 +22,7 @@ from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Batches
 from tx_jax.errors import InputError
-from tx_jax.models import registry
+from tx_jax.models import lora, registry
 from tx_jax.models.output import Output
 from tx_jax.tasks.base import Batch, Metrics
 from tx_jax.text.tokenizer import Tokenizer
@@ -136,12 +136,12 @@ class Supervised(abc.ABC):
         )
 
     def init(self, rng: jax.Array) -> dict:
-        return registry.init_params(self.config.model, rng)
+        return lora.init_params(self.config.model, self.config.lora, rng)
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
         return registry.build(self.config.model).apply(
-            {"params": params},
+            {"params": lora.merged(params, self.config.lora)},
             batch["tokens"],
             segments_BT=batch.get("segments"),
             valid_BT=batch["valid"],

@@ -5,7 +5,6 @@ Which ones train, and how fast, is said by tables of (regular expression, value)
 
 import dataclasses
 import functools
-import re
 from collections.abc import Collection
 from typing import Any
 
@@ -14,7 +13,8 @@ import optax
 
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, OptimizerConfig
-from tx_jax.errors import InputError, did_you_mean
+from tx_jax.errors import InputError
+from tx_jax.models import lora
 from tx_jax.tasks.distillation import TEACHER
 
 
@@ -107,7 +107,10 @@ class Optimizer:
 def trains_table(config: ExperimentConfig) -> list[tuple[str, bool]]:
     """Parameter path -> does it train? The first row that matches counts."""
     frozen = (*config.optimizer.frozen, *([f"^{TEACHER}/"] if config.distillation.layers else []))
-    return [*((pattern, False) for pattern in frozen), ("", True)]
+    rows = [(pattern, False) for pattern in frozen]
+    if config.lora.rank:
+        rows += [(pattern, True) for pattern in (f"^{lora.ROOM}/", *config.lora.whole)]
+    return [*rows, ("", not config.lora.rank)]
 
 
 def rate_table(config: ExperimentConfig) -> list[tuple[str, float]]:
@@ -125,21 +128,10 @@ def rate_table(config: ExperimentConfig) -> list[tuple[str, float]]:
 
 def _check(config: ExperimentConfig, paths: Collection[str], trained: Collection[str]) -> None:
     """Raises InputError where a pattern matches nothing, or nothing trains."""
-    for key, patterns, among, kind in (
-        ("frozen", config.optimizer.frozen, paths, "parameter"),
-        ("rate_scale", [pattern for pattern, _ in config.optimizer.rate_rows], trained, "parameter that trains"),
-    ):
-        for pattern in patterns:
-            if not any(re.search(pattern, path) for path in among):
-                raise InputError(f"optimizer.{key}: {pattern!r} matches no {kind}.{nearest_room(pattern, among)}")
+    tree.require_matches("optimizer.frozen", config.optimizer.frozen, paths)
     if not trained:
         raise InputError(f"optimizer.frozen={config.optimizer.frozen} freezes every parameter: nothing would train")
-
-
-def nearest_room(pattern: str, paths: Collection[str]) -> str:
-    """What to say of a pattern that matches none of these paths: the nearest name in them, or where they lie."""
-    names = {name for path in paths for name in path.split("/")}
-    for word in re.findall(r"[a-z_0-9]+", pattern):
-        if word not in names and (near := did_you_mean(word, names)):
-            return near
-    return f" They lie in {', '.join(sorted({path.split('/')[0] for path in paths}))}"
+    if config.lora.rank:
+        tree.require_matches("lora.also_train", config.lora.also_train, paths)
+    rows = [pattern for pattern, _ in config.optimizer.rate_rows]
+    tree.require_matches("optimizer.rate_scale", rows, trained, "parameter that trains")

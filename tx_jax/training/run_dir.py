@@ -37,7 +37,7 @@ from tx_jax.training import distributed
 
 # What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
 # Phases that have not begun may change too.
-FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen")
+FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen", "lora.")
 # The data is compared by its fingerprint, not by its path; the batches left out, by those that were taken.
 FREE = (
     "model.remat",

@@ -20,6 +20,7 @@ from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.heads import head_of
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.models import lora
 from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 from tx_jax.training import trained
@@ -86,7 +87,7 @@ class Start:
             found = self.params.get(path)
             if found is not None and found.shape == leaf.shape:
                 return jax.device_put(np.asarray(found, leaf.dtype), leaf.sharding)
-            if self.params and head_of(path) is None:
+            if self.params and head_of(path) is None and not path.startswith(f"{lora.ROOM}/"):
                 here = "is missing there" if found is None else f"has shape {found.shape} there"
                 raise InputError(f"start_from={self.name}: {path} of shape {leaf.shape} {here}: they do not fit")
             kept[path.partition("/")[0]] = None

@@ -14,7 +14,7 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig
 from tx_jax.convert import model_dir
 from tx_jax.errors import InputError
-from tx_jax.models import registry
+from tx_jax.models import lora, registry
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.training.checkpoint import Checkpoints
@@ -29,7 +29,7 @@ class Trained:
     Attributes:
       config: the experiment that it is from; None for a converted model.
       tokenizer: None for a model that was converted without one.
-      params: nested dict, float32, the same on every device of `mesh`.
+      params: nested dict, float32, the same on every device of `mesh`; adapters are merged into their kernels.
       step: the optimizer step that they are from; None for a converted model.
     """
 
@@ -110,8 +110,8 @@ def load(workdir: Path, step: int | None = None) -> Trained:
             raise InputError(f"{workdir} has no checkpoint{of_step}; it has {checkpoints.steps()}")
         if step is not None:
             checkpoints.verify(step)
-        target = sharding.with_sharding(mesh, registry.param_shapes(config.model))
-        params = checkpoints.restore_params(chosen, target)
+        target = sharding.with_sharding(mesh, lora.param_shapes(config.model, config.lora))
+        params = lora.merged(checkpoints.restore_params(chosen, target), config.lora)
     return Trained(config.model, config, directory.load_tokenizer(), params, chosen, mesh)
 
 

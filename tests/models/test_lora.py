@@ -1,0 +1,129 @@
+"""Adapters: what they add, where they begin, and which targets are refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.models import small
+from tx_jax import tree
+from tx_jax.config import LoraConfig
+from tx_jax.errors import InputError
+from tx_jax.models import lora, registry
+
+CONFIG = LoraConfig(rank=4, alpha=8.0)
+KERNELS = {f"encoder/layer_{i}/attention/{name}/kernel" for i in (0, 1) for name in ("query", "value")}
+
+
+def adapted():
+    """A model away from its initial values, and adapters too."""
+    fresh = lora.init_params(small.CONFIG, CONFIG, jax.random.key(0))
+    rng = np.random.default_rng(2)
+    adapters = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype), fresh["lora"])
+    return small.params(small.CONFIG) | {"lora": adapters}
+
+
+def test_it_begins_as_the_model_without_adapters_bit_for_bit():
+    plain = registry.init_params(small.CONFIG, jax.random.key(0))
+    params = lora.init_params(small.CONFIG, CONFIG, jax.random.key(0))
+    assert {path.rpartition("/")[0] for path in tree.flatten(params["lora"])} == KERNELS
+    jax.tree.map(np.testing.assert_array_equal, lora.merged(params, CONFIG), plain)
+    jax.tree.map(np.testing.assert_array_equal, {**params, "lora": {}}, {**plain, "lora": {}})
+    assert lora.init_params(small.CONFIG, LoraConfig(), jax.random.key(0)).keys() == plain.keys()
+    assert lora.merged(plain, CONFIG) is plain
+
+
+def test_a_is_gaussian_and_does_not_depend_on_the_other_targets():
+    wide = small.config(dim=256, num_heads=4, num_layers=1)
+    both, one = (
+        jax.jit(lora.init_params, static_argnums=(0, 1))(wide, LoraConfig(32, targets=targets), jax.random.key(0))
+        for targets in (("(query|value)/kernel",), ("value/kernel",))
+    )
+    both, one = (tree.flatten(params["lora"]["encoder"]["layer_0"]["attention"]) for params in (both, one))
+    a = np.asarray(both["value/kernel/a"])
+    np.testing.assert_array_equal(a, one["value/kernel/a"])
+    assert not np.array_equal(a, both["query/kernel/a"])
+    # 8192 draws: the deviation is known to 0.8%, the mean to 1.1% of it, and of the fourth moment, 3 for a Gaussian
+    # and 1.8 for a uniform distribution, to 0.11; each bound is five times that.
+    scaled = a * 256**0.5
+    assert abs(scaled.std() - 1) < 0.04
+    assert abs(scaled.mean()) < 0.055
+    assert abs((scaled**4).mean() - 3) < 0.55
+
+
+def test_an_adapted_layer_adds_the_scaled_product():
+    """x W + bias + (alpha / rank) x a b, in float64, from the input of the first layer."""
+    params, inputs = adapted(), small.batch()
+    tokens = inputs.pop("tokens_BT")
+    _, state = registry.build(small.CONFIG).apply(
+        {"params": lora.merged(params, CONFIG)},
+        tokens,
+        deterministic=True,
+        capture_intermediates=lambda module, _: module.name == "query",
+        mutable=["intermediates"],
+        **inputs,
+    )
+    found = state["intermediates"]["encoder"]
+    x = np.float64(found["hidden"][0])
+    dense = params["encoder"]["layer_0"]["attention"]["query"]
+    a, b = (np.float64(params["lora"]["encoder"]["layer_0"]["attention"]["query"]["kernel"][part]) for part in "ab")
+    expected = x @ np.float64(dense["kernel"]) + np.float64(dense["bias"]) + 8 / 4 * (x @ a @ b)
+    got = found["layer_0"]["attention"]["query"]["__call__"][0]
+    # Sums of 32 products of size 1 in float32.
+    np.testing.assert_allclose(got, expected, atol=2e-5)
+    assert np.abs(expected - (x @ np.float64(dense["kernel"]) + np.float64(dense["bias"]))).max() > 0.1
+
+
+def test_every_adapter_moves_the_model():
+    params, inputs = adapted(), small.batch()
+
+    def total(adapters):
+        plain = lora.merged(params | {"lora": adapters}, CONFIG)
+        return jnp.square(small.apply(small.CONFIG, plain, inputs).masked_lm).sum()
+
+    for path, grad in tree.flatten(jax.grad(total)(params["lora"])).items():
+        assert np.abs(grad).max() > 1e-3, path
+
+
+def test_what_trains_whole_has_no_adapter():
+    config = LoraConfig(rank=2, targets=("kernel$",), also_train=("^masked_lm/",))
+    paths = lora.target_shapes(registry.param_shapes(small.CONFIG), config)
+    assert {path.split("/")[0] for path in paths} == {"encoder", "next_sentence"}
+    assert len(paths) == 2 * 6 + 1
+
+
+WRONG = {
+    "a typo": (
+        {"targets": ("attention/qury/kernel",)},
+        "'attention/qury/kernel' matches no kernel. Did you mean 'query'",
+    ),
+    "an embedding": (
+        {"targets": ("^embeddings/token",)},
+        "'^embeddings/token' matches embeddings/token/embedding, but no kernel to adapt",
+    ),
+    "trained whole": (
+        {"targets": ("^pooler",)},
+        "'^pooler' matches pooler/bias, pooler/kernel, but no kernel to adapt",
+    ),
+    "one of two": ({"targets": ("query/kernel", "xyz")}, "'xyz' matches no kernel. They lie in encoder, masked_lm"),
+    "a large rank": (
+        {"rank": 33},
+        "lora.rank=33 exceeds the rank of encoder/layer_0/attention/query/kernel, whose sha",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_adapted_is_refused(name):
+    changes, said = WRONG[name]
+    with pytest.raises(InputError) as error:
+        lora.param_shapes(small.CONFIG, LoraConfig(**{"rank": 4} | changes))
+    assert said in str(error.value)
+
+
+def test_a_convolution_is_no_dense_layer():
+    deberta = small.config(
+        relative_attention=("c2p",), relative_distance=8, conv_kernel=3, heads=("masked_lm",), num_segments=0
+    )
+    with pytest.raises(InputError, match="matches encoder/convolution/bias, encoder/convolution/kernel, "):
+        lora.param_shapes(deberta, LoraConfig(rank=4, targets=("convolution",)))

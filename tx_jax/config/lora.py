@@ -1,0 +1,43 @@
+"""Low-rank adapters."""
+
+import dataclasses
+import math
+
+from tx_jax.config.checks import require, require_patterns
+
+# What fine-tuning begins anew, and so trains whole.
+NEW_ROOMS = ("pooler", "sequence_classification", "token_classification", "question_answering", "multiple_choice")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """LoRA (Hu et al. 2021): the model stays as it is, and products of two small matrices are added to its kernels.
+
+    What `whole` matches trains as it does without LoRA, and has no adapters. Nothing else trains.
+
+    Attributes:
+      rank: of the products; 0 = no LoRA.
+      alpha: a product is scaled by alpha / rank.
+      targets: regular expressions over parameter paths, of the kernels that get an adapter.
+      also_train: regular expressions over parameter paths, of what trains whole beside `NEW_ROOMS`.
+    """
+
+    rank: int = 0
+    alpha: float = 16.0
+    targets: tuple[str, ...] = ("attention/(query|value)/kernel$",)
+    also_train: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        require(self.rank >= 0, f"lora.rank={self.rank} must not be negative; 0 is no LoRA")
+        require(0 < self.alpha < math.inf, f"lora.alpha={self.alpha} must be positive")
+        require(not self.rank or bool(self.targets), "lora.targets is empty: name the kernels that get an adapter")
+        require_patterns("lora.targets", self.targets)
+        require_patterns("lora.also_train", self.also_train)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """Regular expressions over parameter paths, of what trains whole."""
+        return (*(f"^{room}/" for room in NEW_ROOMS), *self.also_train)
+
+
+NO_LORA = LoraConfig()

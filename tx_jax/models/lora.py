@@ -1,0 +1,83 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021) beside the parameters of any model.
+
+The kernel W at PATH gets `lora/PATH/a` [inputs, rank] and `lora/PATH/b` [rank, outputs], and the model is applied to
+W + (alpha / rank) a b in the place of W: no module knows of adapters. Our a and b are the paper's A and B, transposed,
+as our kernels are.
+"""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tx_jax import tree
+from tx_jax.config import LoraConfig, TransformerConfig
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+
+ROOM = "lora"
+
+
+def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
+    """Fresh parameters, with adapters where there is LoRA: at first the model is what it is without them.
+
+    Raises:
+      InputError: a target matches no kernel, or the rank exceeds a kernel's.
+    """
+    params = registry.init_params(model, rng)
+    if not config.rank:
+        return params
+    adapters = {}
+    for path, (inputs, outputs) in target_shapes(params, config).items():
+        key = jax.random.fold_in(rng, zlib.crc32(path.encode()))
+        # Gaussian, as the paper says (section 4.1). It leaves the deviation open: with this one x a is as large as x.
+        adapters[f"{path}/a"] = jax.random.normal(key, (inputs, config.rank)) * inputs**-0.5
+        adapters[f"{path}/b"] = jnp.zeros((config.rank, outputs))
+    return params | {ROOM: tree.nest(adapters)}
+
+
+def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]:
+    """The shapes and dtypes of the parameters, adapters among them, computed without allocating them."""
+    return jax.eval_shape(lambda rng: init_params(model, config, rng), jax.random.key(0))
+
+
+def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
+    """The parameters that the model takes: each adapter added to its kernel. Without adapters, the same parameters."""
+    if ROOM not in params:
+        return params
+    adapters = tree.flatten(params[ROOM])
+    plain = tree.flatten({room: values for room, values in params.items() if room != ROOM})
+    for path in plain:
+        if f"{path}/a" in adapters:
+            # In full precision on any device: cheap beside the model, and training and export see the same kernel.
+            product = jnp.matmul(adapters[f"{path}/a"], adapters[f"{path}/b"], precision="highest")
+            plain[path] = plain[path] + config.alpha / config.rank * product
+    return tree.nest(plain)
+
+
+def target_shapes(params: dict[str, Any], config: LoraConfig) -> dict[str, tuple[int, int]]:
+    """The shape of each kernel that gets an adapter, by path.
+
+    Raises:
+      InputError: as `init_params`.
+    """
+    leaves = tree.flatten(params)
+    kernels = {
+        path: x.shape
+        for path, x in leaves.items()
+        if path.endswith("/kernel") and x.ndim == 2 and not tree.matches(path, config.whole)
+    }
+    for pattern in config.targets:
+        others = [path for path in leaves if tree.matches(path, [pattern])]
+        if others and not any(tree.matches(path, [pattern]) for path in kernels):
+            raise InputError(
+                f"lora.targets: {pattern!r} matches {', '.join(others[:3])}, but no kernel to adapt: that of a dense "
+                "layer which does not train whole"
+            )
+    tree.require_matches("lora.targets", config.targets, kernels, "kernel")
+    found = {path: shape for path, shape in kernels.items() if tree.matches(path, config.targets)}
+    for path, shape in found.items():
+        if config.rank > min(shape):
+            raise InputError(f"lora.rank={config.rank} exceeds the rank of {path}, whose shape is {shape}")
+    return found
