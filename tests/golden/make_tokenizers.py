@@ -105,8 +105,28 @@ def compare(name: str, stored: dict) -> dict:
             (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": CLASSES[name]}))
             of_class = getattr(transformers, CLASSES[name]).from_pretrained(model)
             checks["model file"] = text.load(model).encode_batch(multilingual.TEXTS) == reference(of_class)["ids"]
+    expected["added"] = added(ours, checks)
     print(f"{name:26s} " + "  ".join(f"{key}: {'same' if same else 'DIFFERENT'}" for key, same in checks.items()))
     return expected
+
+
+def added(ours: text.Tokenizer, checks: dict[str, bool]) -> list[list[int]]:
+    """Ids of the texts with added words, by what AutoTokenizer loads from a tokenizer that got them."""
+    extended = tokenizers.extend(ours)
+    with tempfile.TemporaryDirectory() as folder:
+        extended.save(folder)
+        auto = transformers.AutoTokenizer.from_pretrained(folder)
+        auto.save_pretrained(f"{folder}/resaved")
+        resaved = text.load(f"{folder}/resaved")
+    ids = [auto.encode(line, add_special_tokens=False) for line in multilingual.ADDED_TEXTS]
+    others = [auto.encode(line, add_special_tokens=False) for line in multilingual.TEXTS]
+    checks["added words"] = ids == extended.encode_batch(multilingual.ADDED_TEXTS)
+    known = [x for x in ids if ours.unk_id not in x]  # ours may put a space before <unk>
+    checks["added, decoded"] = [auto.decode(x).removeprefix(" ") for x in known] == list(map(extended.decode, known))
+    checks["added, others"] = others == ours.encode_batch(multilingual.TEXTS)
+    checks["added, size"] = len(auto) == extended.vocab_size
+    checks["added, saved by it"] = resaved.fingerprint == extended.fingerprint
+    return ids
 
 
 def main() -> None:

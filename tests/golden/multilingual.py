@@ -43,3 +43,17 @@ TEXTS = (
 PAIR = ("The words fall into pieces.", "No word is lost.")
 # With {} for the mask.
 MASKED = "The weather in the {} changes quickly."
+
+# To add to a tokenizer, and texts that hold them. WordPiece would cut those of the second line.
+ADDED = ("covid", "montañés", "ვირუსი")
+ADDED_IN_PIECES = ("covid-19", "新冠", "c++")
+ADDED_TEXTS = (
+    "covid",
+    "The covid crisis: covid, covid's (covid) and anti-covid; covid.",
+    "no covidien, xcovid, covid_19 or covid19, but covid-19 and covid/covid",
+    "el montañés  y su covid\n\ncovid\tmontañés",
+    "ვირუსი ვირუსიც «ვირუსი»",
+    "他们新冠了，新冠 covid。c++ c++11",
+    "COVID Covid ＣＯＶＩＤ MONTAÑÉS",
+    " covid covid ",
+)

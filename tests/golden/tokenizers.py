@@ -6,7 +6,7 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
-from tests.golden.multilingual import DOCUMENTS
+from tests.golden.multilingual import ADDED, ADDED_IN_PIECES, DOCUMENTS
 from tx_jax import text
 from tx_jax.text import bpe, spm, wordpiece
 from tx_jax.text.tokenizer import Tokenizer
@@ -37,6 +37,12 @@ def rebuild(name: str, stored: Mapping[str, Any]) -> Tokenizer:
         merges = [tuple(pair) for pair in stored["merges"]]
         return bpe.ByteLevelBPE.from_merges(stored["vocabulary"], merges, **BYTE_LEVEL[name])
     return spm.from_model(model_file(stored), **SENTENCE_PIECE[name])
+
+
+def extend(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with the words of `multilingual` that it can take."""
+    more = () if isinstance(tokenizer, wordpiece.WordPiece) else ADDED_IN_PIECES
+    return tokenizer.with_tokens([*ADDED, *more])
 
 
 def model_file(stored: Mapping[str, Any]) -> bytes:

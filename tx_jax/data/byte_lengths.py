@@ -7,7 +7,7 @@ import numpy as np
 from tx_jax.text import Tokenizer
 from tx_jax.text.bpe import ByteLevelBPE
 from tx_jax.text.spm import SPACE, SentencePiece
-from tx_jax.text.wordpiece import PREFIX
+from tx_jax.text.wordpiece import PREFIX, WordPiece
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -23,6 +23,8 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
     - WordPiece: close to the bytes of the normalised text: a space is counted before every word, which is one too many
       before most punctuation. Characters of words that became [UNK] count 0.
 
+    Words that were added to the first two count with a space before them, which may be one too many.
+
     The text is what was encoded: the sentences of the store, not the white space between them.
     """
     if isinstance(tokenizer, ByteLevelBPE):  # one visible character for each byte
@@ -33,6 +35,9 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
         tokens = tokenizer.tokens(range(tokenizer.vocab_size))
         pairs = zip(tokens, tokenizer.is_continuation.tolist(), strict=True)
         lengths = [len((token.removeprefix(PREFIX) if inside else f" {token}").encode()) for token, inside in pairs]
+    if not isinstance(tokenizer, WordPiece):
+        for index, text in tokenizer.added_texts.items():
+            lengths[index] = len(text.encode())
     table = np.array(lengths, np.float32)
     table[list(tokenizer.special_ids)] = 0
     table.flags.writeable = False

@@ -7,7 +7,9 @@ is exact.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tx_jax.errors import InputError
+from tx_jax.text.added_words import superfluous_spaces
 from tx_jax.text.chunks import chunks, counted, until_many_words
 from tx_jax.text.engine import (
     EngineTokenizer,
@@ -68,7 +71,9 @@ class ByteLevelBPE(EngineTokenizer):
                 f"the byte-level vocabulary lacks {len(missing)} of the 256 bytes ({' '.join(sorted(missing)[:5])}):"
                 " characters that need them would be lost; train it with the whole byte alphabet"
             )
-        self.add_prefix_space: bool = _byte_level(definition)["add_prefix_space"]
+        # The space at the beginning comes from a Metaspace where words were added, see `added_words`.
+        parts = pre_tokenizers_of(definition)
+        self.add_prefix_space = any(part.get("add_prefix_space") or part["type"] == "Metaspace" for part in parts)
 
     @classmethod
     def from_merges(
@@ -108,7 +113,12 @@ class ByteLevelBPE(EngineTokenizer):
         """The class of transformers that gives the same ids; it keeps nothing of tokenizer.json but the vocabulary."""
         model, pre_tokenizer = self._definition["model"], self._definition["pre_tokenizer"]
         is_plain = pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer["use_regex"] and not model["ignore_merges"]
-        if is_plain and self._definition["normalizer"] is None and model["unk_token"] is None:
+        if (
+            self._superfluous_spaces is None
+            and is_plain
+            and self._definition["normalizer"] is None
+            and model["unk_token"] is None
+        ):
             if None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id):
                 return "RobertaTokenizer"
             if self.cls_id is None and self.eos_id is not None:
@@ -128,12 +138,27 @@ class ByteLevelBPE(EngineTokenizer):
         return self.encode_batch(words if self.add_prefix_space else [f" {word}" for word in words])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The exact text: bytes that are no UTF-8, as in a part of a character, become U+FFFD."""
-        added = {token["id"] for token in self._definition["added_tokens"]}
-        tokens = ((self.token(index), index in added) for index in map(int, ids))
-        parts = (token.encode() if is_added else bytes(BYTES[char] for char in token) for token, is_added in tokens)
+        """The exact text, but for the space before added words: bytes that are no UTF-8, as in a part of a character,
+        become U+FFFD."""
+        whole = self._whole
+        parts = (
+            whole[index].encode() if index in whole else bytes(BYTES[char] for char in self.token(index))
+            for index in map(int, ids)
+        )
         text = b"".join(parts).decode("utf-8", errors="replace")
+        if self._superfluous_spaces:
+            text = self._superfluous_spaces.sub("", text)
         return text.removeprefix(" ") if self.add_prefix_space else text
+
+    @cached_property
+    def _whole(self) -> dict[int, str]:
+        """The tokens that are not spelled in bytes."""
+        return {index: self.token(index) for index in self.special_ids} | self.added_texts
+
+    @cached_property
+    def _superfluous_spaces(self) -> re.Pattern | None:
+        words = [text[1:] for text in self.added_texts.values() if text.startswith(" ")]
+        return re.compile(superfluous_spaces(words)) if words else None
 
     def save(self, directory: str | Path) -> None:
         """Write vocab.json and merges.txt, and the three files from which transformers builds the same tokenizer."""

@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
+from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
@@ -91,6 +92,20 @@ class EngineTokenizer(Tokenizer):
 
     @abc.abstractmethod
     def _begins_word(self, token: str) -> bool: ...
+
+    @cached_property
+    def added_texts(self) -> dict[int, str]:
+        """What each token that was added after training stands for: its word, with the space that belongs to it."""
+        added = (token for token in self._definition["added_tokens"] if not token["special"])
+        return {token["id"]: " " * token["lstrip"] + token["content"] for token in added}
+
+    def _normalize(self, word: str) -> str:
+        normalizer = self._engine.normalizer
+        return normalizer.normalize_str(word).strip() if normalizer else word
+
+    def _extended(self, words: Sequence[str]) -> Self:
+        ids = {word: self.vocab_size + index for index, word in enumerate(words)}
+        return type(self)(add_words(self._definition, ids, filter(starts_spaceless, words)), self._names)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
@@ -182,7 +197,16 @@ def _register(definition: dict[str, Any], names: Mapping[str, str], ids: Mapping
 
 
 def _unforgeable(definition: dict[str, Any], vocabulary: Sequence[str], special_ids: Sequence[int]) -> Engine:
-    """The engine that encodes: all ids in its model, special tokens under names that no text contains."""
+    """The engine that encodes: all ids in its model, special tokens under names that no text contains.
+
+    Words that were added last stay outside: in the model they would be pieces, and found inside other words.
+    """
+    plain = [token for token in definition["added_tokens"] if not token["special"]]
+    added_ids = {token["id"] for token in plain}
+    size = len(vocabulary)
+    while size > len(definition["model"]["vocab"]) and size - 1 in added_ids:
+        size -= 1
+    vocabulary = vocabulary[:size]
     specials = {vocabulary[index]: " " + vocabulary[index] for index in special_ids}
     model = dict(definition["model"])
     if model["type"] == "Unigram":
@@ -194,7 +218,6 @@ def _unforgeable(definition: dict[str, Any], vocabulary: Sequence[str], special_
             pair for pair in model["merges"] if not specials.keys() & {pair[0], pair[1], pair[0] + pair[1]}
         ]
         model["unk_token"] = specials.get(model["unk_token"], model["unk_token"])
-    plain = [token for token in definition["added_tokens"] if not token["special"]]
     return Engine.from_str(json.dumps({**definition, "model": model, "added_tokens": plain, "post_processor": None}))
 
 

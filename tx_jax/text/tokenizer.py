@@ -1,15 +1,18 @@
 """What every tokenizer can do, whatever algorithm it runs."""
 
 import abc
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.alignment import Aligned
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+_MARKS = ("##", "▁", "Ġ")  # what a vocabulary writes for "inside a word" and for a space
 
 
 class Tokenizer(abc.ABC):
@@ -88,6 +91,47 @@ class Tokenizer(abc.ABC):
     def save(self, directory: str | Path) -> None:
         """Write the tokenizer's files into `directory` (made if missing), in a layout that transformers loads."""
 
+    def with_tokens(self, words: Iterable[str]) -> Self:
+        """A tokenizer of the same kind with a token more for each of these words, wherever it is a whole word.
+
+        The tokens of this one keep their ids; the new ones follow the last, in the order given. In WordPiece a new
+        token may also begin a longer word, as all of its tokens do; for the other kinds see `added_words`.
+
+        Warns with InputWarning where it adds a word in another form, since it folds case for instance, and where two
+        words have the same form. Raises InputError for a word that is empty or holds white space, that is a token
+        already, or that could never be found.
+        """
+        known = set(self.tokens(range(self.vocab_size)))
+        fresh: dict[str, str] = {}
+        for word in words:
+            normal = self._normalize(word)
+            if not normal or any(map(str.isspace, word)):
+                raise InputError(f"{word!r} cannot become a token: a token is one word, without white space")
+            if word.startswith(_MARKS):
+                raise InputError(f"{word!r} begins with a mark of the vocabulary's own spelling: give the word alone")
+            (ids,) = self.encode_words([normal])
+            if word in known or normal in known or (len(ids) == 1 and ids[0] != self.unk_id):
+                raise InputError(f"{word!r} is a token of this vocabulary already: leave it out")
+            if normal in fresh:
+                _warn(f"{word!r} is the same token as {fresh[normal]!r}, which is given too: it is added once")
+            elif normal != word:
+                _warn(f"{word!r} is added as {normal!r}, for that is what this tokenizer makes of it")
+            fresh.setdefault(normal, word)
+        extended = self._extended(tuple(fresh)) if fresh else self
+        for index, (word, ids) in enumerate(zip(fresh, extended.encode_batch(tuple(fresh)), strict=True)):
+            if ids != [self.vocab_size + index]:
+                pieces = " ".join(extended.tokens(ids))
+                raise InputError(f"{word!r} cannot become one token, for this tokenizer always cuts it: {pieces}")
+        return extended
+
+    @abc.abstractmethod
+    def _normalize(self, word: str) -> str:
+        """What encoding makes of a word before it looks for tokens."""
+
+    @abc.abstractmethod
+    def _extended(self, words: Sequence[str]) -> Self:
+        """The tokenizer with these normalised words."""
+
     def encode(self, text: str) -> list[int]:
         """Token ids of one text, without special tokens."""
         return self.encode_batch([text])[0]
@@ -112,3 +156,7 @@ class Tokenizer(abc.ABC):
     def _encode_attached(self, text: str) -> list[int]:
         """Token ids of a text that continues another, without a space unless it begins with one."""
         return self.encode(text)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, InputWarning, stacklevel=3)

@@ -74,6 +74,12 @@ class WordPiece(Tokenizer):
     def __reduce__(self):  # so that a tokenizer travels to worker processes
         return _rebuild, (self._vocabulary, self._normalization())
 
+    def _normalize(self, word: str) -> str:
+        return "".join(self._engine.normalizer.normalize_str(word).split())  # ideographs get spaces around
+
+    def _extended(self, words: Sequence[str]) -> "WordPiece":
+        return WordPiece([*self._vocabulary, *words], **self._normalization())
+
     @cached_property
     def is_continuation(self) -> np.ndarray:
         mask = np.array([token.startswith(PREFIX) and token != PREFIX for token in self._vocabulary])
