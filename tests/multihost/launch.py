@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,33 +55,35 @@ def run(
     processes: int,
     devices: int,
     fault: str = "",
-    meanwhile=None,
-    timeout: float = 180,
+    expect: Path | None = None,
+    timeout: float = 240,
 ) -> list[Ended]:
     """Runs `python -m MODULE` once a process, with so many virtual CPU devices each.
 
     Args:
       fault: what `trainee` does to one of them.
-      meanwhile: is called with the list of `subprocess.Popen` once they are started.
+      expect: the state that `trainee` begins with.
     """
-    with started(module, arguments, processes=processes, devices=devices, fault=fault) as children:
-        if meanwhile is not None:
-            meanwhile(children)
+    environment = {"TX_JAX_FAULT": fault, "TX_JAX_EXPECT": str(expect or "")}
+    with started(module, arguments, processes=processes, devices=devices, environment=environment) as children:
         return wait(children, timeout)
 
 
 @contextlib.contextmanager
 def started(
-    module: str, arguments: list[str], *, processes: int, devices: int, fault: str = ""
+    module: str, arguments: list[str], *, processes: int, devices: int, environment: dict[str, str]
 ) -> Iterator[list[subprocess.Popen]]:
     """The processes, which are killed on leaving where they have not ended."""
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        # Compiled in a hurry: several processes find nothing in the compilation cache of a CPU.
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
-        "--xla_llvm_disable_expensive_passes=true",
-        "TX_JAX_FAULT": fault,
-    }
+    environment = (
+        os.environ
+        | environment
+        | {
+            "JAX_PLATFORMS": "cpu",
+            # Compiled in a hurry: several processes find nothing in the compilation cache of a CPU.
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
+            "--xla_llvm_disable_expensive_passes=true",
+        }
+    )
     port = _free_port()
     children = []
     try:
@@ -142,8 +145,6 @@ class _Outputs:
     """Reads what the processes say, so that no full pipe holds them."""
 
     def __init__(self, children: list[subprocess.Popen]):
-        import threading
-
         self._parts = [b""] * len(children)
         self._threads = [
             threading.Thread(target=self._read, args=(rank, child), daemon=True) for rank, child in enumerate(children)

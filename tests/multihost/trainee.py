@@ -2,6 +2,8 @@
 it comes to a point for the NUMBERth time.
 
 The points are named in POINTS, the actions in ACTIONS.
+
+TX_JAX_EXPECT=FILE.npz compares the state that training begins with, bit for bit, each process what it holds of it.
 """
 
 import functools
@@ -12,9 +14,12 @@ import threading
 import time
 
 import jax
+import numpy as np
 
 from experiments import command_line, train
+from tx_jax import tree
 from tx_jax.data import loader
+from tx_jax.errors import InputError
 from tx_jax.training import checkpoint, evaluate, loop, manifest
 
 
@@ -26,6 +31,10 @@ def _raise() -> None:
     raise Planted("a planted error")
 
 
+def _input() -> None:
+    raise InputError("this host lacks a file")
+
+
 def _exit() -> None:
     sys.exit(3)
 
@@ -35,6 +44,7 @@ ACTIONS = {
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "raise": _raise,
+    "input": _input,
     "exit": _exit,
     "sleep": lambda: time.sleep(3600),
 }
@@ -47,6 +57,23 @@ POINTS = {
     "save": (checkpoint.Checkpoints, "save"),
     "manifest": (manifest, "write"),
 }
+
+
+def expect(path: str) -> None:
+    """Every array under its path."""
+    build, expected = loop.build, np.load(path)
+
+    def checked(*arguments, **options):
+        run = build(*arguments, **options)
+        arrays = tree.flatten(run.state)
+        assert arrays.keys() == set(expected.files)
+        for name, array in arrays.items():
+            for shard in array.addressable_shards:
+                np.testing.assert_array_equal(shard.data, expected[name][shard.index], err_msg=name)
+        print("the state is as expected", flush=True)
+        return run
+
+    loop.build = checked
 
 
 def plant(action: str, point: str, number: int, rank: int) -> None:
@@ -89,6 +116,8 @@ def plant(action: str, point: str, number: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
+    if path := os.environ.get("TX_JAX_EXPECT"):
+        expect(path)
     if fault := os.environ.get("TX_JAX_FAULT"):
         action, point, number, rank = fault.split(":")
         plant(action, point, int(number), int(rank))

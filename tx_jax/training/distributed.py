@@ -42,7 +42,8 @@ def start(
 
     Args:
       coordinator: HOST:PORT of process 0.
-      silence_seconds: how long after its last sign of life a process counts as dead; jax then ends the others.
+      silence_seconds: how long after its last sign of life a process counts as dead. A little later jax ends the others
+        by itself, should the watchdog not have done so.
       report: is told, in a line, what is waited for.
 
     Raises:
@@ -63,7 +64,7 @@ def start(
             jax.distributed.initialize(
                 *arguments,
                 initialization_timeout=2 * START_SECONDS,  # ours comes first: jax's message is a stack trace
-                heartbeat_timeout_seconds=silence_seconds,
+                heartbeat_timeout_seconds=silence_seconds + 10,
                 shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             )
     except (ValueError, RuntimeError) as error:

@@ -107,7 +107,9 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
             state = state.replace(params=params)
     evaluation = jit_eval_step(task, mesh)
     if training.keep_best:
-        metrics, _ = jax.eval_shape(evaluation, state.params, validation_batches.batch_at(0))
+        with doing("waiting for data", limit=training.stall_seconds):
+            batch = validation_batches.batch_at(0)
+        metrics, _ = jax.eval_shape(evaluation, state.params, batch)
         names = {*metrics, *task.score_names}
         if training.best_metric not in names:
             known = ", ".join(sorted(names))

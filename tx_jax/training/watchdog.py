@@ -14,6 +14,7 @@ Time is counted in the watching thread's own beats, so that the pause of a suspe
 import contextlib
 import faulthandler
 import os
+import signal
 import sys
 import threading
 import time
@@ -87,13 +88,17 @@ class Watchdog:
         self._silence, self._explain = silence_seconds / BEAT_SECONDS, explain
         self._rank, self._count = jax.process_index(), jax.process_count()
         self._parted, self._ending = threading.Event(), threading.Lock()
+        targets = [self._watch] if self._count == 1 else [self._watch, self._exchange]
+        self._threads = [threading.Thread(target=target, name="watchdog", daemon=True) for target in targets]
         self._unanswered = 0  # beats since the store last answered
         self._collective_failed = False
 
     def __enter__(self) -> "Watchdog":
-        threads = [self._watch] if self._count == 1 else [self._watch, self._exchange]
-        for target in threads:
-            threading.Thread(target=target, name=f"watchdog{target.__name__}", daemon=True).start()
+        if self._count > 1:
+            # Where process 0 is gone, jax aborts with the reason: the stacks of Python's threads would bury it.
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -103,6 +108,8 @@ class Watchdog:
         elif self._count > 1:
             self._fail_with(error)
         self._parted.set()
+        for thread in self._threads:
+            thread.join(FAREWELL_SECONDS)
         distributed.stop()
 
     def _fail_with(self, error: BaseException) -> NoReturn:

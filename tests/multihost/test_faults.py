@@ -1,0 +1,109 @@
+"""What ends one process ends all, and nothing that was saved is lost. The long form: python -m tests.faults.hosts"""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.multihost import launch
+from tx_jax import sharding, tree
+from tx_jax.config import MeshConfig
+from tx_jax.tasks.registry import open_task
+from tx_jax.training import metrics_log
+from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.run_dir import RunDir
+from tx_jax.training.state import abstract_state
+
+
+def train(store, workdir, processes=2, devices=4, **options):
+    changes = {"mesh__fsdp": 2 if processes * devices > 1 else 1}
+    return launch.run(
+        launch.TRAIN, launch.flags(store.path, workdir, **changes), processes=processes, devices=devices, **options
+    )
+
+
+def losses(workdir, split="train"):
+    name = "loss" if split == "train" else "masked_lm_loss"
+    records = [(record["step"], record[name]) for record in metrics_log.read(workdir) if record["split"] == split]
+    assert len(dict(records)) == len(records), "a step was written twice"
+    return dict(records)
+
+
+def codes(ended):
+    return [process.code for process in ended]
+
+
+def saved(workdir: Path, out: Path) -> tuple[int, Path]:
+    """The step of the newest checkpoint, and its arrays in a file."""
+    config = RunDir(workdir).load_config()
+    mesh = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step = checkpoints.newest()
+        state = checkpoints.restore(step, abstract_state(open_task(config), Optimizer(config), mesh))
+    np.savez(out, **{path: np.asarray(array) for path, array in tree.flatten(state).items()})
+    return step, out
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_store, tmp_path_factory):
+    """An uninterrupted run on 2 x 4 devices."""
+    workdir = tmp_path_factory.mktemp("hosts") / "whole"
+    ended = train(tiny_store, workdir)
+    assert codes(ended) == [0, 0], "\n".join(process.tail() for process in ended)
+    assert ended[0].output.count("Done.") == 1
+    assert "Done." not in ended[1].output
+    assert sorted(losses(workdir)) == list(range(1, 13))
+    assert sorted(losses(workdir, "validation")) == [5, 10, 12]
+    return workdir
+
+
+def test_after_a_kill_the_others_end_and_the_losses_continue_bitwise(whole, tiny_store, tmp_path):
+    ended = train(tiny_store, tmp_path / "run", fault="kill:step:7:1")
+    assert ended[1].code == -9
+    assert ended[0].code == 1
+    assert "error: process 1 of 2, " in ended[0].tail()
+    assert "it gave no sign of life for" in ended[0].tail(1)
+    assert "process 1 of 2" in (tmp_path / "run/FAILED").read_text()
+    resumed = train(tiny_store, tmp_path / "run")
+    assert codes(resumed) == [0, 0], resumed[0].tail()
+    assert "Continuing after step 4" in resumed[0].output
+    assert losses(tmp_path / "run") == losses(whole)
+    assert losses(tmp_path / "run", "validation") == losses(whole, "validation")
+
+
+def test_sigterm_to_one_stops_all_and_any_topology_continues(whole, tiny_store, tmp_path):
+    ended = train(tiny_store, tmp_path / "run", fault="term:step:6:1")
+    assert codes(ended) == [75, 75], "\n".join(process.tail() for process in ended)
+    step, expected = saved(tmp_path / "run", tmp_path / "state.npz")
+    assert f"stopped by SIGTERM after step {step}, which is saved" in ended[0].tail(1)
+    assert 6 <= step < 12
+    for processes, devices in ((4, 2), (1, 8)):
+        run = shutil.copytree(tmp_path / "run", tmp_path / f"{processes} x {devices}")
+        ended = train(tiny_store, run, processes, devices, expect=expected)
+        assert codes(ended) == [0] * processes, ended[0].tail()
+        assert all("the state is as expected" in process.output for process in ended)
+        found, uninterrupted = losses(run), losses(whole)
+        assert sorted(found) == sorted(uninterrupted)
+        np.testing.assert_allclose(list(found.values()), list(uninterrupted.values()), rtol=1e-5)  # order of sums
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected", "reason"),
+    [
+        ("input:build:1:1", [2, 2], "error: process 1 of 2, starting: this host lacks a file"),
+        ("exit:build:1:0", [3, 3], "error: process 0 of 2, starting: it called sys.exit(3)"),
+        ("raise:batch:1:1", [1, 1], "Planted: a planted error"),
+        ("sleep:batch:2:0", [1, 1], "error: process 0 of 2, waiting for data: nothing came for 6 s"),
+        ("stop:build:1:1", [1, None], "error: process 1 of 2, starting: it gave no sign of life for"),
+    ],
+)
+def test_one_fault_ends_all_with_its_reason(tiny_store, tmp_path, fault, expected, reason):
+    ended = train(tiny_store, tmp_path, fault=fault)
+    assert codes(ended) == expected, "\n".join(process.tail() for process in ended)
+    for process in ended:
+        if process.code is not None:
+            assert reason in process.tail()
+            assert process.seconds < 60
