@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
     batch_size = -(-model.config.training.eval_batch_size // devices) * devices
     batches = task.batches(SPLIT.value, batch_size=batch_size, repeat=False)
     values = model.evaluate(task, held_out(batches, BATCHES.value), SPLIT.value)
-    baselines = task.baselines(held_out(batches, BATCHES.value))
+    baselines = task.baselines(held_out(batches, BATCHES.value), SPLIT.value)
     trivial = with_perplexities({name: value for name, (value, _) in baselines.items()})
     baselines |= {name: (trivial[name], "") for name in trivial.keys() - baselines.keys()}
     table = Table(f"on {SPLIT.value} data", "model", "baseline", "", title=f"Step {model.step} of {WORKDIR.value}")

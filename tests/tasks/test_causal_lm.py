@@ -76,7 +76,7 @@ def test_baselines_count_the_targets(store):
     targets = np.concatenate([b["targets"][b["target_weights"] > 0] for b in batches])
     shares = np.unique(targets, return_counts=True)[1] / len(targets)
     entropy = -(shares * np.log(shares)).sum()
-    baselines = task.baselines(iter(batches))
+    baselines = task.baselines(iter(batches), "validation")
     assert baselines["causal_lm_loss"][0] == pytest.approx(entropy)
     assert baselines["causal_lm_accuracy"][0] == pytest.approx(shares.max())
     num_bytes = sum(b["target_bytes"].sum() for b in batches)

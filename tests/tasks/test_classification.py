@@ -112,7 +112,7 @@ def test_baselines_are_those_of_the_training_labels(tmp_path):
     task = make_task(tmp_path, validation=str(tmp_path / "v.jsonl"), metrics=("accuracy", "mcc", "f1"))
     assert task.notices() == ["1 of 2 labels have fewer than two training examples: '0' 1"]
     batches = task.batches("validation", batch_size=2, repeat=False)
-    baselines = task.baselines(batches.batch_at(i) for i in range(len(batches)))
+    baselines = task.baselines(map(batches.batch_at, range(len(batches))), "validation")
     values = {name: value for name, (value, _) in baselines.items()}
     # "1" always: one of three is right; F1 from precision 1/3 and recall 1.
     assert values["accuracy"] == pytest.approx(1 / 3)
@@ -160,7 +160,7 @@ def test_regression(tmp_path):
     predicted = task.predictions({"logits": logits[:1]}, [{}], None)
     assert predicted == [{"prediction": pytest.approx(float(logits[0, 0]))}]
     mean = np.mean([float(record["label"]) for record in task.records("train")])
-    baselines = task.baselines(rows)
+    baselines = task.baselines(rows, "validation")
     assert baselines["loss"][0] == pytest.approx(np.mean((truth - mean) ** 2), rel=1e-5)
     assert baselines["pearson"][0] == 0.0
 

@@ -19,6 +19,9 @@ objective and the packing:
     target_bytes      float32 [B]     UTF-8 bytes of text that the targets stand for, see `data/byte_lengths.py`
     example           int32   [B]     examples with labels: which row of the split's table it is
     labels            int32   [B]     classification: the label's number; regression: float32, the value itself
+                      int32   [B, T]  tagging: the number of the token's label, -1 where none is to be learned
+    answer_start      int32   [B]     question answering: the answer's first token; 0: not here; -1: not known
+    answer_end        int32   [B]     its last token
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,8 +116,9 @@ class Task(Protocol):
     def notices(self) -> list[str]:
         """What the data's owner should know before training; a line each."""
 
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
-        """For metrics that have one, the value that a trivial predictor reaches on these batches, and its name."""
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
+        """For metrics that have one, the value that a trivial predictor reaches on these batches of a split, and its
+        name."""
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
         """Forward and backward, by the formula of `models.registry.flops_per_token`. `phase`: as of `batches`."""

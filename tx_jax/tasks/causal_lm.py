@@ -39,7 +39,7 @@ class CausalLM(Pretraining):
         bits = metrics["causal_lm_loss"].total / math.log(2)
         return metrics | {"bits_per_byte": Mean(bits, batch["target_bytes"].sum())}
 
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts, num_bytes = np.zeros(self.stores.vocab_size), 0.0
         for batch in batches:
             counts += self.unigrams(batch, "targets", "target_weights")

@@ -96,7 +96,7 @@ class Classification(Supervised):
             for row in probabilities
         ]
 
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts = np.bincount(self.split("train").table.columns["labels"], minlength=len(self.data.labels))
         targets, best = real_labels(batches), int(counts.argmax())
         always = f"always {self.data.labels[best]!r}, the most frequent in training"

@@ -60,7 +60,7 @@ class MaskedLM(Pretraining):
         dropped = batch["masked_dropped"].sum()
         return metrics | {"masked_dropped": Mean(dropped, dropped + batch["masked_weights"].sum())}
 
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts, labels = np.zeros(self.stores.vocab_size), np.zeros(2)
         for batch in batches:
             counts += self.unigrams(batch, "masked_targets", "masked_weights")

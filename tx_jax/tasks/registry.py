@@ -10,12 +10,16 @@ from tx_jax.tasks.distillation import Distillation
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.tasks.multiple_choice import MultipleChoice
 from tx_jax.tasks.pretraining import Pretraining
+from tx_jax.tasks.question_answering import QuestionAnswering
 from tx_jax.tasks.regression import Regression
 from tx_jax.tasks.supervised import Supervised
+from tx_jax.tasks.tagging import Tagging
 from tx_jax.text import Tokenizer
 
 # By the head that they train; a number in the place of labels is for `Regression`.
-SUPERVISED: dict[str, type[Supervised]] = {task.head: task for task in (Classification, MultipleChoice)}
+SUPERVISED: dict[str, type[Supervised]] = {
+    task.head: task for task in (Classification, MultipleChoice, QuestionAnswering, Tagging)
+}
 
 
 def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tokenizer | None = None) -> Task:

@@ -51,7 +51,7 @@ class Regression(Classification):
     ) -> list[dict[str, Any]]:
         return [{"prediction": float(value)} for value in outputs["logits"][:, 0]]
 
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         mean = self.split("train").table.columns["labels"].mean()
         targets = real_labels(batches)
         values = {"loss": float(np.mean((targets - mean) ** 2)), **self.score(targets, np.full_like(targets, mean))}

@@ -1,18 +1,19 @@
 """Metrics of whole splits, which are no means over examples, by name.
 
-All are scikit-learn's and scipy's. Where those are undefined and warn, as the correlation with predictions that are all
-the same, the score is 0: nothing was told apart.
+All are scikit-learn's, scipy's and seqeval's. Where those are undefined and warn, as the correlation with predictions
+that are all the same, the score is 0: nothing was told apart.
 
 Shapes: N examples.
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from tx_jax.errors import InputError, did_you_mean
 
-# scikit-learn takes a second to import, so that each function does it where it is needed.
+# scikit-learn, which seqeval imports too, takes a second to import, so that each function does it where it is needed.
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -64,9 +65,46 @@ def _correlation(function: Callable, targets: np.ndarray, predictions: np.ndarra
     return float(function(targets, predictions).statistic)
 
 
-Score = Callable[[np.ndarray, np.ndarray], float]
+Sentences = Sequence[Sequence[str]]  # of each word its label
+
+
+def word_accuracy(targets: Sentences, predictions: Sentences) -> float:
+    """The share of words with the right label."""
+    return accuracy(np.array(list(itertools.chain(*targets))), np.array(list(itertools.chain(*predictions))))
+
+
+def entity_f1(targets: Sentences, predictions: Sentences) -> float:
+    """The harmonic mean of precision and recall of entities, as conlleval counts them: B-PER, I-PER is one, right where
+    type, first and last word are (Tjong Kim Sang and De Meulder 2003, section 3.2)."""
+    from seqeval.metrics import f1_score
+
+    return float(f1_score(targets, predictions, zero_division=0))
+
+
+def entity_precision(targets: Sentences, predictions: Sentences) -> float:
+    """The share of the entities found that are right."""
+    from seqeval.metrics import precision_score
+
+    return float(precision_score(targets, predictions, zero_division=0))
+
+
+def entity_recall(targets: Sentences, predictions: Sentences) -> float:
+    """The share of the entities that are found."""
+    from seqeval.metrics import recall_score
+
+    return float(recall_score(targets, predictions, zero_division=0))
+
+
+Score = Callable[..., float]
 OF_LABELS: dict[str, Score] = {"accuracy": accuracy, "f1": f1, "macro_f1": macro_f1, "mcc": mcc}
 OF_NUMBERS: dict[str, Score] = {"pearson": pearson, "spearman": spearman}
+
+OF_WORDS: dict[str, Score] = {
+    "accuracy": word_accuracy,
+    "entity_f1": entity_f1,
+    "entity_precision": entity_precision,
+    "entity_recall": entity_recall,
+}
 
 
 def check(names: Iterable[str], known: dict[str, Score], num_labels: int) -> None:

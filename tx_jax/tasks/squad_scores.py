@@ -54,7 +54,7 @@ def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], *, 
     values = np.array(
         [exact_and_f1(*pair, unanswerable=unanswerable) for pair in zip(predictions, golds, strict=True)]
     ).reshape(-1, 2)
-    scores = dict(zip(("exact_match", "f1"), values.mean(axis=0).tolist(), strict=True))
+    scores = {"exact_match": mean(values[:, 0]), "f1": mean(values[:, 1])}
     if unanswerable:
         has = has_answer(golds)
         scores |= {f"has_answer_{name}": mean(values[has, i]) for i, name in enumerate(("exact_match", "f1"))}

@@ -213,7 +213,7 @@ class Supervised(abc.ABC):
         """
 
     @abc.abstractmethod
-    def baselines(self, batches: Iterable[Batch]) -> dict[str, tuple[float, str]]:
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """As of `tasks.base.Task`."""
 
 

@@ -1,0 +1,151 @@
+"""Question answering: against the definitions, and that it can be learned."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests import labeled_files
+from tests.models import small
+from tests.tasks.test_classification import tokenizer
+from tests.tasks.test_tagging import evaluated
+from tx_jax.config import from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.tasks.question_answering import QuestionAnswering
+from tx_jax.tasks.registry import open_task
+
+
+def make_task(tmp_path, *, content=None, **data):
+    from configs import squad
+
+    c = squad.get_config("smoke")
+    c.data.train = str(tmp_path / "train.json")
+    c.data.validation = ""
+    c.data.validation_fraction = 0.25
+    c.model = {
+        **vars(small.config(vocab_size=tokenizer().vocab_size, max_length=64, num_layers=1)),
+        "heads": ("question_answering",),
+    }
+    for name, value in data.items():
+        c.data[name] = value
+    (tmp_path / "train.json").write_text(json.dumps(content or labeled_files.squad(16)))
+    return open_task(from_config_dict(c), tokenizer=tokenizer())
+
+
+def test_whole_articles_are_held_out(tmp_path):
+    task = make_task(tmp_path)
+    assert isinstance(task, QuestionAnswering)
+    titles = [{record["title"] for record in task.records(split)} for split in ("train", "validation")]
+    assert not titles[0] & titles[1]
+    assert len(titles[1]) == 4
+    assert len(task.records("validation")) == 8
+    content = labeled_files.squad(8)
+    for article in content["data"]:
+        article["title"] = ""
+    contexts = make_task(tmp_path, content=content)
+    assert len({record["context"] for record in contexts.records("validation")}) == 2
+
+
+def test_loss_and_accuracy(tmp_path):
+    content = labeled_files.squad(16)
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] += 1
+    task = make_task(tmp_path, content=content, validation=str(tmp_path / "train.json"), sequence_length=12, stride=4)
+    assert task.notices()[:2] == [
+        "train: answer is not in the context where it should begin, not trained on: 1 of 32",
+        "train: in several windows: 32 of 32",
+    ]
+    rows, _ = evaluated(task)
+    params = small.params(task.config.model)
+    losses, correct = [], []
+    total = None
+    for batch in rows:
+        part = task.metrics(params, batch, dropout_rng=None)
+        total = part if total is None else {name: total[name] + part[name] for name in part}
+        logits = np.asarray(task.apply(params, batch, dropout_rng=None).question_answering, np.float64)
+        for i in np.flatnonzero((batch["answer_start"] >= 0) & (batch["example_weights"] > 0)):
+            inside = logits[i][batch["valid"][i]]
+            log_odds = inside - np.log(np.exp(inside).sum(axis=0))
+            start, end = batch["answer_start"][i], batch["answer_end"][i]
+            losses.append(-(log_odds[start, 0] + log_odds[end, 1]) / 2)
+            correct.append(tuple(inside.argmax(axis=0)) == (start, end))
+    # float32 sums of some dozen terms of order 1
+    assert total["loss"].value() == pytest.approx(np.mean(losses), rel=1e-5)
+    assert total["accuracy"].value() == pytest.approx(np.mean(correct))
+    table = task.split("validation").table
+    assert len(losses) == (table.columns["answer_start"] >= 0).sum() < len(table)
+
+
+def test_it_learns_to_answer_and_predicts_with_probabilities(tmp_path):
+    """By heart: one article, both questions."""
+    task = make_task(tmp_path, content=labeled_files.squad(1), validation=str(tmp_path / "train.json"), n_best=3)
+    table = task.split("train").table
+    batch = table.rows(np.arange(len(table))) | {"example_weights": np.ones(len(table), np.float32)}
+    params, adam = small.params(task.config.model), optax.adam(1e-2)
+    state = adam.init(params)
+
+    @jax.jit
+    def step(params, state):
+        def loss(params):
+            metric = task.metrics(params, batch, dropout_rng=None)["loss"]
+            return metric.total / metric.weight
+
+        value, gradient = jax.value_and_grad(loss)(params)
+        updates, state = adam.update(gradient, state)
+        return optax.apply_updates(params, updates), state, value
+
+    for _ in range(60):
+        params, state, value = step(params, state)
+    assert value < 0.1
+    outputs = {name: np.asarray(x) for name, x in task.outputs(params, jax.tree.map(jnp.asarray, batch)).items()}
+    assert task.scores(outputs | {"example": np.arange(len(table))}, "train") == {"f1": 1.0, "exact_match": 1.0}
+    records = task.records("train")
+    for record, one in zip(records, task.predictions(outputs, records, table), strict=True):
+        assert one["prediction"] == record["answers"]["text"][0] == one["n_best"][0]["text"]
+        assert one["start"] == record["answers"]["answer_start"][0]
+        assert one["probability"] == one["n_best"][0]["probability"] > 0.7
+        assert len(one["n_best"]) == 3
+        assert json.loads(json.dumps(one)) == one
+
+
+def test_no_answer_and_its_threshold(tmp_path):
+    content = labeled_files.squad(4)
+    for article in content["data"][:2]:
+        for question in article["paragraphs"][0]["qas"]:
+            question |= {"answers": [], "is_impossible": True}
+    metrics = ("f1", "no_answer_accuracy", "has_answer_f1", "best_f1", "best_f1_threshold")
+    arguments = {"content": content, "validation": str(tmp_path / "train.json"), "metrics": metrics}
+    task = make_task(tmp_path, **arguments, unanswerable=True)
+    rows, outputs = evaluated(task, "train")
+    values = task.scores(outputs, "train")
+    assert list(values) == list(metrics)
+    at_best = make_task(tmp_path, **arguments, unanswerable=True, null_threshold=values["best_f1_threshold"])
+    assert at_best.scores(outputs, "train")["f1"] == pytest.approx(values["best_f1"])
+    assert values["best_f1"] >= max(values["f1"], 0.5)
+    never = make_task(tmp_path, **arguments, unanswerable=True, null_threshold=-1e6)
+    assert never.scores(outputs, "train")["no_answer_accuracy"] == 1.0
+    assert never.scores(outputs, "train")["f1"] == 0.5
+    predicted = never.predictions(outputs, never.records("train"), never.split("train").table)
+    assert {one["prediction"] for one in predicted} == {""}
+    assert all(0 < one["probability"] < 1 and one["start"] == -1 for one in predicted)
+    assert never.baselines(rows, "train")["f1"] == (0.5, "never an answer")
+    with pytest.raises(InputError, match="train data: example 1 is a question without an answer"):
+        make_task(tmp_path, **arguments | {"metrics": ("f1",)}).split("train")
+    with pytest.raises(InputError, match=r"'best_f1' is none of exact_match, f1, with data.unanswerable=True"):
+        make_task(tmp_path, **arguments | {"metrics": ("best_f1",)})
+
+
+def test_the_baseline_is_the_likeliest_sentence(tmp_path):
+    context = "Warsaw is the capital of Poland. It lies on the Vistula.\nThe river Vistula is long."
+    question = {"question": "What is the river of Warsaw?", "answers": [{"text": "Vistula", "answer_start": 48}]}
+    other = {"question": "Where does it lie?", "answers": [{"text": "Vistula", "answer_start": 48}]}
+    assert context[48:].startswith("Vistula")
+    content = {"data": [{"paragraphs": [{"context": context, "qas": [question, other]}]}]}
+    task = make_task(tmp_path, content=content, validation=str(tmp_path / "train.json"))
+    rows, _ = evaluated(task, "train", batch_size=3)
+    values = task.baselines(rows, "train")
+    # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalised, 5 and 4 words.
+    assert values["f1"][0] == pytest.approx((0 + 2 / 5) / 2)
+    assert values["exact_match"][0] == 0

@@ -1,0 +1,151 @@
+"""Fine-tuning to give every word of a sentence a label: parts of speech, names (Devlin et al. 2018, section 5.3).
+
+Shapes: B batch, T sequence length, L labels, W words.
+"""
+
+import collections
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.labeled import tagging
+from tx_jax.data.labeled.labels import labels_of, rare_labels
+from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError
+from tx_jax.tasks import scores
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.supervised import Record, Supervised
+
+_BIO = re.compile(r"O|[BIES]-.+")
+
+
+class Tagging(Supervised):
+    """The task of the head `token_classification`. The loss is the cross entropy in nats, over the pieces that learn a
+    label; scores are over words.
+
+    Raises:
+      InputError: scores of entities, but labels that tell none, such as B-PER, I-PER and O.
+    """
+
+    head = "token_classification"
+
+    def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
+        data = config.data
+        if not data.labels:
+            # Examples that are held out of the training file may have a rare label for themselves.
+            splits = ("train",) if data.validation else ("train", "validation")
+            data = dataclasses.replace(data, labels=labels_of([x for split in splits for x in self.values(split)]))
+        scores.check(data.metrics, scores.OF_WORDS, len(data.labels))
+        others = [label for label in data.labels if not _BIO.fullmatch(label)]
+        if others and (entities := [name for name in data.metrics if name.startswith("entity")]):
+            raise InputError(
+                f"data.metrics: {entities[0]} needs labels as B-PER, I-PER and O, not {', '.join(others[:3])}: choose "
+                "accuracy"
+            )
+        model = dataclasses.replace(config.model, num_labels=len(data.labels))
+        return dataclasses.replace(config, data=data, model=model)
+
+    def values(self, split: str) -> list[str]:
+        """The labels of all words of a split."""
+        return list(itertools.chain.from_iterable(tagging.labels_of_words(self.records(split), self.data)))
+
+    def notices(self) -> list[str]:
+        return rare_labels(self.values("train"), self.data.labels) + super().notices()
+
+    def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
+        return tagging.table(records, self.data, self.tokenizer, labels=self.data.labels if labeled else None)
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": _weights(batch).sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits_BTL = self.apply(params, batch, dropout_rng=dropout_rng).token_classification
+        targets_BT, weights_BT = jnp.maximum(batch["labels"], 0), _weights(batch)
+        losses_BT = optax.losses.softmax_cross_entropy_with_integer_labels(logits_BTL, targets_BT)
+        correct_BT = (logits_BTL.argmax(axis=-1) == targets_BT).astype(jnp.float32)
+        weight = weights_BT.sum()
+        return {
+            "loss": Mean((losses_BT * weights_BT).sum(), weight),
+            "accuracy": Mean((correct_BT * weights_BT).sum(), weight),
+        }
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        """The best label of each token and its probability, both [B, T]: all labels would be L times as much."""
+        probabilities_BTL = jax.nn.softmax(self.apply(params, batch, dropout_rng=None).token_classification)
+        return {"labels": probabilities_BTL.argmax(axis=-1), "probability": probabilities_BTL.max(axis=-1)}
+
+    def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+        table, rows = self.split(split).table, outputs["example"]
+        predictions = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
+        return self.score(predictions, split, rows)
+
+    def score(self, predictions: Sequence[str], split: str, rows: np.ndarray) -> dict[str, float]:
+        """The metrics `score_names` of predictions for the words of these rows, in their order."""
+        table = self.split(split).table
+        words = _words_of_rows(table, rows)
+        values = self.values(split)
+        targets = [values[word] for word in words]
+        sentences = np.repeat(table.alignment["record"][rows], _words_in_rows(table)[rows])
+        ends = np.append(np.flatnonzero(np.diff(sentences)) + 1, len(words)).tolist()
+        grouped = [[part[a:b] for a, b in itertools.pairwise([0, *ends])] for part in (targets, predictions)]
+        return {name: scores.OF_WORDS[name](*grouped) for name in self.score_names}
+
+    def predictions(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
+    ) -> list[dict[str, Any]]:
+        rows = np.arange(len(table))
+        labels = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
+        probabilities = _at_words(outputs["probability"], table, rows).tolist()
+        result, done = [], 0
+        for number, record in enumerate(records, start=1):
+            words = tagging.words_of(record, self.data, number)
+            part = slice(done, done + len(words))
+            result.append({"words": words, "prediction": labels[part], "probability": probabilities[part]})
+            done = part.stop
+        return result
+
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
+        counts = collections.defaultdict(collections.Counter)
+        for word, label in zip(self._words("train"), self.values("train"), strict=True):
+            counts[word][label] += 1
+        best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
+        overall = collections.Counter(self.values("train")).most_common(1)[0][0]
+        rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
+        words = self._words(split)
+        predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]
+        name = "the most frequent label of each word in training, of others the most frequent of all"
+        return {score: (value, name) for score, value in self.score(predictions, split, rows).items()}
+
+    def _words(self, split: str) -> list[str]:
+        return [word for record in self.records(split) for word in tagging.words_of(record, self.data)]
+
+
+def _weights(batch: Batch) -> jax.Array:
+    """[B, T]: 1 for a token that learns a label."""
+    return (batch["labels"] >= 0) * batch["example_weights"][:, None]
+
+
+def _at_words(values_BT: np.ndarray, table: Table, rows_B: np.ndarray) -> np.ndarray:
+    """[W]: the values at the words' first pieces, word by word."""
+    return values_BT[table.alignment["first_pieces"].rows(rows_B, values_BT.shape[1])]
+
+
+def _words_in_rows(table: Table) -> np.ndarray:
+    """How many there are in each row: int64 [N]."""
+    first = table.alignment["first_pieces"]
+    return np.diff(np.append([0], np.cumsum(first.values))[first.offsets])
+
+
+def _words_of_rows(table: Table, rows: np.ndarray) -> list[int]:
+    """The numbers of the words in these rows, counted over all records: rows hold all words, in their order."""
+    ends = np.cumsum(_words_in_rows(table))
+    starts = ends - _words_in_rows(table)
+    return [word for row in rows for word in range(starts[row], ends[row])]
