@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TRAIN = "tests.multihost.trainee"
+SILENCE = "--silence_seconds=6"
 # A run of seconds in which everything happens: 12 steps, evaluations after 5, 10 and 12, saves after 4, 8 and 12.
 TINY = {
     "model.vocab_size": 200,
@@ -28,11 +29,11 @@ TINY = {
 
 @dataclasses.dataclass
 class Ended:
-    """How a process ended: None as code if it had to be killed here."""
+    """How a process ended: None as code if it had to be killed here. `at`: when, as `time.time()`."""
 
     code: int | None
     output: str
-    seconds: float
+    at: float
 
     def tail(self, lines: int = 20) -> str:
         return "\n".join(self.output.splitlines()[-lines:])
@@ -45,7 +46,7 @@ def flags(store: Path, workdir: Path, **changes: object) -> list[str]:
         known = [key for key in values if key.rpartition(".")[2] == name]
         values[known[0] if known else name.replace("__", ".")] = value
     keys = [f"--config.{key}={value}" for key, value in values.items()]
-    return ["--config=configs/bert_base.py:smoke", f"--workdir={workdir}", "--silence_seconds=6", *keys]
+    return ["--config=configs/bert_base.py:smoke", f"--workdir={workdir}", SILENCE, *keys]
 
 
 def run(
@@ -108,7 +109,7 @@ def wait(children: list[subprocess.Popen], timeout: float) -> list[Ended]:
     while len(ended) < len(children) and time.monotonic() - began < timeout:
         for rank, child in enumerate(children):
             if rank not in ended and child.poll() is not None:
-                ended[rank] = time.monotonic() - began
+                ended[rank] = time.time()
         if all(rank in ended or _is_stopped(child) for rank, child in enumerate(children)):
             break
         time.sleep(0.05)
@@ -116,7 +117,7 @@ def wait(children: list[subprocess.Popen], timeout: float) -> list[Ended]:
         kill(child)
     texts = outputs.texts()
     return [
-        Ended(child.returncode if rank in ended else None, texts[rank], ended.get(rank, timeout))
+        Ended(child.returncode if rank in ended else None, texts[rank], ended.get(rank, time.time()))
         for rank, child in enumerate(children)
     ]
 

@@ -106,4 +106,3 @@ def test_one_fault_ends_all_with_its_reason(tiny_store, tmp_path, fault, expecte
     for process in ended:
         if process.code is not None:
             assert reason in process.tail()
-            assert process.seconds < 60

@@ -6,6 +6,7 @@ The points are named in POINTS, the actions in ACTIONS.
 TX_JAX_EXPECT=FILE.npz compares the state that training begins with, bit for bit, each process what it holds of it.
 """
 
+import ctypes
 import functools
 import os
 import signal
@@ -83,6 +84,7 @@ def plant(action: str, point: str, number: int, rank: int) -> None:
         nonlocal calls
         calls += 1
         if calls == number and jax.process_index() == rank:
+            print(f"planted at {time.time()}", flush=True)
             ACTIONS[action]()
 
     def around(owner: object, name: str, *, after: bool = False) -> None:
@@ -116,6 +118,7 @@ def plant(action: str, point: str, number: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it goes with the test that started it
     if path := os.environ.get("TX_JAX_EXPECT"):
         expect(path)
     if fault := os.environ.get("TX_JAX_FAULT"):

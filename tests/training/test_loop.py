@@ -106,6 +106,36 @@ def test_a_signal_saves_and_the_resumed_losses_are_bitwise_equal(small, tiny_sto
     assert losses(tmp_path / "run") == uninterrupted
 
 
+class StopAt(StopRequest):
+    """Due when it is asked for the nth time, as by a signal at that moment."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.left = number
+
+    def due(self):
+        self.left -= 1
+        self.name = "SIGTERM" if self.left <= 0 else None
+        return self.left <= 0
+
+
+def test_an_evaluation_that_is_cut_short_comes_first_after_the_resume(small, tiny_store, tmp_path, uninterrupted):
+    """The loop asks at the end of each of the steps 1 to 3, and in the evaluation at step 4 before each batch."""
+    config = from_config_dict(small)
+    display = Silent()
+    with pytest.raises(loop.Stopped, match="after step 4"):
+        loop.train(config, MaskedLM(config, tiny_store), tmp_path / "run", display, stop=StopAt(5))
+    assert losses(tmp_path / "run", "validation") == {}
+    with pytest.raises(loop.Stopped, match="after step 4"):  # once more, before that evaluation is over
+        loop.train(config, MaskedLM(config, tiny_store), tmp_path / "run", display, stop=StopAt(2))
+    train(small, tiny_store, tmp_path / "run")
+    assert losses(tmp_path / "run") == uninterrupted
+    for split in ("train", "validation"):
+        assert losses(tmp_path / "run", split) == losses(tmp_path / "whole", split)
+    steps = [record["step"] for record in metrics_log.read(tmp_path / "run") if record["split"] == "validation"]
+    assert steps == [4, 8]
+
+
 def test_training_in_two_goes_equals_one(small, tiny_store, tmp_path, uninterrupted):
     """The schedule depends on num_steps, so the first go is cut by an error, not by a smaller num_steps."""
 
