@@ -141,7 +141,7 @@ class Watchdog:
                     _tell(verdict["line"].removeprefix("error: "))
             print(verdict["line"], file=sys.stderr, flush=True)
             sys.stdout.flush()
-            if self._count > 1:
+            if self._count > 1 and self._unanswered < FAREWELL_SECONDS / BEAT_SECONDS:  # else it would not return
                 with contextlib.suppress(jax.errors.JaxRuntimeError):
                     distributed.say(f"ended/{self._rank}", "")
                     beats = FAREWELL_SECONDS / 0.1 if self._rank == 0 else 0
