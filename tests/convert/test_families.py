@@ -101,6 +101,20 @@ def test_of_several_model_types_the_tokenizer_chooses_or_the_user(kind, asked, w
     assert hf_config["model_type"] == written
 
 
+@pytest.mark.parametrize("kind", ["gpt2_bpe", "byte_bpe", "t5_unigram"])
+def test_a_decoder_names_what_begins_and_ends_a_text(kind):
+    tokenizer = text.train(kind, SENTENCES, vocab_size=150 if kind == "t5_unigram" else 300)
+    _, config = CASES["GPT-2 causal LM"]
+    config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
+    hf_config, _ = to_hf.convert(Model(config, weights.draw_weights(shapes_of(config), 1), tokenizer, None))
+    expected = {
+        "gpt2_bpe": (None, tokenizer.vocab_size - 1, tokenizer.vocab_size - 1),
+        "byte_bpe": (1, 0, 2),
+        "t5_unigram": (0, None, 1),
+    }
+    assert tuple(hf_config[f"{role}_token_id"] for role in ("pad", "bos", "eos")) == expected[kind]
+
+
 def test_a_model_type_that_does_not_fit_or_is_none():
     with pytest.raises(InputError, match=r"the nearest, gpt2, has no .*architecture='encoder'"):
         to_hf.convert(folders.model(), model_type="gpt2")

@@ -62,7 +62,10 @@ def convert(
     base = source.hf_config if source and source.model_type in family.model_types else {}
     hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
-        hf_config.setdefault("pad_token_id", model.tokenizer.pad_id)
+        # What generation begins and ends with; else transformers takes GPT-2's ids.
+        roles = ("pad", "bos", "eos") if model.config.architecture == "decoder" else ("pad",)
+        for role in roles:
+            hf_config.setdefault(f"{role}_token_id", getattr(model.tokenizer, f"{role}_id"))
     if model.labels:
         hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
         hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
