@@ -3,6 +3,8 @@
 import re
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 from rich.console import Console
@@ -12,6 +14,7 @@ from tqdm import tqdm
 from tx_jax import tree
 from tx_jax.training.loop import Run
 from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.report import Report, Spread
 
 LAYER = re.compile(r"layer_(\d+)/")
 LINE_SECONDS = 5.0  # without a terminal, a line about this often
@@ -79,6 +82,12 @@ def make_console() -> Console:
 
 SHORT_NAMES = {
     "loss": "loss {:.4f}",
+    "accuracy": "accuracy {:.1%}",
+    "f1": "F1 {:.3f}",
+    "macro_f1": "macro F1 {:.3f}",
+    "mcc": "MCC {:.3f}",
+    "pearson": "Pearson {:.3f}",
+    "spearman": "Spearman {:.3f}",
     "masked_lm_loss": "MLM loss {:.3f}",
     "masked_lm_accuracy": "MLM acc {:.1%}",
     "next_sentence_accuracy": "NSP acc {:.1%}",
@@ -105,6 +114,26 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def show_reports(workdir: Path, reports: Mapping[str, Report]) -> None:
+    """A table of each split."""
+    for split, report in reports.items():
+        table = Table(f"on {split} data", "model", "baseline", "", title=f"Step {report.step} of {workdir}")
+        for name, value in report.metrics.items():
+            baseline, what = report.baselines.get(name, (None, ""))
+            table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
+        make_console().print(table)
+
+
+def show_spread(splits: Mapping[str, Mapping[str, Spread]], num_runs: int) -> None:
+    """A table of each split, of several runs."""
+    for split, metrics in splits.items():
+        table = Table(f"on {split} data", "mean", "std", "runs", title=f"{num_runs} seeds")
+        for name, spread in metrics.items():
+            runs = "  ".join(f"{value:.4f}" for value in spread.values)
+            table.add_row(name, f"{spread.mean:.4f}", f"{spread.deviation:.4f}", runs)
+        make_console().print(table)
 
 
 def parameter_table(params: dict) -> Table:

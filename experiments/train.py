@@ -14,6 +14,10 @@ loss.png, and DONE or FAILED with the reason. The same command again continues a
 and number of devices with exactly the numbers it would have had. SIGTERM or Ctrl-C finish the step, save, and exit with
 code 75.
 
+A fine-tuned model is evaluated at its end, with the best checkpoint (evaluation.json). With --seeds=0,1,2 there is a
+run for each seed, and a table of the means and standard deviations of their metrics (seeds.json). A seed decides on the
+new parameters, the order of the data, dropout and, where no file for validation is given, on what is held out.
+
 What it would take, before any data is prepared, here or on TPUs that are not here (pip install -e ".[plan]"):
 
     python -m experiments.train --config=configs/bert_base.py --plan --topology=v5litepod-16
@@ -29,14 +33,20 @@ of each. SIGTERM to any stops all after the same step.
 Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
 """
 
+import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
+
+if TYPE_CHECKING:
+    from tx_jax.training.report import Report
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
@@ -47,6 +57,11 @@ TOPOLOGY = flags.DEFINE_string(
     "topology", None, "TPUs to plan for, such as v4-8, v5litepod-16, v5p-128, v6e-16 or v5e:4x4; else the devices here."
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it is not there.")
+SEEDS = flags.DEFINE_string(
+    "seeds",
+    None,
+    "Of fine-tuning: two or more seeds, such as 0,1,2. Each is a run of its own, in WORKDIR/seed_0 and so on.",
+)
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no launcher tells it.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run; 1 looks for no launcher.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
@@ -88,17 +103,21 @@ def main(argv: list[str]) -> int:
         )
         stop.joined()
         with Watchdog(silence_seconds=SILENCE_SECONDS.value, explain=command_line.explain):
-            return _train(Path(WORKDIR.value), stop)
+            values, workdir = CONFIG.value.to_dict(), Path(WORKDIR.value)
+            if SEEDS.value is None:
+                return _train(values, workdir, stop)[0]
+            return _train_seeds(values, workdir, SEEDS.value, stop)
 
 
-def _train(workdir: Path, stop: object) -> int:
-    from experiments.display import TrainingDisplay
-    from tx_jax.config import from_config_dict
+def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "Mapping[str, Report]"]:
+    """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
+    from experiments.display import TrainingDisplay, show_reports
+    from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots
+    from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots, report
     from tx_jax.training.start import open_start
 
-    values, start_from = open_start(CONFIG.value.to_dict(), workdir)
+    values, start_from = open_start(values, workdir)
     task = open_task(from_config_dict(values), tokenizer=start_from and start_from.tokenizer)
     first = distributed.is_first()
     for notice in task.notices() if first else ():
@@ -119,9 +138,39 @@ def _train(workdir: Path, stop: object) -> int:
         display.close()
         if first and metrics_log.read(workdir):
             plots.draw_losses(workdir)
+    reports = {}
+    if not code and distributed.is_alone() and isinstance(task.config.data, LabeledDataConfig):
+        reports = report.evaluate_run(workdir, task=task)
+        show_reports(workdir, reports)
+        report.write(workdir, reports)
     if first:
         print(end, file=sys.stderr if code else sys.stdout)
-    return code
+    return code, reports
+
+
+def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:
+    """A run for each seed, in folders of their own, and how their results spread."""
+    from experiments.display import show_spread
+    from tx_jax.files import write_atomically
+    from tx_jax.training import distributed, report
+
+    numbers = [int(part) for part in seeds.split(",") if part.strip().isdecimal()]
+    if len(set(numbers)) < 2 or len(set(numbers)) < len(seeds.split(",")):
+        command_line.fail(f"--seeds={seeds}: give two or more different numbers, such as --seeds=0,1,2")
+    if "train" not in values["data"] or not distributed.is_alone():
+        command_line.fail("--seeds is for fine-tuning, by one process")
+    runs = []
+    for seed in numbers:
+        print(f"Seed {seed}: {workdir / f'seed_{seed}'}", flush=True)
+        code, reports = _train(values | {"seed": seed}, workdir / f"seed_{seed}", stop)
+        if code:
+            return code
+        runs.append(reports)
+    spread = report.spread(runs)
+    show_spread(spread, len(numbers))
+    plain = {split: {name: vars(one) for name, one in metrics.items()} for split, metrics in spread.items()}
+    write_atomically(workdir / "seeds.json", json.dumps({"seeds": numbers, **plain}, indent=2) + "\n")
+    return 0
 
 
 if __name__ == "__main__":

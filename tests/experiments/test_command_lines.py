@@ -105,7 +105,7 @@ def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
     workdir, _ = whole_run
     done = run("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    result = json.loads((workdir / "evaluation.json").read_text())
+    result = json.loads((workdir / "evaluation.json").read_text())["validation"]
     assert result["step"] == 100
     assert set(result["metrics"]) == {*result["baselines"], "masked_dropped"}
     for word in ("masked_lm_loss", "unigram entropy", "most frequent token", "next_sentence_accuracy"):

@@ -89,6 +89,7 @@ class TrainingConfig:
         in a row end the run.
       num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
         `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
+      patience: so many evaluations in a row without a better `best_metric` end the run; 0: none do.
     """
 
     num_steps: int
@@ -105,6 +106,7 @@ class TrainingConfig:
     max_skipped_updates: int = 10
     num_epochs: float = 0.0
     stall_seconds: int = 45
+    patience: int = 0
 
     def __post_init__(self):
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
@@ -117,16 +119,19 @@ class TrainingConfig:
             "keep_best",
             "max_skipped_updates",
             "stall_seconds",
+            "patience",
         ):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}={value} must not be negative")
         require(
             0 <= self.num_epochs < math.inf, f"training.num_epochs={self.num_epochs} must not be negative or infinite"
         )
-        require(
-            not self.keep_best or bool(self.best_metric),
-            f"training.keep_best={self.keep_best} needs training.best_metric, such as 'masked_lm_loss'",
-        )
+        for name in ("keep_best", "patience"):
+            value = getattr(self, name)
+            require(
+                not value or bool(self.best_metric),
+                f"training.{name}={value} needs training.best_metric, such as 'masked_lm_loss'",
+            )
         require(
             self.batch_size % self.accumulation_steps == 0,
             f"training.batch_size={self.batch_size} is not divisible by "

@@ -21,6 +21,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.training import distributed, manifest
+from tx_jax.training.best import quality
 from tx_jax.training.state import TrainState
 
 ITEM = "default"  # Orbax's folder for the state
@@ -80,7 +81,13 @@ class Checkpoints:
         """The steps that can be restored as far as a quick look tells, ascending, and those being written."""
         if self._manager is not None:
             return sorted(self._manager.all_steps())
-        return [step for step in self._on_disk() if not manifest.problem(self._path(step), quick=True)]
+        return [step for step in self.on_disk() if not manifest.problem(self._path(step), quick=True)]
+
+    def on_disk(self) -> list[int]:
+        """All steps that have a folder, ascending, good or not."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
     def newest(self) -> int | None:
         """The newest step that verifies; None where there are no checkpoints at all. Warns of those it skips.
@@ -89,7 +96,7 @@ class Checkpoints:
           InputError: there are checkpoints, and every one is damaged.
         """
         skipped = {}
-        for step in reversed(self._on_disk()):
+        for step in reversed(self.on_disk()):
             reason = manifest.problem(self._path(step))
             if not self._path(step).exists():  # deleted meanwhile by the run that keeps the last ones
                 continue
@@ -195,11 +202,6 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
 
-    def _on_disk(self) -> list[int]:
-        if not self._directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
-
     def _warn(self, step: int, skipped: dict[int, str]) -> None:
         for other, reason in skipped.items():
             text = f"the checkpoint of step {other} is damaged and skipped: {reason}; step {step} is used"
@@ -212,7 +214,7 @@ class Checkpoints:
         """Sets damaged steps aside, so that the run can take them anew and that they do not count among the last ones
         to keep, and removes what a kill left unfinished."""
         newest = self.newest()
-        for step in self._on_disk():
+        for step in self.on_disk():
             if step > newest or (step < newest and manifest.problem(self._path(step), quick=True)):
                 aside = self._directory / f"damaged-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
@@ -234,7 +236,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._directory).free
         return SaveFailed(
             f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "
-            f"free there; earlier checkpoints are intact: {self._on_disk()}"
+            f"free there; earlier checkpoints are intact: {self.on_disk()}"
         )
 
 
@@ -257,19 +259,18 @@ class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 
 def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
-    def quality(metrics: dict[str, float]) -> float:
-        value = metrics.get(best_metric, math.nan)
-        return (-value if best_metric.endswith("loss") else value) if math.isfinite(value) else -math.inf
+    def rank(metrics: dict[str, float]) -> float:
+        return quality(best_metric, metrics.get(best_metric, math.nan))
 
     policies = [LatestN(keep_last)]
     if keep_best:
-        policies.append(BestN(n=keep_best, get_metric_fn=quality, keep_checkpoints_without_metrics=False))
+        policies.append(BestN(n=keep_best, get_metric_fn=rank, keep_checkpoints_without_metrics=False))
     return ocp.CheckpointManager(
         directory,
         item_handlers=ocp.PyTreeCheckpointHandler(),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(policies),
-            best_fn=quality,  # without it Orbax does not store the metrics, and a resumed run could not rank them
+            best_fn=rank,  # without it Orbax does not store the metrics, and a resumed run could not rank them
             cleanup_tmp_directories=True,
             temporary_path_class=_Commit,
         ),

@@ -17,6 +17,7 @@ from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
 from tx_jax.training import distributed, out_of_memory
+from tx_jax.training.best import Evaluations
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.training.metrics_log import MetricsLog
@@ -106,7 +107,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
             params, fresh = start.fill(state.params)
             state = state.replace(params=params)
     evaluation = jit_eval_step(task, mesh)
-    if training.keep_best:
+    if training.keep_best or training.patience:
         with doing("waiting for data", limit=training.stall_seconds):
             batch = validation_batches.batch_at(0)
         metrics, _ = jax.eval_shape(evaluation, state.params, batch)
@@ -159,7 +160,8 @@ def train(
     start_from: Start | None = None,
     stop: StopRequest | None = None,
 ) -> dict[str, float]:
-    """Trains to `training.num_steps`, from the newest checkpoint where the run directory has one.
+    """Trains to `training.num_steps`, or until `training.patience` is over, from the newest checkpoint where the run
+    directory has one.
 
     Of several processes all call this; process 0 keeps the run directory.
 
@@ -205,7 +207,9 @@ def train(
                 jax.set_mesh(run.mesh),
             ):
                 notes = checkpoints.notes(start) if start else {}
-                recorder = _Recorder(run, log, display, notes.get("skipped_in_a_row", 0))
+                earlier = distributed.agreed(lambda: Evaluations.read(workdir, training.best_metric).items())
+                evaluations = Evaluations(training.best_metric, earlier)
+                recorder = _Recorder(run, log, display, notes.get("skipped_in_a_row", 0), evaluations)
                 result = _loop(run, start, checkpoints, recorder, stop, evaluate_first="evaluation_due" in notes)
     except Stopped:
         raise
@@ -215,7 +219,10 @@ def train(
                 directory.failed(f"{type(error).__name__}: {error}")
         raise
     if distributed.is_first():
-        directory.done(f"step {int(run.state.step)}")
+        end = int(run.state.step)
+        directory.done(
+            f"step {end}" + (f": {training.best_metric} improved no more" if end < training.num_steps else "")
+        )
     return result
 
 
@@ -253,7 +260,8 @@ def _loop(
         result = evaluate_at(start)
         if result is None:
             raise Stopped(stop.name, start)
-    for step, batch in _device_batches(run, start, recorder):
+    hopeless = functools.partial(recorder.evaluations.hopeless, training.patience)
+    for step, batch in () if hopeless() else _device_batches(run, start, recorder):
         first = run.phase_of(step).start == step - 1
         if first:
             recorder.flush()  # what is compiled now is no part of the speed of the steps before
@@ -266,6 +274,7 @@ def _loop(
         if evaluated:
             metrics_now = evaluate_at(step)
             result = metrics_now or result
+            last = last or hopeless()
         unfinished = evaluated and metrics_now is None
         stopping = stop.due()
         if last or stopping or _due(step, training.checkpoint_every):
@@ -277,6 +286,8 @@ def _loop(
             with doing(f"saving the checkpoint of step {step}"):
                 checkpoints.wait()
             raise Stopped(stop.name, step)
+        if last:
+            break
     if not result:  # the run was complete already
         result = run.evaluate(stop)
     return result
@@ -302,13 +313,16 @@ class _Recorder:
     """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due.
 
     Attributes:
+      evaluations: all of the run, so far.
       skipped_in_a_row: updates skipped up to the last step read, for a loss or gradient that is not finite.
       waited: seconds of this interval that the loop spent waiting for batches. The device is at work on the step before
         meanwhile, so it stands idle for less.
     """
 
-    def __init__(self, run: Run, log: MetricsLog | None, display: Display, skipped_in_a_row: int):
-        self._run, self._log, self._display = run, log, display
+    def __init__(
+        self, run: Run, log: MetricsLog | None, display: Display, skipped_in_a_row: int, evaluations: Evaluations
+    ):
+        self._run, self._log, self._display, self.evaluations = run, log, display, evaluations
         self._pending: tuple[int, Metrics] | None = None
         self.skipped_in_a_row = skipped_in_a_row
         self._begin_interval(None)
@@ -368,4 +382,5 @@ class _Recorder:
     def evaluation(self, step: int, values: dict[str, float]) -> None:
         self._write(step, "validation", values)
         self._display.evaluation(step, values)
+        self.evaluations.add(step, values)
         self._begin_interval(step)  # evaluation is no part of the training speed

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax import sharding
-from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, MeshConfig, TransformerConfig
 from tx_jax.convert import model_dir
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.models import lora, registry
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.text.tokenizer import Tokenizer
+from tx_jax.training.best import Evaluations
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import evaluate, jit_eval_step
 from tx_jax.training.run_dir import RunDir
@@ -88,9 +90,12 @@ def _text(tokenizer: Tokenizer, token_id: int) -> str:
 
 
 def load(workdir: Path, step: int | None = None) -> Trained:
-    """The parameters of a run at a step (the newest if None), or of a converted model, on the devices there are.
+    """The parameters of a run at a step, or of a converted model, on the devices there are.
 
     Every file of the checkpoint is verified. Where the newest is damaged, the newest good one is taken, with a warning.
+
+    Args:
+      step: None: that of a fine-tuned run which its `training.best_metric` likes best, the newest of others.
 
     Raises:
       InputError: neither a run directory nor a converted model, no checkpoint, none of that step, or none that is good.
@@ -104,7 +109,7 @@ def load(workdir: Path, step: int | None = None) -> Trained:
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
-        chosen = checkpoints.newest() if step is None else step
+        chosen = (_best(directory, config, checkpoints) or checkpoints.newest()) if step is None else step
         if chosen is None or not (directory.checkpoints / str(chosen)).is_dir():
             of_step = "" if step is None else f" of step {step}"
             raise InputError(f"{workdir} has no checkpoint{of_step}; it has {checkpoints.steps()}")
@@ -113,6 +118,20 @@ def load(workdir: Path, step: int | None = None) -> Trained:
         target = sharding.with_sharding(mesh, lora.param_shapes(config.model, config.lora))
         params = lora.merged(checkpoints.restore_params(chosen, target), config.lora)
     return Trained(config.model, config, directory.load_tokenizer(), params, chosen, mesh)
+
+
+def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints) -> int | None:
+    """The best checkpoint of a fine-tuned run; None where the run keeps none or it is damaged, with a warning."""
+    if not isinstance(config.data, LabeledDataConfig) or not config.training.keep_best:
+        return None
+    step = Evaluations.read(directory.path, config.training.best_metric).best(checkpoints.on_disk())
+    try:
+        if step is not None:
+            checkpoints.verify(step)
+    except InputError as error:
+        warnings.warn(f"{error}; the newest is used", InputWarning, stacklevel=3)
+        return None
+    return step
 
 
 def _load_converted(path: Path, step: int | None, mesh: jax.sharding.Mesh) -> Trained:

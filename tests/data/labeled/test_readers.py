@@ -58,6 +58,15 @@ def test_jsonl_keeps_values(tmp_path):
     assert read(tmp_path / "a.jsonl.gz", text) == rows
 
 
+def test_a_text_a_line(tmp_path):
+    assert read(tmp_path / "a.txt", "one\n\n two, three\r\n", labeled_=False) == [
+        {"text": "one"},
+        {"text": " two, three"},
+    ]
+    with pytest.raises(InputError, match="a text a line is not enough for text, other"):
+        read(tmp_path / "a.txt", "one\n", labeled_=False, text=("text", "other"))
+
+
 def test_several_files_in_their_order_and_globs(tmp_path):
     for name in ("b.csv", "a.csv", "c.jsonl"):
         write(tmp_path / name, '{"text": "c", "label": "x"}' if name == "c.jsonl" else f"text,label\n{name},x\n")

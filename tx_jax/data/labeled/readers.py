@@ -143,6 +143,13 @@ def _jsonl(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]
         yield number, record
 
 
+def _txt(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]]:
+    """A text a line; empty lines are left out."""
+    if len(config.text) > 1 or config.choices:
+        raise InputError(f"{path}: a text a line is not enough for {', '.join(config.text + config.choices)}: give CSV")
+    return ((number, {config.text[0]: text}) for number, text in lines(path) if text.strip())
+
+
 def _tfds(source: str) -> Iterator[tuple[int, Record]]:
     name, _, split = source.removeprefix("tfds:").partition("#")
     if not split:
@@ -192,6 +199,7 @@ FORMATS: dict[str, Callable[[Path, LabeledDataConfig], Iterator[tuple[int, Recor
     "csv": _csv,
     "tsv": _tsv,
     "jsonl": _jsonl,
+    "txt": _txt,
     "conll": conll,
     "conllu": conllu,
     "squad": squad,
@@ -200,6 +208,7 @@ ENDINGS = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".jsonl": "jsonl",
+    ".txt": "txt",
     ".conll": "conll",
     ".iob2": "conll",
     ".conllu": "conllu",

@@ -1,0 +1,102 @@
+"""Predicts with a fine-tuned model: a file in, a file out with the same columns and the predictions beside them.
+
+    python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
+    python -m experiments.predict --workdir=runs/texts
+
+The input has the columns that the model was trained on, without the label (CSV, TSV, JSON lines, also gzipped; .txt: a
+text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each.
+Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from experiments import command_line
+
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory of the fine-tuned model.")
+INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
+OUTPUT = flags.DEFINE_string("output", None, "The file to write: .csv, .tsv or .jsonl, also with .gz.")
+COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
+FORMAT = flags.DEFINE_enum(
+    "format",
+    "auto",
+    ["auto", "csv", "tsv", "jsonl", "txt", "conll", "conllu", "squad"],
+    "Of the input; auto: by its name.",
+)
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Texts of full length; 0: as in evaluation.", lower_bound=0)
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; if not given the best.")
+SHOWN = 5  # labels, interactively
+
+
+def main(argv: list[str]) -> int:
+    if not WORKDIR.value:
+        command_line.fail("--workdir is needed: the run directory of a fine-tuned model")
+    if bool(INPUT.value) != bool(OUTPUT.value):
+        command_line.fail("--input and --output belong together: a file to read and one to write")
+    from tqdm import tqdm
+
+    from tx_jax.config import LabeledDataConfig
+    from tx_jax.data.labeled import readers, writers
+    from tx_jax.errors import InputError
+    from tx_jax.tasks.registry import open_task
+    from tx_jax.training import trained
+    from tx_jax.training.predict import predict
+
+    if OUTPUT.value:
+        writers.check(Path(OUTPUT.value))
+    model = trained.load(Path(WORKDIR.value), STEP.value)
+    if model.config is None or not isinstance(model.config.data, LabeledDataConfig):
+        raise InputError(f"{WORKDIR.value} is no run of fine-tuning, so there are no labels to predict")
+    task = open_task(model.config, tokenizer=model.tokenizer)
+    size = BATCH_SIZE.value or model.config.training.eval_batch_size
+    if not INPUT.value:
+        return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), task)
+    columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
+    data = dataclasses.replace(model.config.data, format=FORMAT.value, columns=columns)
+    records = readers.read(INPUT.value, data, labeled=False)
+    with tqdm(total=len(records), unit="row", dynamic_ncols=True) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total  # a long context is several rows
+            bar.update(done - bar.n)
+
+        found = predict(task, model.params, model.mesh, records, batch_size=size, progress=progress)
+    if taken := sorted({name for record in records for name in record} & set(found[0])):
+        raise InputError(f"{INPUT.value} has a column {taken[0]!r} already, which would be lost: rename it")
+    rows = [{**record, **more} for record, more in zip(records, found, strict=True)]
+    writers.write(Path(OUTPUT.value), rows)
+    print(f"{len(rows):,} predictions: {OUTPUT.value}")
+    return 0
+
+
+def _interactive(predict, task) -> int:
+    names = [*task.data.text, *task.data.choices]
+    asks = sys.stdin.isatty()
+    while True:
+        record = {}
+        for name in names:
+            if asks:
+                print(f"{name}: ", end="", flush=True)
+            line = sys.stdin.readline()
+            if not line:
+                return 0
+            record[name] = line.strip()
+        if any(record.values()):
+            print(describe(predict([record])[0]), flush=True)
+
+
+def describe(prediction: dict[str, object]) -> str:
+    """A prediction in a line, the most probable labels first."""
+    prefix = "probability_"
+    odds = {name.removeprefix(prefix): value for name, value in prediction.items() if name.startswith(prefix)}
+    if not odds:
+        return "    " + "   ".join(f"{name} {value}" for name, value in prediction.items())
+    best = sorted(odds.items(), key=lambda item: -item[1])[:SHOWN]
+    return "    " + "   ".join(f"{label} {probability:.1%}" for label, probability in best)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

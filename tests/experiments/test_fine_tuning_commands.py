@@ -1,0 +1,90 @@
+"""Fine-tuning as a user does it: several seeds, a report, predictions for a file and for lines, bad input."""
+
+import csv
+import json
+
+import pytest
+
+from tests import labeled_files
+from tests.data.labeled.configs import labeled
+from tests.experiments.test_command_lines import run
+
+
+@pytest.fixture(scope="module")
+def arguments(tiny_store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labels")
+    labeled_files.write(folder / "texts.csv", labeled(), count=40)
+    labeled_files.write_model(folder / "model", tiny_store.tokenizer())
+    return [
+        "--config=configs/classification.py:smoke",
+        f"--config.data.train={folder / 'texts.csv'}",
+        f"--config.start_from={folder / 'model'}",
+        "--config.training.num_steps=30",
+        "--config.optimizer.learning_rate=2e-3",
+    ]
+
+
+@pytest.fixture(scope="module")
+def seeds(arguments, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "seeds"
+    done = run("train", *arguments, f"--workdir={workdir}", "--seeds=0,7")
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_several_seeds_end_with_their_spread(seeds):
+    workdir, done = seeds
+    found = json.loads((workdir / "seeds.json").read_text())
+    assert found["seeds"] == [0, 7]
+    reports = [json.loads((workdir / f"seed_{seed}/evaluation.json").read_text()) for seed in (0, 7)]
+    values = [report["validation"]["metrics"]["macro_f1"] for report in reports]
+    assert found["validation"]["macro_f1"]["values"] == values
+    assert found["validation"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 2)
+    for word in ("2 seeds", "macro_f1", "the most frequent in training", "how frequent each label"):
+        assert word in done.stdout
+    config = json.loads((workdir / "seed_7/config.json").read_text())
+    assert config["seed"] == 7
+    assert config["data"]["labels"] == ["0", "1", "2"]
+
+
+def test_predictions_for_a_file(seeds, tmp_path):
+    folder = seeds[0] / "seed_0"
+    texts = ["cat sun", "dog, rain", "tree house song", "cat"]
+    (tmp_path / "new.csv").write_text("id,text\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate(texts)))
+    done = run("predict", f"--workdir={folder}", f"--input={tmp_path / 'new.csv'}", f"--output={tmp_path / 'out.csv'}")
+    assert done.returncode == 0, done.stderr
+    assert "4 predictions" in done.stdout
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "text", "prediction", "probability_0", "probability_1", "probability_2"]
+    assert [row["text"] for row in rows] == texts
+    for row in rows:
+        odds = [float(row[f"probability_{label}"]) for label in (0, 1, 2)]
+        assert sum(odds) == pytest.approx(1)
+        assert odds[int(row["prediction"])] == max(odds)
+    again = run("predict", f"--workdir={folder}", f"--input={tmp_path / 'out.csv'}", f"--output={tmp_path / 'b.csv'}")
+    assert again.returncode == 2
+    assert "has a column 'prediction' already" in again.stderr
+
+
+def test_predictions_for_lines(seeds):
+    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", input="cat sun\n\ndog\n")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert all(line.count("%") == 3 for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
+        (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
+        (["--seeds=0"], "give two or more different numbers"),
+        (["--config.start_from=", "--config.model.vocab_size=200"], "fine-tuning needs a model with its tokenizer"),
+    ],
+)
+def test_bad_input(arguments, tmp_path, changes, expected):
+    done = run("train", *arguments, *changes, f"--workdir={tmp_path}")
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

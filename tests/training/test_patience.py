@@ -1,0 +1,64 @@
+"""A run that no longer improves ends, keeps its best checkpoint, and stays ended."""
+
+import pytest
+
+from tests import labeled_files
+from tests.training.test_loop import Silent
+from tests.training.test_manifest import flip, largest
+from tx_jax.config import from_config_dict
+from tx_jax.tasks.registry import open_task
+from tx_jax.training import loop, metrics_log, trained
+from tx_jax.training.start import open_start
+
+
+@pytest.fixture
+def c(tmp_path, tiny_store):
+    from configs import classification
+
+    c = classification.get_config("smoke")
+    c.data.train = str(tmp_path / "train.jsonl")
+    labeled_files.write(tmp_path / "train.jsonl", from_config_dict(c).data, count=40)
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer())
+    c.start_from = str(tmp_path / "model")
+    c.training.update(num_steps=40, eval_every=2, checkpoint_every=2, patience=2, best_metric="accuracy")
+    return c
+
+
+def train(c, workdir):
+    values, start = open_start(c.to_dict(), workdir)
+    task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
+    display = Silent()
+    return loop.train(task.config, task, workdir, display, start), display
+
+
+def evaluations(workdir):
+    return {r["step"]: r["accuracy"] for r in metrics_log.read(workdir) if r["split"] == "validation"}
+
+
+def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch):
+    values = iter([0.5, 0.3, 0.4, 0.2])
+    monkeypatch.setattr(loop.Run, "evaluate", lambda run, stop: {"accuracy": next(values)})
+    train(c, tmp_path / "run")
+    assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
+    assert (tmp_path / "run/DONE").read_text() == "step 6: accuracy improved no more\n"
+    assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()) == ["2", "6"]
+    assert trained.load(tmp_path / "run").step == 2
+    assert trained.load(tmp_path / "run", 6).step == 6
+    # The same call again does no more.
+    _, display = train(c, tmp_path / "run")
+    assert display.started[0] == 6
+    assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
+    # A damaged best checkpoint is not used.
+    flip(largest(tmp_path / "run/checkpoints/2"), 100)
+    with pytest.warns(match="is damaged.*; the newest is used"):
+        assert trained.load(tmp_path / "run").step == 6
+
+
+def test_what_can_be_learned_is(c, tmp_path):
+    """The first word tells the label; a model that learns finds that in 40 steps."""
+    c.optimizer.learning_rate = 2e-3
+    c.training.patience = 0
+    result, _ = train(c, tmp_path / "run")
+    assert result["accuracy"] > 0.9
+    assert result["macro_f1"] > 0.9
+    assert (tmp_path / "run/DONE").read_text() == "step 40\n"

@@ -1,0 +1,60 @@
+"""Records to tables and JSON lines, as `readers` reads them."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tx_jax.data.labeled.readers import Record
+from tx_jax.errors import InputError
+from tx_jax.files import write_atomically
+
+ENDINGS = (".csv", ".tsv", ".jsonl")
+
+
+def check(path: Path) -> None:
+    """Raises InputError for a name whose ending does not say what to write, or a folder that is not there."""
+    if _ending(path) not in ENDINGS:
+        raise InputError(f"{path}: its ending must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}")
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """Replaces the file whole. In tables, what is neither text nor a number is written as JSON.
+
+    Raises:
+      InputError: as of `check`, or a text that TSV cannot hold.
+    """
+    check(path)
+    ending = _ending(path)
+    if ending == ".jsonl":
+        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    else:
+        text = _table(path, records, "\t" if ending == ".tsv" else ",")
+    data = text.encode("utf-8")
+    write_atomically(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+
+
+def _ending(path: Path) -> str:
+    return Path(path.name.removesuffix(".gz")).suffix.lower()
+
+
+def _table(path: Path, records: Sequence[Record], delimiter: str) -> str:
+    columns = dict.fromkeys(name for record in records for name in record)
+    rows = [list(columns), *([_cell(record.get(name, "")) for name in columns] for record in records)]
+    if delimiter == ",":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+    for number, row in enumerate(rows):
+        if bad := next((cell for cell in row if set(cell) & {"\t", "\n", "\r"}), None):
+            raise InputError(f"{path}: TSV cannot hold {bad[:40]!r} of record {number}: write .csv or .jsonl")
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _cell(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
