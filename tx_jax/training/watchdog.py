@@ -118,11 +118,11 @@ class Watchdog:
             self.fail(status or 1, f"it called sys.exit({error.code!r})")
         if (explained := self._explain(error)) is not None:
             self.fail(explained[0], explained[1].removeprefix("error: "))
-        traceback.print_exception(error)
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
             # Most likely a collective, which fails where another process is gone: that one is the reason.
             self._collective_failed = True
             time.sleep(self._silence * BEAT_SECONDS + 2)
+        traceback.print_exception(error)
         self.fail(1, f"{type(error).__name__}: {error}".split("\n")[0])
 
     def fail(self, code: int, reason: str, *, stacks: bool = False) -> NoReturn:
