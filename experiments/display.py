@@ -199,6 +199,7 @@ def figures_table(run: Run) -> Table:
         batch = f"{phase.batch_size} x {phase.data.sequence_length}"
         flops = run.task.flops_per_token(phase) / 1e6
         table.add_row(f"tokens per step{until}", f"{phase.tokens_per_step:,} ({batch}, padding included)")
-        table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward")
+        whole = "" if run.config.trains_all else ", if all parameters trained"
+        table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward{whole}")
     table.add_row("steps", f"{run.config.training.num_steps:,}")
     return table

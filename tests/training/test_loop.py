@@ -246,7 +246,10 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
-def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(small, tiny_store, tmp_path):
+def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(
+    small, tiny_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "model_flops_utilization", lambda *_: 0.5)
     small.optimizer.frozen, small.optimizer.layer_decay = ("^embeddings/",), 0.5
     train(small, tiny_store, tmp_path / "whole")
 
@@ -266,6 +269,8 @@ def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(s
     train(small, tiny_store, tmp_path / "run", resumed)
     assert resumed.started == (3, [])
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    # The utilization would count work that was not done.
+    assert not [record for record in metrics_log.read(tmp_path / "run") if "mfu" in record]
 
 
 @pytest.mark.parametrize(

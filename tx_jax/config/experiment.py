@@ -106,6 +106,11 @@ class ExperimentConfig:
                 f"model.heads, --config.model.heads=\"('masked_lm',)\"",
             )
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether every parameter of the model trains."""
+        return not (self.optimizer.frozen or self.lora.rank)
+
     @functools.cached_property
     def training_phases(self) -> tuple[Phase, ...]:
         """What training goes through: the phases of `phases`, or one."""

@@ -41,7 +41,7 @@ def num_params(config: TransformerConfig) -> int:
 
 
 def flops_per_token(config: TransformerConfig, sequence_length: int, num_predictions: int) -> float:
-    """Floating-point operations per token, forward and backward, of an encoder or a decoder.
+    """Floating-point operations per token, forward and backward, of an encoder or a decoder that trains whole.
 
     6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
     forward pass; embeddings look-ups, normalisation and softmax are not counted, and causal attention as if it were

@@ -370,6 +370,8 @@ class _Recorder:
         phase, devices = self._run.phase_of(step), self._run.mesh.devices
         tokens_per_second = self._run.tokens(since, step) / seconds
         speed = {"tokens_per_second": tokens_per_second, "data_wait_share": waited / seconds}
+        if not self._run.config.trains_all:  # the formula counts the backward pass through every parameter
+            return speed
         mfu = model_flops_utilization(
             tokens_per_second, self._run.task.flops_per_token(phase), devices.flat[0].device_kind, devices.size
         )
