@@ -111,14 +111,15 @@ def make_it_fit(c, target) -> dict[str, object]:
 
 HEAD = """# Recipes on TPU slices, planned
 
-Compiled ahead of time on a machine without TPUs, not measured on any; made by `python -m benchmarks.plans` with jax
-{jax} and libtpu {libtpu}. A recipe of two lengths has a figure for each: 128 / 512.
+Compiled ahead of time on a machine without TPUs, not measured on any, with jax {jax} and libtpu {libtpu}:
+`python -m benchmarks.plans` compiles the rows that are missing, `--write` makes this file. {have} of {wanted} rows have
+been run; the others are left out. A recipe of two lengths has a figure for each, 128 / 512.
 
-The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, and what the
-chips have to send, over their links at their peak. Stalls, input, evaluation and checkpoints come on top, so a real
-run is slower; a comparison of two rows says more than a row. Days are those of all steps of the recipe, data parallel.
-Memory is what the compiled step needs of what the compiler gives a program (see `tx_jax/training/tpu_slices.py`).
-MFU is by the formula of `models.registry.flops_per_token`, of the maker's bf16 peak.
+The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, and what each
+chip has to send, over its links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
+run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
+parallel, without fully sharded parameters. Memory is what the compiled step takes, of what the compiler gives a program
+(`tx_jax/training/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`, of the maker's bf16 peak.
 
 """
 COLUMNS = (
@@ -133,14 +134,16 @@ def table(rows: list[dict]) -> str:
     order = {name: i for i, name in enumerate((*RECIPES, *sorted(SLICES)))}
     rows = sorted(rows, key=lambda row: (order.get(row["recipe"], 99), order.get(row["slice"], 99)))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
-    return HEAD.format(**versions) + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    head = HEAD.format(**versions, have=len(rows), wanted=len(RECIPES) * len(SLICES))
+    return head + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def cells(row: dict) -> list[str]:
     changes = ", ".join(f"`{key}={value}`" for key, value in row["changes"].items())
     first = [f"`{row['recipe']}`", row["slice"], str(row["chips"]), changes]
     if "error" in row:
-        return [*first, row["error"].split(". What helps")[0], "", "", "", "", "", ""]
+        reason = row["error"].partition(": ")[2].partition(". What helps")[0]
+        return [*first, f"does not fit: {reason}", *[""] * (len(COLUMNS) - len(first) - 1)]
     phases = row["phases"]
 
     def each(form: str, figure) -> str:
