@@ -34,9 +34,7 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
     if tokenizer is None:
         raise InputError("the model was converted without a tokenizer, so no words can be added")
     if stray := sorted(set(similar) - set(words)):
-        raise InputError(
-            f"similar words are given for {', '.join(stray)}, not among the new tokens: {', '.join(words)}"
-        )
+        raise InputError(f"similar words for {', '.join(stray)}, not among the new tokens: {', '.join(words)}")
     sources = {word: [pieces_of(other, tokenizer) for other in similar.get(word, (word,))] for word in words}
     larger = tokenizer.with_tokens(words) if words else tokenizer
     ids = larger.encode_words(words)
