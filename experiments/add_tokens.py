@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     if "masked_lm" in after.untrained:
         print("warning: the model has no trained masked LM: its output layer begins with fresh values", file=sys.stderr)
     for word in words:
-        as_before = " ".join(before.tokenizer.tokens(new_tokens.pieces_of(word, before.tokenizer)))
+        (pieces,) = before.tokenizer.encode_words([word])
+        as_before = " ".join(before.tokenizer.tokens(pieces))
         print(f"{word}: was {as_before}; begins as the mean of {', '.join(similar.get(word, [as_before]))}")
     print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {len(words)} of them new")
     return 0

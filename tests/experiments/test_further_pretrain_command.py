@@ -1,0 +1,68 @@
+"""Further pretraining as a user runs it: one command, four steps and a report; run again, only what is missing."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests import labeled_files
+from tests.conftest import write_corpus
+from tx_jax.convert import model_dir
+
+
+def further_pretrain(*arguments):
+    command = [sys.executable, "-m", "experiments.further_pretrain", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def arguments(tiny_store, tmp_path):
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer(), heads=("masked_lm",))
+    write_corpus(tmp_path / "text.txt", documents=60)
+    text = (tmp_path / "text.txt").read_text()
+    (tmp_path / "text.txt").write_text(text.replace(".", " covid."))
+    return [
+        "--config=configs/further_pretrain.py:smoke",
+        f"--config.start_from={tmp_path / 'model'}",
+        f"--config.source={tmp_path / 'text.txt'}",
+        "--config.new_tokens=covid",
+        "--config.similar.covid=abc,bcd",
+        "--config.validation_fraction=0.2",
+        "--config.training.num_steps=4",
+        f"--workdir={tmp_path / 'work'}",
+    ]
+
+
+def test_all_four_steps_and_again_only_what_is_missing(arguments, tmp_path):
+    done = further_pretrain(*arguments)
+    assert done.returncode == 0, done.stderr
+    work = tmp_path / "work"
+    start = model_dir.load(work / "start")
+    assert start.tokenizer.token(start.config.vocab_size - 1) == "covid"
+    assert json.loads((work / "huggingface/config.json").read_text())["vocab_size"] == start.config.vocab_size
+    report = json.loads((work / "report/report.json").read_text())
+    assert report["occurrences"]["covid"] > 0
+    assert set(report["models"]) == {"original", "before", "after"}
+    assert set(report["models"]["after"]["neighbours"]) == {"covid"}
+    assert (work / "report/words.png").stat().st_size > 0
+
+    shutil.rmtree(work / "huggingface")
+    again = further_pretrain(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("passing over") == 4
+    assert again.stdout.count("$ python -m") == again.stdout.count("$ python -m experiments.convert") == 1
+
+
+def test_a_step_that_fails_ends_it_with_its_code_and_says_why(arguments):
+    done = further_pretrain(*arguments, "--config.new_tokens=covid,abc def")
+    assert done.returncode == 2
+    assert "'abc def' cannot become a token" in done.stderr
+    assert "experiments.prepare" not in done.stdout
+
+
+def test_what_is_needed_is_said():
+    done = further_pretrain("--config.source=x")
+    assert done.returncode == 2
+    assert "needed: --workdir and --config.start_from" in done.stderr

@@ -1,0 +1,88 @@
+"""The report on a domain: where words stand, how likely a model finds them, what lies near them."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from tests.models import small
+from tx_jax import sharding, text
+from tx_jax.config import MeshConfig
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.training import domain
+from tx_jax.training.domain import Occurrence
+from tx_jax.training.trained import Trained
+
+
+@pytest.fixture(scope="module")
+def model():
+    texts = iter(["the red cat sleeps under the old tree", "a cat and a dog see the tree"] * 20)
+    tokenizer = text.train("wordpiece", texts, vocab_size=60).with_tokens(["covid"])
+    config = small.config(vocab_size=tokenizer.vocab_size + 3, heads=("masked_lm",), max_length=24)
+    mesh = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    return Trained(config, None, tokenizer, small.params(config), None, mesh)
+
+
+def one_by_one(model, occurrence):
+    """The probability of the word's pieces, all of them masked, from the logits at every position."""
+    tokenizer = model.tokenizer
+    before, after = tokenizer.encode(occurrence.before), tokenizer.encode(occurrence.after)
+    (pieces,) = tokenizer.encode_words([occurrence.word])
+    ids = [tokenizer.cls_id, *before, *[tokenizer.mask_id] * len(pieces), *after, tokenizer.sep_id]
+    tokens = np.array([ids], np.int32)
+    logits = (
+        registry.build(model.model)
+        .apply({"params": model.params}, tokens, valid_BT=np.ones_like(tokens, bool), deterministic=True)
+        .masked_lm[0, 1 + len(before) : 1 + len(before) + len(pieces), : tokenizer.vocab_size]
+    )
+    odds = np.exp(np.asarray(logits, np.float64))
+    return np.prod([row[piece] / row.sum() for row, piece in zip(odds, pieces, strict=True)])
+
+
+def test_a_word_of_several_pieces_has_the_product_of_their_probabilities(model):
+    found = [
+        Occurrence("covid", "the red cat", "under the tree"),
+        Occurrence("sleeper", "a", ""),
+        Occurrence("cat", "", "sleeps"),
+    ]
+    assert len(model.tokenizer.encode("sleeper")) > 1
+    expected = [one_by_one(model, occurrence) for occurrence in found]
+    np.testing.assert_allclose(domain.word_probabilities(model, found), expected, rtol=1e-4)
+
+
+def test_more_occurrences_than_a_batch_and_none(model):
+    found = [Occurrence("cat", "the " * number, "sleeps") for number in range(18)]
+    expected = [one_by_one(model, occurrence) for occurrence in found]
+    np.testing.assert_allclose(domain.word_probabilities(model, found), expected, rtol=1e-4)
+    assert domain.word_probabilities(model, []).shape == (0,)
+
+
+def test_what_exceeds_the_model_is_cut_around_the_word(model):
+    long = Occurrence("cat", "the dog " * 30, "sleeps " * 30)
+    assert 0 < domain.word_probabilities(model, [long])[0] < 1
+
+
+def test_occurrences_are_found_in_held_out_documents(tiny_store):
+    tokenizer, split = tiny_store.tokenizer(), tiny_store.split("validation")
+    words = [w for w in tokenizer.tokens(range(tokenizer.vocab_size)) if len(w) > 1 and w.isalpha()]
+    (word,) = sorted(words, key=lambda w: -split.unigram[tokenizer.encode(w)[0]])[:1]
+    (token,) = tokenizer.encode_words([word])[0]
+    found = domain.occurrences(split, [word], tokenizer, 10**6)
+    assert len(found) == split.unigram[token]
+    assert {occurrence.word for occurrence in found} == {word}
+    assert len(domain.occurrences(split, [word], tokenizer, 3)) == min(3, len(found))
+
+
+def test_neighbours_are_nearest_by_cosine(model):
+    table = np.array(model.params["embeddings"]["token"]["embedding"])
+    (covid,), (tree,) = model.tokenizer.encode_words(["covid", "tree"])
+    table[tree] = 7 * table[covid]
+    params = {**model.params, "embeddings": {**model.params["embeddings"], "token": {"embedding": table}}}
+    near = domain.neighbours(dataclasses.replace(model, params=params), ["covid"], top=3)["covid"]
+    assert near[0] == ("tree", pytest.approx(1))
+    assert len(near) == 3
+    assert not {"covid", "[MASK]", "[PAD]"} & {token for token, _ in near}
+    with pytest.raises(InputError, match=r"'sleeper' is \d tokens"):
+        domain.neighbours(model, ["sleeper"])
