@@ -51,6 +51,7 @@ parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.compare --large
 	$(python) -m tests.parity.seq2seq
 	$(python) -m tests.parity.training
+	$(python) -m tests.parity.windows
 	$(python) -m tests.parity.minilm
 	$(python) -m tests.parity.export $(RUN)
 

@@ -101,6 +101,7 @@ class Tagging(Supervised):
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
     ) -> list[dict[str, Any]]:
+        """For each record the labels of its words and their probabilities; of a text also the words."""
         rows = np.arange(len(table))
         labels = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
         probabilities = _at_words(outputs["probability"], table, rows).tolist()
@@ -108,7 +109,8 @@ class Tagging(Supervised):
         for number, record in enumerate(records, start=1):
             words = tagging.words_of(record, self.data, number)
             part = slice(done, done + len(words))
-            result.append({"words": words, "prediction": labels[part], "probability": probabilities[part]})
+            found = {"words": words} if isinstance(record[self.data.text[0]], str) else {}
+            result.append(found | {"prediction": labels[part], "probability": probabilities[part]})
             done = part.stop
         return result
 

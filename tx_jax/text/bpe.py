@@ -13,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tx_jax.errors import InputError
 from tx_jax.text.added_words import superfluous_spaces
+from tx_jax.text.alignment import Aligned
 from tx_jax.text.chunks import chunks, counted, until_many_words
 from tx_jax.text.engine import (
     EngineTokenizer,
@@ -136,6 +138,18 @@ class ByteLevelBPE(EngineTokenizer):
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
         return self.encode_batch(words if self.add_prefix_space else [f" {word}" for word in words])
+
+    def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
+        found = super().encode_aligned(texts)
+        for ids, spans in found:
+            # The space that is put before a text is given the text's first character.
+            spans[self._is_blank[ids], 1] = spans[self._is_blank[ids], 0]
+        return found
+
+    @cached_property
+    def _is_blank(self) -> np.ndarray:
+        """bool [vocab_size]: tokens of nothing but white space."""
+        return np.array([bytes(BYTES.get(char, 0) for char in token).isspace() for token in self._vocabulary])
 
     def decode(self, ids: Iterable[int]) -> str:
         """The exact text, but for the space before added words: bytes that are no UTF-8, as in a part of a character,

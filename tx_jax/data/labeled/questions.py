@@ -35,12 +35,12 @@ class _Row(NamedTuple):
     """What becomes a row of the table; see `table`."""
 
     record: int
-    tokens: list[int]
-    segments: list[int]
+    tokens: np.ndarray
+    segments: np.ndarray
     answer_start: int
     answer_end: int
-    starts: list[int]
-    ends: list[int]
+    starts: np.ndarray
+    ends: np.ndarray
 
 
 def table(
@@ -166,12 +166,13 @@ def _rows(
         if answer is not None:
             is_inside = begin <= answer[0] and answer[1] < begin + len(ids)
             start, end = (at - begin + len(before) if is_inside else NO_ANSWER for at in answer)
+        around = [len(before), len(after)]
         yield _Row(
             record,
-            tokens=[*before, *ids, *after],
-            segments=[0] * len(before) + [1] * (len(ids) + len(after)),
+            tokens=np.array([*before, *ids, *after], np.int32),
+            segments=np.repeat(np.int32([0, 1]), [len(before), len(ids) + len(after)]),
             answer_start=start,
             answer_end=end,
-            starts=[-1] * len(before) + spans[:, 0].tolist() + [-1] * len(after),
-            ends=[-1] * len(before) + spans[:, 1].tolist() + [-1] * len(after),
+            starts=np.pad(spans[:, 0], around, constant_values=-1),
+            ends=np.pad(spans[:, 1], around, constant_values=-1),
         )
