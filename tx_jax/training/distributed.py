@@ -64,7 +64,8 @@ def start(
             jax.distributed.initialize(
                 *arguments,
                 initialization_timeout=2 * START_SECONDS,  # ours comes first: jax's message is a stack trace
-                heartbeat_timeout_seconds=silence_seconds + 10,
+                # A heartbeat comes twice in this time, so that jax notices after a half of it at the earliest.
+                heartbeat_timeout_seconds=2 * (silence_seconds + 10),
                 shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             )
     except (ValueError, RuntimeError) as error:
