@@ -4,7 +4,8 @@
     python -m experiments.predict --workdir=runs/texts
 
 The input has the columns that the model was trained on, without the label (CSV, TSV, JSON lines, also gzipped; .txt: a
-text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each.
+text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each. Of words it
+has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
 Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
 """
 
@@ -18,7 +19,9 @@ from experiments import command_line
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory of the fine-tuned model.")
 INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
-OUTPUT = flags.DEFINE_string("output", None, "The file to write: .csv, .tsv or .jsonl, also with .gz.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
+)
 COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
 FORMAT = flags.DEFINE_enum(
     "format",
@@ -89,7 +92,13 @@ def _interactive(predict, task) -> int:
 
 
 def describe(prediction: dict[str, object]) -> str:
-    """A prediction in a line, the most probable labels first."""
+    """A prediction in a line: words with their labels, or the most probable labels or answers first."""
+    if "words" in prediction:
+        found = zip(prediction["words"], prediction["prediction"], prediction["probability"], strict=True)
+        return "    " + "   ".join(f"{word} {label} {probability:.1%}" for word, label, probability in found)
+    if "n_best" in prediction:
+        found = [(one["text"] or "(no answer)", one["probability"]) for one in prediction["n_best"][:SHOWN]]
+        return "    " + "   ".join(f"{text} {probability:.1%}" for text, probability in found)
     prefix = "probability_"
     odds = {name.removeprefix(prefix): value for name, value in prediction.items() if name.startswith(prefix)}
     if not odds:

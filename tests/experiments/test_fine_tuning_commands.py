@@ -74,6 +74,42 @@ def test_predictions_for_lines(seeds):
     assert all(line.count("%") == 3 for line in done.stdout.splitlines())
 
 
+def test_words_from_columns_to_columns(tiny_store, tmp_path):
+    data = labeled(text=("0",), label="1")
+    labeled_files.write(tmp_path / "tags.conll", data, count=40)
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer())
+    changes = {"train": tmp_path / "tags.conll", "validation": "", "test": "", "text": "('0',)", "label": "1"}
+    arguments = [f"--config.data.{name}={value}" for name, value in changes.items()]
+    arguments += [f"--config.start_from={tmp_path / 'model'}", f"--workdir={tmp_path / 'run'}"]
+    done = run("train", "--config=configs/tagging.py:smoke", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "the most frequent label of each word" in done.stdout
+    (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
+    files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]
+    done = run("predict", f"--workdir={tmp_path / 'run'}", *files)
+    assert done.returncode == 0, done.stderr
+    first, second = (tmp_path / "new.conll").read_text().split("\n\n")
+    assert [line.split("\t")[0] for line in first.splitlines()] == ["cat", "sun", ",", "dog"]
+    assert second.split("\t")[1] in ("O", "B-PER", "I-PER")
+    done = run("predict", f"--workdir={tmp_path / 'run'}", input="cat sun, dog\n")
+    assert done.returncode == 0, done.stderr
+    words = [line.split("\t")[:2] for line in first.splitlines()]
+    assert [word.split()[:2] for word in done.stdout.strip().split("   ")] == words
+
+
+def test_answers_from_questions(tiny_store, tmp_path):
+    (tmp_path / "qa.json").write_text(json.dumps(labeled_files.squad(20)))
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer())
+    arguments = [f"--config.data.train={tmp_path / 'qa.json'}", "--config.data.validation="]
+    arguments += [f"--config.start_from={tmp_path / 'model'}", f"--workdir={tmp_path / 'run'}"]
+    done = run("train", "--config=configs/squad.py:smoke", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "shares most words" in done.stdout
+    done = run("predict", f"--workdir={tmp_path / 'run'}", input="cat?\nThe cat sits. It rains.\n")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("%") == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

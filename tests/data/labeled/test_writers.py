@@ -29,6 +29,21 @@ def test_tsv_holds_no_tabs_and_line_breaks(tmp_path):
     assert readers.read(str(tmp_path / "a.tsv"), labeled(), labeled=False)[0]["text"] == RECORDS[1]["text"]
 
 
+def test_words_are_written_a_line_each(tmp_path):
+    records = [
+        {"text": "ñ .", "words": ["ñ", "."], "prediction": ["X", "PUNCT"], "probability": [0.25, 1.0]},
+        {"words": ["a b"], "prediction": ["X"], "probability": [0.5]},
+    ]
+    writers.write(tmp_path / "a.conll", records)
+    assert (tmp_path / "a.conll").read_text() == "ñ\tX\t0.25\n.\tPUNCT\t1.0\n\na b\tX\t0.5\n"
+    found = readers.read(str(tmp_path / "a.conll"), labeled(text=("0",), label="1"))
+    assert [(record["0"], record["1"]) for record in found] == [(["ñ", "."], ["X", "PUNCT"]), (["a b"], ["X"])]
+    for bad in (RECORDS[0], {"n_best": [{"text": "a"}]}, {"words": ["a"], "prediction": ["X", "Y"]}):
+        with pytest.raises(InputError, match="record 2 is no sentence of words"):
+            writers.write(tmp_path / "b.conll", [records[0], bad])
+    assert not (tmp_path / "b.conll").exists()
+
+
 def test_bad_names(tmp_path):
     with pytest.raises(InputError, match=r"its ending must say what to write: \.csv"):
         writers.check(tmp_path / "a.xlsx")

@@ -1,4 +1,4 @@
-"""Records to tables and JSON lines, as `readers` reads them."""
+"""Records to tables, JSON lines and CoNLL columns, as `readers` reads them."""
 
 import csv
 import gzip
@@ -12,7 +12,7 @@ from tx_jax.data.labeled.readers import Record
 from tx_jax.errors import InputError
 from tx_jax.files import write_atomically
 
-ENDINGS = (".csv", ".tsv", ".jsonl")
+ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
 
 
 def check(path: Path) -> None:
@@ -27,12 +27,14 @@ def write(path: Path, records: Sequence[Record]) -> None:
     """Replaces the file whole. In tables, what is neither text nor a number is written as JSON.
 
     Raises:
-      InputError: as of `check`, or a text that TSV cannot hold.
+      InputError: as of `check`, or a text that TSV cannot hold, or a record that is no sentence for CoNLL's columns.
     """
     check(path)
     ending = _ending(path)
     if ending == ".jsonl":
         text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    elif ending == ".conll":
+        text = "\n".join(_sentence(path, number, record) for number, record in enumerate(records, start=1))
     else:
         text = _table(path, records, "\t" if ending == ".tsv" else ",")
     data = text.encode("utf-8")
@@ -54,6 +56,15 @@ def _table(path: Path, records: Sequence[Record], delimiter: str) -> str:
         if bad := next((cell for cell in row if set(cell) & {"\t", "\n", "\r"}), None):
             raise InputError(f"{path}: TSV cannot hold {bad[:40]!r} of record {number}: write .csv or .jsonl")
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _sentence(path: Path, number: int, record: Record) -> str:
+    """A word a line, with the values of all columns that have one for each word."""
+    columns = [values for values in record.values() if isinstance(values, list)]
+    lengths = set(map(len, columns))
+    if len(lengths) != 1 or not all(isinstance(value, str | int | float) for values in columns for value in values):
+        raise InputError(f"{path}: record {number} is no sentence of words with their labels: write .jsonl or .csv")
+    return "".join("\t".join(map(str, word)) + "\n" for word in zip(*columns, strict=True))
 
 
 def _cell(value: Any) -> str:
