@@ -105,7 +105,7 @@ FIGURES = {
     "all-to-all": _collective("all-to-all"),
     "collective-permute": _collective("collective-permute"),
     "each device sends at least": lambda made, phase: size(sum(c.sent for c in phase.collectives)),
-    "FLOPs of a step, by formula": lambda made, phase: f"{phase.flops:.3e}",
+    "FLOPs of a step, by formula": lambda made, phase: phase.flops and f"{phase.flops:.3e}",
     "by XLA's count, loop bodies once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
     "at the devices' peak": lambda made, phase: _milliseconds(made.least_step_seconds(phase)),
     "estimated computation": lambda made, phase: _milliseconds(made.compute_seconds(phase)),

@@ -68,6 +68,13 @@ def test_dropout_is_that_of_the_planned_platform(config_dict, monkeypatch):
     assert kinds == {"cpu": "key<fry>", "gpu": "key<fry>", "tpu": "key<rbg>"}
 
 
+def test_with_frozen_parameters_the_formula_is_not_used(config_dict):
+    config_dict.optimizer.frozen = ("^embeddings/",)
+    (phase,) = make(config_dict).phases
+    assert phase.flops is None
+    assert phase.optimizer_state < 2 * phase.parameters
+
+
 def target(**changes):
     return dataclasses.replace(plan.local_target(), name="a small device", **changes)
 

@@ -72,7 +72,8 @@ class PhasePlan:
 
     Attributes:
       steps: optimizer steps of the phase.
-      flops: of a step on all devices, by `models.registry.flops_per_token`.
+      flops: of a step on all devices, by `models.registry.flops_per_token`; None where parameters are frozen, whose
+        backward pass it would count.
       xla_flops: of a step on one device, as XLA counts it: the body of a loop, as of accumulation, once.
       parameters, optimizer_state, batch: bytes of the step's inputs.
       temporaries: bytes of gradients, activations and all else that lives within the step.
@@ -85,7 +86,7 @@ class PhasePlan:
     steps: int
     batch_size: int
     sequence_length: int
-    flops: float
+    flops: float | None
     xla_flops: float
     parameters: int
     optimizer_state: int
@@ -135,7 +136,7 @@ class Plan:
     def least_step_seconds(self, phase: PhasePlan) -> float | None:
         """Of a step that did nothing but its FLOPs at the devices' peak."""
         peak = self.target.peak_flops
-        return phase.flops / (peak * self.num_devices) if peak else None
+        return phase.flops / (peak * self.num_devices) if peak and phase.flops else None
 
     def mfu(self, phase: PhasePlan) -> float | None:
         """Model FLOPs utilization, see `throughput.model_flops_utilization`."""
@@ -194,7 +195,7 @@ def _plan_phase(
         steps=phase.stop - phase.start,
         batch_size=phase.batch_size,
         sequence_length=phase.data.sequence_length,
-        flops=task.flops_per_token(phase) * phase.tokens_per_step,
+        flops=task.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
         xla_flops=(compiled.cost_analysis() or {}).get("flops", 0.0),
         parameters=_bytes(state.params),
         optimizer_state=_bytes(state.opt_state),
