@@ -19,7 +19,7 @@ from tx_jax.data.prepare import PrepareConfig, prepare
 from tx_jax.data.sources import SourceConfig
 from tx_jax.training import metrics_log
 
-DEFAULTS = {"stall_seconds": 45, "mesh__fsdp": 2}
+DEFAULTS = {"stall_seconds": 40, "mesh__fsdp": 2}
 ENDED = {
     "an exception": [
         f"raise:{point}" for point in ("build:1:1", "step:6:0", "step:6:1", "batch:9:1", "evaluation:2:1")

@@ -105,7 +105,7 @@ class TrainingConfig:
     best_metric: str
     max_skipped_updates: int = 10
     num_epochs: float = 0.0
-    stall_seconds: int = 45
+    stall_seconds: int = 40
     patience: int = 0
 
     def __post_init__(self):
