@@ -17,16 +17,16 @@ def label_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
-def labels_of(values: Sequence[Any], given: Sequence[str] = ()) -> tuple[str, ...]:
-    """All labels of the training data, in the order of the model's outputs: as given, else sorted; integers as such.
+def labels_of(values: Sequence[Any]) -> tuple[str, ...]:
+    """All labels of the training data, in the order of the model's outputs: sorted; integers as such.
 
     Raises:
-      InputError: fewer than two labels, or one that is not among those given.
+      InputError: fewer than two labels.
     """
-    counts = Counter(map(label_text, values))
-    labels = tuple(given) or tuple(sorted(counts, key=int if all(map(_is_integer, counts)) else str))
-    if unknown := [text for text in counts if text not in labels]:
-        raise InputError(f"label {unknown[0]!r} of {counts[unknown[0]]} examples is not in data.labels={labels}")
+    texts = set(map(label_text, values))
+    labels = tuple(sorted(texts))
+    if all(map(_is_integer, labels)):
+        labels = tuple(sorted(labels, key=int))
     if len(labels) < 2:
         raise InputError(f"every example has the label {labels[0]!r}: there is nothing to tell apart")
     return labels
