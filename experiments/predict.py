@@ -11,7 +11,9 @@ Without --input it asks for texts, one after another; what is not a terminal is 
 
 import dataclasses
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -56,10 +58,12 @@ def main(argv: list[str]) -> int:
     task = open_task(model.config, tokenizer=model.tokenizer)
     size = BATCH_SIZE.value or model.config.training.eval_batch_size
     if not INPUT.value:
-        return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), task)
+        columns = [*task.data.text, *task.data.choices]
+        return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
     columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
     data = dataclasses.replace(model.config.data, format=FORMAT.value, columns=columns)
     records = readers.read(INPUT.value, data, labeled=False)
+    _check_free(records, ("prediction",))  # before the work, where it is a file that was predicted already
     with tqdm(total=len(records), unit="row", dynamic_ncols=True) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -67,16 +71,23 @@ def main(argv: list[str]) -> int:
             bar.update(done - bar.n)
 
         found = predict(task, model.params, model.mesh, records, batch_size=size, progress=progress)
-    if taken := sorted({name for record in records for name in record} & set(found[0])):
-        raise InputError(f"{INPUT.value} has a column {taken[0]!r} already, which would be lost: rename it")
+    _check_free(records, found[0])
     rows = [{**record, **more} for record, more in zip(records, found, strict=True)]
     writers.write(Path(OUTPUT.value), rows)
     print(f"{len(rows):,} predictions: {OUTPUT.value}")
     return 0
 
 
-def _interactive(predict, task) -> int:
-    names = [*task.data.text, *task.data.choices]
+def _check_free(records: Sequence[Mapping[str, Any]], names: Iterable[str]) -> None:
+    """Raises InputError where a prediction would take the place of what was read."""
+    from tx_jax.errors import InputError
+
+    if taken := sorted({name for record in records for name in record}.intersection(names)):
+        raise InputError(f"{INPUT.value} has a column {taken[0]!r} already, which would be lost: rename it")
+
+
+def _interactive(predict: Callable[[list[dict[str, str]]], list[dict[str, Any]]], names: Sequence[str]) -> int:
+    """Predicts records of these columns, from standard input, a line each."""
     asks = sys.stdin.isatty()
     while True:
         record = {}
@@ -91,7 +102,7 @@ def _interactive(predict, task) -> int:
             print(describe(predict([record])[0]), flush=True)
 
 
-def describe(prediction: dict[str, object]) -> str:
+def describe(prediction: Mapping[str, Any]) -> str:
     """A prediction in a line: words with their labels, or the most probable labels or answers first."""
     if "words" in prediction:
         found = zip(prediction["words"], prediction["prediction"], prediction["probability"], strict=True)
