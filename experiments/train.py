@@ -33,6 +33,7 @@ of each. SIGTERM to any stops all after the same step.
 Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -83,17 +84,17 @@ def main(argv: list[str]) -> int:
         plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value)
         return 0
     from tx_jax.training import allocator
+    from tx_jax.training.stopping import StopRequest
 
     allocator.keep_freed_memory()  # before jax sets up its backend
-    import jax
-
-    from tx_jax.training import distributed
-    from tx_jax.training.stopping import StopRequest
-    from tx_jax.training.watchdog import Watchdog
-
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
     with StopRequest() as stop:
+        import jax
+
+        from tx_jax.training import distributed
+        from tx_jax.training.watchdog import Watchdog
+
+        if jax.config.jax_compilation_cache_dir is None:
+            jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,
@@ -115,6 +116,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots, report
+    from tx_jax.training.checkpoint import SaveFailed
     from tx_jax.training.start import open_start
 
     values, start_from = open_start(values, workdir)
@@ -123,6 +125,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     for notice in task.notices() if first else ():
         print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
+    abandoned = False
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
@@ -130,21 +133,28 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
     except loop.NonFiniteLossError as error:
         code, end = EXIT_FAILED, f"error: {error}"
+    except SaveFailed as error:
+        if not distributed.is_alone():
+            raise
+        code, end, abandoned = command_line.EXIT_BAD_INPUT, f"error: {error}", True
     except out_of_memory.OutOfMemory as error:
         if not distributed.is_alone():  # the others may have enough
             raise
         code, end = EXIT_FAILED, f"error: {error}"
     finally:
         display.close()
-        if first and metrics_log.read(workdir):
-            plots.draw_losses(workdir)
+        with contextlib.suppress(OSError):  # the disk may be full, and that what the run ended with
+            if first and metrics_log.read(workdir):
+                plots.draw_losses(workdir)
     reports = {}
     if not code and distributed.is_alone() and isinstance(task.config.data, LabeledDataConfig):
         reports = report.evaluate_run(workdir, task=task)
         show_reports(workdir, reports)
         report.write(workdir, reports)
     if first:
-        print(end, file=sys.stderr if code else sys.stdout)
+        print(end, file=sys.stderr if code else sys.stdout, flush=True)
+    if abandoned:  # the writers of the checkpoint may wait ten minutes for a folder that could not be made
+        os._exit(code)
     return code, reports
 
 

@@ -40,13 +40,11 @@ def write_corpus(path: Path, *, documents: int, seed: int = 0) -> None:
     path.write_text("\n\n".join(texts) + "\n")
 
 
-@pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory) -> TokenStore:
+def make_store(folder: Path) -> TokenStore:
     """A token store of 150 short documents and a vocabulary of 200."""
     from tx_jax.data.prepare import PrepareConfig, prepare
     from tx_jax.data.sources import SourceConfig
 
-    folder = tmp_path_factory.mktemp("store")
     write_corpus(folder / "text.txt", documents=150)
     prepare(
         PrepareConfig(
@@ -59,6 +57,11 @@ def tiny_store(tmp_path_factory) -> TokenStore:
         )
     )
     return TokenStore.open(folder / "store")
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory) -> TokenStore:
+    return make_store(tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture

@@ -75,7 +75,9 @@ class Checkpoints:
                 raise
         finally:
             if self._manager is not None:
-                self._manager.close()
+                # Closing raises again what a failed save raised already.
+                with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+                    self._manager.close()
 
     def steps(self) -> list[int]:
         """The steps that can be restored as far as a quick look tells, ascending, and those being written."""

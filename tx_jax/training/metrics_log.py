@@ -1,12 +1,20 @@
 """metrics.jsonl and TensorBoard event files."""
 
+import contextlib
 import json
+import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import write_atomically
+
+FLUSH_SECONDS = 30  # between what TensorBoard sees; a flush waits for the disk
 
 
 class MetricsLog:
@@ -18,21 +26,74 @@ class MetricsLog:
             kept = [record for record in read(directory) if record["step"] <= start_step]
             write_atomically(self._path, "".join(json.dumps(record) + "\n" for record in kept))
         self._file = self._path.open("a")
-        self._tensorboard = SummaryWriter(str(directory / "tb"), purge_step=start_step + 1)
+        self._tensorboard = _TensorBoard(directory / "tb", start_step + 1)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # of a write that failed before, and was told then
+            self._file.close()
         self._tensorboard.close()
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """One record, on disk when this returns. `step` counts finished optimizer steps."""
-        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+        """One record, on disk when this returns. `step` counts finished optimizer steps.
+
+        Raises:
+          OSError: metrics.jsonl cannot be written. (TensorBoard's files may fail: that is a warning.)
+        """
+        try:
+            self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
+        self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
+
+
+class _TensorBoard:
+    """Scalars for TensorBoard. Where they cannot be written, that is told once, and stops nothing.
+
+    (`tensorboardX.SummaryWriter` writes in a thread, and waits for ever once that has died of a full disk.)
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        self._folder, self._flushed = folder, time.monotonic()
+        self._events: EventsWriter | None = None
+        with self._tolerant():
+            folder.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(folder / "events"))
+            # What an earlier process wrote of this step and later ones is void.
+            self._add(first_step, session_log=SessionLog(status=SessionLog.START))
+            self._events.flush()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        with self._tolerant():
+            if self._events is None:
+                return
+            if not self._folder.exists():
+                raise FileNotFoundError(f"{self._folder} is gone")
+            for name, value in values.items():
+                self._add(step, summary=scalar(name, value))
+            if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                self._flushed = time.monotonic()
+                self._events.flush()
+
+    def close(self) -> None:
+        with self._tolerant():
+            if self._events is not None:
+                self._events.close()
+
+    def _add(self, step: int, **content: object) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **content))
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._events = None
+            text = f"TensorBoard's files cannot be written ({error}): training goes on without them"
+            warnings.warn(text, InputWarning, stacklevel=3)
 
 
 def read(directory: Path) -> list[dict]:

@@ -2,17 +2,15 @@
 
 Of several processes any may get the signal; all stop after the same step. jax's preemption service sees to that: it
 hears SIGTERM, tells all processes, and lets them go on to a point that none has passed.
+
+Nothing here imports jax before it is needed: that takes seconds, in which signals are to be heard already.
 """
 
 import os
 import signal
+import sys
 import threading
 from types import FrameType
-
-import jax
-from jax.experimental import multihost_utils
-
-from tx_jax.training import distributed
 
 
 class Stopped(Exception):
@@ -48,9 +46,13 @@ class StopRequest:
     def due(self) -> bool:
         """Whether to stop here. Every process must ask at the same points, and gets the same answer; it costs less than
         a microsecond."""
+        from tx_jax.training import distributed
+
         if distributed.is_alone():
             return self.name is not None
         if not self._due:
+            from jax.experimental import multihost_utils
+
             self._points += 1
             self._due = multihost_utils.reached_preemption_sync_point(self._points)
             if self._due and self.name is None:
@@ -60,6 +62,8 @@ class StopRequest:
     def joined(self) -> None:
         """To be called when the processes have found one another: from now on jax hears SIGTERM. Passes on a signal
         that came before."""
+        from tx_jax.training import distributed
+
         self._joined = not distributed.is_alone()
         if self.name and self._joined:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -68,7 +72,7 @@ class StopRequest:
         self.name = signal.Signals(number).name
         if self._joined:  # Ctrl-C
             os.kill(os.getpid(), signal.SIGTERM)
-        elif not jax.distributed.is_initialized():
+        elif not getattr(sys.modules.get("jax.distributed"), "is_initialized", lambda: False)():
             self._restore()
 
     def _restore(self) -> None:

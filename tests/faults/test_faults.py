@@ -1,0 +1,35 @@
+"""The quick form of `python -m tests.faults.run`: a fault of each kind that only whole processes show."""
+
+import pytest
+
+from tests.faults import faults
+from tests.faults.processes import Place
+from tests.faults.run import rows
+
+
+@pytest.fixture(scope="module")
+def place(tiny_store, tmp_path_factory):
+    return Place(tmp_path_factory.mktemp("faults"), tiny_store.path)
+
+
+def attempt(fault, place, *arguments):
+    try:
+        fault(place, *arguments)
+    except faults.Impossible as error:
+        pytest.skip(f"not possible here: {error}")
+
+
+def test_a_kill_loses_nothing_that_was_committed(place):
+    attempt(faults.killed, place, 0)
+
+
+def test_sigterm_before_the_loop_loses_nothing(place):
+    attempt(faults.terminated, place, "imports")
+
+
+def test_without_permission_the_checkpoint_before_stays(place):
+    attempt(faults.no_permission, place, "checkpoints")
+
+
+def test_the_long_form_has_every_row():
+    assert len(rows(20)) == 12
