@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.init_stddev = 0.02
     c.model.heads = ("masked_lm", "next_sentence")
     c.model.dtype = "bfloat16"
-    c.model.remat = "none"  # "block": keep only each layer's input for the backward pass
+    c.model.remat = "none"  # kept for the backward pass: "block", only each layer's input; "dots", also matrix products
     c.model.num_labels = 2
     c.model.num_decoder_layers = 0
     c.model.embedding_dim = 0  # 0: dim
@@ -152,9 +152,10 @@ def get_config(variant: str = "") -> ConfigDict:
     c.distillation.cosine_weight = 1.0
 
     c.mesh = ConfigDict()
-    c.mesh.data = -1
-    c.mesh.fsdp = 1
-    c.mesh.tensor = 1
+    c.mesh.data = -1  # examples
+    c.mesh.fsdp = 1  # examples, and parameters with all that goes with them
+    c.mesh.tensor = 1  # heads, MLP and vocabulary
+    c.mesh.context = 1  # the sequence, for long ones
 
     return with_variant(c, variant, smoke=smoke)
 

@@ -1,10 +1,12 @@
 """What a training run shows: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
 
+import math
 import re
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -137,21 +139,29 @@ def show_spread(splits: Mapping[str, Mapping[str, Spread]], num_runs: int) -> No
 
 
 def parameter_table(params: dict) -> Table:
-    """Every parameter: path, shape, dtype, sharding, bytes. Layers that are alike share a row."""
+    """Every parameter: path, shape, dtype, sharding, bytes in all and on each device. Layers alike share a row."""
     rows: dict[tuple, list[int]] = {}
     for path, leaf in tree.flatten(params).items():
         layer = LAYER.search(path)
         name = path if layer is None else path.replace(layer[0], "layer_*/")
-        key = (name, str(leaf.shape), str(leaf.dtype), describe_sharding(leaf.sharding), leaf.nbytes)
+        sizes = (leaf.size * leaf.dtype.itemsize, bytes_per_device(leaf))
+        key = (name, str(leaf.shape), str(leaf.dtype), describe_sharding(leaf.sharding), sizes)
         rows.setdefault(key, []).append(int(layer[1]) if layer else 0)
     table = Table("parameter", "shape", "dtype", "sharding", title="Parameters")
     table.columns[0].overflow = "fold"
     table.add_column("bytes", justify="right")
-    for (name, shape, dtype, spec, size), layers in rows.items():
+    table.add_column("per device", justify="right")
+    for (name, shape, dtype, spec, sizes), layers in rows.items():
         if "layer_*" in name:
             name = name.replace("layer_*", f"layer_{{{min(layers)}..{max(layers)}}}")
-        table.add_row(name, shape, dtype, spec, f"{size * len(layers):,}")
+        table.add_row(name, shape, dtype, spec, *(f"{size * len(layers):,}" for size in sizes))
     return table
+
+
+def bytes_per_device(arrays: Any) -> int:
+    """Of a tree of arrays, those on each device."""
+    leaves = jax.tree.leaves(arrays)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def rates_table(run: Run) -> Table | None:
@@ -194,6 +204,13 @@ def figures_table(run: Run) -> Table:
     if run.fresh:
         table.add_row(f"not in {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
+    held = {
+        "parameters": run.state.params,
+        "gradients": Optimizer(run.config).split(run.state.params)[0],  # as large as what they are of
+        "optimizer state": run.state.opt_state,
+    }
+    parts = ", ".join(f"{name} {bytes_per_device(arrays) / 2**20:,.1f} MiB" for name, arrays in held.items())
+    table.add_row("on each device", f"{parts}; activations beside")
     for phase in run.config.training_phases:
         until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""
         batch = f"{phase.batch_size} x {phase.data.sequence_length}"

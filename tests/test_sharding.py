@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import subprocess
@@ -90,9 +91,9 @@ EXPECTED = {
 }
 
 
-def mesh(data=1, fsdp=1, tensor=1):
+def mesh(data=1, fsdp=1, tensor=1, context=1):
     """Sizes without devices, which is all that the rules need."""
-    return AbstractMesh((data, fsdp, tensor), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+    return AbstractMesh((data, fsdp, context, tensor), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
 
 def expected_spec(path, ndim):
@@ -117,6 +118,13 @@ def test_every_rule_has_a_parameter():
         assert any(re.search(pattern, path) for path in paths), f"no parameter for the rule {pattern}"
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_no_matrix_is_whole_on_every_device_of_fsdp(name):
+    """Only biases and norms are: at most 4 D elements each, or one a token."""
+    for path, leaf in tree.flatten(registry.param_shapes(FAMILIES[name])).items():
+        assert leaf.ndim == 1 or "fsdp" in sharding.param_sharding(mesh(fsdp=2), path, leaf.shape).spec, path
+
+
 def test_an_uncovered_parameter_raises():
     with pytest.raises(KeyError, match="'encoder/layer_0/adapter/kernel'"):
         sharding.param_sharding(mesh(), "encoder/layer_0/adapter/kernel", (4, 4))
@@ -132,8 +140,10 @@ def test_indivisible_dimensions_name_path_and_sizes():
     assert sharding.param_sharding(mesh(tensor=2), path, (30522, 768)).spec == P("tensor", "fsdp")
     with pytest.raises(InputError) as error:
         sharding.param_sharding(mesh(tensor=4), path, (30522, 768))
-    for part in (path, "(30522, 768)", "30522 is not divisible by mesh.tensor=4"):
+    for part in (path, "(30522, 768)", "30522 is not divisible by mesh.tensor=4", "--config.model.vocab_size=30524"):
         assert part in str(error.value)
+    with pytest.raises(InputError, match=r"768\): 768 is not divisible by mesh.fsdp=5; choose another mesh$"):
+        sharding.param_sharding(mesh(fsdp=5), "embeddings/position/embedding", (512, 768))
 
 
 OPTIMIZERS = {
@@ -204,19 +214,76 @@ def test_state_sharding_refuses_what_it_does_not_know():
 def test_mesh_of_the_devices_at_hand():
     for config in (MeshConfig(-1, 1, 1), MeshConfig(1, -1, 1), MeshConfig(1, 1, 1)):
         made = sharding.make_mesh(config)
-        assert dict(made.shape) == {"data": 1, "fsdp": 1, "tensor": 1}
+        assert dict(made.shape) == {"data": 1, "fsdp": 1, "context": 1, "tensor": 1}
         assert set(made.axis_types) == {AxisType.Auto}
-    with pytest.raises(InputError, match=r"mesh.data=2, mesh.fsdp=1, mesh.tensor=1 does not fit 1 cpu device"):
+    with pytest.raises(
+        InputError, match=r"mesh.data=2, mesh.fsdp=1, mesh.context=1, mesh.tensor=1 does not fit 1 cpu device"
+    ):
         sharding.make_mesh(MeshConfig(2, 1, 1))
-    with pytest.raises(InputError, match=r"mesh.data=-1, mesh.fsdp=2, mesh.tensor=1 does not fit 1 cpu device"):
+    with pytest.raises(
+        InputError, match=r"mesh.data=-1, mesh.fsdp=2, mesh.context=1, mesh.tensor=1 does not fit 1 cpu device"
+    ):
         sharding.make_mesh(MeshConfig(-1, 2, 1))
 
 
 def test_batches_are_split_over_both_data_axes():
-    assert sharding.batch_sharding(mesh(2, 2, 2)).spec == P(("data", "fsdp"))
+    for name in ("masked_positions", "masked_targets", "example_weights", "labels"):
+        assert sharding.batch_sharding(mesh(2, 2, 2), name, 2).spec == P(("data", "fsdp"))
+    for name in ("tokens", "valid", "documents", "targets"):
+        assert sharding.batch_sharding(mesh(2, 2, 2), name, 2).spec == P(("data", "fsdp"), "context")
+    choices = sharding.batch_sharding(mesh(2, 2, 2), "tokens", 3)  # [B, C, T]
+    assert choices.spec == P(("data", "fsdp"), None, "context")
     sharding.check_batch_size(mesh(2, 2, 2), "training.batch_size", 8)
     with pytest.raises(InputError, match=r"training.batch_size=6 is not divisible by the 4 shards"):
         sharding.check_batch_size(mesh(2, 2, 2), "training.batch_size", 6)
+
+
+def test_every_array_along_the_sequence_is_split_with_it(tiny_store, smoke_config):
+    from tx_jax.config import from_config_dict
+    from tx_jax.tasks.masked_lm import MaskedLM
+
+    config = from_config_dict(smoke_config)
+    batch = MaskedLM(config, tiny_store).batches("train", batch_size=4, repeat=True).batch_at(0)
+    along = {name for name, x in batch.items() if x.ndim > 1 and x.shape[1] == config.data.sequence_length}
+    assert along
+    assert along <= set(sharding.ALONG_LENGTH)
+
+
+def test_what_the_mesh_does_not_divide_is_refused(smoke_config):
+    from tx_jax.config import from_config_dict
+
+    smoke_config.phases.update(steps=(18, 2), sequence_length=(32, 48), max_predictions=(5, 10))
+    config = from_config_dict(smoke_config)
+    sharding.check_divisible(mesh(tensor=2, context=16), config)
+    with pytest.raises(InputError, match=r"^model.num_heads=2 is not divisible by mesh.tensor=4$"):
+        sharding.check_divisible(mesh(tensor=4), config)
+    with pytest.raises(InputError, match=r"^data.sequence_length=32 is not divisible by mesh.context=3$"):
+        sharding.check_divisible(mesh(context=3), config)
+    with pytest.raises(InputError, match=r"^phases.sequence_length=48 is not divisible by mesh.context=32$"):
+        sharding.check_divisible(mesh(context=32), config)
+
+
+def test_rows_flattened_on_a_mesh_stay_on_their_device():
+    x = jnp.arange(4 * 6 * 5).reshape(4, 6, 5)
+    with jax.sharding.use_abstract_mesh(mesh(data=2, context=3)):
+        rows = sharding.flatten_rows(x)
+        assert (sharding.unflatten_rows(rows, (4, 6)) == x).all()
+        # Two devices have the first examples, each of three 2 positions.
+        parts = [x[i : i + 2, j : j + 2].reshape(-1, 5) for i in (0, 2) for j in (0, 2, 4)]
+        assert (rows == jnp.concatenate(parts)).all()
+        odd = x[:3]  # rows that the mesh does not divide are flattened in their own order
+        assert (sharding.flatten_rows(odd) == odd.reshape(18, 5)).all()
+    assert (sharding.flatten_rows(x) == x.reshape(24, 5)).all()
+
+
+def test_without_a_mesh_of_ours_nothing_is_placed():
+    x = jnp.ones((2, 4, 2, 8))
+    others = AbstractMesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    for context in (contextlib.nullcontext(), jax.sharding.use_abstract_mesh(others)):
+        with context:
+            assert sharding.constrain(x, "batch", "length", None, None) is x
+            assert sharding.gather_length(x) is x
+            assert sharding.gather_param(x, ("no", "such", "rule")) is x
 
 
 def test_meshes_of_eight_devices():
@@ -228,10 +295,11 @@ def test_meshes_of_eight_devices():
     from tx_jax.errors import InputError
 
     for config, shape in (
-        (MeshConfig(-1, 1, 1), (8, 1, 1)),
-        (MeshConfig(-1, 2, 2), (2, 2, 2)),
-        (MeshConfig(2, 1, -1), (2, 1, 4)),
-        (MeshConfig(1, 8, -1), (1, 8, 1)),
+        (MeshConfig(-1, 1, 1), (8, 1, 1, 1)),
+        (MeshConfig(-1, 2, 2), (2, 2, 1, 2)),
+        (MeshConfig(2, 1, -1), (2, 1, 1, 4)),
+        (MeshConfig(1, 8, -1), (1, 8, 1, 1)),
+        (MeshConfig(1, 1, 2, context=-1), (1, 1, 4, 2)),
     ):
         assert tuple(sharding.make_mesh(config).shape.values()) == shape, config
     assert sharding.make_mesh(MeshConfig(-1, 1, 1), jax.devices()[:4]).size == 4

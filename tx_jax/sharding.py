@@ -1,23 +1,26 @@
-"""The device mesh, and where every parameter and batch lives on it.
+"""The device mesh, and where every parameter, batch and activation lives on it.
 
-Data parallelism, fully sharded parameters and tensor parallelism are shapes of one mesh, not code paths: parameters
-get logical axes from `PARAM_RULES` by their path, logical axes map to mesh axes by `MESH_AXIS_OF`, and `jax.jit`
-inserts the communication.
+Data parallelism, fully sharded parameters, tensor parallelism and sequences split along their length are shapes of one
+mesh, not code paths: parameters get logical axes from `PARAM_RULES` by their path, logical axes map to mesh axes by
+`MESH_AXIS_OF`, and `jax.jit` inserts the communication. `constrain` and the functions after it say where it belongs;
+layers call them, and without a mesh (`jax.set_mesh`) they do nothing.
+
+Shapes: B batch, T length, S length of keys, D model, F features, H heads, K head dim.
 """
 
+import functools
 import math
 import re
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tx_jax import tree
-from tx_jax.config import MeshConfig
+from tx_jax.config import ExperimentConfig, MeshConfig
 from tx_jax.errors import InputError
 
-MESH_AXES = ("data", "fsdp", "tensor")
-BATCH_SPEC = PartitionSpec(("data", "fsdp"))  # axis 0 of every array of a batch
+MESH_AXES = ("data", "fsdp", "context", "tensor")
 
 # Parameter path -> logical axes, one per dimension. The first row that matches counts. Rows match the end of a path, so
 # that they hold for the parameter itself and for whatever an optimizer keeps under the same path.
@@ -44,8 +47,19 @@ PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ),
 )
 
-# The Megatron layout on "tensor", parameters spread over "fsdp".
-MESH_AXIS_OF = {"vocab": "tensor", "heads": "tensor", "mlp": "tensor", "embed": "fsdp", None: None}
+# The Megatron layout on "tensor", parameters spread over "fsdp"; activations are split by examples and by length.
+MESH_AXIS_OF = {
+    "vocab": "tensor",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "embed": "fsdp",
+    "batch": ("data", "fsdp"),
+    "length": "context",
+    None: None,
+}
+
+# The arrays of a batch whose last dimension runs along the sequence; what is not here is split by examples alone.
+ALONG_LENGTH = ("tokens", "segments", "valid", "documents", "positions", "targets", "target_weights")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
@@ -75,14 +89,16 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
     axes = _logical_axes(path)
     if len(axes) != len(shape):
         raise ValueError(f"the rule for {path!r} has axes {axes}, the parameter has shape {shape}")
-    spec = [MESH_AXIS_OF[axis] for axis in axes]
-    for axis, size in zip(spec, shape, strict=True):
-        if axis is not None and size % mesh.shape[axis]:
+    for axis, size in zip(axes, shape, strict=True):
+        if axis is not None and size % (parts := num_parts(mesh, axis)):
+            advice = "choose another mesh"
+            if axis == "vocab":
+                filled = -(-size // parts) * parts
+                advice += f", or fill the vocabulary up with unused tokens: --config.model.vocab_size={filled}"
             raise InputError(
-                f"{path} of shape {shape}: {size} is not divisible by mesh.{axis}={mesh.shape[axis]}; "
-                "choose another mesh or pad that dimension"
+                f"{path} of shape {shape}: {size} is not divisible by mesh.{MESH_AXIS_OF[axis]}={parts}; {advice}"
             )
-    return NamedSharding(mesh, PartitionSpec(*spec))
+    return NamedSharding(mesh, _spec(*axes))
 
 
 def _logical_axes(path: str) -> tuple[str | None, ...]:
@@ -113,9 +129,10 @@ def with_sharding(mesh: Mesh, shapes: Any) -> Any:
     )
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Batches are split over the data axes along their first dimension."""
-    return NamedSharding(mesh, BATCH_SPEC)
+def batch_sharding(mesh: Mesh, name: str, ndim: int) -> NamedSharding:
+    """Where the array of a batch with this name lives: its examples over the data axes, its length over "context"."""
+    length = (*[None] * (ndim - 2), "length") if name in ALONG_LENGTH else ()
+    return NamedSharding(mesh, _spec("batch", *length))
 
 
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
@@ -125,9 +142,8 @@ def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     large as can be, so that mostly a process has one; on a TPU pod, where the order of the mesh follows the wires, it
     may have several that are no neighbours.
     """
-    axes = BATCH_SPEC[0]
-    shards = math.prod(mesh.shape[axis] for axis in axes)
-    places = NamedSharding(mesh, PartitionSpec(axes)).addressable_devices_indices_map((shards,))
+    shards = num_parts(mesh, "batch")
+    places = NamedSharding(mesh, _spec("batch")).addressable_devices_indices_map((shards,))
     return _as_large_parts({rows.start or 0 for (rows,) in places.values()}, shards)
 
 
@@ -142,6 +158,106 @@ def _as_large_parts(held: set[int], shards: int) -> tuple[tuple[int, ...], int]:
 
 def check_batch_size(mesh: Mesh, name: str, rows: int) -> None:
     """Raises InputError where `rows` sequences can't be split evenly over the mesh's data axes."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows % shards:
-        raise InputError(f"{name}={rows} is not divisible by the {shards} shards of the mesh's data axes")
+    parts = num_parts(mesh, "batch")
+    if rows % parts:
+        raise InputError(f"{name}={rows} is not divisible by the {parts} shards of the mesh's data axes")
+
+
+def check_divisible(mesh: Mesh, config: ExperimentConfig) -> None:
+    """Raises InputError where the mesh does not divide the heads, or a sequence length."""
+    lengths = {"data.sequence_length": (config.data.sequence_length,)}
+    lengths["phases.sequence_length"] = config.phases.sequence_length
+    sizes = {"tensor": {"model.num_heads": (config.model.num_heads,)}, "context": lengths}
+    for axis, named in sizes.items():
+        for name, values in named.items():
+            for value in values:
+                if value % mesh.shape[axis]:
+                    raise InputError(f"{name}={value} is not divisible by mesh.{axis}={mesh.shape[axis]}")
+
+
+def num_parts(mesh: Mesh | AbstractMesh, axis: str) -> int:
+    """In how many parts a logical axis is split."""
+    names = MESH_AXIS_OF[axis]
+    return math.prod(mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
+
+
+def _spec(*axes: str | None) -> PartitionSpec:
+    return PartitionSpec(*(MESH_AXIS_OF[axis] for axis in axes))
+
+
+def _mesh() -> AbstractMesh | None:
+    """The mesh of `jax.set_mesh`, where it is one of ours."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.axis_names == MESH_AXES else None
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """x, its dimensions split over the mesh by their logical axes. What can't be split evenly stays whole."""
+    mesh = _mesh()
+    if mesh is None:
+        return x
+    even = (
+        axis if axis and size % num_parts(mesh, axis) == 0 else None for axis, size in zip(axes, x.shape, strict=True)
+    )
+    return jax.lax.with_sharding_constraint(x, _spec(*even))
+
+
+def gather_param(x: jax.Array, path: tuple[str, ...]) -> jax.Array:
+    """A parameter as its layer needs it: all parts along "fsdp" together (ZeRO-3, Rajbhandari et al. 2020).
+
+    Without it, XLA may rather gather the activations. `path` is the parameter's, and may begin anywhere.
+    """
+    mesh = _mesh()
+    if mesh is None or mesh.shape["fsdp"] == 1:
+        return x
+    axes = tree.lookup("/".join(path), PARAM_RULES)
+    return _gather(x, axes, tuple(None if axis == "embed" else axis for axis in axes))
+
+
+def gather_length(x_BSHK: jax.Array) -> jax.Array:
+    """Keys or values of whole sequences, which the queries of every part of a sequence need."""
+    mesh = _mesh()
+    if mesh is None or mesh.shape["context"] == 1:
+        return x_BSHK
+    return _gather(x_BSHK, ("batch", "length", "heads", None), ("batch", None, "heads", None))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _gather(x: jax.Array, before: tuple[str | None, ...], after: tuple[str | None, ...]) -> jax.Array:
+    """x, from the axes `before` to `after`. Of its gradient each device makes a summand, and their sum is scattered."""
+    return constrain(x, *after)
+
+
+_gather.defvjp(
+    lambda x, before, after: (constrain(x, *after), None),
+    lambda before, after, _, gradient: (constrain(constrain(gradient, *after), *before),),
+)
+
+
+def flatten_rows(x: jax.Array) -> jax.Array:
+    """[B, T, D] -> [B T, D], or from any other leading dimensions; `unflatten_rows` undoes it.
+
+    Where T is split, the rows are ordered by device, then B, then T: XLA would gather an array to flatten it otherwise.
+    """
+    if blocks := _row_blocks(x.shape[:-1]):
+        x = x.reshape(*blocks, x.shape[-1]).swapaxes(1, 2)
+    return x.reshape(-1, x.shape[-1])
+
+
+def unflatten_rows(x: jax.Array, leading: tuple[int, ...]) -> jax.Array:
+    """[B T, F] -> [B, T, F], from the order of `flatten_rows`."""
+    if blocks := _row_blocks(leading):
+        batch, rows, context, columns = blocks
+        x = x.reshape(batch, context, rows, columns, x.shape[-1]).swapaxes(1, 2)
+    return x.reshape(*leading, x.shape[-1])
+
+
+def _row_blocks(leading: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """[B, T] as (parts of B, rows of each, parts of T, columns of each), where T is split."""
+    mesh = _mesh()
+    if mesh is None or mesh.shape["context"] == 1 or len(leading) != 2:
+        return None
+    batch, context = num_parts(mesh, "batch"), num_parts(mesh, "length")
+    if leading[0] % batch or leading[1] % context:
+        return None
+    return batch, leading[0] // batch, context, leading[1] // context

@@ -1,6 +1,10 @@
-"""What a line of progress says."""
+"""What the tables at the start and a line of progress say."""
+
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType
 
 from experiments import display
+from tx_jax import sharding
 
 
 def test_only_a_wait_for_data_that_costs_something_is_shown():
@@ -26,6 +30,19 @@ def test_figures_name_each_phase(smoke_config, tiny_store, tmp_path):
     assert "tokens per step to step 20 │ 512 (8 x 64, padding included)" in shown()
 
 
+def test_where_parameters_live_and_what_they_take_there():
+    mesh = AbstractMesh((1, 2, 1, 4), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    layer = {"mlp": {"wi": {"kernel": jnp.zeros((8, 12)), "bias": jnp.zeros(12)}}, "mlp_norm": {"scale": jnp.zeros(8)}}
+    params = sharding.with_sharding(mesh, {"encoder": {"layer_0": layer, "layer_1": layer}})
+    columns = [list(column.cells) for column in display.parameter_table(params).columns]
+    assert list(zip(*columns, strict=True)) == [
+        ("encoder/layer_{0..1}/mlp/wi/bias", "(12,)", "float32", "tensor", "96", "24"),
+        ("encoder/layer_{0..1}/mlp/wi/kernel", "(8, 12)", "float32", "fsdp x tensor", "768", "96"),
+        ("encoder/layer_{0..1}/mlp_norm/scale", "(8,)", "float32", "replicated", "64", "64"),
+    ]
+    assert display.bytes_per_device(params) == 24 + 96 + 64
+
+
 def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):
     from rich.console import Console
 
@@ -39,7 +56,11 @@ def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):
 
     run = build(smoke_config, tiny_store, tmp_path)
     assert display.rates_table(run) is None
-    assert rows(display.figures_table(run))[0] == ["parameters", "42,442"]
+    figures = dict(rows(display.figures_table(run)))
+    assert figures["parameters"] == "42,442"
+    # 4 bytes each, and twice that for Adam's two moments.
+    expected = "parameters 0.2 MiB, gradients 0.2 MiB, optimizer state 0.3 MiB; activations beside"
+    assert figures["on each device"] == expected
     smoke_config.optimizer.update(frozen=("^embeddings/",), layer_decay=0.5, rate_scale=("^pooler/=10",))
     run = build(smoke_config, tiny_store, tmp_path)
     assert rows(display.figures_table(run))[0] == ["parameters", "42,442, 19,530 of them trained"]

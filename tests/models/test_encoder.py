@@ -186,10 +186,11 @@ def test_dropout_differs_between_layers():
         assert abs((a == b).mean() - 0.5) < 0.1
 
 
-def test_rematerialisation_changes_no_gradient():
+@pytest.mark.parametrize("policy", ["block", "dots"])
+def test_rematerialisation_changes_no_gradient(policy):
     """To rounding, as the compiler fuses the two programs differently; the dropout masks must be the same."""
     cfg, inputs = small.config(num_layers=1), small.batch()
-    remat = dataclasses.replace(cfg, remat="block")
+    remat = dataclasses.replace(cfg, remat=policy)
     key = jax.random.key(3, impl="rbg")
     a = gradient(cfg, params(num_layers=1), inputs, key, deterministic=False)
     b = gradient(remat, params(num_layers=1), inputs, key, deterministic=False)
@@ -197,6 +198,16 @@ def test_rematerialisation_changes_no_gradient():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6 * scale, rtol=0), a, b)
     # And no path: a checkpoint of one reads into the other.
     assert jax.tree.structure(registry.param_shapes(remat)) == jax.tree.structure(registry.param_shapes(cfg))
+
+
+def test_rematerialisation_computes_again_what_it_does_not_keep():
+    products = {}
+    for policy in ("none", "dots", "block"):
+        cfg = small.config(remat=policy)
+        text = gradient.lower(cfg, registry.param_shapes(cfg), small.batch()).as_text()
+        products[policy] = len(re.findall("= stablehlo.dot_general", text)) - products.get("none", 0)
+    # In each layer the scores and the values that they weigh; with "block" also the six dense layers.
+    assert (products["dots"], products["block"]) == (2 * cfg.num_layers, 8 * cfg.num_layers)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,14 @@
 """The loss on 8 devices is the loss on 1, with and without accumulation, whatever the shape of the mesh."""
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+
+from tests.multidevice import processes
 
 
 @pytest.fixture(scope="module")
 def runs(tiny_store):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.multidevice.losses", str(tiny_store.path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return processes.run("tests.multidevice.losses", str(tiny_store.path))
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ SHAPES = {
     "tensor": {"data": 1, "fsdp": 1, "tensor": 8},
     "data x fsdp x tensor": {"data": 2, "fsdp": 2, "tensor": 2},
     "data x tensor": {"data": 2, "fsdp": 1, "tensor": 4},
+    "context": {"data": 1, "fsdp": 1, "tensor": 1, "context": 8},  # one row lies on several processes
 }
 
 if __name__ == "__main__":

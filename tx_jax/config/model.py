@@ -77,7 +77,7 @@ class TransformerConfig:
     init_stddev: float
     heads: tuple[HeadName, ...]
     dtype: Literal["float32", "bfloat16"]
-    remat: Literal["none", "block"]
+    remat: Literal["none", "dots", "block"]
     num_decoder_layers: int = 0
     num_labels: int = 2
     embedding_dim: int = 0

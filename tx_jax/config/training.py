@@ -141,11 +141,19 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; one of them may be -1: all the devices that are left."""
+    """Devices along each mesh axis; one of them may be -1: all the devices that are left.
+
+    Attributes:
+      data: splits the examples of a batch.
+      fsdp: splits them too, and parameters, gradients and the optimizer's state.
+      tensor: splits attention heads, the MLP and the vocabulary (Shoeybi et al. 2019).
+      context: splits sequences along their length; keys and values are gathered, each layer's in turn.
+    """
 
     data: int
     fsdp: int
     tensor: int
+    context: int = 1
 
     def __post_init__(self):
         sizes = dataclasses.asdict(self)

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, residual_stddev
 from tx_jax.nn.relative import Relative, relative_scores
@@ -75,6 +76,7 @@ class MultiHeadAttention(nn.Module):
         q_BTHK, k_BSHK = heads(query(x_BTD)), heads(key(context_BSD))
         if angles_BTR is not None:
             q_BTHK, k_BSHK = rotate(q_BTHK, angles_BTR), rotate(k_BSHK, angles_BTR)
+        k_BSHK = sharding.gather_length(k_BSHK)
         more_scores = []
         if "c2p" in config.relative_attention:
             project = key if config.share_relative_projections else dense("relative_key", config.key_bias)
@@ -91,6 +93,7 @@ class MultiHeadAttention(nn.Module):
         probabilities_BHTS = nn.Dropout(config.attention_dropout)(
             probabilities_BHTS.astype(dtype), deterministic=deterministic
         )
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, heads(dense("value", True)(context_BSD)))
+        v_BSHK = sharding.gather_length(heads(dense("value", True)(context_BSD)))
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, v_BSHK)
         out = Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="out")
         return out(y_BTHK.reshape(x_BTD.shape))

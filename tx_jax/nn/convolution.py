@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import truncated_normal
 from tx_jax.nn.mlp import ACTIVATIONS
@@ -52,8 +53,9 @@ class Convolution(nn.Module):
         kernel = self.param("kernel", truncated_normal(config.init_stddev), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (config.dim,), jnp.float32)
         x_BTD = jnp.where(valid_BT[:, :, None], x_BTD, 0)
+        kernel = sharding.gather_param(kernel.astype(x_BTD.dtype), (*self.path, "kernel"))
         y_BTWD = neighbours(x_BTD, config.conv_kernel, documents_BT)
-        y_BTD = jnp.einsum("BTWD,WDE->BTE", y_BTWD, kernel.astype(x_BTD.dtype)) + bias.astype(x_BTD.dtype)[None, None]
+        y_BTD = jnp.einsum("BTWD,WDE->BTE", y_BTWD, kernel) + bias.astype(x_BTD.dtype)[None, None]
         y_BTD = nn.Dropout(config.dropout)(y_BTD, deterministic=deterministic)
         y_BTD = {"tanh": jnp.tanh, **ACTIVATIONS}[config.conv_activation](y_BTD)
         return LayerNorm(config.layer_norm_eps, name="norm")(layer_BTD + y_BTD)

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 
 
@@ -22,11 +23,12 @@ class Dense(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", truncated_normal(self.init_stddev), (x.shape[-1], self.features), jnp.float32)
-        y = x.astype(self.dtype).reshape(-1, x.shape[-1]) @ kernel.astype(self.dtype)
+        kernel = sharding.gather_param(kernel.astype(self.dtype), (*self.path, "kernel"))
+        y = sharding.flatten_rows(x.astype(self.dtype)) @ kernel
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
             y = y + bias.astype(self.dtype)[None]
-        return y.reshape(*x.shape[:-1], self.features)
+        return sharding.unflatten_rows(y, x.shape[:-1])
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:

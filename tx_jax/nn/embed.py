@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, truncated_normal
 from tx_jax.nn.norm import LayerNorm
@@ -24,13 +25,17 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""
-        return jnp.take(self.embedding, ids, axis=0, mode="clip")
+        return jnp.take(self.table(jnp.float32), ids, axis=0, mode="clip")
 
     def attend(self, x: jax.Array) -> jax.Array:
         """x table^T, for an output layer tied to this table: [..., dim] -> [..., size], accumulated in float32."""
-        flat = x.reshape(-1, x.shape[-1])
-        logits = jnp.dot(flat, self.embedding.astype(x.dtype).T, preferred_element_type=jnp.float32)
-        return logits.reshape(*x.shape[:-1], self.size)
+        flat = sharding.flatten_rows(x)
+        logits = jnp.dot(flat, self.table(x.dtype).T, preferred_element_type=jnp.float32)
+        return sharding.unflatten_rows(logits, x.shape[:-1])
+
+    def table(self, dtype: jnp.dtype) -> jax.Array:
+        """All rows, where they are needed."""
+        return sharding.gather_param(self.embedding.astype(dtype), (*self.path, "embedding"))
 
 
 def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:

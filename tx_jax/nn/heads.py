@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense
 from tx_jax.nn.embed import Embedding
@@ -18,7 +19,8 @@ from tx_jax.nn.norm import LayerNorm
 
 def gather_positions(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     """The rows of x at the given positions: [B, P, D]."""
-    return jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
+    x_BPD = jnp.take_along_axis(x_BTD, positions_BP[:, :, None], axis=1)
+    return sharding.constrain(sharding.constrain(x_BPD, "batch", None, None), "batch", "length", None)
 
 
 def last_tokens(x_BTD: jax.Array, valid_BT: jax.Array) -> jax.Array:

@@ -59,7 +59,7 @@ class RelativePositions(nn.Module):
         span = config.relative_buckets or config.relative_distance
         embed = Embedding(2 * span, config.dim, config.init_stddev)
         nn.share_scope(self, embed)
-        table_RD = embed.embedding
+        table_RD = embed.table(jnp.float32)
         if config.relative_norm:
             table_RD = LayerNorm(config.layer_norm_eps, name="norm")(table_RD)
         table_RD = nn.Dropout(config.dropout)(table_RD.astype(config.dtype), deterministic=deterministic)

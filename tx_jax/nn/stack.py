@@ -14,12 +14,19 @@ from tx_jax.nn.norm import LayerNorm
 from tx_jax.nn.relative import RelativePositions
 from tx_jax.nn.rotary import rotary_angles
 
+# What a layer's backward pass finds saved, beside the layer's input. Attention scores have batch dimensions.
+SAVED_BY = {
+    "block": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
 
 class Stack(nn.Module):
     """`num_layers` blocks, `layer_0` first, and the closing normalisation that pre-LN needs.
 
-    Sows `hidden` [B, T, D], its input and then each layer's output, into "intermediates". `remat="block"` keeps only
-    each block's input for the backward pass: less memory, one more forward pass.
+    Sows `hidden` [B, T, D], its input and then each layer's output, into "intermediates". For the backward pass,
+    `remat="block"` keeps only each block's input (less memory, one more forward pass), "dots" also the outputs of its
+    dense layers (what lies between them and the attention scores are computed again).
 
     Attributes:
       queries_again: how many times more the last layer runs when `__call__` is given `queries_BTD`.
@@ -51,7 +58,7 @@ class Stack(nn.Module):
         """
         config = self.config
         # With prevent_cse=False the compiler would merge the second forward pass with the first and keep everything.
-        block = nn.remat(Block) if config.remat == "block" else Block
+        block = Block if config.remat == "none" else nn.remat(Block, policy=SAVED_BY[config.remat])
         if config.relative_attention:
             relative = RelativePositions(config, name="relative")(x_BTD.shape[1], deterministic=deterministic)
             context = context.replace(relative=relative)

@@ -45,11 +45,12 @@ def local_batches(task: Task, split: str, mesh: jax.sharding.Mesh, **options: An
 
 def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
     """This process's rows of a batch, as global arrays that are split over the mesh's data axes."""
-    placement = sharding.batch_sharding(mesh)
     numbers, count = sharding.batch_parts(mesh)
     return {
         key: jax.make_array_from_process_local_data(
-            placement, value, (value.shape[0] // len(numbers) * count, *value.shape[1:])
+            sharding.batch_sharding(mesh, key, value.ndim),
+            value,
+            (value.shape[0] // len(numbers) * count, *value.shape[1:]),
         )
         for key, value in batch.items()
     }

@@ -123,7 +123,8 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
 
 
 def check_batch_sizes(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raises InputError for a phase, or held-out batches, that cannot be split evenly over the mesh."""
+    """Raises InputError for a phase, held-out batches or a model that cannot be split evenly over the mesh."""
+    sharding.check_divisible(mesh, config)
     group = "phases" if config.phases.steps and config.phases.batch_size else "training"
     for phase in config.training_phases:
         microbatch = phase.batch_size // config.training.accumulation_steps

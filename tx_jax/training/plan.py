@@ -172,7 +172,7 @@ def _plan_phase(
 ) -> PhasePlan:
     state = abstract_state(task, Optimizer(config), mesh)
     batch = {
-        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh))
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh, name, x.ndim))
         for name, x in task.batch_shapes(phase).items()
     }
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"

@@ -1,0 +1,122 @@
+"""Every family in small, with a batch and a loss over all its heads, for any mesh of up to 8 devices."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+
+from tests.models import small
+from tx_jax.config import TransformerConfig
+from tx_jax.models import registry
+from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.pretraining import classification
+
+# Sizes that 2, 4 and 8 divide, of which no two make arrays of the same shape or number of elements by chance.
+EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 16, 24, 8, 80, 32
+
+
+def config(**changes) -> TransformerConfig:
+    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 40}
+    return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
+
+
+FAMILIES = {
+    "BERT": config(),
+    "RoBERTa": config(heads=("masked_lm",), num_segments=0, position_offset=2),
+    "DeBERTa-v3": config(
+        heads=("masked_lm",),
+        num_segments=0,
+        position_embedding="none",
+        relative_attention=("c2p", "p2c"),
+        relative_distance=20,
+        relative_buckets=8,
+        relative_norm=True,
+        share_relative_projections=True,
+        conv_kernel=3,
+        enhanced_mask_decoder=True,
+    ),
+    "ModernBERT": config(
+        heads=("masked_lm",),
+        num_segments=0,
+        norm_position="pre",
+        position_embedding="rotary",
+        local_window=4,
+        local_rotary_theta=100.0,
+        global_every=2,
+        gated_mlp=True,
+        use_bias=False,
+    ),
+    "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
+    "GPT-2": config(
+        architecture="decoder",
+        heads=("causal_lm",),
+        num_segments=0,
+        norm_position="pre",
+        embedding_norm=False,
+        activation="gelu_tanh",
+    ),
+    "encoder-decoder": config(
+        architecture="encoder_decoder",
+        heads=("causal_lm",),
+        num_decoder_layers=2,
+        num_segments=0,
+        position_embedding="sinusoidal",
+        embedding_norm=False,
+        activation="relu",
+    ),
+}
+
+
+def batch() -> dict[str, np.ndarray]:
+    """Rows of several lengths, with all that any family reads."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(LENGTH // 2, LENGTH + 1, EXAMPLES)
+    valid = np.arange(LENGTH)[None] < lengths[:, None]
+    return {
+        "tokens": rng.integers(0, VOCABULARY, (EXAMPLES, LENGTH), np.int32),
+        "valid": valid,
+        "segments": rng.integers(0, 2, (EXAMPLES, LENGTH), np.int32),
+        "targets": rng.integers(0, VOCABULARY, (EXAMPLES, LENGTH), np.int32),
+        "target_weights": valid.astype(np.float32),
+        "masked_positions": np.stack([np.sort(rng.permutation(n)[:PREDICTIONS]) for n in lengths]).astype(np.int32),
+        "masked_targets": rng.integers(0, VOCABULARY, (EXAMPLES, PREDICTIONS), np.int32),
+        "masked_weights": rng.integers(0, 2, (EXAMPLES, PREDICTIONS)).astype(np.float32),
+        "next_sentence_labels": rng.integers(0, 2, EXAMPLES, np.int32),
+        "example_weights": np.ones(EXAMPLES, np.float32),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class AllHeads:
+    """A task, as far as a train step needs it: the losses of all heads that a model has."""
+
+    model: TransformerConfig
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        weights = {"masked_lm": "masked_weights", "next_sentence": "example_weights"}
+        return {f"{head}_loss": batch[weights.get(head, "target_weights")].sum() for head in self.model.heads}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        model = self.model
+        if model.architecture == "encoder_decoder":
+            inputs = {"target_tokens_BT": batch["targets"], "target_valid_BT": batch["valid"]}
+            inputs["valid_BS"] = batch["valid"]
+        else:
+            inputs = {"valid_BT": batch["valid"], "segments_BT": batch["segments"] if model.num_segments else None}
+        if "masked_lm" in model.heads:
+            inputs["masked_positions_BP"] = batch["masked_positions"]
+        output = registry.build(model).apply({"params": params}, batch["tokens"], **inputs, deterministic=True)
+        metrics = {}
+        if "masked_lm" in model.heads:
+            metrics |= classification("masked_lm", output.masked_lm, batch["masked_targets"], batch["masked_weights"])
+        if "next_sentence" in model.heads:
+            labels, weights = batch["next_sentence_labels"], batch["example_weights"]
+            metrics |= classification("next_sentence", output.next_sentence, labels, weights)
+        if "causal_lm" in model.heads:
+            metrics |= classification("causal_lm", output.causal_lm, batch["targets"], batch["target_weights"])
+        if "replaced_token" in model.heads:
+            losses = optax.sigmoid_binary_cross_entropy(output.replaced_token, batch["targets"] % 2)
+            weights = batch["target_weights"]
+            metrics["replaced_token_loss"] = Mean((losses * weights).sum(), weights.sum())
+        return metrics

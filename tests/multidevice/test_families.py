@@ -1,0 +1,99 @@
+"""One train step of every family on every shape of mesh: the numbers of one device, and the communication expected."""
+
+import math
+import re
+
+import pytest
+
+from tests.multidevice import processes
+from tests.multidevice.families import DIM, EXAMPLES, FAMILIES, LENGTH
+from tx_jax import tree
+from tx_jax.models import registry
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_step_on_every_mesh(family):
+    result = processes.run("tests.multidevice.sharded", family)
+    meshes = result["meshes"]
+    # The step moves every parameter but the keys' biases, whose gradient is 0: softmax does not see them.
+    assert [path for path in result["still"] if not path.endswith("attention/key/bias")] == []
+    for name, values in meshes.items():
+        # Sums of at most 384 rows in another order, in float32: 1e-7 to 1e-6 of the largest element.
+        assert values["loss"] == pytest.approx(meshes["one"]["loss"], rel=2e-6), name
+        assert values["gradients"] < 1e-5, name
+        assert values["params"] < 1e-5, name
+
+    model = FAMILIES[family]
+    shapes = {path: leaf.shape for path, leaf in tree.flatten(registry.param_shapes(model)).items()}
+    assert meshes["one"]["collectives"] == []
+    check_data(meshes["data"]["collectives"], shapes)
+    check_fsdp(meshes["fsdp"]["collectives"], shapes)
+    check_tensor(meshes["tensor"]["collectives"], shapes, model)
+    check_context(meshes["data x context"]["collectives"], shapes, model)
+
+
+def moved(collectives, *kinds):
+    """The numbers of elements of all floating-point arrays that collectives of these kinds make."""
+    return [
+        math.prod(shape)
+        for kind, arrays, _ in collectives
+        if kind in kinds
+        for dtype, shape in arrays
+        if dtype.startswith("f")
+    ]
+
+
+def kinds(collectives):
+    return {kind for kind, _, _ in collectives}
+
+
+def count(shapes, pattern):
+    return sum(bool(re.search(pattern, path)) for path in shapes)
+
+
+def check_data(collectives, shapes):
+    """Gradients are summed, and nothing else is."""
+    assert kinds(collectives) == {"all-reduce"}
+    assert set(moved(collectives, "all-reduce")) <= {1} | {math.prod(shape) for shape in shapes.values()}
+
+
+def check_fsdp(collectives, shapes):
+    """Parameters are gathered, and their gradients scattered, which XLA's CPU backend does by summing and slicing.
+
+    Where XLA gathers or exchanges activations instead, some of these arrays have no parameter's size.
+    """
+    assert kinds(collectives) <= {"all-gather", "all-reduce", "reduce-scatter"}
+    sizes = {math.prod(shape) for shape in shapes.values()}
+    gathered = moved(collectives, "all-gather")
+    assert set(gathered) <= sizes
+    assert len(gathered) >= sum(len(shape) > 1 for shape in shapes.values())
+    assert set(moved(collectives, "all-reduce")) <= {1} | sizes
+
+
+def check_tensor(collectives, shapes, model):
+    """Activations are summed behind the kernels that are split by rows, their gradients behind those by columns.
+
+    Megatron (Shoeybi et al. 2019, figure 4) first adds the gradients behind query, key and value and sums once; XLA
+    sums each. The rest is small: the halves of a softmax and an argmax over a vocabulary that is split.
+    """
+    assert kinds(collectives) <= {"all-gather", "all-reduce"}
+    activation = EXAMPLES * LENGTH * DIM
+    assert all(size < activation / DIM * 8 for size in moved(collectives, "all-gather"))
+    if not model.enhanced_mask_decoder:  # whose last layer runs three times
+        rows = count(shapes, r"(attention/out|mlp/wo)/kernel$")
+        columns = count(shapes, r"(attention/(query|key|value)|mlp/(wi|gate))/kernel$")
+        ends = 3  # a token table's rows for source and target, and the output layer's gradient
+        assert rows <= moved(collectives, "all-reduce").count(activation) <= rows + columns + ends
+
+
+def check_context(collectives, shapes, model):
+    """Keys and values are gathered, and no other activation."""
+    activation = EXAMPLES // 2 * LENGTH * DIM
+    gathered = moved(collectives, "all-gather")
+    assert max(gathered) == activation
+    layers = count(shapes, r"attention/(key|value)/kernel$")
+    again = 4 if model.enhanced_mask_decoder else 0  # its last layer runs three times, in part on the same keys
+    assert layers <= gathered.count(activation) <= layers + again
+    others = kinds(collectives) - {"all-gather", "all-reduce", "reduce-scatter"}
+    # A convolution needs its neighbours; the gradient of p2c scores changes from queries to keys.
+    assert others <= ({"collective-permute", "all-to-all"} if model.conv_kernel else set())
