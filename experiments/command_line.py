@@ -27,6 +27,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
         stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
         warnings.showwarning = _show_warning
+        sys.unraisablehook = _show_unraisable
         try:
             return main(argv)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -64,6 +65,12 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
         print(f"warning: {message}", file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+
+
+def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Says nothing of what TensorStore tells, for each file of a save that failed, to an event loop that is gone."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -116,7 +116,6 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots, report
-    from tx_jax.training.checkpoint import SaveFailed
     from tx_jax.training.start import open_start
 
     values, start_from = open_start(values, workdir)
@@ -125,7 +124,6 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     for notice in task.notices() if first else ():
         print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
-    abandoned = False
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
@@ -133,10 +131,6 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
     except loop.NonFiniteLossError as error:
         code, end = EXIT_FAILED, f"error: {error}"
-    except SaveFailed as error:
-        if not distributed.is_alone():
-            raise
-        code, end, abandoned = command_line.EXIT_BAD_INPUT, f"error: {error}", True
     except out_of_memory.OutOfMemory as error:
         if not distributed.is_alone():  # the others may have enough
             raise
@@ -152,9 +146,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         show_reports(workdir, reports)
         report.write(workdir, reports)
     if first:
-        print(end, file=sys.stderr if code else sys.stdout, flush=True)
-    if abandoned:  # the writers of the checkpoint may wait ten minutes for a folder that could not be made
-        os._exit(code)
+        print(end, file=sys.stderr if code else sys.stdout)
     return code, reports
 
 

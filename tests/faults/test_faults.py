@@ -3,6 +3,7 @@
 import pytest
 
 from tests.faults import faults
+from tests.faults.driver import POINTS
 from tests.faults.processes import Place
 from tests.faults.run import rows
 
@@ -19,8 +20,8 @@ def attempt(fault, place, *arguments):
         pytest.skip(f"not possible here: {error}")
 
 
-def test_a_kill_loses_nothing_that_was_committed(place):
-    attempt(faults.killed, place, 0)
+def test_a_kill_while_a_save_is_committed_loses_nothing(place):
+    attempt(faults.killed, place, 1 + list(POINTS).index("rename"))
 
 
 def test_sigterm_before_the_loop_loses_nothing(place):
@@ -29,6 +30,14 @@ def test_sigterm_before_the_loop_loses_nothing(place):
 
 def test_without_permission_the_checkpoint_before_stays(place):
     attempt(faults.no_permission, place, "checkpoints")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(place):
+    attempt(faults.disk_full, place, "checkpoint")
+
+
+def test_without_a_good_checkpoint_nothing_begins_anew(place):
+    attempt(faults.none_valid, place, "a byte flipped")
 
 
 def test_the_long_form_has_every_row():

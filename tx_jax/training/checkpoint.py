@@ -78,6 +78,8 @@ class Checkpoints:
                 # Closing raises again what a failed save raised already.
                 with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
                     self._manager.close()
+                if kind:
+                    self._remove_unfinished("*")  # what was still being written when the save failed
 
     def steps(self) -> list[int]:
         """The steps that can be restored as far as a quick look tells, ascending, and those being written."""
@@ -275,5 +277,7 @@ def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) 
             best_fn=rank,  # without it Orbax does not store the metrics, and a resumed run could not rank them
             cleanup_tmp_directories=True,
             temporary_path_class=_Commit,
+            # Where a folder cannot be made, Orbax's threads wait ten minutes for it, and the process for them.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         ),
     )
