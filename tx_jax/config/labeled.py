@@ -26,7 +26,8 @@ class LabeledDataConfig:
       label: the column of the label; of a multiple choice, the number of the right one, from 0.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
       regression: the label is a number to be predicted as such.
-      metrics: what evaluation reports beside the loss, names of `tasks/scores.py`.
+      metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
+        `tasks/question_answering.py`.
       label_pieces: tagging: which pieces of a word learn its label.
       stride: question answering: tokens that neighbouring windows of a long context share.
       max_question_length: longer questions are cut.
