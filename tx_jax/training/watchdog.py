@@ -167,6 +167,7 @@ class Watchdog:
 
     def _exchange(self) -> None:
         """Gives signs of life, learns of failures and, on process 0, looks for the signs of the others."""
+        unheard = dict.fromkeys(range(self._count), "0 starting")  # may be lost before they give their first sign
         beat, silent, last = 0, [0] * self._count, [""] * self._count
         while not self._parted.wait(BEAT_SECONDS):
             beat += 1
@@ -174,7 +175,7 @@ class Watchdog:
                 distributed.say(f"alive/{self._rank}", f"{beat} {_activity.name}")
                 if verdict := distributed.heard("verdict"):
                     self._end(verdict)
-                signs = distributed.said("alive") if self._rank == 0 else {}
+                signs = unheard | distributed.said("alive") if self._rank == 0 else {}
             except jax.errors.JaxRuntimeError:
                 continue
             self._unanswered = 0
