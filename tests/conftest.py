@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.xla_flags import xla_flags
 from tx_jax.data.corpus import TokenStore
+
+os.environ.setdefault("XLA_FLAGS", xla_flags())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from tests.golden import compute, weights
 from tests.models import small
+from tests.xla_flags import xla_flags
 from tx_jax import sharding, tree
 from tx_jax.config import LoraConfig, MeshConfig
 from tx_jax.errors import InputError
@@ -311,5 +312,5 @@ def test_meshes_of_eight_devices():
         else:
             raise AssertionError(config)
     """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": xla_flags(devices=8), "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=True, env=os.environ | flags)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.xla_flags import xla_flags
 from tx_jax.training import metrics_log
 
 
@@ -196,7 +197,7 @@ def test_an_unwritable_workdir_is_named(train_arguments, tmp_path):
 def test_eight_devices_and_then_one(train_arguments, tmp_path):
     """The same command on another machine: a checkpoint of eight devices continues on one."""
     arguments = [*train_arguments, f"--workdir={tmp_path}/run"]
-    eight = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    eight = os.environ | {"XLA_FLAGS": xla_flags(devices=8)}
     done = run("train", *arguments, "--config.training.num_steps=8", env=eight)
     assert done.returncode == 0, done.stderr
     assert "8 x cpu" in done.stdout
@@ -207,7 +208,7 @@ def test_eight_devices_and_then_one(train_arguments, tmp_path):
 
 
 def test_a_plan_needs_no_data_and_no_run_directory():
-    eight = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    eight = os.environ | {"XLA_FLAGS": xla_flags(devices=8)}
     done = run("train", SMOKE, "--plan", "--config.model.num_layers=1", "--config.data.store=nowhere", env=eight)
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.xla_flags import xla_flags
+
 TRAIN = "tests.multihost.trainee"
 SILENCE = "--silence_seconds=6"
 # A run of seconds in which everything happens: 12 steps, evaluations after 5, 10 and 12, saves after 4, 8 and 12.
@@ -80,9 +82,7 @@ def started(
         | environment
         | {
             "JAX_PLATFORMS": "cpu",
-            # Compiled in a hurry: several processes find nothing in the compilation cache of a CPU.
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0 "
-            "--xla_llvm_disable_expensive_passes=true",
+            "XLA_FLAGS": xla_flags(devices),
         }
     )
     port = _free_port()

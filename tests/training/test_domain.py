@@ -31,12 +31,13 @@ def one_by_one(model, occurrence):
     before, after = tokenizer.encode(occurrence.before), tokenizer.encode(occurrence.after)
     (pieces,) = tokenizer.encode_words([occurrence.word])
     ids = [tokenizer.cls_id, *before, *[tokenizer.mask_id] * len(pieces), *after, tokenizer.sep_id]
-    tokens = np.array([ids], np.int32)
+    tokens = np.full((1, model.model.max_length), tokenizer.pad_id, np.int32)
+    tokens[0, : len(ids)] = ids
     logits = (
-        registry.build(model.model)
-        .apply({"params": model.params}, tokens, valid_BT=np.ones_like(tokens, bool), deterministic=True)
-        .masked_lm[0, 1 + len(before) : 1 + len(before) + len(pieces), : tokenizer.vocab_size]
-    )
+        jax.jit(registry.build(model.model).apply, static_argnames="deterministic")(
+            {"params": model.params}, tokens, valid_BT=np.arange(tokens.size)[None] < len(ids), deterministic=True
+        )
+    ).masked_lm[0, 1 + len(before) : 1 + len(before) + len(pieces), : tokenizer.vocab_size]
     odds = np.exp(np.asarray(logits, np.float64))
     return np.prod([row[piece] / row.sum() for row, piece in zip(odds, pieces, strict=True)])
 
