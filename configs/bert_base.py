@@ -138,6 +138,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.lora = ConfigDict()  # leaves the model in start_from as it is, and trains what is added to its kernels
     c.lora.rank = 0  # 0: no LoRA
     c.lora.alpha = 16.0
+    c.lora.dropout = 0.0  # of the input of what is added
     c.lora.targets = ("attention/(query|value)/kernel$",)  # paths of kernels
     c.lora.also_train = ()  # paths of what trains whole, beside pooler and classifiers
 

@@ -155,6 +155,7 @@ REFUSED = [
     ({"optimizer__layer_decay": 1.1}, "optimizer.layer_decay=1.1 must be in (0, 1]; 1 is none"),
     ({"lora": {"rank": -1}}, "lora.rank=-1 must not be negative; 0 is no LoRA"),
     ({"lora": {"rank": 4}}, "lora.rank=4 adapts a trained model: give --config.start_from=FOLDER"),
+    ({"lora": {"dropout": 1.0}}, "lora.dropout=1.0 must be in [0, 1)"),
     ({"lora": {"alpha": 0}}, "lora.alpha=0.0 must be positive"),
     ({"lora": {"rank": 4, "targets": ()}}, "lora.targets is empty"),
     ({"lora": {"targets": ("(",)}}, "lora.targets: '(' is no regular expression"),

@@ -210,7 +210,7 @@ def gather_param(x: jax.Array, path: tuple[str, ...]) -> jax.Array:
     mesh = _mesh()
     if mesh is None or mesh.shape["fsdp"] == 1:
         return x
-    axes = tree.lookup("/".join(path), PARAM_RULES)
+    axes = _logical_axes("/".join(path))
     return _gather(x, axes, tuple(None if axis == "embed" else axis for axis in axes))
 
 

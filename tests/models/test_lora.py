@@ -74,6 +74,61 @@ def test_an_adapted_layer_adds_the_scaled_product():
     assert np.abs(expected - (x @ np.float64(dense["kernel"]) + np.float64(dense["bias"]))).max() > 0.1
 
 
+def dropped(config, *, remat="none", dropout_rng, **kwargs):
+    """A model of one layer on a batch of 4 x 24 tokens, without any other dropout."""
+    model = small.config(num_layers=1, dropout=0.0, attention_dropout=0.0, remat=remat)
+    identity = {"kernel": {"a": jnp.eye(model.dim), "b": jnp.eye(model.dim)}}
+    adapters = {"encoder": {"layer_0": {"attention": {"query": identity, "value": identity}}}}
+    inputs = small.batch(rows=4, length=24)
+    tokens, params = inputs.pop("tokens_BT"), small.params(model) | {"lora": adapters}
+    return lora.apply(model, config, params, tokens, **inputs, dropout_rng=dropout_rng, **kwargs)
+
+
+def test_an_adapter_sees_its_input_after_dropout_and_the_kernel_all_of_it():
+    """Adapters whose product is the identity show their input."""
+    found = {}
+    for rate in (0.0, 0.25):
+        config = LoraConfig(rank=32, alpha=64.0, dropout=rate)
+        _, state = dropped(
+            config,
+            dropout_rng=jax.random.key(0),
+            capture_intermediates=lambda module, _: module.name in ("query", "key", "value"),
+            mutable=["intermediates"],
+        )
+        layer = state["intermediates"]["encoder"]["layer_0"]["attention"]
+        found[rate] = {name: np.asarray(layer[name]["__call__"][0]) for name in ("query", "key", "value")}
+        x = np.asarray(state["intermediates"]["encoder"]["hidden"][0])
+    np.testing.assert_array_equal(found[0.25]["key"], found[0.0]["key"])  # it has no adapter
+    shares = {}
+    for name in ("query", "value"):
+        # x W + bias + 2 x, and x W + bias + 2 dropout(x). Rounding: sums of 32 products of size 1 in float32.
+        shares[name] = (found[0.25][name] - found[0.0][name]) / (2 * x) + 1
+        kept = np.abs(shares[name]) > 0.5
+        near = np.abs(x) > 0.01
+        np.testing.assert_allclose(shares[name][near], np.where(kept, 1 / 0.75, 0)[near], atol=1e-3)
+        # 3072 draws: the share is known to 0.0078; five times that fails once in two million.
+        assert abs(kept[near].mean() - 0.75) < 0.04
+        for axis in (0, 1, 2):  # tokens and features draw each for itself
+            assert (kept.std(axis=axis) > 0).mean() > 0.5
+    assert (np.abs(shares["query"] - shares["value"]) > 0.5).mean() > 0.2
+
+
+def test_dropout_is_of_training_alone_and_the_same_when_computed_twice():
+    with_dropout, without = (LoraConfig(rank=32, alpha=0.1, dropout=rate) for rate in (0.5, 0.0))
+    runs = {
+        "evaluation": dropped(with_dropout, dropout_rng=None),
+        "none": dropped(without, dropout_rng=None),
+        "training": dropped(with_dropout, dropout_rng=jax.random.key(0)),
+        "again": dropped(with_dropout, dropout_rng=jax.random.key(0), remat="block"),
+        "another key": dropped(with_dropout, dropout_rng=jax.random.key(1)),
+    }
+    hidden = {name: np.asarray(output.hidden) for name, output in runs.items()}
+    np.testing.assert_array_equal(hidden["evaluation"], hidden["none"])
+    np.testing.assert_allclose(hidden["again"], hidden["training"], atol=1e-5)
+    for name in ("none", "another key"):
+        assert np.abs(hidden[name] - hidden["training"]).max() > 1e-3
+
+
 def test_every_adapter_moves_the_model():
     params, inputs = adapted(), small.batch()
 

@@ -48,7 +48,8 @@ def run(
     c.model.dropout = c.model.attention_dropout = dropout
     c.optimizer.learning_rate = 1e-2
     if rank:
-        c.lora.update(rank=rank, alpha=32.0, targets=("layer_0/.*kernel$",), also_train=("^masked_lm/",))
+        c.lora.update(rank=rank, alpha=32.0, dropout=0.1)
+        c.lora.update(targets=("layer_0/.*kernel$",), also_train=("^masked_lm/",))
         c.start_from = "nothing, in truth"
     c.training.num_steps = 10
     c.training.accumulation_steps = accumulation_steps

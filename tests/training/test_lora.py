@@ -56,7 +56,8 @@ def runs(tiny_store, tmp_path_factory):
     train(c, folder / "base")
     adapted = copy.deepcopy(c)
     adapted.start_from = str(folder / "base")
-    adapted.lora.rank, adapted.optimizer.learning_rate = 2, 1e-2
+    adapted.lora.update(rank=2, dropout=0.1)
+    adapted.optimizer.learning_rate = 1e-2
     config, result = train(adapted, folder / "lora")
     return folder, adapted, config, result
 

@@ -18,18 +18,21 @@ class LoraConfig:
     Attributes:
       rank: of the products; 0 = no LoRA.
       alpha: a product is scaled by alpha / rank.
+      dropout: of the input of adapters, in training; the kernels beside them get all of it.
       targets: regular expressions over parameter paths, of the kernels that get an adapter.
       also_train: regular expressions over parameter paths, of what trains whole beside `NEW_ROOMS`.
     """
 
     rank: int = 0
     alpha: float = 16.0
+    dropout: float = 0.0
     targets: tuple[str, ...] = ("attention/(query|value)/kernel$",)
     also_train: tuple[str, ...] = ()
 
     def __post_init__(self):
         require(self.rank >= 0, f"lora.rank={self.rank} must not be negative; 0 is no LoRA")
         require(0 < self.alpha < math.inf, f"lora.alpha={self.alpha} must be positive")
+        require(0 <= self.dropout < 1, f"lora.dropout={self.dropout} must be in [0, 1)")
         require(not self.rank or bool(self.targets), "lora.targets is empty: name the kernels that get an adapter")
         require_patterns("lora.targets", self.targets)
         require_patterns("lora.also_train", self.also_train)

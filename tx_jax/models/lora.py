@@ -2,19 +2,25 @@
 
 The kernel W at PATH gets `lora/PATH/a` [inputs, rank] and `lora/PATH/b` [rank, outputs], and the model is applied to
 W + (alpha / rank) a b in the place of W: no module knows of adapters. Our a and b are the paper's A and B, transposed,
-as our kernels are.
+as our kernels are. Dropout of an adapter's input leaves nothing to merge: in training with it the adapters run beside
+their kernels.
 """
 
+import contextlib
 import zlib
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tx_jax import tree
+from tx_jax import sharding, tree
 from tx_jax.config import LoraConfig, TransformerConfig
 from tx_jax.errors import InputError
 from tx_jax.models import registry
+from tx_jax.models.output import Output
+from tx_jax.nn.dense import Dense
 
 ROOM = "lora"
 
@@ -54,6 +60,53 @@ def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
             product = jnp.matmul(adapters[f"{path}/a"], adapters[f"{path}/b"], precision="highest")
             plain[path] = plain[path] + config.alpha / config.rank * product
     return tree.nest(plain)
+
+
+def apply(
+    model: TransformerConfig,
+    config: LoraConfig,
+    params: dict[str, Any],
+    *args: Any,
+    dropout_rng: jax.Array | None,
+    **kwargs: Any,
+) -> Output:
+    """The model with its adapters; without `dropout_rng` there is no dropout.
+
+    Args:
+      args, kwargs: as of the model.
+    """
+    beside = contextlib.nullcontext()
+    if ROOM in params and config.dropout and dropout_rng is not None:
+        beside = nn.intercept_methods(_beside(tree.flatten(params[ROOM]), config))
+        params = {room: values for room, values in params.items() if room != ROOM}
+    with beside:
+        return registry.build(model).apply(
+            {"params": merged(params, config)},
+            *args,
+            **kwargs,
+            deterministic=dropout_rng is None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )
+
+
+def _beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., Any]:
+    """What adds to the output of each dense layer that of its adapter, from the same input after dropout."""
+
+    def add(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        y, layer = call(*args, **kwargs), context.module
+        path = (*layer.path, "kernel")
+        if not isinstance(layer, Dense) or "/".join((*path, "a")) not in adapters:
+            return y
+        (x,) = args
+        keep = jax.random.bernoulli(layer.make_rng("dropout"), 1 - config.dropout, x.shape)
+        x = jnp.where(keep, x / (1 - config.dropout), 0).astype(y.dtype)
+        rows = sharding.flatten_rows(x)
+        for part in "ab":
+            factor = adapters["/".join((*path, part))].astype(y.dtype)
+            rows = rows @ sharding.gather_param(factor, (ROOM, *path, part))
+        return y + config.alpha / config.rank * sharding.unflatten_rows(rows, x.shape[:-1])
+
+    return add
 
 
 def target_shapes(params: dict[str, Any], config: LoraConfig) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from tx_jax.data.loader import Batches, phase_seed
 from tx_jax.data.pretraining import data_fingerprint, words_that_never_occur
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
-from tx_jax.models import lora, registry
+from tx_jax.models import lora
 from tx_jax.models.output import Output
 from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.text.tokenizer import Tokenizer
@@ -100,16 +100,17 @@ class Pretraining:
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
-        return registry.build(self.config.model).apply(
-            {"params": lora.merged(params, self.config.lora)},
+        return lora.apply(
+            self.config.model,
+            self.config.lora,
+            params,
             batch["tokens"],
             segments_BT=batch.get("segments"),
             valid_BT=batch["valid"],
             documents_BT=batch.get("documents"),
             positions_BT=batch.get("positions"),
+            dropout_rng=dropout_rng,
             **inputs,
-            deterministic=dropout_rng is None,
-            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
         )
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:

@@ -140,13 +140,14 @@ class Supervised(abc.ABC):
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
-        return registry.build(self.config.model).apply(
-            {"params": lora.merged(params, self.config.lora)},
+        return lora.apply(
+            self.config.model,
+            self.config.lora,
+            params,
             batch["tokens"],
             segments_BT=batch.get("segments"),
             valid_BT=batch["valid"],
-            deterministic=dropout_rng is None,
-            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+            dropout_rng=dropout_rng,
         )
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
