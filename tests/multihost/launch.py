@@ -59,6 +59,7 @@ def run(
     devices: int,
     fault: str = "",
     expect: Path | None = None,
+    rows: bool = False,
     timeout: float = 240,
 ) -> list[Ended]:
     """Runs `python -m MODULE` once a process, with so many virtual CPU devices each.
@@ -66,8 +67,9 @@ def run(
     Args:
       fault: what `trainee` does to one of them.
       expect: the state that `trainee` begins with.
+      rows: `trainee` tells those of each batch.
     """
-    environment = {"TX_JAX_FAULT": fault, "TX_JAX_EXPECT": str(expect or "")}
+    environment = {"TX_JAX_FAULT": fault, "TX_JAX_EXPECT": str(expect or ""), "TX_JAX_ROWS": "1" if rows else ""}
     with started(module, arguments, processes=processes, devices=devices, environment=environment) as children:
         return wait(children, timeout)
 

@@ -1,21 +1,15 @@
-"""What ends one process ends all, and nothing that was saved is lost. The long form: python -m tests.faults.hosts"""
+"""What ends one process ends all, and nothing that was saved is lost. The long forms: python -m tests.faults.hosts, and
+python -m tests.faults.elastic
+"""
 
 import shutil
-from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
+from tests.faults.elastic import saved
 from tests.multihost import launch
-from tx_jax import sharding, tree
-from tx_jax.config import MeshConfig
-from tx_jax.tasks.registry import open_task
 from tx_jax.training import metrics_log
-from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.run_dir import RunDir
-from tx_jax.training.state import abstract_state
 
 
 def train(store, workdir, processes=2, devices=4, **options):
@@ -34,17 +28,6 @@ def losses(workdir, split="train"):
 
 def codes(ended):
     return [process.code for process in ended]
-
-
-def saved(workdir: Path, out: Path) -> tuple[int, Path]:
-    """The step of the newest checkpoint, and its arrays in a file."""
-    config = RunDir(workdir).load_config()
-    mesh = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
-    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.newest()
-        state = checkpoints.restore(step, abstract_state(open_task(config), Optimizer(config), mesh))
-    np.savez(out, **{path: np.asarray(array) for path, array in tree.flatten(state).items()})
-    return step, out
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,19 @@ it comes to a point for the NUMBERth time.
 The points are named in POINTS, the actions in ACTIONS.
 
 TX_JAX_EXPECT=FILE.npz compares the state that training begins with, bit for bit, each process what it holds of it.
+
+TX_JAX_ROWS=1 prints a hash of each row of the batches that come to the train step, each process of those it holds.
 """
 
 import ctypes
 import functools
+import json
 import os
 import signal
 import sys
 import threading
 import time
+import zlib
 
 import jax
 import numpy as np
@@ -77,6 +81,27 @@ def expect(path: str) -> None:
     loop.build = checked
 
 
+def tell_rows() -> None:
+    jit_train_step = loop.jit_train_step
+
+    def telling(*arguments):
+        step = jit_train_step(*arguments)
+
+        def told(state, batch, rng):
+            hashes = {}
+            for name in sorted(batch):
+                for shard in batch[name].addressable_shards:
+                    if shard.replica_id == 0:
+                        for row, values in enumerate(np.asarray(shard.data), shard.index[0].start or 0):
+                            hashes[row] = zlib.crc32(values.tobytes(), hashes.get(row, 0))
+            print(f"rows of step {int(state.step) + 1}: {json.dumps(hashes)}", flush=True)
+            return step(state, batch, rng)
+
+        return told
+
+    loop.jit_train_step = telling
+
+
 def plant(action: str, point: str, number: int, rank: int) -> None:
     calls = 0
 
@@ -121,6 +146,8 @@ if __name__ == "__main__":
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: it goes with the test that started it
     if path := os.environ.get("TX_JAX_EXPECT"):
         expect(path)
+    if os.environ.get("TX_JAX_ROWS"):
+        tell_rows()
     if fault := os.environ.get("TX_JAX_FAULT"):
         action, point, number, rank = fault.split(":")
         plant(action, point, int(number), int(rank))
