@@ -20,6 +20,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.similar = ""  # word=similar,similar;word=similar or a file; also --config.similar.WORD=similar,similar
     c.validation_fraction = 0.05  # of the documents
     c.occurrences = 100  # of each new word that the report looks at
+    # To fine-tune before and after: "configs/classification.py --config.data.train=texts.csv --seeds=0,1,2,3,4"
+    c.downstream = ""
 
     c.model.heads = ("masked_lm",)  # the shape is that of the model in start_from
     c.data.packing = "full_sentences"

@@ -6,11 +6,15 @@
 Three figures: how likely the masked LM finds each word where it stands, masked; the perplexity of the masked LM on
 held-out documents, for --before and --after, which share a tokenizer; and the nearest neighbours of each word among the
 input embeddings. --out gets report.json and words.png.
+
+With --downstream=FOLDER also what fine-tuning reaches from each model: FOLDER/original, FOLDER/before and FOLDER/after,
+those that are there, are --workdir of experiments.train with --seeds, started from the model of that name.
 """
 
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -22,6 +26,7 @@ ORIGINAL = flags.DEFINE_string("original", None, "The model without the new word
 WORDS = flags.DEFINE_string("words", "", "Words with commas between them, or a file with one a line.")
 STORE = flags.DEFINE_string("store", None, "A token store of the models' tokenizer; by default that of the training.")
 OCCURRENCES = flags.DEFINE_integer("occurrences", 100, "Of each word, at most.", lower_bound=1)
+DOWNSTREAM = flags.DEFINE_string("downstream", None, "A folder with fine-tunings from these models.")
 OUT = flags.DEFINE_string("out", None, "A folder for the results.")
 
 
@@ -29,58 +34,80 @@ def main(argv: list[str]) -> int:
     if not BEFORE.value or not AFTER.value or not OUT.value:
         command_line.fail("needed: --before, --after and --out; see --help")
     import numpy as np
-    from rich.table import Table
 
-    from experiments.display import make_console
     from tx_jax.config.further import read_words
     from tx_jax.data.corpus import TokenStore
     from tx_jax.files import write_atomically
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import domain, trained
-    from tx_jax.training.evaluate import held_out
+    from tx_jax.training.evaluate import even_batch_size, held_out
 
     run = trained.load(Path(AFTER.value))
+    if run.config is None or "masked_lm" not in run.model.heads:
+        command_line.fail(f"--after={AFTER.value} is no run that trained a masked LM")
     models = {"before": domain.as_trained(BEFORE.value), "after": run}
     if ORIGINAL.value:
         models = {"original": domain.as_trained(ORIGINAL.value)} | models
+    reached = domain.fine_tunings(Path(DOWNSTREAM.value), models) if DOWNSTREAM.value else {}
     store = STORE.value or run.config.data.store
+    batch_size = even_batch_size(run.config.training.eval_batch_size, run.mesh)
     words = read_words(WORDS.value)
     found = domain.occurrences(TokenStore.open(store).split("validation"), words, run.tokenizer, OCCURRENCES.value)
     counts = {word: sum(one.word == word for one in found) for word in words}
-    report = {"occurrences": counts, "models": {}}
+    report: dict[str, Any] = {"occurrences": counts, "models": {}}
     for name, model in models.items():
         probabilities = domain.word_probabilities(model, found)
-        of_words = {
-            word: float(np.mean([p for p, one in zip(probabilities, found, strict=True) if one.word == word]))
-            for word in words
-            if counts[word]
+        figures = report["models"][name] = {
+            "word_probability": {
+                word: float(np.mean([p for p, one in zip(probabilities, found, strict=True) if one.word == word]))
+                for word in words
+                if counts[word]
+            }
         }
-        report["models"][name] = {"word_probability": of_words}
         if name != "original":  # whose tokens are others
             task = open_task(run.config, store, model.tokenizer)
-            batches = task.batches("validation", batch_size=run.config.training.eval_batch_size, repeat=False)
+            batches = task.batches("validation", batch_size=batch_size, repeat=False)
             loss = model.evaluate(task, held_out(batches, 0))["masked_lm_loss"]
-            report["models"][name] |= {"masked_lm_loss": loss, "perplexity": math.exp(loss)}
-            report["models"][name]["neighbours"] = domain.neighbours(model, words)
+            figures |= {"masked_lm_loss": loss, "perplexity": math.exp(loss)}
+            figures["neighbours"] = domain.neighbours(model, words)
+        if name in reached:
+            figures["downstream"] = reached[name]
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-
-    table = Table("held-out text of the domain", *models, title="Before and after")
-    for word in words:
-        values = [report["models"][name]["word_probability"].get(word) for name in models]
-        shown = ["-" if value is None else f"{value:.2%}" for value in values]
-        table.add_row(f"probability of {word}, masked ({counts[word]} times)", *shown)
-    perplexities = [report["models"][name].get("perplexity") for name in models]
-    table.add_row("perplexity of masked tokens", *("-" if p is None else f"{p:.1f}" for p in perplexities))
-    for word in words:
-        near = [report["models"][name].get("neighbours", {}).get(word, []) for name in models]
-        table.add_row(f"nearest to {word}", *(", ".join(token for token, _ in tokens) for tokens in near))
-    make_console().print(table)
+    _show(report)
     if any(counts.values()):
-        shown = {name: values["word_probability"] for name, values in report["models"].items()}
+        shown = {name: figures["word_probability"] for name, figures in report["models"].items()}
         domain.draw(shown, out / "words.png")
     return 0
+
+
+def _show(report: dict[str, Any]) -> None:
+    """The report as tables, a column for each model."""
+    from rich.table import Table
+
+    from experiments.display import make_console
+
+    models, console = report["models"], make_console()
+    table = Table("held-out text of the domain", *models, title="Before and after")
+    for word, count in report["occurrences"].items():
+        values = [figures["word_probability"].get(word) for figures in models.values()]
+        shown = ["-" if value is None else f"{value:.2%}" for value in values]
+        table.add_row(f"probability of {word}, masked ({count} times)", *shown)
+    perplexities = [figures.get("perplexity") for figures in models.values()]
+    table.add_row("perplexity of masked tokens", *("-" if p is None else f"{p:.1f}" for p in perplexities))
+    for word in report["occurrences"]:
+        near = [figures.get("neighbours", {}).get(word, []) for figures in models.values()]
+        table.add_row(f"nearest to {word}", *(", ".join(token for token, _ in tokens) for tokens in near))
+    console.print(table)
+    if reached := {name: figures["downstream"] for name, figures in models.items() if "downstream" in figures}:
+        seeds, *splits = next(iter(reached.values())).items()
+        table = Table("fine-tuned", *reached, title=f"Mean and standard deviation of {len(seeds[1])} seeds")
+        for split, metrics in splits:
+            for metric in metrics:
+                spreads = [scores[split][metric] for scores in reached.values()]
+                table.add_row(f"{metric}, {split} data", *(f"{s['mean']:.4f} ± {s['deviation']:.4f}" for s in spreads))
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,11 @@ Each step is a command that can be run alone; this one prints what it runs, and 
 WORKDIR then holds start/ (the model with the new tokens), store/ (the text), run/ (the training), huggingface/ (what
 transformers loads) and report/.
 
+Where you have texts with labels, the report can say whether all this helps with them. The same fine-tuning, with the
+same seeds, then starts from the model as it was and from the trained one (downstream/):
+
+    --config.downstream='configs/classification.py --config.data.train=texts.csv'
+
 Exit codes: that of the step that failed; 0 where none did. Run it again to go on.
 """
 
@@ -15,6 +20,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags
@@ -36,7 +42,18 @@ def main(argv: list[str]) -> int:
     start, store, run = workdir / "start", workdir / "store", workdir / "run"
     ours = tuple(f"--config.{key}=" for key in (*FURTHER_KEYS, "start_from", "data.store"))
     given = [argument for argument in ARGUMENTS if argument.startswith("--config") and not argument.startswith(ours)]
+    downstream, report = workdir / "downstream", workdir / "report/report.json"
+
+    def fine_tuning(name: str, model: str | Path) -> dict[Path, tuple[str, ...]]:
+        if not config.downstream:
+            return {}
+        folder = downstream / name
+        command = ("train", *config.fine_tuning, f"--config.start_from={model}", f"--workdir={folder}")
+        return {folder / "seeds.json": command}
+
+    before, after = fine_tuning("original", values["start_from"]), fine_tuning("after", run)
     steps = {
+        **before,  # first, so that what is wrong with it shows at once
         start / "model.json": (
             "add_tokens",
             f"--model={values['start_from']}",
@@ -63,26 +80,33 @@ def main(argv: list[str]) -> int:
             f"--checkpoint={run}",
             f"--to_hf={workdir / 'huggingface'}",
         ),
-        workdir / "report/report.json": (
+        **after,
+        report: (
             "domain_report",
             f"--original={values['start_from']}",
             f"--before={start}",
             f"--after={run}",
             f"--words={words}",
             f"--occurrences={config.occurrences}",
+            f"--downstream={downstream if config.downstream else ''}",
             f"--out={workdir / 'report'}",
         ),
     }
     workdir.mkdir(parents=True, exist_ok=True)
     for result, (name, *arguments) in steps.items():
         command = ["python", "-m", f"experiments.{name}", *arguments]
-        if result.exists():
+        if _is_made(result, (*before, *after) if result == report else ()):
             print(f"{result} is there: passing over {command[2]}", flush=True)
             continue
         print(f"\n$ {shlex.join(command)}", flush=True)
         if code := _run([sys.executable, *command[1:]]):
             return code
     return 0
+
+
+def _is_made(result: Path, sources: Iterable[Path]) -> bool:
+    """Whether it is there, and not older than what it tells of."""
+    return result.exists() and all(source.stat().st_mtime <= result.stat().st_mtime for source in sources)
 
 
 def _run(command: list[str]) -> int:

@@ -1,6 +1,8 @@
 """Further pretraining as a user runs it: one command, four steps and a report; run again, only what is missing."""
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 
 from tests import labeled_files
 from tests.conftest import write_corpus
+from tests.data.labeled.configs import labeled
 from tx_jax.convert import model_dir
 
 
@@ -35,7 +38,15 @@ def arguments(tiny_store, tmp_path):
     ]
 
 
-def test_all_four_steps_and_again_only_what_is_missing(arguments, tmp_path):
+@pytest.fixture
+def downstream(tmp_path):
+    labeled_files.write(tmp_path / "texts.csv", labeled(), count=40)
+    values = {"data.train": tmp_path / "texts.csv", "training.num_steps": 2, "training.eval_every": 2}
+    given = ["configs/classification.py:smoke", *(f"--config.{key}={value}" for key, value in values.items())]
+    return "--config.downstream=" + shlex.join([*given, "--seeds=3,5"])
+
+
+def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tmp_path):
     done = further_pretrain(*arguments)
     assert done.returncode == 0, done.stderr
     work = tmp_path / "work"
@@ -49,10 +60,25 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, tmp_path):
     assert (work / "report/words.png").stat().st_size > 0
 
     shutil.rmtree(work / "huggingface")
-    again = further_pretrain(*arguments)
+    again = further_pretrain(*arguments, downstream)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("passing over") == 4
-    assert again.stdout.count("$ python -m") == again.stdout.count("$ python -m experiments.convert") == 1
+    assert again.stdout.count("passing over") == 3
+    ran = re.findall(r"^\$ python -m experiments\.(\w+)", again.stdout, re.MULTILINE)
+    assert ran == ["train", "convert", "train", "domain_report"]
+    models = json.loads((work / "report/report.json").read_text())["models"]
+    assert [name for name in models if "downstream" in models[name]] == ["original", "after"]
+    for name, begun in (("original", tmp_path / "model"), ("after", work / "run")):
+        folder = work / "downstream" / name
+        assert models[name]["downstream"] == json.loads((folder / "seeds.json").read_text())
+        assert models[name]["downstream"]["seeds"] == [3, 5]
+        for seed in (3, 5):
+            config = json.loads((folder / f"seed_{seed}/config.json").read_text())
+            assert config["start_from"] == str(begun)
+    means = [models[name]["downstream"]["validation"]["macro_f1"]["mean"] for name in ("original", "after")]
+    (row,) = (line for line in again.stdout.splitlines() if "macro_f1, validation data" in line)
+    assert [float(cell.split("±")[0]) for cell in row.split("│")[2:4]] == pytest.approx(means, abs=1e-4)
+
+    assert further_pretrain(*arguments, downstream).stdout.count("passing over") == 7
 
 
 def test_a_step_that_fails_ends_it_with_its_code_and_says_why(arguments):

@@ -1,14 +1,16 @@
 """The report on a domain: where words stand, how likely a model finds them, what lies near them."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 
+from configs import bert_base
 from tests.models import small
 from tx_jax import sharding, text
-from tx_jax.config import MeshConfig
+from tx_jax.config import MeshConfig, from_config_dict, to_dict
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.training import domain
@@ -85,5 +87,44 @@ def test_neighbours_are_nearest_by_cosine(model):
     assert near[0] == ("tree", pytest.approx(1))
     assert len(near) == 3
     assert not {"covid", "[MASK]", "[PAD]"} & {token for token, _ in near}
-    with pytest.raises(InputError, match=r"'sleeper' is \d tokens"):
-        domain.neighbours(model, ["sleeper"])
+
+
+@pytest.mark.parametrize(("word", "pieces"), [("sleeper", "sl ##ee ##p ##er"), ("中", r"\[UNK\]")])
+def test_a_word_that_is_no_token_is_refused(model, tiny_store, word, pieces):
+    with pytest.raises(InputError, match=f"'{word}' is no token of the model: its pieces are {pieces}"):
+        domain.neighbours(model, ["covid", word])
+    with pytest.raises(InputError, match=f"'{word}' is no token of the model"):
+        domain.occurrences(tiny_store.split("validation"), [word], model.tokenizer, 5)
+
+
+def fine_tuning(folder, seeds=(0, 1), **changes):
+    """The files of a fine-tuning with several seeds that a report reads."""
+    c = bert_base.get_config("smoke")
+    c.update(seed=seeds[0], start_from=folder.name)
+    c.update(changes)
+    (folder / f"seed_{seeds[0]}").mkdir(parents=True)
+    (folder / f"seed_{seeds[0]}/config.json").write_text(json.dumps(to_dict(from_config_dict(c))))
+    scores = {"seeds": list(seeds), "validation": {"accuracy": {"mean": 0.5, "deviation": 0.1, "values": [0.4, 0.6]}}}
+    (folder / "seeds.json").write_text(json.dumps(scores))
+    return scores
+
+
+def test_fine_tunings_of_each_model_there_is(tmp_path):
+    with pytest.raises(InputError, match=r"has no fine-tunings: original/seeds.json, after/seeds.json"):
+        domain.fine_tunings(tmp_path, ["original", "after"])
+    scores = {name: fine_tuning(tmp_path / name) for name in ("original", "after")}
+    assert domain.fine_tunings(tmp_path, ["original", "before", "after"]) == scores
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": (0, 2)}, r"seeds: \[0, 1\] -> \[0, 2\]"),
+        ({"optimizer": {"learning_rate": 1e-3}}, "optimizer.learning_rate: 0.0001 -> 0.001"),
+    ],
+)
+def test_fine_tunings_that_do_not_compare(tmp_path, changes, said):
+    fine_tuning(tmp_path / "original")
+    fine_tuning(tmp_path / "after", **changes)
+    with pytest.raises(InputError, match=f"original and after do not compare: {said}. Remove"):
+        domain.fine_tunings(tmp_path, ["original", "after"])

@@ -1,6 +1,7 @@
 """Further pretraining: what a configuration says beside the training itself."""
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ class FurtherConfig:
       similar: "covid=virus,pandemic;variant=strain", or a file with such entries, one a line: what each begins as.
       validation_fraction: of the documents, held out.
       occurrences: of each new word in held-out text, at most, that the report looks at.
+      downstream: a fine-tuning of the model before and after, to compare what both reach: a configuration, and what
+        else experiments.train takes; empty: none.
     """
 
     source: str
@@ -26,17 +29,34 @@ class FurtherConfig:
     similar: str = ""
     validation_fraction: float = 0.05
     occurrences: int = 100
+    downstream: str = ""
 
     def __post_init__(self):
         require(bool(self.source), "source is empty: give the text of your domain, --config.source='texts/*.txt'")
         fraction = self.validation_fraction
         require(0 < fraction < 1, f"validation_fraction={fraction} must be between 0 and 1")
         require(self.occurrences >= 1, f"occurrences={self.occurrences} must be at least 1")
+        _ = self.fine_tuning
 
     @property
     def words(self) -> tuple[str, ...]:
         """The new tokens; errors as of `read_words`."""
         return read_words(self.new_tokens)
+
+    @property
+    def fine_tuning(self) -> tuple[str, ...]:
+        """The arguments of experiments.train for `downstream`, with three seeds where it names none."""
+        try:
+            config, *others = shlex.split(self.downstream) or [""]
+        except ValueError as error:
+            raise InputError(f"downstream={self.downstream}: {error}") from None
+        named = not config.startswith("-") and all(other.startswith("--") for other in others)
+        require(
+            named,
+            f"downstream={self.downstream}: give a configuration, then --config.KEY=VALUE or --seeds, such as "
+            "--config.downstream='configs/classification.py --config.data.train=texts.csv'",
+        )
+        return (f"--config={config}", "--seeds=0,1,2", *others) if config else ()
 
 
 FURTHER_KEYS = tuple(field.name for field in dataclasses.fields(FurtherConfig))

@@ -6,8 +6,10 @@ Shapes: N occurrences, T length, P pieces of a word, V vocabulary.
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +17,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tx_jax import sharding
-from tx_jax.config import MeshConfig, TransformerConfig
+from tx_jax.config import MeshConfig, TransformerConfig, differences, to_dict
 from tx_jax.data.corpus import Split
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.text import Tokenizer
+from tx_jax.training.run_dir import RunDir
 from tx_jax.training.start import read_model
 from tx_jax.training.trained import Trained
 
@@ -41,8 +44,11 @@ def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit:
 
     Args:
       words: each one token of the tokenizer; it is the one of the store.
+
+    Raises:
+      InputError: a word that is several tokens, or that the tokenizer does not know.
     """
-    word_of = {token: word for word, (token,) in zip(words, tokenizer.encode_words(words), strict=True)}
+    word_of = {token: word for word, token in zip(words, _tokens(words, tokenizer), strict=True)}
     left = dict.fromkeys(word_of, limit)
     found = []
     for document in _documents(split):
@@ -53,6 +59,16 @@ def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit:
                 before = tokenizer.decode(document[max(0, position - CONTEXT) : position])
                 after = tokenizer.decode(document[position + 1 : position + 1 + CONTEXT])
                 found.append(Occurrence(word_of[token], before, after))
+    return found
+
+
+def _tokens(words: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+    """The ids of words that are one token each. Raises InputError for others."""
+    found = []
+    for word, ids in zip(words, tokenizer.encode_words(words), strict=True):
+        if len(ids) != 1 or ids[0] == tokenizer.unk_id:
+            raise InputError(f"{word!r} is no token of the model: its pieces are {' '.join(tokenizer.tokens(ids))}")
+        found += ids
     return found
 
 
@@ -125,24 +141,46 @@ def as_trained(name: str) -> Trained:
 
 
 def neighbours(model: Trained, words: Sequence[str], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:
-    """For each word that is one token the nearest other tokens by the cosine of their input embeddings, special ones
-    left out.
+    """For each word the nearest other tokens by the cosine of their input embeddings, special ones left out.
 
     Raises:
-      InputError: a word that is several tokens.
+      InputError: a word that is several tokens, or that the tokenizer does not know.
     """
     tokenizer = model.tokenizer
     table = np.asarray(model.params["embeddings"]["token"]["embedding"], np.float64)[: tokenizer.vocab_size]
     table = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
     nearest = {}
-    for word, ids in zip(words, tokenizer.encode_words(words), strict=True):
-        if len(ids) != 1:
-            raise InputError(f"{word!r} is {len(ids)} tokens, not one")
-        cosines = table @ table[ids[0]]
-        cosines[[*tokenizer.special_ids, ids[0]]] = -np.inf
+    for word, token in zip(words, _tokens(words, tokenizer), strict=True):
+        cosines = table @ table[token]
+        cosines[[*tokenizer.special_ids, token]] = -np.inf
         order = np.argsort(-cosines)[:top]
         nearest[word] = [(tokenizer.token(int(i)), float(cosines[i])) for i in order]
     return nearest
+
+
+def fine_tunings(folder: Path, names: Iterable[str]) -> dict[str, dict]:
+    """What fine-tuning reached from each of the models: the seeds.json of `experiments.train --seeds` in the folder of
+    its name, where there is one.
+
+    Raises:
+      InputError: there is none, or they differ in more than the model that they began with.
+    """
+    reached = {name: json.loads(file.read_text()) for name in names if (file := folder / name / "seeds.json").is_file()}
+    if not reached:
+        raise InputError(f"{folder} has no fine-tunings: {', '.join(f'{name}/seeds.json' for name in names)}")
+
+    def settings(name: str) -> dict[str, Any]:
+        seeds = reached[name]["seeds"]
+        values = to_dict(RunDir(folder / name / f"seed_{seeds[0]}").load_config())
+        return {key: values[key] for key in values.keys() - {"model", "start_from", "seed"}} | {"seeds": seeds}
+
+    first, *others = reached
+    for other in others:
+        if changes := differences(settings(first), settings(other)):
+            raise InputError(
+                f"{folder}: {first} and {other} do not compare: {'; '.join(changes)}. Remove the one that is wrong"
+            )
+    return reached
 
 
 def draw(probabilities: dict[str, dict[str, float]], path: Path) -> None:

@@ -104,6 +104,11 @@ def with_perplexities(values: dict[str, float]) -> dict[str, float]:
     return values | perplexities
 
 
+def even_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> int:
+    """The next multiple of the devices of a mesh that splits examples alone. Rows that only fill up carry weight 0."""
+    return -(-batch_size // mesh.devices.size) * mesh.devices.size
+
+
 def held_out(batches: Batches, limit: int) -> Iterable[Batch]:
     """The first `limit` batches of one pass, or all where it is 0."""
     count = min(limit, len(batches)) if limit else len(batches)

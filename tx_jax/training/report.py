@@ -12,7 +12,7 @@ from tx_jax.files import write_atomically
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import trained
-from tx_jax.training.evaluate import held_out, with_perplexities
+from tx_jax.training.evaluate import even_batch_size, held_out, with_perplexities
 from tx_jax.training.run_dir import RunDir
 
 
@@ -61,9 +61,7 @@ def evaluate_run(
             f"{data.source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
-    # A multiple of the devices; rows that only fill up carry weight 0.
-    devices = model.mesh.devices.size
-    batch_size = -(-model.config.training.eval_batch_size // devices) * devices
+    batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
     every = data.evaluation_splits if isinstance(data, LabeledDataConfig) else ("validation",)
     reports = {}
     for name in every if split is None else (split,):
