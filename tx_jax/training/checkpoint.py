@@ -12,6 +12,7 @@ import re
 import shutil
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,11 +140,9 @@ class Checkpoints:
         self.wait()
         step = int(state.step)
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        try:
+        with self._explaining():
             arguments = ocp.args.PyTreeSave(state)
             self._manager.save(step, args=arguments, metrics=metrics, custom_metadata=manifest.MARK | notes)
-        except Exception as error:
-            raise self._failure(error) from error
 
     def notes(self, step: int) -> dict[str, int]:
         """What was given to `save` beside the state; {} for checkpoints of versions before there were any."""
@@ -166,11 +165,19 @@ class Checkpoints:
         """
         if self._saving is None:
             return
-        try:
+        with self._explaining():
             self._manager.wait_until_finished()
+        self._saving = None
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # no fault of the disk's: the devices', or another process is gone
+            self._saving = None
+            raise
         except Exception as error:
             raise self._failure(error) from error
-        self._saving = None
 
     def _wait_a_little(self) -> None:
         """After a failure: what is being written may still be finished, but only if no other process is gone."""
