@@ -1,5 +1,6 @@
 """The watchdog of a process alone. Of several: tests/multihost."""
 
+import os
 import subprocess
 import sys
 
@@ -28,6 +29,15 @@ def test_what_takes_longer_than_its_limit_ends_the_process_with_its_stacks():
     assert done.stdout == f"so far\ntold: {line}\n"
     assert done.stderr.splitlines()[-1] == f"error: {line}"
     assert 'File "<string>", line 11 in <module>' in done.stderr
+
+
+def test_where_nobody_hears_why_it_ends_all_the_same():
+    reader, writer = os.pipe()
+    os.close(reader)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": writer}
+    done = subprocess.run([sys.executable, "-c", STALLED], **silent, check=False, timeout=30)
+    os.close(writer)
+    assert done.returncode == 1
 
 
 def test_an_error_leaves_what_was_done_when_it_happened(monkeypatch):

@@ -134,13 +134,13 @@ class Watchdog:
     def _end(self, verdict: dict) -> NoReturn:
         with self._ending:  # never left
             if verdict["stacks"]:
-                sys.stderr.flush()
                 faulthandler.dump_traceback(all_threads=True)
             if self._rank == 0 and _tell is not None:
                 with contextlib.suppress(OSError):
                     _tell(verdict["line"].removeprefix("error: "))
-            print(verdict["line"], file=sys.stderr, flush=True)
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):  # whoever started this may be gone, and the pipe closed
+                print(verdict["line"], file=sys.stderr, flush=True)
+                sys.stdout.flush()
             if self._count > 1 and self._unanswered < FAREWELL_SECONDS / BEAT_SECONDS:  # else it would not return
                 with contextlib.suppress(jax.errors.JaxRuntimeError):
                     distributed.say(f"ended/{self._rank}", "")
