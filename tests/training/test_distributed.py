@@ -30,6 +30,7 @@ def test_without_a_launcher_a_process_is_alone(initialize):
     start(None, None, None)
     assert initialize == [(None, None, None)]
     assert distributed.is_alone()
+    assert not distributed.is_joined()
     assert distributed.is_first()
 
 
@@ -52,13 +53,21 @@ def test_flags_that_belong_together(initialize, arguments):
     assert initialize == []
 
 
-def test_what_a_launcher_left_out_is_named(initialize, monkeypatch):
+@pytest.mark.parametrize("error", [ValueError("Number of processes must be defined."), KeyError("job-name")])
+def test_what_a_launcher_left_out_is_named(initialize, monkeypatch, error):
     def called(*arguments, **options):
-        raise ValueError("Number of processes must be defined.")
+        raise error
 
     monkeypatch.setattr(jax.distributed, "initialize", called)
-    with pytest.raises(InputError, match=r"Number of processes must be defined\. Give --coordinator"):
+    with pytest.raises(InputError, match=rf"{type(error).__name__}: {error} Give --coordinator"):
         start(None, None, None)
+
+
+def test_one_process_of_a_launcher_is_alone(monkeypatch):
+    """A TPU VM of one host is found like a pod."""
+    monkeypatch.setattr(distributed, "_store", object())
+    assert distributed.is_joined()
+    assert distributed.is_alone()
 
 
 def test_alone_what_is_decided_is_decided_here(tmp_path):

@@ -68,10 +68,10 @@ def start(
                 heartbeat_timeout_seconds=2 * (silence_seconds + 10),
                 shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             )
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:  # what the look for a launcher raises, such as a KeyError for a label of Kubernetes
         if not any(given) and "coordinator_address should be defined" in str(error):
             return  # no launcher: a process alone
-        reason = str(error).strip().split("\n")[0]
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise InputError(
             f"the processes could not be joined: {reason} Give --coordinator=HOST:PORT, --num_processes and "
             "--process_id, or --num_processes=1 to train alone"
@@ -115,7 +115,12 @@ def is_first() -> bool:
 
 def is_alone() -> bool:
     """Whether the run has no other process."""
-    return _store is None
+    return jax.process_count() == 1
+
+
+def is_joined() -> bool:
+    """Whether `start` found a launcher or was given one: also of one process, as a TPU VM of one host has it."""
+    return _store is not None
 
 
 def agreed(decide: Callable[[], T]) -> T:

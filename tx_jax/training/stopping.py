@@ -48,7 +48,7 @@ class StopRequest:
         a microsecond."""
         from tx_jax.training import distributed
 
-        if distributed.is_alone():
+        if not distributed.is_joined():
             return self.name is not None
         if not self._due:
             from jax.experimental import multihost_utils
@@ -64,7 +64,7 @@ class StopRequest:
         that came before."""
         from tx_jax.training import distributed
 
-        self._joined = not distributed.is_alone()
+        self._joined = distributed.is_joined()
         if self.name and self._joined:
             os.kill(os.getpid(), signal.SIGTERM)
 
