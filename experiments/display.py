@@ -1,19 +1,17 @@
 """What a training run shows: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
 
-import math
 import re
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from tx_jax import tree
+from tx_jax import sharding, tree
 from tx_jax.training.loop import Run
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.report import Report, Spread
@@ -144,7 +142,7 @@ def parameter_table(params: dict) -> Table:
     for path, leaf in tree.flatten(params).items():
         layer = LAYER.search(path)
         name = path if layer is None else path.replace(layer[0], "layer_*/")
-        sizes = (leaf.size * leaf.dtype.itemsize, bytes_per_device(leaf))
+        sizes = (leaf.size * leaf.dtype.itemsize, sharding.bytes_per_device(leaf))
         key = (name, str(leaf.shape), str(leaf.dtype), describe_sharding(leaf.sharding), sizes)
         rows.setdefault(key, []).append(int(layer[1]) if layer else 0)
     table = Table("parameter", "shape", "dtype", "sharding", title="Parameters")
@@ -156,12 +154,6 @@ def parameter_table(params: dict) -> Table:
             name = name.replace("layer_*", f"layer_{{{min(layers)}..{max(layers)}}}")
         table.add_row(name, shape, dtype, spec, *(f"{size * len(layers):,}" for size in sizes))
     return table
-
-
-def bytes_per_device(arrays: Any) -> int:
-    """Of a tree of arrays, those on each device."""
-    leaves = jax.tree.leaves(arrays)
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
 def rates_table(run: Run) -> Table | None:
@@ -209,7 +201,7 @@ def figures_table(run: Run) -> Table:
         "gradients": Optimizer(run.config).split(run.state.params)[0],  # as large as what they are of
         "optimizer state": run.state.opt_state,
     }
-    parts = ", ".join(f"{name} {bytes_per_device(arrays) / 2**20:,.1f} MiB" for name, arrays in held.items())
+    parts = ", ".join(f"{name} {sharding.bytes_per_device(arrays) / 2**20:,.1f} MiB" for name, arrays in held.items())
     table.add_row("on each device", f"{parts}; activations beside")
     for phase in run.config.training_phases:
         until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""

@@ -129,6 +129,12 @@ def with_sharding(mesh: Mesh, shapes: Any) -> Any:
     )
 
 
+def bytes_per_device(arrays: Any) -> int:
+    """Of a tree of arrays, or of shapes that know where they live: those on each device."""
+    leaves = jax.tree.leaves(arrays)
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
 def batch_sharding(mesh: Mesh, name: str, ndim: int) -> NamedSharding:
     """Where the array of a batch with this name lives: its examples over the data axes, its length over "context"."""
     length = (*[None] * (ndim - 2), "length") if name in ALONG_LENGTH else ()

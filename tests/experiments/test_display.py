@@ -40,7 +40,7 @@ def test_where_parameters_live_and_what_they_take_there():
         ("encoder/layer_{0..1}/mlp/wi/kernel", "(8, 12)", "float32", "fsdp x tensor", "768", "96"),
         ("encoder/layer_{0..1}/mlp_norm/scale", "(8,)", "float32", "replicated", "64", "64"),
     ]
-    assert display.bytes_per_device(params) == 24 + 96 + 64
+    assert sharding.bytes_per_device(params) == 24 + 96 + 64
 
 
 def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):

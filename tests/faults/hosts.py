@@ -24,6 +24,7 @@ ENDED = {
     "an exception": [
         f"raise:{point}" for point in ("build:1:1", "step:6:0", "step:6:1", "batch:9:1", "evaluation:2:1")
     ],
+    "out of memory": ["memory:step:6:1", "memory:step:6:0"],
     "sys.exit": ["exit:step:6:0", "exit:step:6:1", "exit:build:1:1"],
     "bad input": ["input:build:1:1", "input:build:1:0"],
     "SIGSTOP": ["stop:step:6:1", "stop:step:6:0", "stop:build:1:1"],
@@ -132,7 +133,7 @@ def main() -> None:
     table += [(name, runs.ends, faults) for name, faults in ENDED.items()]
     print("| fault | came through | of | seconds to the end, at most |\n|---|---|---|---|")
     for name, check, faults in table:
-        if not arguments.only or any(word in name for word in arguments.only.split(",")):
+        if not arguments.only or any(word in name.lower() for word in arguments.only.lower().split(",")):
             runs.slowest = 0.0
             good = sum(map(check, faults))
             print(f"| {name} | {good} | {len(faults)} | {runs.slowest:.0f} |", flush=True)

@@ -40,6 +40,10 @@ def _input() -> None:
     raise InputError("this host lacks a file")
 
 
+def _memory() -> None:
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12884901888 bytes.")
+
+
 def _exit() -> None:
     sys.exit(3)
 
@@ -50,6 +54,7 @@ ACTIONS = {
     "term": lambda: os.kill(os.getpid(), signal.SIGTERM),
     "raise": _raise,
     "input": _input,
+    "memory": _memory,
     "exit": _exit,
     "sleep": lambda: time.sleep(3600),
 }

@@ -1,14 +1,18 @@
 """Where memory runs out: what each backend says is understood, and the user told what helps."""
 
+import re
+
 import jax
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 from tests.training.test_loop import Silent
+from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.out_of_memory import OutOfMemory, explained, parse
+from tx_jax.training.out_of_memory import OutOfMemory, _advice, explained, parse
 
 GIB, MIB = 2**30, 2**20
 GPU = """RESOURCE_EXHAUSTED: Out of memory while trying to allocate 4770354232 bytes.
@@ -107,6 +111,13 @@ def test_a_run_ends_with_what_is_there_and_what_helps(smoke_config, tiny_store, 
     assert (tmp_path / "FAILED").read_text().startswith("OutOfMemory: out of memory on cpu")
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         assert checkpoints.newest() >= 2
+
+
+@pytest.mark.parametrize(("sizes", "fsdp"), [((8, 1, 1, 1), "8"), ((2, 2, 1, 2), "4"), ((1, 2, 2, 2), None)])
+def test_the_advised_mesh_has_as_many_devices(smoke_config, sizes, fsdp):
+    mesh = AbstractMesh(sizes, sharding.MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    found = re.findall(r"mesh\.(\w+)=(\d+)", "\n".join(_advice(from_config_dict(smoke_config), mesh)))
+    assert found == ([("data", "1"), ("fsdp", fsdp)] if fsdp else [])
 
 
 def test_what_is_set_already_is_not_advised(smoke_config, tiny_store):

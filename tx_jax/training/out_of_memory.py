@@ -1,7 +1,6 @@
 """What to tell where memory runs out: what was asked for and what is free, what fills it, and what to change."""
 
 import contextlib
-import math
 import re
 import resource
 from collections.abc import Iterator
@@ -43,7 +42,8 @@ def explained(config: ExperimentConfig, task: Task) -> Iterator[None]:
             raise
         mesh = sharding.make_mesh(config.mesh)
         state = abstract_state(task, Optimizer(config), mesh)
-        lines = [_headline(*sizes, mesh.devices.flat[0]), *_of_state(state), *_of_program(str(error)), *_advice(config)]
+        device = jax.local_devices()[0]  # of the mesh's first one another process may know alone
+        lines = [_headline(*sizes, device), *_of_state(state), *_of_program(str(error)), *_advice(config, mesh)]
         raise OutOfMemory("\n".join(lines)) from error
 
 
@@ -86,14 +86,11 @@ def _free(device: jax.Device) -> int | None:
 
 
 def _of_state(state: Any) -> Iterator[str]:
-    def on_device(leaf: Any) -> int:
-        return leaf.dtype.itemsize * math.prod(leaf.sharding.shard_shape(leaf.shape))
-
-    params, rest = (sum(map(on_device, jax.tree.leaves(part))) for part in (state.params, state.opt_state))
+    params, rest = map(sharding.bytes_per_device, (state.params, state.opt_state))
     yield f"  the state has {_text(params + rest)} on each device: parameters {_text(params)}, optimizer {_text(rest)}:"
-    leaves = sorted(tree.flatten(state).items(), key=lambda item: on_device(item[1]), reverse=True)
+    leaves = sorted(tree.flatten(state).items(), key=lambda item: sharding.bytes_per_device(item[1]), reverse=True)
     for path, leaf in leaves[:SHOWN]:
-        yield f"    {_text(on_device(leaf)):>12}  {leaf.dtype.name}{list(leaf.shape)}  {path}"
+        yield f"    {_text(sharding.bytes_per_device(leaf)):>12}  {leaf.dtype.name}{list(leaf.shape)}  {path}"
 
 
 def _of_program(message: str) -> Iterator[str]:
@@ -110,8 +107,8 @@ def _of_program(message: str) -> Iterator[str]:
         yield f"    {_text(size):>12}  {shape}  {operation[-60:]}"
 
 
-def _advice(config: ExperimentConfig) -> Iterator[str]:
-    training, devices = config.training, jax.device_count()
+def _advice(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Iterator[str]:
+    training, spread = config.training, sharding.num_parts(mesh, "batch")
     yield "  what helps; the first lines may also change where a run continues:"
     yield (
         f"    --config.training.accumulation_steps={2 * training.accumulation_steps}: a batch in smaller parts, with "
@@ -119,8 +116,8 @@ def _advice(config: ExperimentConfig) -> Iterator[str]:
     )
     if config.model.remat == "none":
         yield "    --config.model.remat=block: activations computed again instead of kept, for about a third more time"
-    if devices > config.mesh.fsdp:
-        yield f"    --config.mesh.fsdp={devices}: parameters and the optimizer's state split over the devices"
-    elif devices == 1:
+    if spread > mesh.shape["fsdp"]:
+        yield f"    --config.mesh.data=1 --config.mesh.fsdp={spread}: parameters and optimizer state split further"
+    elif mesh.size == 1:
         yield "    more devices, and --config.mesh.fsdp set to their number: the state is split over them"
     yield f"    a smaller --config.training.batch_size than {training.batch_size}, in a new run"
