@@ -32,7 +32,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             return main(argv)
         except BrokenPipeError:  # the reader, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return 1  # for what was asked is not done
         except BaseException as error:
             if (explained := explain(error)) is None:
                 raise

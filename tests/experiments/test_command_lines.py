@@ -194,6 +194,16 @@ def test_an_unwritable_workdir_is_named(train_arguments, tmp_path):
     assert str(tmp_path / "file") in done.stderr
 
 
+def test_a_reader_that_is_gone_is_no_success():
+    """A training run whose output nobody takes any more has not done what it should."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "from experiments import command_line; command_line.run(lambda argv: print('step 1', flush=True))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_eight_devices_and_then_one(train_arguments, tmp_path):
     """The same command on another machine: a checkpoint of eight devices continues on one."""
     arguments = [*train_arguments, f"--workdir={tmp_path}/run"]
