@@ -64,6 +64,14 @@ def losses(workdir, split="train"):
     }
 
 
+class Accident(Exception):
+    pass
+
+
+def accident():
+    raise Accident("power cut")
+
+
 @pytest.fixture
 def uninterrupted(small, tiny_store, tmp_path):
     train(small, tiny_store, tmp_path / "whole")
@@ -128,6 +136,8 @@ def test_an_evaluation_that_is_cut_short_comes_first_after_the_resume(small, tin
     assert losses(tmp_path / "run", "validation") == {}
     with pytest.raises(loop.Stopped, match="after step 4"):  # once more, before that evaluation is over
         loop.train(config, MaskedLM(config, tiny_store), tmp_path / "run", display, stop=StopAt(2))
+    with pytest.raises(Accident):  # after that evaluation, and before another checkpoint
+        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=accident))
     train(small, tiny_store, tmp_path / "run")
     assert losses(tmp_path / "run") == uninterrupted
     for split in ("train", "validation"):
@@ -136,17 +146,29 @@ def test_an_evaluation_that_is_cut_short_comes_first_after_the_resume(small, tin
     assert steps == [4, 8]
 
 
+def test_the_log_is_on_disk_before_a_checkpoint_takes_its_name(small, tiny_store, tmp_path, monkeypatch):
+    log, sync, write, synced, found = tmp_path / "metrics.jsonl", os.fsync, manifest.write, [0], {}
+
+    def noted(descriptor):
+        sync(descriptor)
+        if log.exists() and os.path.samestat(os.fstat(descriptor), log.stat()):
+            synced.append(len(losses(tmp_path)))
+
+    def check(directory):
+        write(directory)
+        found[int(directory.name.partition(".")[0])] = synced[-1]
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(manifest, "write", check)
+    train(small, tiny_store, tmp_path)
+    assert list(found) == [3, 6, 8]
+    assert all(steps >= step for step, steps in found.items())
+
+
 def test_training_in_two_goes_equals_one(small, tiny_store, tmp_path, uninterrupted):
     """The schedule depends on num_steps, so the first go is cut by an error, not by a smaller num_steps."""
-
-    class Accident(Exception):
-        pass
-
-    def fail():
-        raise Accident("power cut")
-
     with pytest.raises(Accident):
-        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=fail))
+        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=accident))
     assert (tmp_path / "run/FAILED").read_text() == "Accident: power cut\n"
     resumed = Silent()
     train(small, tiny_store, tmp_path / "run", resumed)
@@ -252,15 +274,8 @@ def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(
     monkeypatch.setattr(loop, "model_flops_utilization", lambda *_: 0.5)
     small.optimizer.frozen, small.optimizer.layer_decay = ("^embeddings/",), 0.5
     train(small, tiny_store, tmp_path / "whole")
-
-    class Accident(Exception):
-        pass
-
-    def fail():
-        raise Accident
-
     with pytest.raises(Accident):
-        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=fail))
+        train(small, tiny_store, tmp_path / "run", Silent(at=5, action=accident))
     small.optimizer.frozen = ("^embeddings/token/",)
     with pytest.raises(InputError, match=r"another configuration: optimizer.frozen: \('\^embeddings/',\) -> "):
         train(small, tiny_store, tmp_path / "run")

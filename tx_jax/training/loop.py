@@ -16,7 +16,7 @@ from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches, read_ahead
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Batch, Batches, Metrics, Task
-from tx_jax.training import distributed, out_of_memory
+from tx_jax.training import distributed, metrics_log, out_of_memory
 from tx_jax.training.best import Evaluations
 from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.evaluate import EvalStep, device_batch, evaluate, held_out, jit_eval_step, local_batches
@@ -208,10 +208,13 @@ def train(
                 jax.set_mesh(run.mesh),
             ):
                 notes = checkpoints.notes(start) if start else {}
+                # It may be over since: a kill may have come between it and the next checkpoint.
+                evaluated = distributed.agreed(lambda: metrics_log.evaluated(workdir, start))
                 earlier = distributed.agreed(lambda: Evaluations.read(workdir, training.best_metric).items())
                 evaluations = Evaluations(training.best_metric, earlier)
                 recorder = _Recorder(run, log, display, notes.get("skipped_in_a_row", 0), evaluations)
-                result = _loop(run, start, checkpoints, recorder, stop, evaluate_first="evaluation_due" in notes)
+                due = "evaluation_due" in notes and not evaluated
+                result = _loop(run, start, checkpoints, recorder, stop, evaluate_first=due)
     except Stopped:
         raise
     except BaseException as error:
@@ -279,7 +282,7 @@ def _loop(
         unfinished = evaluated and metrics_now is None
         stopping = stop.due()
         if last or stopping or _due(step, training.checkpoint_every):
-            recorder.flush()  # a loss that is not finite is found before its state is saved
+            recorder.settle()  # a loss that is not finite is found before its state is saved
             notes = {"evaluation_due": 1} if unfinished else {}
             with doing(f"saving the checkpoint of step {step}"):
                 checkpoints.save(run.state, metrics_now, skipped_in_a_row=recorder.skipped_in_a_row, **notes)
@@ -357,6 +360,12 @@ class _Recorder:
             self._display.train(step, values)
         elif self._compiled(step):
             self._begin_interval(step)
+
+    def settle(self) -> None:
+        """Flushes, and puts the log on disk: a checkpoint's step is never missing there, not even after a power cut."""
+        self.flush()
+        if self._log is not None:
+            self._log.sync()
 
     def _compiled(self, step: int) -> bool:
         """Whether this step waited for its compilation, and so says nothing about the speed."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,17 +38,27 @@ class MetricsLog:
         self._tensorboard.close()
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """One record, on disk when this returns. `step` counts finished optimizer steps.
+        """One record, which outlives the process from here on. `step` counts finished optimizer steps.
 
         Raises:
           OSError: metrics.jsonl cannot be written. (TensorBoard's files may fail: that is a warning.)
         """
-        try:
+        with self._named():
             self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
             self._file.flush()
+        self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
+
+    def sync(self) -> None:
+        """Waits until all records are on disk. Raises OSError as `write` does."""
+        with self._named():
+            os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self._path)) from error
-        self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
 
 
 class _TensorBoard:
@@ -94,6 +105,11 @@ class _TensorBoard:
             self._events = None
             text = f"TensorBoard's files cannot be written ({error}): training goes on without them"
             warnings.warn(text, InputWarning, stacklevel=3)
+
+
+def evaluated(directory: Path, step: int) -> bool:
+    """Whether the evaluation after this step is among the records."""
+    return any(record["step"] == step and record["split"] == "validation" for record in read(directory))
 
 
 def read(directory: Path) -> list[dict]:
