@@ -10,11 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import display
-from tx_jax.config import from_config_dict
-from tx_jax.tasks.registry import task_without_data
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, from_config_dict
+from tx_jax.errors import InputError
+from tx_jax.tasks.pretraining import Pretraining
+from tx_jax.tasks.registry import open_task, task_without_data
+from tx_jax.tasks.supervised import Supervised
 from tx_jax.training import plan
 from tx_jax.training.plan import GIB, PhasePlan, Plan
-from tx_jax.training.start import open_start
+from tx_jax.training.start import Start, open_start
 
 NOTE = (
     "Planned, not measured. {time} Evaluation, checkpoints and waiting for data come on top. Tokens count padding; MFU "
@@ -25,18 +28,36 @@ TIME = (
     "communication is the bytes that each chip must send over its links at their peak; neither overlap nor stalls are "
     "counted."
 )
+NO_FLOPS = (
+    "Not all parameters train. The formula for FLOPs counts the backward pass through all of them, so that neither it "
+    "nor MFU is given; XLA counts what is computed."
+)
 NO_TIME = "The compiler of these devices makes no estimate of time; only TPUs' does (--topology)."
 
 
 def make_and_show(values: dict[str, Any], topology: str | None) -> None:
     """Plans the experiment with these values for TPUs by their name, or for the devices at hand."""
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
-    config = from_config_dict(open_start(values, Path(os.devnull))[0])  # no run has begun
-    task = task_without_data(config)
+    values, start = open_start(values, Path(os.devnull))  # no run has begun
+    task = _task(from_config_dict(values), start)
+    config = task.config
     target = plan.tpu_target(topology) if topology else plan.local_target()
     steps = "train step" if len(config.training_phases) == 1 else f"{len(config.training_phases)} train steps"
     print(f"Compiling the {steps} for {target.name}, which takes minutes for a large model.", flush=True)
     show(plan.plan(config, task, target), display.make_console())
+
+
+def _task(config: ExperimentConfig, start: Start | None) -> Pretraining | Supervised:
+    """The task without data; of fine-tuning in epochs with it, as only the data tells how many steps they are."""
+    in_epochs = isinstance(config.data, LabeledDataConfig) and config.training.num_epochs
+    if not in_epochs or start is None:
+        return task_without_data(config)
+    try:
+        return open_task(config, tokenizer=start.tokenizer)
+    except InputError as error:
+        raise InputError(
+            f"{error}. To plan without data: --config.training.num_epochs=0 --config.training.num_steps=N"
+        ) from None
 
 
 def show(made: Plan, console: Console) -> None:
@@ -53,6 +74,8 @@ def show(made: Plan, console: Console) -> None:
     console.print(table)
     if (days := made.days()) is not None:
         console.print(f"All steps: {days:,.2f} days, {days * made.num_devices:,.1f} chip-days.")
+    if any(phase.flops is None for phase in made.phases):
+        console.print(NO_FLOPS)
     console.print(NOTE.format(time=NO_TIME if days is None else TIME))
 
 

@@ -22,6 +22,12 @@ What it would take, before any data is prepared, here or on TPUs that are not he
 
     python -m experiments.train --config=configs/bert_base.py --plan --topology=v5litepod-16
 
+A plan of fine-tuning reads its model, and its data where it counts in epochs. It needs neither with a number of steps,
+and --config.start_from= for a model of the shape that --config.model... says:
+
+    python -m experiments.train --config=configs/classification.py --plan --config.start_from= \\
+        --config.training.num_epochs=0 --config.training.num_steps=10000
+
 On several hosts the same command runs on each, or once a GPU; TPU pods, SLURM, Open MPI and Kubernetes are recognised.
 Elsewhere, say where process 0 is (--process_id=1 for the second one):
 

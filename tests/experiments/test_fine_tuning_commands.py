@@ -110,9 +110,21 @@ def test_answers_from_questions(tiny_store, tmp_path):
     assert done.stdout.count("%") == 5
 
 
+def test_the_plan_of_epochs_reads_the_data(arguments):
+    """36 examples train, the others are held out; 2 epochs in batches of 8."""
+    done = run("train", *arguments, "--plan", "--config.training.num_epochs=2", "--config.optimizer.frozen=('^e',)")
+    assert done.returncode == 0, done.stderr
+    assert "9 steps of 8 x 32" in done.stdout
+    assert "Not all parameters train." in done.stdout
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        (
+            ["--plan", "--config.training.num_epochs=2", "--config.data.train=gone.csv"],
+            "To plan without data: --config.training.num_epochs=0",
+        ),
         (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
         (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
         (["--seeds=0"], "give two or more different numbers"),

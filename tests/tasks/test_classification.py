@@ -8,13 +8,14 @@ import pytest
 
 from tests import labeled_files
 from tests.models import small
+from tests.tasks.batch_shapes import assert_shapes_agree
 from tx_jax import text
 from tx_jax.config import from_config_dict
 from tx_jax.data.labeled import readers
 from tx_jax.errors import InputError
 from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.multiple_choice import MultipleChoice
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import open_task, task_without_data
 from tx_jax.tasks.regression import Regression
 
 
@@ -180,6 +181,22 @@ def test_choices_are_scored_one_by_one(tmp_path):
     assert right.value() == np.mean(logits.argmax(1) == batch["labels"])
     with pytest.raises(InputError, match=r"must name each of data\.choices"):
         make_task(tmp_path, text=("a", "b"), choices=("c", "d", "e"), labels=("A", "B"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"text": ("a", "b")},
+        {"regression": True, "metrics": ("pearson",)},
+        {"text": ("a",), "choices": ("c", "d", "e"), "metrics": ("accuracy",)},
+    ],
+)
+def test_the_shapes_of_a_batch_are_known_without_data(tmp_path, data):
+    task = make_task(tmp_path, **data)
+    without_data = task_without_data(task.config)
+    assert without_data.config == task.config
+    assert_shapes_agree(task, without_data)
 
 
 def test_a_decoder_classifies_from_the_last_token(tmp_path):

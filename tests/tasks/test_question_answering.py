@@ -10,12 +10,13 @@ import pytest
 
 from tests import labeled_files
 from tests.models import small
+from tests.tasks.batch_shapes import assert_shapes_agree
 from tests.tasks.test_classification import tokenizer
 from tests.tasks.test_tagging import evaluated
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks.question_answering import QuestionAnswering
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import open_task, task_without_data
 
 
 def make_task(tmp_path, *, content=None, **data):
@@ -33,6 +34,11 @@ def make_task(tmp_path, *, content=None, **data):
         c.data[name] = value
     (tmp_path / "train.json").write_text(json.dumps(content or labeled_files.squad(16)))
     return open_task(from_config_dict(c), tokenizer=tokenizer())
+
+
+def test_the_shapes_of_a_batch_are_known_without_data(tmp_path):
+    task = make_task(tmp_path)
+    assert_shapes_agree(task, task_without_data(task.config))
 
 
 def test_whole_articles_are_held_out(tmp_path):

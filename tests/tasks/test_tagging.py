@@ -8,11 +8,12 @@ import pytest
 
 from tests import labeled_files
 from tests.models import small
+from tests.tasks.batch_shapes import assert_shapes_agree
 from tests.tasks.test_classification import tokenizer
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import open_task, task_without_data
 from tx_jax.tasks.tagging import Tagging
 
 
@@ -76,6 +77,7 @@ def test_loss_and_accuracy_are_over_the_pieces_that_learn(tmp_path, pieces, kind
 @pytest.mark.parametrize("length", [24, 8])
 def test_scores_are_over_words_whatever_rows_they_are_in(tmp_path, length):
     task = make_task(tmp_path, sequence_length=length, metrics=("accuracy", "entity_f1"))
+    assert_shapes_agree(task, task_without_data(task.config))
     table = task.split("validation").table
     assert (len(table) > len(task.records("validation"))) == (length == 8)
     _, outputs = evaluated(task)

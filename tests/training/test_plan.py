@@ -113,11 +113,37 @@ def test_a_mesh_that_does_not_fit(config_dict):
         make(config_dict)
 
 
-def test_fine_tuning_is_not_planned(config_dict):
-    config = from_config_dict(config_dict)
-    model = dataclasses.replace(config.model, heads=("sequence_classification",))
-    with pytest.raises(InputError, match=r"only pretraining can be planned, not .*sequence_classification"):
-        task_without_data(dataclasses.replace(config, model=model, data=labeled()))
+@pytest.mark.parametrize(
+    ("head", "changes", "labels"),
+    [
+        ("sequence_classification", {}, 2),
+        ("sequence_classification", {"text": ("a", "b"), "labels": ("x", "y", "z")}, 3),
+        ("sequence_classification", {"regression": True}, 1),
+        ("token_classification", {"labels": ("x", "y", "z")}, 3),
+        ("question_answering", {"text": ("a", "b")}, 2),
+        ("multiple_choice", {"choices": ("a", "b", "c")}, 2),
+    ],
+)
+def test_fine_tuning_is_planned_where_its_steps_are_given(config_dict, head, changes, labels):
+    values = config_dict.to_dict()
+    values["model"]["heads"] = (head,)
+    values["data"] = vars(labeled(**changes))
+    task = task_without_data(from_config_dict(values))
+    assert task.config.model.num_labels == labels
+    (phase,) = plan.plan(task.config, task, plan.local_target()).phases
+    assert phase.steps == 20
+    sequences = 8 * (len(changes.get("choices", ())) or 1)
+    assert phase.tokens == sequences * 16
+    assert phase.flops == task.flops_per_token() * sequences * 16
+    assert phase.batch >= sequences * 16 * 5  # tokens and what is valid of them
+
+
+def test_the_steps_of_epochs_are_not_known_without_data(config_dict):
+    values = config_dict.to_dict()
+    values["model"]["heads"] = ("sequence_classification",)
+    values["data"], values["training"]["num_epochs"] = vars(labeled()), 2.0
+    with pytest.raises(InputError, match=r"training.num_epochs=2.0 .*--config.training.num_steps=N"):
+        task_without_data(from_config_dict(values))
 
 
 def test_times_follow_from_cycles_bytes_and_peaks():
@@ -126,6 +152,7 @@ def test_times_follow_from_cycles_bytes_and_peaks():
         steps=86_400,
         batch_size=10,
         sequence_length=100,
+        tokens=1000,
         flops=6e12,
         xla_flops=0.0,
         parameters=0,

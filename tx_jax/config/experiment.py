@@ -79,6 +79,11 @@ class ExperimentConfig:
             len(SUPERVISED.intersection(heads)) == 1,
             f"model.heads={heads}: fine-tuning is for one of {', '.join(sorted(SUPERVISED))}",
         )
+        require(
+            ("multiple_choice" in heads) == bool(self.data.choices),
+            f"model.heads={heads} with data.choices={self.data.choices}: multiple choice needs the columns of the "
+            "choices, --config.data.choices=\"('a', 'b')\", and nothing else has them",
+        )
         require(not self.phases.steps, f"phases.steps={self.phases.steps}: fine-tuning has one phase")
 
     def _check_pretraining(self, data: DataConfig) -> None:

@@ -61,8 +61,9 @@ class Phase:
 
     @property
     def tokens_per_step(self) -> int:
-        """Positions of the global batch, padding included."""
-        return self.batch_size * self.data.sequence_length
+        """Positions of the global batch, padding included; each choice of a multiple choice is a sequence."""
+        choices = len(getattr(self.data, "choices", ())) or 1
+        return self.batch_size * choices * self.data.sequence_length
 
     @property
     def shape(self) -> tuple[int, int, int]:

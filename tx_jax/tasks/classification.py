@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import sequences
 from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
@@ -26,6 +26,7 @@ class Classification(Supervised):
 
     head = "sequence_classification"
     known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
+    target_dtype = jnp.int32
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         if not config.data.labels:
@@ -58,6 +59,9 @@ class Classification(Supervised):
             segments=self.config.model.num_segments > 1,
             targets=self.targets(records) if labeled else None,
         )
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        return super().batch_shapes(phase) | {"labels": jax.ShapeDtypeStruct((phase.batch_size,), self.target_dtype)}
 
     def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
         """[B, L], float32."""

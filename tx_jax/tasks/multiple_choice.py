@@ -22,15 +22,13 @@ class MultipleChoice(Classification):
     """The task of the head `multiple_choice`: labels are the numbers of the choices, whose scores compete.
 
     Raises:
-      InputError: the configuration names no choices, or another number of labels.
+      InputError: the configuration names another number of labels than of choices.
     """
 
     head = "multiple_choice"
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         data = config.data
-        if not data.choices:
-            raise InputError("multiple choice needs the columns of the choices: --config.data.choices=\"('a', 'b')\"")
         labels = data.labels or tuple(map(str, range(len(data.choices))))
         if len(labels) != len(data.choices):
             raise InputError(f"data.labels={labels} must name each of data.choices={data.choices}")

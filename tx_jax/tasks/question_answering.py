@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import questions
 from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
@@ -65,6 +65,10 @@ class QuestionAnswering(Supervised):
         return questions.table(
             records, self.data, self.tokenizer, segments=self.config.model.num_segments > 1, labeled=labeled
         )
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        answer = jax.ShapeDtypeStruct((phase.batch_size,), jnp.int32)
+        return super().batch_shapes(phase) | {"answer_start": answer, "answer_end": answer}
 
     def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Of the answer's first and last token: each [B, T], very small for padding."""

@@ -1,5 +1,7 @@
 """From a configuration to its task."""
 
+import dataclasses
+
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.stores import Stores
 from tx_jax.errors import InputError
@@ -38,8 +40,7 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
                 "fine-tuning needs a model with its tokenizer to start from: --config.start_from=FOLDER, a run "
                 "directory, a converted model or a Hugging Face model"
             )
-        kind = next(task for head, task in SUPERVISED.items() if head in config.model.heads)
-        return (Regression if config.data.regression else kind)(config, tokenizer)
+        return _supervised(config)(config, tokenizer)
     task = _pretraining(config)(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
@@ -49,15 +50,30 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
     return task
 
 
-def task_without_data(config: ExperimentConfig) -> Pretraining:
+def task_without_data(config: ExperimentConfig) -> Pretraining | Supervised:
     """The same task, of which only what needs no data can be used: the model, the loss, the shapes, the figures.
 
+    Of fine-tuning there are as many labels as `data.labels` names, or else `model.num_labels`.
+
     Raises:
-      InputError: it is fine-tuning, where the data tells how many labels there are.
+      InputError: the configuration counts in epochs, and only the data tells how many steps they are.
     """
-    if isinstance(config.data, LabeledDataConfig):
-        raise InputError(f"only pretraining can be planned, not the fine-tuning of model.heads={config.model.heads}")
-    return _pretraining(config)(config, None)
+    data, model = config.data, config.model
+    if not isinstance(data, LabeledDataConfig):
+        return _pretraining(config)(config, None)
+    if config.training.num_epochs:
+        raise InputError(
+            f"only the data tells how many steps training.num_epochs={config.training.num_epochs} are. Without it: "
+            "--config.training.num_epochs=0 --config.training.num_steps=N"
+        )
+    labels = 1 if data.regression else len(data.labels) or model.num_labels
+    return _supervised(config)(dataclasses.replace(config, model=dataclasses.replace(model, num_labels=labels)), None)
+
+
+def _supervised(config: ExperimentConfig) -> type[Supervised]:
+    if config.data.regression:
+        return Regression
+    return next(task for head, task in SUPERVISED.items() if head in config.model.heads)
 
 
 def _pretraining(config: ExperimentConfig) -> type[Pretraining]:

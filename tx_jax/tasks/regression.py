@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import ExperimentConfig
@@ -23,6 +24,7 @@ class Regression(Classification):
     """The task of the head `sequence_classification` with one output. The loss is the mean squared error."""
 
     known_scores = scores.OF_NUMBERS
+    target_dtype = jnp.float32
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         scores.check(config.data.metrics, self.known_scores, 1)

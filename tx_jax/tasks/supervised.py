@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
@@ -54,11 +55,18 @@ class Supervised(abc.ABC):
 
     head: ClassVar[str]
 
-    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer):
+    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer | None):
         """
+        Args:
+          tokenizer: None where no data is needed, as for the shapes of a training that is only planned; the number of
+            labels and of steps is then the configuration's.
+
         Raises:
           InputError: the data cannot be read, or does not fit the model.
         """
+        if tokenizer is None:
+            self.tokenizer, self.config = None, config
+            return
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
@@ -134,6 +142,20 @@ class Supervised(abc.ABC):
             process=process,
             num_processes=num_processes,
         )
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        """The global batch, without its contents: from the configuration alone, no data is read."""
+        rows, length, _ = phase.shape
+        text = (rows, len(self.data.choices), length) if self.data.choices else (rows, length)
+        shapes = {
+            "tokens": jax.ShapeDtypeStruct(text, jnp.int32),
+            "valid": jax.ShapeDtypeStruct(text, jnp.bool_),
+            "example": jax.ShapeDtypeStruct((rows,), jnp.int32),
+            "example_weights": jax.ShapeDtypeStruct((rows,), jnp.float32),
+        }
+        if self.config.model.num_segments > 1 and (self.data.choices or len(self.data.text) == 2):
+            shapes["segments"] = jax.ShapeDtypeStruct(text, jnp.int32)
+        return shapes
 
     def init(self, rng: jax.Array) -> dict:
         return lora.init_params(self.config.model, self.config.lora, rng)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import tagging
 from tx_jax.data.labeled.labels import labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
@@ -62,6 +62,10 @@ class Tagging(Supervised):
 
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return tagging.table(records, self.data, self.tokenizer, labels=self.data.labels if labeled else None)
+
+    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
+        rows, length, _ = phase.shape
+        return super().batch_shapes(phase) | {"labels": jax.ShapeDtypeStruct((rows, length), jnp.int32)}
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"loss": _weights(batch).sum()}

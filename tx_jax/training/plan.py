@@ -16,6 +16,7 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
 from tx_jax.tasks.pretraining import Pretraining
+from tx_jax.tasks.supervised import Supervised
 from tx_jax.training import hlo, out_of_memory, tpu_slices
 from tx_jax.training.loop import check_batch_sizes, jit_train_step
 from tx_jax.training.optimizer import Optimizer
@@ -72,6 +73,7 @@ class PhasePlan:
 
     Attributes:
       steps: optimizer steps of the phase.
+      tokens: positions of a step's batch, padding included.
       flops: of a step on all devices, by `models.registry.flops_per_token`; None where parameters are frozen, whose
         backward pass it would count.
       xla_flops: of a step on one device, as XLA counts it: the body of a loop, as of accumulation, once.
@@ -86,6 +88,7 @@ class PhasePlan:
     steps: int
     batch_size: int
     sequence_length: int
+    tokens: int
     flops: float | None
     xla_flops: float
     parameters: int
@@ -97,11 +100,6 @@ class PhasePlan:
     collectives: tuple[hlo.Collective, ...]
     cycles: int | None
     compile_seconds: float
-
-    @property
-    def tokens(self) -> int:
-        """Positions of a step's batch, padding included."""
-        return self.batch_size * self.sequence_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +149,7 @@ class Plan:
         return sum(phase.steps * each for phase, each in zip(self.phases, seconds, strict=True)) / 86_400
 
 
-def plan(config: ExperimentConfig, task: Pretraining, target: Target) -> Plan:
+def plan(config: ExperimentConfig, task: Pretraining | Supervised, target: Target) -> Plan:
     """Compiles the train step of each phase: minutes for each.
 
     Args:
@@ -168,7 +166,7 @@ def plan(config: ExperimentConfig, task: Pretraining, target: Target) -> Plan:
 
 
 def _plan_phase(
-    config: ExperimentConfig, task: Pretraining, target: Target, mesh: jax.sharding.Mesh, phase: Phase
+    config: ExperimentConfig, task: Pretraining | Supervised, target: Target, mesh: jax.sharding.Mesh, phase: Phase
 ) -> PhasePlan:
     state = abstract_state(task, Optimizer(config), mesh)
     batch = {
@@ -195,6 +193,7 @@ def _plan_phase(
         steps=phase.stop - phase.start,
         batch_size=phase.batch_size,
         sequence_length=phase.data.sequence_length,
+        tokens=phase.tokens_per_step,
         flops=task.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
         xla_flops=(compiled.cost_analysis() or {}).get("flops", 0.0),
         parameters=_bytes(state.params),
@@ -210,7 +209,7 @@ def _plan_phase(
 
 
 def lower_train_step(
-    config: ExperimentConfig, task: Pretraining, mesh: jax.sharding.Mesh, state: TrainState, batch: dict
+    config: ExperimentConfig, task: Pretraining | Supervised, mesh: jax.sharding.Mesh, state: TrainState, batch: dict
 ) -> jax.stages.Lowered:
     """The train step of the loop, lowered for the mesh's devices from shapes that know where they live."""
     platform = mesh.devices.flat[0].platform
