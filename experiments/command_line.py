@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 
@@ -108,6 +108,12 @@ def _flag_value(argv: Sequence[str], name: str) -> str | None:
         if argument.startswith("-") and flag == name:
             return value if equals else (argv[i + 1] if i + 1 < len(argv) else "")
     return None
+
+
+def given(group: str) -> list[str]:
+    """The keys of a group of --config that are on the command line."""
+    keys = config_flags.get_override_values(flags.FLAGS["config"])
+    return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")]
 
 
 def _check_config(config: str, argv: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """What `experiments.train --plan` does and shows."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,12 @@ NO_FLOPS = (
 NO_TIME = "The compiler of these devices makes no estimate of time; only TPUs' does (--topology)."
 
 
-def make_and_show(values: dict[str, Any], topology: str | None) -> None:
-    """Plans the experiment with these values for TPUs by their name, or for the devices at hand."""
+def make_and_show(values: dict[str, Any], topology: str | None, given: Collection[str] = ()) -> None:
+    """Plans the experiment with these values for TPUs by their name, or for the devices at hand. `given`: as of
+    `open_start`.
+    """
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
-    values, start = open_start(values, Path(os.devnull))  # no run has begun
+    values, start = open_start(values, Path(os.devnull), given)  # no run has begun
     task = _task(from_config_dict(values), start)
     config = task.config
     target = plan.tpu_target(topology) if topology else plan.local_target()

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
             os.environ["JAX_PLATFORMS"] = "cpu"  # the compiler for TPUs needs none, and jax would look for them
         from experiments import plan_report
 
-        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value)
+        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given("model"))
         return 0
     from tx_jax.training import allocator
     from tx_jax.training.stopping import StopRequest
@@ -120,12 +120,17 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
     from experiments.display import TrainingDisplay, show_reports
     from tx_jax.config import LabeledDataConfig, from_config_dict
+    from tx_jax.errors import InputError
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots, report
     from tx_jax.training.start import open_start
 
-    values, start_from = open_start(values, workdir)
+    given = command_line.given("model")
+    values, start_from = open_start(values, workdir, given)
     task = open_task(from_config_dict(values), tokenizer=start_from and start_from.tokenizer)
+    labels = task.config.model.num_labels
+    if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
+        raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
     first = distributed.is_first()
     for notice in task.notices() if first else ():
         print(f"warning: {notice}", file=sys.stderr)

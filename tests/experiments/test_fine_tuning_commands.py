@@ -127,6 +127,8 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
         ),
         (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
         (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
+        (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
+        (["--config.model.num_labels=7"], "model.num_labels=7: the data has 3"),
         (["--seeds=0"], "give two or more different numbers"),
         (["--config.start_from=", "--config.model.vocab_size=200"], "fine-tuning needs a model with its tokenizer"),
     ],

@@ -88,6 +88,20 @@ def test_a_body_that_does_not_fit_is_refused(model, tmp_path):
         opened.fill(fresh(wider))
 
 
+def test_what_was_given_holds_or_is_refused(model, tmp_path):
+    model_dir.save(model, tmp_path / "model")
+    layers, width = model.config.num_layers, model.config.dim
+    asked = dataclasses.asdict(model.config) | {"dropout": 0.3, "remat": "block", "init_stddev": 0.1}
+    given = [*asked]
+    filled, _ = open_start({"start_from": str(tmp_path / "model"), "model": asked}, tmp_path / "run", given)
+    assert filled["model"] == asked
+    other = {"start_from": str(tmp_path / "model"), "model": asked | {"num_layers": layers + 1, "dim": width * 2}}
+    open_start(other, tmp_path / "run", ["dropout"])  # the rest is what the configuration file says of another model
+    refused = rf"leave out model.dim={width * 2} \(there {width}\), model.num_layers={layers + 1} \(there {layers}\)$"
+    with pytest.raises(InputError, match=refused):
+        open_start(other, tmp_path / "run", given)
+
+
 def test_a_run_that_has_begun_needs_its_start_no_more(smoke_config, tiny_store, tmp_path):
     from tx_jax.training.run_dir import RunDir
 

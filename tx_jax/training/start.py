@@ -5,7 +5,7 @@ classifier, is fresh.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tx_jax.training import trained
 from tx_jax.training.run_dir import RunDir
 
 # What a model need not have in common with the one it starts from; all else is its shape.
-OWN = ("heads", "num_labels", "dropout", "attention_dropout", "dtype", "remat")
+OWN = ("heads", "num_labels", "dropout", "attention_dropout", "init_stddev", "dtype", "remat")
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 
@@ -96,7 +96,9 @@ class Start:
         return tree.map_with_path(one, fresh), tuple(kept)
 
 
-def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any], Start | None]:
+def open_start(
+    values: Mapping[str, Any], workdir: Path, given: Collection[str] = ()
+) -> tuple[dict[str, Any], Start | None]:
     """The values of a configuration, the model's shape filled in, and what they start from, if anything.
 
     A run that has begun needs its start no more: its own directory knows the shape and the tokenizer.
@@ -104,9 +106,10 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
     Args:
       values: nested plain values; `model` may lack whatever `start_from` gives. What only further pretraining knows
         is left out: it is over when the training begins.
+      given: keys of `model` that the user gave for this run, and so must hold.
 
     Raises:
-      InputError: there is no such model, or it cannot be used.
+      InputError: there is no such model, it cannot be used, or its shape is not what was given.
     """
     values = experiment_values(values)
     values["model"] = {**values["model"]}
@@ -129,7 +132,10 @@ def open_start(values: Mapping[str, Any], workdir: Path) -> tuple[dict[str, Any]
             "teacher_segments": teacher.teacher_segments,
         }
         start = start.of_student(teacher)
-    values["model"] = start.shape(values["model"])
+    asked, values["model"] = values["model"], start.shape(values["model"])
+    if refused := [key for key in given if asked[key] != values["model"][key]]:
+        listed = ", ".join(f"model.{key}={asked[key]!r} (there {values['model'][key]!r})" for key in refused)
+        raise InputError(f"start_from={name} gives the model its shape: leave out {listed}")
     return values, start
 
 
