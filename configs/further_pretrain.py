@@ -1,7 +1,7 @@
 """Further pretraining of a masked LM on the text of a domain, with words of the domain as new tokens.
 
     python -m experiments.further_pretrain --config=configs/further_pretrain.py --workdir=runs/covid \\
-        --config.start_from=bert-base-uncased --config.source='covid/*.txt' \\
+        --config.start_from=google-bert/bert-base-uncased --config.source='covid/*.txt' \\
         --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
 
 The learning rate is the highest of those of BERT's fine-tuning (Devlin et al. 2018, A.3). `:smoke` is the same in

@@ -33,21 +33,21 @@ OUT = flags.DEFINE_string("out", None, "A folder for the results.")
 def main(argv: list[str]) -> int:
     if not BEFORE.value or not AFTER.value or not OUT.value:
         command_line.fail("needed: --before, --after and --out; see --help")
-    import numpy as np
-
     from tx_jax.config.further import read_words
     from tx_jax.data.corpus import TokenStore
     from tx_jax.files import write_atomically
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import domain, trained
     from tx_jax.training.evaluate import even_batch_size, held_out
+    from tx_jax.training.start import read_model
 
     run = trained.load(Path(AFTER.value))
-    if run.config is None or "masked_lm" not in run.model.heads:
-        command_line.fail(f"--after={AFTER.value} is no run that trained a masked LM")
-    models = {"before": domain.as_trained(BEFORE.value), "after": run}
-    if ORIGINAL.value:
-        models = {"original": domain.as_trained(ORIGINAL.value)} | models
+    if run.config is None:
+        command_line.fail(f"--after={AFTER.value} is a converted model, not the run directory of the training")
+    run.require_masks()
+    given = {name: flag.value for name, flag in {"original": ORIGINAL, "before": BEFORE}.items() if flag.value}
+    models = {name: trained.from_model(read_model(model, ("masked_lm",))) for name, model in given.items()}
+    models["after"] = run
     reached = domain.fine_tunings(Path(DOWNSTREAM.value), models) if DOWNSTREAM.value else {}
     store = STORE.value or run.config.data.store
     batch_size = even_batch_size(run.config.training.eval_batch_size, run.mesh)
@@ -57,13 +57,10 @@ def main(argv: list[str]) -> int:
     report: dict[str, Any] = {"occurrences": counts, "models": {}}
     for name, model in models.items():
         probabilities = domain.word_probabilities(model, found)
-        figures = report["models"][name] = {
-            "word_probability": {
-                word: float(np.mean([p for p, one in zip(probabilities, found, strict=True) if one.word == word]))
-                for word in words
-                if counts[word]
-            }
+        means = {
+            word: float(probabilities[[one.word == word for one in found]].mean()) for word in words if counts[word]
         }
+        figures = report["models"][name] = {"word_probability": means}
         if name != "original":  # whose tokens are others
             task = open_task(run.config, store, model.tokenizer)
             batches = task.batches("validation", batch_size=batch_size, repeat=False)

@@ -1,17 +1,19 @@
 """Adapts a masked LM to the text of a domain: its words as new tokens, training on, export, and a report. Four steps:
 
     python -m experiments.further_pretrain --config=configs/further_pretrain.py --workdir=runs/covid \\
-        --config.start_from=bert-base-uncased --config.source='covid/*.txt' \\
+        --config.start_from=google-bert/bert-base-uncased --config.source='covid/*.txt' \\
         --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
 
-Each step is a command that can be run alone; this one prints what it runs, and passes over steps whose result is there.
-WORKDIR then holds start/ (the model with the new tokens), store/ (the text), run/ (the training), huggingface/ (what
-transformers loads) and report/.
+Each step is a command that can be run alone; this one prints what it runs, and passes over steps whose result is there:
+remove what is to be made anew, and all that follows from it. WORKDIR then holds start/ (the model with the new tokens),
+store/ (the text), run/ (the training), huggingface/ (what transformers loads) and report/.
 
 Where you have texts with labels, the report can say whether all this helps with them. The same fine-tuning, with the
 same seeds, then starts from the model as it was and from the trained one (downstream/):
 
     --config.downstream='configs/classification.py --config.data.train=texts.csv'
+
+A classifier on the trained model begins with a fresh pooler, for a masked LM has none.
 
 Exit codes: that of the step that failed; 0 where none did. Run it again to go on.
 """

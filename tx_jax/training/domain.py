@@ -16,14 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from tx_jax import sharding
-from tx_jax.config import MeshConfig, TransformerConfig, differences, to_dict
+from tx_jax.config import TransformerConfig, differences, to_dict
 from tx_jax.data.corpus import Split
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.text import Tokenizer
 from tx_jax.training.run_dir import RunDir
-from tx_jax.training.start import read_model
 from tx_jax.training.trained import Trained
 
 CONTEXT = 48  # tokens on either side of a word
@@ -40,7 +38,7 @@ class Occurrence:
 
 
 def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Occurrence]:
-    """Where the words stand in a split's documents, at most `limit` times each.
+    """Where the words stand in a split's documents, of each the first `limit` times at most.
 
     Args:
       words: each one token of the tokenizer; it is the one of the store.
@@ -52,6 +50,8 @@ def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit:
     left = dict.fromkeys(word_of, limit)
     found = []
     for document in _documents(split):
+        if not any(left.values()):
+            break
         for position in np.flatnonzero(np.isin(document, list(word_of))):
             token = int(document[position])
             if left[token]:
@@ -80,38 +80,44 @@ def _documents(split: Split) -> Iterator[np.ndarray]:
 
 def word_probabilities(model: Trained, found: Sequence[Occurrence]) -> np.ndarray:
     """float64 [N]: how likely the masked LM finds each word where it stands, all of its tokens masked at once. A word
-    of several tokens has the product of their probabilities, so models with different tokenizers compare."""
-    tokenizer = model.tokenizer
-    tokenizer.require("pad", "cls", "sep", "mask")
-    mask = tokenizer.token(tokenizer.mask_id)
-    rows, targets = [], []
-    for occurrence in found:
-        (pieces,) = tokenizer.encode_words([occurrence.word])
-        ids = tokenizer.encode_masked(f"{occurrence.before} {mask} {occurrence.after}")
-        at = ids.index(tokenizer.mask_id)
-        room = model.model.max_length - 2 - len(pieces)
-        start = max(0, min(at - room // 2, len(ids) - 1 - room))
-        ids = [*ids[start:at], *[tokenizer.mask_id] * len(pieces), *ids[at + 1 : start + room + 1]]
-        rows.append([tokenizer.cls_id, *ids, tokenizer.sep_id])
-        targets.append((1 + at - start, pieces))
+    of several tokens has the product of their probabilities, so models with different tokenizers compare.
+
+    Raises:
+      InputError: a model or tokenizer that cannot fill masks.
+    """
+    tokenizer = model.require_masks()
+    tokenizer.require("pad")
+    rows = [_masked(occurrence, tokenizer, model.model.max_length) for occurrence in found]
     if not rows:
         return np.zeros(0)
-    length, width = max(map(len, rows)), max(len(pieces) for _, pieces in targets)
+    size = -(-len(rows) // _BATCH) * _BATCH
+    length, width = max(len(ids) for ids, _, _ in rows), max(len(pieces) for _, _, pieces in rows)
+    tokens, valid = np.full((size, length), tokenizer.pad_id, np.int32), np.zeros((size, length), bool)
+    positions, wanted, weights = np.zeros((3, size, width), np.int32)
+    valid[len(rows) :, 0] = True  # rows that fill up the last batch
+    for i, (ids, at, pieces) in enumerate(rows):
+        tokens[i, : len(ids)], valid[i, : len(ids)] = ids, True
+        positions[i, : len(pieces)] = at + np.arange(len(pieces))
+        wanted[i, : len(pieces)], weights[i, : len(pieces)] = pieces, 1
     log_probability = jax.jit(functools.partial(_log_probability, model.model, tokenizer.vocab_size))
-    values = []
-    for first in range(0, len(rows), _BATCH):
-        chosen = [*range(first, min(first + _BATCH, len(rows)))]
-        tokens = np.full((_BATCH, length), tokenizer.pad_id, np.int32)
-        valid = np.zeros((_BATCH, length), bool)
-        positions, wanted, weights = np.zeros((3, _BATCH, width), np.int32)
-        valid[len(chosen) :, 0] = True  # rows that fill up
-        for i, number in enumerate(chosen):
-            at, pieces = targets[number]
-            tokens[i, : len(rows[number])], valid[i, : len(rows[number])] = rows[number], True
-            positions[i, : len(pieces)] = at + np.arange(len(pieces))
-            wanted[i, : len(pieces)], weights[i, : len(pieces)] = pieces, 1
-        values.append(log_probability(model.params, tokens, valid, positions, wanted, weights)[: len(chosen)])
-    return np.exp(np.concatenate(values).astype(np.float64))
+    values = [
+        log_probability(model.params, *(x[first : first + _BATCH] for x in (tokens, valid, positions, wanted, weights)))
+        for first in range(0, size, _BATCH)
+    ]
+    return np.exp(np.concatenate(values)[: len(rows)].astype(np.float64))
+
+
+def _masked(occurrence: Occurrence, tokenizer: Tokenizer, max_length: int) -> tuple[list[int], int, list[int]]:
+    """The text as tokens, a mask for each piece of the word, as much around it as the model takes; where the masks
+    begin; and the pieces."""
+    (pieces,) = tokenizer.encode_words([occurrence.word])
+    ids = tokenizer.encode_masked(f"{occurrence.before} {tokenizer.token(tokenizer.mask_id)} {occurrence.after}")
+    at = ids.index(tokenizer.mask_id)
+    room = max_length - 2 - len(pieces)
+    start = max(0, min(at - room // 2, len(ids) - 1 - room))
+    masks = [tokenizer.mask_id] * len(pieces)
+    ids = [tokenizer.cls_id, *ids[start:at], *masks, *ids[at + 1 : start + room + 1], tokenizer.sep_id]
+    return ids, 1 + at - start, pieces
 
 
 def _log_probability(
@@ -130,14 +136,6 @@ def _log_probability(
     log_probabilities_NPV = jax.nn.log_softmax(output.masked_lm[..., :vocab_size])  # the table may be padded
     wanted_NP1 = wanted_NP[..., None]
     return (jnp.take_along_axis(log_probabilities_NPV, wanted_NP1, axis=-1)[..., 0] * weights_NP).sum(axis=-1)
-
-
-def as_trained(name: str) -> Trained:
-    """A model that fills masks, wherever it is from: see `start.read_model`."""
-    model = read_model(name, ("masked_lm",))
-    mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
-    params = jax.device_put(model.tree, sharding.state_sharding(mesh, model.tree))
-    return Trained(model.config, None, model.tokenizer, params, None, mesh)
 
 
 def neighbours(model: Trained, words: Sequence[str], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:

@@ -48,6 +48,15 @@ class Trained:
         with jax.set_mesh(self.mesh):
             return evaluate(jit_eval_step(task, self.mesh), self.params, batches, self.mesh, scores)
 
+    def require_masks(self) -> Tokenizer:
+        """The tokenizer of a model that fills masks. Raises InputError for a model or tokenizer that cannot."""
+        if "masked_lm" not in self.model.heads:
+            raise InputError(f"the model has no masked_lm head to fill masks with; its heads are {self.model.heads}")
+        if self.tokenizer is None:
+            raise InputError("the model was converted without a tokenizer, so it cannot read text")
+        self.tokenizer.require("cls", "sep", "mask")
+        return self.tokenizer
+
     def fill_mask(self, text: str, *, top: int) -> list[list[tuple[str, float]]]:
         """For each mask in the text, by the name of the tokenizer's mask token, the `top` most likely tokens, as text,
         and their probabilities.
@@ -55,12 +64,7 @@ class Trained:
         Raises:
           InputError: no mask in the text, a text longer than the model, or a model or tokenizer that cannot fill masks.
         """
-        if "masked_lm" not in self.model.heads:
-            raise InputError(f"the model has no masked_lm head to fill masks with; its heads are {self.model.heads}")
-        if self.tokenizer is None:
-            raise InputError("the model was converted without a tokenizer, so it cannot read text")
-        tokenizer = self.tokenizer
-        tokenizer.require("cls", "sep", "mask")
+        tokenizer = self.require_masks()
         ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
         if tokenizer.mask_id not in ids:
             raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
@@ -100,11 +104,9 @@ def load(workdir: Path, step: int | None = None) -> Trained:
     Raises:
       InputError: neither a run directory nor a converted model, no checkpoint, none of that step, or none that is good.
     """
-    # The devices here need not be those of training: data parallel over whatever there is.
-    mesh = sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
     if model_dir.is_model_dir(workdir):
-        return _load_converted(workdir, step, mesh)
-    directory = RunDir(workdir)
+        return _load_converted(workdir, step)
+    directory, mesh = RunDir(workdir), _mesh()
     config = directory.load_config()
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
@@ -134,9 +136,19 @@ def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints)
     return step
 
 
-def _load_converted(path: Path, step: int | None, mesh: jax.sharding.Mesh) -> Trained:
+def _load_converted(path: Path, step: int | None) -> Trained:
     if step is not None:
         raise InputError(f"{path} is a converted model: it has no step {step}, nor any other")
-    model = model_dir.load(path)
+    return from_model(model_dir.load(path))
+
+
+def from_model(model: model_dir.Model) -> Trained:
+    """A model that no run stands behind, on the devices there are."""
+    mesh = _mesh()
     params = jax.device_put(model.tree, sharding.state_sharding(mesh, model.tree))
     return Trained(model.config, None, model.tokenizer, params, None, mesh)
+
+
+def _mesh() -> jax.sharding.Mesh:
+    """Data parallel over whatever devices there are: they need not be those of training."""
+    return sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
