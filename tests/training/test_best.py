@@ -27,6 +27,7 @@ def test_a_loss_is_better_when_lower_and_what_is_not_finite_never_is():
     assert loss.hopeless(1)
     assert not loss.hopeless(2)
     assert evaluations("f1", {5: math.nan, 10: -0.5}).best([5, 10]) == 10
+    assert evaluations("bits_per_byte", {5: 2.0, 10: 1.0, 15: 3.0}).best([5, 10, 15]) == 10
 
 
 def test_they_are_read_from_the_log(tmp_path):

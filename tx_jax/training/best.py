@@ -8,8 +8,10 @@ from tx_jax.training import metrics_log
 
 
 def quality(metric: str, value: float) -> float:
-    """What is larger where a metric is better: a loss when lower, any other when higher, none when it is not finite."""
-    return (-value if metric.endswith("loss") else value) if math.isfinite(value) else -math.inf
+    """What is larger where a metric is better: losses and bits per byte when lower, any other when higher, none when it
+    is not finite."""
+    lower_is_better = metric.endswith(("loss", "bits_per_byte"))
+    return (-value if lower_is_better else value) if math.isfinite(value) else -math.inf
 
 
 class Evaluations:

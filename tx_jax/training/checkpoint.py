@@ -49,7 +49,7 @@ class Checkpoints:
         Args:
           keep_last: how many of the newest are kept.
           keep_best: how many more are kept, those with the best `best_metric` among the checkpoints that have it.
-          best_metric: a metric's name; one that ends in "loss" is better when lower, any other when higher.
+          best_metric: a metric's name; which values of it are better says `best.quality`.
           read_only: changes nothing on disk, so that a run in progress may be read.
 
         Raises:
