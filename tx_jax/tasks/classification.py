@@ -16,6 +16,7 @@ from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import sequences
 from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError
 from tx_jax.tasks import scores
 from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.tasks.supervised import Record, Supervised
@@ -37,8 +38,16 @@ class Classification(Supervised):
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
 
     def values(self, records: Sequence[Record]) -> list[Any]:
-        """The labels [N] as they were read."""
-        return [record[self.data.label] for record in records]
+        """The labels [N] as they were read.
+
+        Raises:
+          InputError: one is a list, as of texts with several labels.
+        """
+        values = [record[self.data.label] for record in records]
+        for number, value in enumerate(values, start=1):
+            if isinstance(value, list | dict):
+                raise InputError(f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label")
+        return values
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         _, classes = np.unique([label_text(value) for value in self.values(records)], return_inverse=True)

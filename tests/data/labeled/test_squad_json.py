@@ -60,6 +60,7 @@ def _with(questions):
         ("", "a.json is empty"),
         ({"data": []}, "a.json is empty"),
         ("{", "a.json: not valid JSON"),
+        (r'{"data": "\ud83d"}', "a.json: .* is half of a character"),
         ([1], "a.json: no 'data' among a list: this is not the JSON of SQuAD"),
         ({"rows": [], "version": 1}, "a.json: no 'data' among 'rows', 'version'"),
         ({"data": {}}, "'data' is a dict, not a list"),

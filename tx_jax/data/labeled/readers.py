@@ -6,7 +6,6 @@ tabs separate, and quotes mean nothing.
 """
 
 import csv
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.labeled.conll import conll, conllu
-from tx_jax.data.labeled.lines import lines
+from tx_jax.data.labeled.lines import lines, parse_json
 from tx_jax.data.labeled.squad_json import squad
 from tx_jax.data.sources import matches, open_tfds
 from tx_jax.errors import InputError, InputWarning, did_you_mean
@@ -134,10 +133,7 @@ def _jsonl(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]
     for number, text in lines(path):
         if not text.strip():
             continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            raise InputError(f"{path}, line {number}: not valid JSON ({error})") from None
+        record = parse_json(text, f"{path}, line {number}")
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number}: a {type(record).__name__}, not an object with named fields")
         yield number, record
@@ -186,7 +182,7 @@ def _check(record: Record, place: str, config: LabeledDataConfig, labeled: bool)
                     f"{place}: no column {name!r} among {_shortened(record)}.{near} Name it with --config.data.{key}; "
                     "a table whose first line holds no names needs --config.data.columns"
                 )
-            if record[name] is None or (key == "label" and record[name] == ""):
+            if record[name] is None or (key == "label" and not str(record[name]).strip()):
                 raise InputError(f"{place}: no {'label' if key == 'label' else 'text'} in column {name!r}")
 
 

@@ -9,13 +9,12 @@ The lists of a question without an answer are empty. Where the file has no answe
 record has neither "answers" nor "is_impossible".
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
-from tx_jax.data.labeled.lines import lines
+from tx_jax.data.labeled.lines import lines, parse_json
 from tx_jax.errors import InputError
 
 
@@ -25,10 +24,7 @@ def squad(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, dict[str
     Raises:
       InputError: it is no such file; with the place of what does not fit.
     """
-    try:
-        content = json.loads("\n".join(text for _, text in lines(path)) or "null")
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+    content = parse_json("\n".join(text for _, text in lines(path)) or "null", str(path))
     if content is None:
         return
     number = 0
