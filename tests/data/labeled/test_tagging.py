@@ -97,6 +97,9 @@ def test_words_without_labels_and_texts_without_words():
     tokenizer = tokenizers.rebuild("wordpiece", GOLDEN["wordpiece"])
     records = [{"tokens": "They don't fall, no."}, {"tokens": []}, {"tokens": ["\x7f", "no"]}]
     assert tagging.words_of(records[0], config()) == ["They", "don", "'", "t", "fall", ",", "no", "."]
+    text = "हिन्दी cafe\u0301, \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 5\u00a0€"
+    expected = ["हिन्दी", "cafe\u0301", ",", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "5", "€"]
+    assert tagging.words_of({"tokens": text}, config()) == expected
     table = tagging.table(records, config(), tokenizer, labels=None)
     assert table.alignment["record"].tolist() == [0, 2]
     assert (table.rows(np.arange(2))["labels"] == -1).all()
