@@ -56,14 +56,21 @@ def main(argv: list[str]) -> int:
     if model.config is None or not isinstance(model.config.data, LabeledDataConfig):
         raise InputError(f"{WORKDIR.value} is no run of fine-tuning, so there are no labels to predict")
     task = open_task(model.config, tokenizer=model.tokenizer)
+    if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.head != "token_classification":
+        raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
     size = BATCH_SIZE.value or model.config.training.eval_batch_size
     if not INPUT.value:
         columns = [*task.data.text, *task.data.choices]
         return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
     columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
     data = dataclasses.replace(model.config.data, format=FORMAT.value, columns=columns)
-    records = readers.read(INPUT.value, data, labeled=False)
-    _check_free(records, ("prediction",))  # before the work, where it is a file that was predicted already
+    try:
+        records = readers.read(INPUT.value, data, labeled=False)
+    except InputError as error:  # which names the options of training
+        raise InputError(str(error).replace("--config.data.", "--")) from None
+    # What would fail at the end fails before the work.
+    writers.check(Path(OUTPUT.value), records)
+    _check_free(records, ("prediction",))
     with tqdm(total=len(records), unit="row", dynamic_ncols=True) as bar:
 
         def progress(done: int, total: int) -> None:

@@ -62,9 +62,20 @@ def test_predictions_for_a_file(seeds, tmp_path):
         odds = [float(row[f"probability_{label}"]) for label in (0, 1, 2)]
         assert sum(odds) == pytest.approx(1)
         assert odds[int(row["prediction"])] == max(odds)
-    again = run("predict", f"--workdir={folder}", f"--input={tmp_path / 'out.csv'}", f"--output={tmp_path / 'b.csv'}")
-    assert again.returncode == 2
-    assert "has a column 'prediction' already" in again.stderr
+    (tmp_path / "bodies.csv").write_text("body\ncat\n")
+    for source, target, expected in (
+        ("out.csv", "b.csv", "has a column 'prediction' already"),
+        (
+            "bodies.csv",
+            "b.csv",
+            "Give it the name that training had; a table whose first line holds no names needs --columns",
+        ),
+        ("new.csv", "b.conll", ".conll is for labels of words"),
+    ):
+        again = run("predict", f"--workdir={folder}", f"--input={tmp_path / source}", f"--output={tmp_path / target}")
+        assert again.returncode == 2
+        assert expected in again.stderr
+        assert len(again.stderr.strip().splitlines()) == 1
 
 
 def test_predictions_for_lines(seeds):

@@ -5,6 +5,7 @@ They are sorted by length, so that little is computed for padding, and grouped i
 Shapes: N rows of a table, B of a batch, T the longest row's length.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.tasks.supervised import Record, Supervised
 from tx_jax.training.evaluate import device_batch
 
@@ -27,16 +29,20 @@ def predict(
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """The task's `predictions` for the records, in their order.
+    """The task's `predictions` for the records, in their order. Warns with InputWarning of what was cut or empty.
 
     Args:
       batch_size: rows of full length; of shorter rows there are as many as have as many tokens.
       progress: called with how many rows are done, and how many there are.
 
     Raises:
-      InputError: the records do not fit the task.
+      InputError: the records do not fit the task, or none has anything to predict of.
     """
     table = task.encode(records, labeled=False)
+    if not len(table):
+        raise InputError("there is nothing to predict: no word in any of the examples")
+    for what, count in table.counts.items():
+        warnings.warn(f"{what}: {count:,} of {len(records):,}", InputWarning, stacklevel=2)
     return task.predictions(outputs(task, params, mesh, table, batch_size, progress), records, table)
 
 

@@ -24,7 +24,7 @@ def test_what_is_written_is_read(tmp_path, name):
 
 def test_tsv_holds_no_tabs_and_line_breaks(tmp_path):
     with pytest.raises(InputError, match=r"TSV cannot hold 'One, .* of record 1: write \.csv or \.jsonl"):
-        writers.write(tmp_path / "a.tsv", RECORDS)
+        writers.check(tmp_path / "a.tsv", RECORDS)
     writers.write(tmp_path / "a.tsv", RECORDS[1:])
     assert readers.read(str(tmp_path / "a.tsv"), labeled(), labeled=False)[0]["text"] == RECORDS[1]["text"]
 
@@ -41,6 +41,9 @@ def test_words_are_written_a_line_each(tmp_path):
     for bad in (RECORDS[0], {"n_best": [{"text": "a"}]}, {"words": ["a"], "prediction": ["X", "Y"]}):
         with pytest.raises(InputError, match="record 2 is no sentence of words"):
             writers.write(tmp_path / "b.conll", [records[0], bad])
+    for bad in ("", "a\tb", "a\nb"):
+        with pytest.raises(InputError, match=r"CoNLL's columns cannot hold .* of record 2"):
+            writers.write(tmp_path / "b.conll", [records[0], {"words": [bad], "prediction": ["X"]}])
     assert not (tmp_path / "b.conll").exists()
 
 

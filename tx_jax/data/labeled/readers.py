@@ -121,7 +121,7 @@ def _table(
         else:
             raise InputError(
                 f"{path}, line {number}: {len(fields)} fields, not {len(columns)} ({', '.join(columns)}): quote texts "
-                "with separators in them, or leave such lines out with --config.data.bad_lines=skip"
+                "with separators in them; in training, --config.data.bad_lines=skip leaves such lines out"
             )
     if skipped:
         first = ", ".join(map(str, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
@@ -178,9 +178,10 @@ def _check(record: Record, place: str, config: LabeledDataConfig, labeled: bool)
         for name in names:
             if name not in record:
                 near = did_you_mean(name, map(str, record))
+                advice = f"Name it with --config.data.{key}" if labeled else "Give it the name that training had"
                 raise InputError(
-                    f"{place}: no column {name!r} among {_shortened(record)}.{near} Name it with --config.data.{key}; "
-                    "a table whose first line holds no names needs --config.data.columns"
+                    f"{place}: no column {name!r} among {_shortened(record)}.{near} {advice}; a table whose first line "
+                    "holds no names needs --config.data.columns"
                 )
             if record[name] is None or (key == "label" and not str(record[name]).strip()):
                 raise InputError(f"{place}: no {'label' if key == 'label' else 'text'} in column {name!r}")

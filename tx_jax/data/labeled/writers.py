@@ -13,21 +13,25 @@ from tx_jax.errors import InputError
 from tx_jax.files import write_atomically
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
+_BREAKS = {"\t", "\n", "\r"}  # what ends a cell or a line where nothing is quoted
 
 
-def check(path: Path) -> None:
-    """Raises InputError for a name whose ending does not say what to write, or a folder that is not there."""
+def check(path: Path, records: Sequence[Record] = ()) -> None:
+    """Raises InputError for a name whose ending does not say what to write, a folder that is not there, or records that
+    TSV cannot hold."""
     if _ending(path) not in ENDINGS:
         raise InputError(f"{path}: its ending must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
+    if _ending(path) == ".tsv":
+        _table(path, records, "\t")
 
 
 def write(path: Path, records: Sequence[Record]) -> None:
     """Replaces the file whole. In tables, what is neither text nor a number is written as JSON.
 
     Raises:
-      InputError: as of `check`, or a text that TSV cannot hold, or a record that is no sentence for CoNLL's columns.
+      InputError: as of `check`, or a record that is no sentence for CoNLL's columns.
     """
     check(path)
     ending = _ending(path)
@@ -53,7 +57,7 @@ def _table(path: Path, records: Sequence[Record], delimiter: str) -> str:
         csv.writer(text, lineterminator="\n").writerows(rows)
         return text.getvalue()
     for number, row in enumerate(rows):
-        if bad := next((cell for cell in row if set(cell) & {"\t", "\n", "\r"}), None):
+        if bad := next((cell for cell in row if set(cell) & _BREAKS), None):
             raise InputError(f"{path}: TSV cannot hold {bad[:40]!r} of record {number}: write .csv or .jsonl")
     return "".join("\t".join(row) + "\n" for row in rows)
 
@@ -64,7 +68,12 @@ def _sentence(path: Path, number: int, record: Record) -> str:
     lengths = set(map(len, columns))
     if len(lengths) != 1 or not all(isinstance(value, str | int | float) for values in columns for value in values):
         raise InputError(f"{path}: record {number} is no sentence of words with their labels: write .jsonl or .csv")
-    return "".join("\t".join(map(str, word)) + "\n" for word in zip(*columns, strict=True))
+    rows = [list(map(str, word)) for word in zip(*columns, strict=True)]
+    if bad := [cell for row in rows for cell in row if not cell or set(cell) & _BREAKS]:
+        raise InputError(
+            f"{path}: CoNLL's columns cannot hold {bad[0][:40]!r} of record {number}: write .jsonl or .csv"
+        )
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def _cell(value: Any) -> str:
