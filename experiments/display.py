@@ -84,6 +84,8 @@ SHORT_NAMES = {
     "loss": "loss {:.4f}",
     "accuracy": "accuracy {:.1%}",
     "f1": "F1 {:.3f}",
+    "exact_match": "exact match {:.1%}",
+    "entity_f1": "entity F1 {:.3f}",
     "macro_f1": "macro F1 {:.3f}",
     "mcc": "MCC {:.3f}",
     "pearson": "Pearson {:.3f}",

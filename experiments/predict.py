@@ -95,13 +95,19 @@ def _check_free(records: Sequence[Mapping[str, Any]], names: Iterable[str]) -> N
 
 def _interactive(predict: Callable[[list[dict[str, str]]], list[dict[str, Any]]], names: Sequence[str]) -> int:
     """Predicts records of these columns, from standard input, a line each."""
+    from tx_jax.errors import InputError
+
+    sys.stdin.reconfigure(encoding="utf-8", errors="strict")
     asks = sys.stdin.isatty()
     while True:
         record = {}
         for name in names:
             if asks:
                 print(f"{name}: ", end="", flush=True)
-            line = sys.stdin.readline()
+            try:
+                line = sys.stdin.readline()
+            except UnicodeDecodeError as error:
+                raise InputError(f"standard input is not UTF-8 ({error.reason}): convert it with iconv") from None
             if not line:
                 return 0
             record[name] = line.strip()

@@ -13,6 +13,10 @@ def test_only_a_wait_for_data_that_costs_something_is_shown():
     assert display.describe(values | {"data_wait_share": 0.234}).endswith("tokens/s  waits for data 23%")
 
 
+def test_every_task_shows_a_score():
+    assert display.describe({"entity_f1": 0.5, "exact_match": 0.25}) == "exact match 25.0%  entity F1 0.500"
+
+
 def test_figures_name_each_phase(smoke_config, tiny_store, tmp_path):
     from rich.console import Console
 

@@ -8,6 +8,8 @@ import pytest
 from tests import labeled_files
 from tests.data.labeled.configs import labeled
 from tests.experiments.test_command_lines import run
+from tx_jax.errors import InputError
+from tx_jax.training.report import evaluate_run
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,11 @@ def test_several_seeds_end_with_their_spread(seeds):
     assert config["data"]["labels"] == ["0", "1", "2"]
 
 
+def test_a_token_store_says_nothing_of_labels(seeds):
+    with pytest.raises(InputError, match="seed_0 was fine-tuned on examples with labels, not on a token store"):
+        evaluate_run(seeds[0] / "seed_0", store="data/mine")
+
+
 def test_predictions_for_a_file(seeds, tmp_path):
     folder = seeds[0] / "seed_0"
     texts = ["cat sun", "dog, rain", "tree house song", "cat"]
@@ -83,6 +90,9 @@ def test_predictions_for_lines(seeds):
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert all(line.count("%") == 3 for line in done.stdout.splitlines())
+    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", input="caf\xe9\n", encoding="latin-1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard input is not UTF-8")
 
 
 def test_words_from_columns_to_columns(tiny_store, tmp_path):

@@ -53,6 +53,14 @@ def test_whole_articles_are_held_out(tmp_path):
         article["title"] = ""
     contexts = make_task(tmp_path, content=content)
     assert len({record["context"] for record in contexts.records("validation")}) == 2
+    for article in content["data"]:
+        article["title"] = "Warsaw"
+    one_article = make_task(tmp_path, content=content)
+    assert one_article.records("validation") == [
+        record | {"title": "Warsaw"} for record in contexts.records("validation")
+    ]
+    with pytest.raises(InputError, match="1 contexts are too few to hold out 25% of them"):
+        make_task(tmp_path, content=labeled_files.squad(1)).records("validation")
 
 
 def test_loss_and_accuracy(tmp_path):

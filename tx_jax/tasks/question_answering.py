@@ -57,9 +57,11 @@ class QuestionAnswering(Supervised):
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         """Whole articles, by their titles, or else whole contexts: what is held out is not to be read in training."""
-        key = "title" if all(record.get("title") for record in records) else self.data.text[1]
+        titles = {record.get("title") for record in records}
+        key, unit = ("title", "article") if all(titles) and len(titles) > 1 else (self.data.text[1], "context")
         _, group = np.unique([record[key] for record in records], return_inverse=True)
-        return hold_out(int(group.max()) + 1, self.data.validation_fraction, self.config.seed)[group]
+        count = int(group.max()) + 1
+        return hold_out(count, self.data.validation_fraction, self.config.seed, unit=unit)[group]
 
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return questions.table(

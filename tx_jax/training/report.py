@@ -54,15 +54,18 @@ def evaluate_run(
     if model.config is None:
         raise InputError(f"{workdir} is a converted model, not a run: there is no data to evaluate it on")
     data = model.config.data
+    labeled = isinstance(data, LabeledDataConfig)
+    if labeled and store:
+        raise InputError(f"--store={store}: {workdir} was fine-tuned on examples with labels, not on a token store")
     task = task or open_task(model.config, store, model.tokenizer)
     if not store and task.data_fingerprint != RunDir(workdir).data_fingerprint():
-        labeled = isinstance(data, LabeledDataConfig)
+        source = " or ".join(filter(None, (data.train, data.validation))) if labeled else data.source
         raise InputError(
-            f"{data.source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
+            f"{source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
     batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
-    every = data.evaluation_splits if isinstance(data, LabeledDataConfig) else ("validation",)
+    every = data.evaluation_splits if labeled else ("validation",)
     reports = {}
     for name in every if split is None else (split,):
         part = task.batches(name, batch_size=batch_size, repeat=False)

@@ -92,3 +92,7 @@ def test_choices(tokenizer):
             assert batch["segments"][i, j].sum() == len(expected) - first
     assert table.lengths.tolist() == table.rows(np.array([0, 1]))["valid"].sum(-1).max(-1).tolist()
     assert len(table) == 2
+    assert table.counts == {}
+    long = [{"start": "the cat", "e0": "sat " * 9, "e1": "ran " * 9}] * 3
+    data = labeled(text=("start",), choices=("e0", "e1"), sequence_length=8)
+    assert choices.table(long, data, tokenizer, segments=True, targets=None).counts == {"truncated": 3}

@@ -22,7 +22,7 @@ def table(
     """ "tokens" and "segments" [N, choices, T], and "labels", the number of the right choice, where `targets` has them.
 
     The context is the first column of `data.text`; a second one begins every choice, as the subject of the ending in
-    SWAG. What is counted, such as "truncated", counts choices.
+    SWAG. Counted, as "truncated" for instance, are records that have such a choice.
     """
     size = len(data.choices)
     contexts = [text for text in texts(records, data.text[0]) for _ in range(size)]
@@ -31,6 +31,6 @@ def table(
         beginnings = texts(records, data.text[1])
         columns = [[f"{a} {b}".strip() for a, b in zip(beginnings, column, strict=True)] for column in columns]
     choices = [text for row in zip(*columns, strict=True) for text in row]
-    encoded, counts = encode([contexts, choices], tokenizer, data.sequence_length, segments=segments)
+    encoded, counts = encode([contexts, choices], tokenizer, data.sequence_length, segments=segments, group=size)
     labels = {} if targets is None else {"labels": targets}
     return Table({name: Groups(part, size) for name, part in encoded.items()} | labels, data.sequence_length, counts)

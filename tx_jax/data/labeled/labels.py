@@ -85,7 +85,9 @@ def numbers(values: Sequence[Any]) -> np.ndarray:
     return result
 
 
-def hold_out(num_examples: int, fraction: float, seed: int, classes: np.ndarray | None = None) -> np.ndarray:
+def hold_out(
+    num_examples: int, fraction: float, seed: int, classes: np.ndarray | None = None, *, unit: str = "example"
+) -> np.ndarray:
     """Which examples are held out: bool [N]; a function of the arguments alone.
 
     Of every class the fraction is held out, and none loses all its examples; what rounding leaves goes to the classes
@@ -93,6 +95,7 @@ def hold_out(num_examples: int, fraction: float, seed: int, classes: np.ndarray 
 
     Args:
       classes: int [N]; None: all are of one.
+      unit: what is held out, for messages.
 
     Raises:
       InputError: so few examples that one part would have none.
@@ -107,7 +110,7 @@ def hold_out(num_examples: int, fraction: float, seed: int, classes: np.ndarray 
     held[order[: max(0, wanted - int(held.sum()))]] += 1
     if not 0 < held.sum() < num_examples:
         raise InputError(
-            f"{num_examples} examples are too few to hold out {fraction:.0%} of them: give a file, "
+            f"{num_examples} {unit}s are too few to hold out {fraction:.0%} of them: give a file, "
             "--config.data.validation=..., or a larger --config.data.validation_fraction"
         )
     draws = RowRandom(keys(seed, _HOLD_OUT, np.arange(num_examples))).uniform()

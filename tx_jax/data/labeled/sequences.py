@@ -78,12 +78,15 @@ def texts(records: Sequence[Record], name: str) -> list[str]:
 
 
 def encode(
-    parts: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int, *, segments: bool
+    parts: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int, *, segments: bool, group: int = 1
 ) -> tuple[dict[str, Ragged], dict[str, int]]:
     """N texts (one part), or pairs (two), of at most `length` tokens; of a pair the longer is cut first, at its end.
 
+    Args:
+      group: how many make an example, which is counted once.
+
     Returns:
-      "tokens" and, of pairs with segments, "segments"; and how many were "truncated" or have an "empty text".
+      "tokens" and, of pairs with segments, "segments"; and how many examples were "truncated" or have an "empty text".
     """
     layout, pairs = Layout.of(tokenizer), len(parts) == 2
     between = layout.between if pairs else ()
@@ -103,7 +106,9 @@ def encode(
         columns["segments"] = Ragged.of(np.repeat([0, 0, 0, 1, 1], list(map(len, row))) for row in pieces)
     truncated = np.sum(lengths, axis=0) > np.sum(kept, axis=0)
     counts = {"truncated": truncated, "empty text": np.min(lengths, axis=0) == 0}
-    return columns, {name: int(which.sum()) for name, which in counts.items() if which.any()}
+    return columns, {
+        name: int(which.reshape(-1, group).any(axis=1).sum()) for name, which in counts.items() if which.any()
+    }
 
 
 def _encode(part: Sequence[str], tokenizer: Tokenizer) -> list[np.ndarray]:
