@@ -44,14 +44,19 @@ _tell: Callable[[str], None] | None = None
 
 @contextlib.contextmanager
 def doing(name: str, *, limit: int = 0) -> Iterator[None]:
-    """Says what the main thread is doing. An exception leaves it as it is, as what was done when that happened.
+    """Says what the main thread is doing. An exception leaves that, as what was done when it happened, without a limit:
+    what was being saved may still be finished.
 
     Args:
       limit: seconds after which the run is ended; 0 for none.
     """
     global _activity
     outer, _activity = _activity, _Activity(name, limit)
-    yield
+    try:
+        yield
+    except BaseException:
+        _activity.limit = 0
+        raise
     _activity = outer
 
 
