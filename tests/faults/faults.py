@@ -133,7 +133,10 @@ def check_fallback(place: Place, run: Run, reason: str) -> None:
 def deleted(place: Place, number: int) -> None:
     """The file of this number in the newest checkpoint is deleted: `manifest.json` or any other."""
     run = interrupted(place, f"deleted-{number}")
-    file = files(run.checkpoints / "30")[number]
+    there = files(run.checkpoints / "30")
+    if number >= len(there):
+        raise Impossible(f"a checkpoint has {len(there)} files")
+    file = there[number]
     file.unlink()
     check_fallback(place, run, f"{file.relative_to(run.checkpoints / '30')} is missing")
 

@@ -13,10 +13,8 @@ import random
 import re
 from pathlib import Path
 
-from tests.conftest import write_corpus
+from tests.conftest import make_store
 from tests.multihost import launch
-from tx_jax.data.prepare import PrepareConfig, prepare
-from tx_jax.data.sources import SourceConfig
 from tx_jax.training import metrics_log
 
 DEFAULTS = {"stall_seconds": 40, "mesh__fsdp": 2}
@@ -53,11 +51,9 @@ class Runs:
     slowest: float = 0.0
 
     def prepare(self) -> None:
-        write_corpus(self.folder / "text.txt", documents=150)
-        source = SourceConfig(specs=(str(self.folder / "text.txt"),))
-        options = {"sentences": "line", "vocab_size": 200, "validation_fraction": 0.15, "workers": 1}
-        prepare(PrepareConfig(store=self.folder / "store", source=source, **options))
+        make_store(self.folder)
         assert [end.code for end in self.train("whole")] == [0, 0]
+        assert self.records("whole")
 
     def train(self, name: str, fault: str = "") -> list[launch.Ended]:
         arguments = launch.flags(self.folder / "store", self.folder / name, **DEFAULTS)

@@ -27,7 +27,7 @@ def rows(seeds: int) -> dict[str, list[Callable]]:
         "killed (kill -9)": each(faults.killed, range(seeds)),
         "terminated (SIGTERM)": each(faults.terminated, ("imports", "compilation", *POINTS)),
         "damaged checkpoint": each(faults.damaged, faults.DAMAGE),
-        "deleted file of a checkpoint": each(faults.deleted, range(16)),
+        "deleted file of a checkpoint": each(faults.deleted, range(24)),
         "none valid": each(faults.none_valid, faults.DAMAGE),
         "disk full": each(faults.disk_full, ("checkpoint", "log")),
         "file too large": [faults.file_too_large],

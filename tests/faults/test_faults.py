@@ -5,7 +5,6 @@ import pytest
 from tests.faults import faults
 from tests.faults.driver import POINTS
 from tests.faults.processes import Place
-from tests.faults.run import rows
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,3 @@ def test_a_full_disk_leaves_the_checkpoint_before(place):
 
 def test_without_a_good_checkpoint_nothing_begins_anew(place):
     attempt(faults.none_valid, place, "a byte flipped")
-
-
-def test_the_long_form_has_every_row():
-    assert len(rows(20)) == 12
