@@ -348,10 +348,11 @@ class _Recorder:
         finite = math.isfinite(loss) and math.isfinite(gradient_norm)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row > self._run.config.training.max_skipped_updates:
+            before = self.skipped_in_a_row - 1
+            as_before = f", as in the {before} steps before, whose updates were skipped" if before else ""
             raise NonFiniteLossError(
-                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}, as in the "
-                f"{self.skipped_in_a_row - 1} steps before, whose updates were skipped; checkpoints "
-                "are intact. A lower learning rate, a longer warmup or clipping may help"
+                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}{as_before}; "
+                "checkpoints are intact. A lower learning rate, a longer warmup or clipping may help"
             )
         if _due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
             values = {name: value.value() for name, value in jax.device_get(metrics).items()}

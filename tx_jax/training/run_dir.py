@@ -50,7 +50,7 @@ FREE = (
     "data.skip_batches",
 )
 
-SHARED_SECONDS = 15  # in which all must see what process 0 wrote: a network file system takes a few
+SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers for 60 that a file was not there
 
 
 @dataclasses.dataclass(frozen=True)
