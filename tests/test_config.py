@@ -172,6 +172,7 @@ REFUSED = [
     ({"training__checkpoint_every": -1}, "training.checkpoint_every=-1 must not be negative"),
     ({"training__keep_best": -1}, "training.keep_best=-1 must not be negative"),
     ({"training__accumulation_steps": 3}, "training.batch_size=16 is not divisible by training.accumulation_steps=3"),
+    ({"training__num_epochs": 2.0}, "training.num_epochs=2.0: pretraining counts in steps"),
     ({"mesh__data": 0}, "mesh axes must be -1 or at least 1, not {'data': 0, 'fsdp': 1, 'tensor': 1, 'context': 1}"),
     ({"mesh__data": -2}, "mesh axes must be -1 or at least 1, not {'data': -2"),
     ({"mesh__tensor": -1}, "at most one mesh axis may be -1, not {'data': -1, 'fsdp': 1, 'tensor': -1, 'context': 1}"),

@@ -87,7 +87,8 @@ class ExperimentConfig:
         require(not self.phases.steps, f"phases.steps={self.phases.steps}: fine-tuning has one phase")
 
     def _check_pretraining(self, data: DataConfig) -> None:
-        model = self.model
+        model, epochs = self.model, self.training.num_epochs
+        require(not epochs, f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
         causal = "causal_lm" in model.heads
         require(
             causal or "masked_lm" in model.heads,
