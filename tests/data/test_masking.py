@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.bounds import share_bound
-from tx_jax.data.masking import Masking, mask_tokens
+from tx_jax.data.masking import Masking, choose_tokens, corrupt
 from tx_jax.data.rng import RowRandom, keys
 
 VOCAB, SPECIALS, MASK = 1000, (0, 1, 2, 3, 4), 4
@@ -36,7 +36,8 @@ def examples(rows, length=128, seed=0):
 
 
 def masked(tokens, valid, seed=0, **changes):
-    return mask_tokens(tokens, valid, masking(**changes), RowRandom(keys(seed, np.arange(len(tokens)))))
+    config, rng = masking(**changes), RowRandom(keys(seed, np.arange(len(tokens))))
+    return corrupt(tokens, choose_tokens(tokens, valid, config, rng), config, rng)
 
 
 @pytest.fixture(scope="module")

@@ -49,18 +49,24 @@ def test_predictions_are_those_of_each_record_alone(tmp_path):
     assert len(seen) > 1
 
 
-def test_outputs_of_other_lengths_are_filled_up(tmp_path):
+def test_outputs_of_other_lengths_are_filled_up_and_each_shape_is_compiled_once(tmp_path):
+    traced = []
+
     class Tokens:
-        @staticmethod
-        def outputs(params, batch):
+        def outputs(self, params, batch):
+            traced.append(batch["tokens"].shape)
             return {"tokens": batch["tokens"], "count": batch["valid"].sum(axis=1)}
 
     task = make_task(tmp_path, sequence_length=64)
     table = task.encode([{"text": " ".join(["cat"] * n)} for n in (40, 2, 5)], labeled=False)
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=1, tensor=1))
-    found = outputs(Tokens, {}, mesh, table, 2, lambda done, total: None)
+    tokens = Tokens()
+    found = outputs(tokens, {}, mesh, table, 2, lambda done, total: None)
     np.testing.assert_array_equal(found["tokens"], table.rows(np.arange(3))["tokens"])  # their padding is 0
     assert found["count"].tolist() == table.lengths.tolist()
+    again = outputs(tokens, {}, mesh, table, 2, lambda done, total: None)
+    np.testing.assert_array_equal(again["tokens"], found["tokens"])
+    assert len(traced) == len(set(traced)) == 2
 
 
 def test_sentences_without_words(tmp_path):

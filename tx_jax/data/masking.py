@@ -131,8 +131,3 @@ def corrupt(tokens_BT: np.ndarray, choice: Choice, masking: Masking, rng: RowRan
         "masked_weights": used.astype(np.float32),
         "masked_dropped": choice.dropped_B.astype(np.float32),
     }
-
-
-def mask_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking, rng: RowRandom) -> dict[str, np.ndarray]:
-    """Chooses tokens at random and corrupts them: `choose_tokens`, then `corrupt`."""
-    return corrupt(tokens_BT, choose_tokens(tokens_BT, valid_BT, masking, rng), masking, rng)

@@ -5,6 +5,7 @@ They are sorted by length, so that little is computed for padding, and grouped i
 Shapes: N rows of a table, B of a batch, T the longest row's length.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -55,8 +56,7 @@ def outputs(
     progress: Callable[[int, int], None],
 ) -> dict[str, np.ndarray]:
     """The task's `outputs` for all rows of the table, in order; where rows have lengths, filled up with zeros."""
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    step = jax.jit(task.outputs, out_shardings=everywhere)
+    step = _jit_outputs(task, mesh)
     parts: list[tuple[np.ndarray, Mapping[str, np.ndarray]]] = []
     pending: list[tuple[np.ndarray, Mapping[str, jax.Array]]] = []
     done = 0
@@ -70,6 +70,12 @@ def outputs(
             progress(done, len(table))
         parts += [_fetch(*part) for part in pending]
     return {name: _joined([(indices, part[name]) for indices, part in parts], len(table)) for name in parts[0][1]}
+
+
+@functools.cache  # so that texts that come one by one do not compile it anew each time
+def _jit_outputs(task: Supervised, mesh: jax.sharding.Mesh) -> Callable[[Any, Any], dict[str, jax.Array]]:
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.jit(task.outputs, out_shardings=everywhere)
 
 
 def _fetch(indices: np.ndarray, values: Mapping[str, jax.Array]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
