@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import display
-from tx_jax.config import ExperimentConfig, LabeledDataConfig, from_config_dict
+from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.registry import open_task, task_without_data
@@ -51,8 +51,7 @@ def make_and_show(values: dict[str, Any], topology: str | None, given: Collectio
 
 def _task(config: ExperimentConfig, start: Start | None) -> Pretraining | Supervised:
     """The task without data; of fine-tuning in epochs with it, as only the data tells how many steps they are."""
-    in_epochs = isinstance(config.data, LabeledDataConfig) and config.training.num_epochs
-    if not in_epochs or start is None:
+    if not config.training.num_epochs or start is None:
         return task_without_data(config)
     try:
         return open_task(config, tokenizer=start.tokenizer)
@@ -75,7 +74,8 @@ def show(made: Plan, console: Console) -> None:
             table.add_row(name, *(value or "-" for value in values), end_section=name in LAST_OF_GROUP)
     console.print(table)
     if (days := made.days()) is not None:
-        console.print(f"All steps: {days:,.2f} days, {days * made.num_devices:,.1f} chip-days.")
+        unit, time = ("days", days) if days >= 1 else ("hours", days * 24)
+        console.print(f"All steps: {time:,.2f} {unit}, {time * made.num_devices:,.1f} chip-{unit}.")
     if any(phase.flops is None for phase in made.phases):
         console.print(NO_FLOPS)
     console.print(NOTE.format(time=NO_TIME if days is None else TIME))
