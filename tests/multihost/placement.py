@@ -67,6 +67,7 @@ SHAPES = {
     "data x fsdp x tensor": {"data": 2, "fsdp": 2, "tensor": 2},
     "data x tensor": {"data": 2, "fsdp": 1, "tensor": 4},
     "context": {"data": 1, "fsdp": 1, "tensor": 1, "context": 8},  # one row lies on several processes
+    "data x context": {"data": 2, "fsdp": 1, "tensor": 1, "context": 4},
 }
 
 if __name__ == "__main__":
