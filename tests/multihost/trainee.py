@@ -117,23 +117,19 @@ def plant(action: str, point: str, number: int, rank: int) -> None:
             print(f"planted at {time.time()}", flush=True)
             ACTIONS[action]()
 
-    def around(owner: object, name: str, *, after: bool = False) -> None:
+    def around(owner: object, name: str) -> None:
         original = getattr(owner, name)
 
         @functools.wraps(original)
         def wrapped(*arguments, **options):
-            if not after:
-                fire()
-            result = original(*arguments, **options)
-            if after:
-                fire()
-            return result
+            fire()
+            return original(*arguments, **options)
 
         setattr(owner, name, wrapped)
 
-    if point == "saving":  # the save was started and is slow
-        around(checkpoint.Checkpoints, "save", after=True)
-        write = manifest.write
+    if point == "saving":  # copies from the devices for a second, and writes for another
+        save, write = checkpoint.Checkpoints.save, manifest.write
+        checkpoint.Checkpoints.save = lambda *state, **notes: (save(*state, **notes), fire(), time.sleep(1))
         manifest.write = lambda directory: (time.sleep(1), write(directory))
     elif point == "compile":
         original = loop.jit_train_step

@@ -5,6 +5,7 @@ import math
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from tx_jax import sharding
 from tx_jax.config import from_config_dict
@@ -68,6 +69,15 @@ def test_the_best_of_before_a_resume_stays_the_best(made, tmp_path):
             checkpoints.save(at(state, step), None if loss is None else {metric: loss})
             checkpoints.wait()
             assert checkpoints.steps() == kept
+
+
+def test_only_the_loop_asks_whether_to_stop(made, tmp_path, monkeypatch):
+    """At numbered points on which all processes agree: whoever else asks moves the count."""
+    asked = []
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", asked.append)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(at(made[-1], 1))
+    assert asked == []
 
 
 def test_a_reader_leaves_the_directory_as_it_is(made, tmp_path):

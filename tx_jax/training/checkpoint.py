@@ -269,6 +269,14 @@ class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
         manifest.sync_folder(Path(final).parent)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which asks at each save whether to stop, and so would replace the number of the point that
+    `StopRequest.due` is at by a step's: a SIGTERM in a save would then wait for a point that was passed already."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
     def rank(metrics: dict[str, float]) -> float:
         return quality(best_metric, metrics.get(best_metric, math.nan))
@@ -276,7 +284,7 @@ def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) 
     policies = [LatestN(keep_last)]
     if keep_best:
         policies.append(BestN(n=keep_best, get_metric_fn=rank, keep_checkpoints_without_metrics=False))
-    return ocp.CheckpointManager(
+    return _Manager(
         directory,
         item_handlers=ocp.PyTreeCheckpointHandler(),
         options=ocp.CheckpointManagerOptions(
