@@ -12,7 +12,7 @@ from tx_jax.files import write_atomically
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import trained
-from tx_jax.training.evaluate import even_batch_size, held_out, with_perplexities
+from tx_jax.training.evaluate import even_batch_size, held_out, jit_eval_step, with_perplexities
 from tx_jax.training.run_dir import RunDir
 
 
@@ -66,10 +66,10 @@ def evaluate_run(
         )
     batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
     every = data.evaluation_splits if labeled else ("validation",)
-    reports = {}
+    eval_step, reports = jit_eval_step(task, model.mesh), {}
     for name in every if split is None else (split,):
         part = task.batches(name, batch_size=batch_size, repeat=False)
-        values = model.evaluate(task, held_out(part, batches), name)
+        values = model.evaluate(task, held_out(part, batches), name, eval_step)
         baselines = task.baselines(held_out(part, batches), name)
         trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
         baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}

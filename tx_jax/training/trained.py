@@ -20,7 +20,7 @@ from tx_jax.tasks.base import Batch, Task
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.training.best import Evaluations
 from tx_jax.training.checkpoint import Checkpoints
-from tx_jax.training.evaluate import evaluate, jit_eval_step
+from tx_jax.training.evaluate import EvalStep, evaluate, jit_eval_step
 from tx_jax.training.run_dir import RunDir
 
 
@@ -42,11 +42,17 @@ class Trained:
     step: int | None
     mesh: jax.sharding.Mesh
 
-    def evaluate(self, task: Task, batches: Iterable[Batch], split: str = "validation") -> dict[str, float]:
-        """Exact means of the task's metrics over the batches, and its scores."""
+    def evaluate(
+        self, task: Task, batches: Iterable[Batch], split: str = "validation", eval_step: EvalStep | None = None
+    ) -> dict[str, float]:
+        """Exact means of the task's metrics over the batches, and its scores.
+
+        Args:
+          eval_step: that of the task, which several splits share, so that it is compiled once.
+        """
         scores = functools.partial(task.scores, split=split)
         with jax.set_mesh(self.mesh):
-            return evaluate(jit_eval_step(task, self.mesh), self.params, batches, self.mesh, scores)
+            return evaluate(eval_step or jit_eval_step(task, self.mesh), self.params, batches, self.mesh, scores)
 
     def require_masks(self) -> Tokenizer:
         """The tokenizer of a model that fills masks. Raises InputError for a model or tokenizer that cannot."""
