@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
     # What would fail at the end fails before the work.
     writers.check(Path(OUTPUT.value), records)
     _check_free(records, ("prediction",))
-    with tqdm(total=len(records), unit="row", dynamic_ncols=True) as bar:
+    # A delay, so that the bar is not there yet where predict() warns of texts that were cut.
+    with tqdm(total=len(records), unit="row", dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total  # a long context is several rows
