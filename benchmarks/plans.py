@@ -129,7 +129,7 @@ COLUMNS = (
 
 
 def table(rows: list[dict]) -> str:
-    """The table in Markdown, in the order of `RECIPES` and `SLICES`."""
+    """The table in Markdown, in the order of `RECIPES`, then by the names of the slices."""
     versions = {key: ", ".join(sorted({row[key] for row in rows})) for key in ("jax", "libtpu")}
     order = {name: i for i, name in enumerate((*RECIPES, *sorted(SLICES)))}
     rows = sorted(rows, key=lambda row: (order.get(row["recipe"], 99), order.get(row["slice"], 99)))

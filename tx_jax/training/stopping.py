@@ -22,8 +22,8 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """While it is entered, SIGTERM and SIGINT ask to stop instead of killing. For a process alone, a second signal acts
-    as usual.
+    """While it is entered, SIGTERM and SIGINT ask to stop instead of killing. Where there is no launcher, a second
+    signal acts as usual.
 
     Attributes:
       name: of the signal that came.
