@@ -146,6 +146,15 @@ def test_damaged_ones_do_not_count_among_the_last_to_keep(saved):
         assert checkpoints.steps() == [10, 15]
 
 
+def test_an_older_one_that_is_damaged_is_told_too(saved):
+    empty(saved / "10")
+    with pytest.warns(InputWarning, match="step 10 is damaged and set aside: it is empty"):
+        checkpoints = Checkpoints(saved, keep_last=2)
+    with checkpoints:
+        assert checkpoints.steps() == [20]
+    assert (saved / "damaged-10").is_dir()
+
+
 def test_checkpoints_from_before_manifests_are_taken_with_a_warning(saved):
     for step in (10, 20):
         (saved / f"{step}/{manifest.NAME}").unlink()

@@ -226,7 +226,11 @@ class Checkpoints:
         to keep, and removes what a kill left unfinished."""
         newest = self.newest()
         for step in self.on_disk():
-            if step > newest or (step < newest and manifest.problem(self._path(step), quick=True)):
+            reason = manifest.problem(self._path(step), quick=True) if step < newest else None
+            if reason:  # of those after it, `newest` has told
+                text = f"the checkpoint of step {step} is damaged and set aside: {reason}"
+                warnings.warn(text, InputWarning, stacklevel=4)
+            if reason or step > newest:
                 aside = self._directory / f"damaged-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(self._path(step), aside)
