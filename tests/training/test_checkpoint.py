@@ -1,6 +1,9 @@
 """Checkpoints: what is kept, what comes back, and on which devices."""
 
+import contextlib
 import math
+import threading
+import time
 
 import jax
 import numpy as np
@@ -90,3 +93,22 @@ def test_a_reader_leaves_the_directory_as_it_is(made, tmp_path):
         with Checkpoints(tmp_path, read_only=True) as reader:
             assert reader.steps() == [1, 2]
         assert unfinished.exists()
+
+
+def test_what_is_unfinished_is_removed_while_it_is_still_being_written(tmp_path):
+    unfinished, began = tmp_path / "3.orbax-checkpoint-tmp-9", threading.Event()
+
+    def write():
+        for number in range(40):
+            unfinished.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # removed just now
+                (unfinished / str(number)).touch()
+            began.set()
+            time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    began.wait()
+    with Checkpoints(tmp_path):
+        writer.join()
+        assert not unfinished.exists()

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tx_jax.training.state import TrainState
 
 ITEM = "default"  # Orbax's folder for the state
 GRACE_SECONDS = 5
+REMOVALS = 20
 
 
 class SaveFailed(InputError):
@@ -237,8 +239,14 @@ class Checkpoints:
         self._remove_unfinished("*")
 
     def _remove_unfinished(self, step: str) -> None:
-        for path in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
-            shutil.rmtree(path, ignore_errors=True)
+        """The threads that wrote a save that failed may go on for a moment, and make its folder anew."""
+        for _ in range(REMOVALS):
+            found = list(self._directory.glob(f"{step}.orbax-checkpoint-tmp*"))
+            if not found:
+                return
+            for path in found:
+                shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.1)
 
     def _failure(self, error: Exception) -> SaveFailed:
         """What to tell of a failed save, whose unfinished files are removed: they may be what fills the disk."""
