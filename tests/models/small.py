@@ -30,6 +30,17 @@ CONFIG = TransformerConfig(
     dtype="float32",
     remat="none",
 )
+# What makes a ModernBERT of it.
+MODERNBERT = {
+    "num_segments": 0,
+    "norm_position": "pre",
+    "position_embedding": "rotary",
+    "local_window": 4,
+    "local_rotary_theta": 100.0,
+    "global_every": 2,
+    "gated_mlp": True,
+    "use_bias": False,
+}
 
 
 def config(**changes: Any) -> TransformerConfig:

@@ -36,17 +36,7 @@ FAMILIES = {
         conv_kernel=3,
         enhanced_mask_decoder=True,
     ),
-    "ModernBERT": config(
-        heads=("masked_lm",),
-        num_segments=0,
-        norm_position="pre",
-        position_embedding="rotary",
-        local_window=4,
-        local_rotary_theta=100.0,
-        global_every=2,
-        gated_mlp=True,
-        use_bias=False,
-    ),
+    "ModernBERT": config(heads=("masked_lm",), **small.MODERNBERT),
     "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
     "GPT-2": config(
         architecture="decoder",

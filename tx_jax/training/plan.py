@@ -7,7 +7,6 @@ computation may take. These are its estimates, not measurements.
 import dataclasses
 import math
 import time
-from typing import Any
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -174,7 +173,7 @@ def _plan_phase(
         for name, x in task.batch_shapes(phase).items()
     }
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
-    if target.memory and (held := _bytes(state)) > target.memory:
+    if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
         raise _does_not_fit(config, where, f"its parameters and optimizer state take {held / GIB:.2f} GiB", target)
     began = time.perf_counter()
     try:
@@ -196,9 +195,9 @@ def _plan_phase(
         tokens=phase.tokens_per_step,
         flops=task.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
         xla_flops=(compiled.cost_analysis() or {}).get("flops", 0.0),
-        parameters=_bytes(state.params),
-        optimizer_state=_bytes(state.opt_state),
-        batch=_bytes(batch),
+        parameters=sharding.bytes_per_device(state.params),
+        optimizer_state=sharding.bytes_per_device(state.opt_state),
+        batch=sharding.bytes_per_device(batch),
         temporaries=memory.temp_size_in_bytes,
         program=memory.generated_code_size_in_bytes,
         peak=peak,
@@ -217,11 +216,6 @@ def lower_train_step(
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
     with jax.set_mesh(mesh):
         return jit_train_step(config, task, Optimizer(config)).lower(state, batch, key)
-
-
-def _bytes(shapes: Any) -> int:
-    """On one device, of a tree of arrays that know where they live."""
-    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
 
 
 def _does_not_fit(config: ExperimentConfig, where: str, needed: str, target: Target) -> DoesNotFit:
