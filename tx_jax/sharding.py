@@ -208,6 +208,12 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, _spec(*even))
 
 
+def splits_kernels() -> bool:
+    """Whether layers lie in parts along "tensor"."""
+    mesh = _mesh()
+    return mesh is not None and mesh.shape["tensor"] > 1
+
+
 def gather_param(x: jax.Array, path: tuple[str, ...]) -> jax.Array:
     """A parameter as its layer needs it: all parts along "fsdp" together (ZeRO-3, Rajbhandari et al. 2020).
 

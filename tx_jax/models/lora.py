@@ -95,9 +95,9 @@ def _beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[...,
     def add(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         y, layer = call(*args, **kwargs), context.module
         path = (*layer.path, "kernel")
-        if not isinstance(layer, Dense) or "/".join((*path, "a")) not in adapters:
+        if not isinstance(layer, Dense) or context.method_name != "__call__" or "/".join((*path, "a")) not in adapters:
             return y
-        (x,) = args
+        x = args[0]
         keep = jax.random.bernoulli(layer.make_rng("dropout"), 1 - config.dropout, x.shape)
         x = jnp.where(keep, x / (1 - config.dropout), 0).astype(y.dtype)
         rows = sharding.flatten_rows(x)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.dense import Dense, residual_stddev
+from tx_jax.nn.dense import Dense, project, residual_stddev
 from tx_jax.nn.relative import Relative, relative_scores
 from tx_jax.nn.rotary import rotate
 
@@ -72,19 +72,23 @@ class MultiHeadAttention(nn.Module):
         def heads(y: jax.Array) -> jax.Array:
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim)
 
-        query, key = dense("query", True), dense("key", config.key_bias)
-        q_BTHK, k_BSHK = heads(query(x_BTD)), heads(key(context_BSD))
+        query, key, value = dense("query", True), dense("key", config.key_bias), dense("value", True)
+        if context_BSD is x_BTD:
+            projected = project(x_BTD, query, key, value)
+        else:
+            projected = query(x_BTD), *project(context_BSD, key, value)
+        q_BTHK, k_BSHK, v_BSHK = map(heads, projected)
         if angles_BTR is not None:
             q_BTHK, k_BSHK = rotate(q_BTHK, angles_BTR), rotate(k_BSHK, angles_BTR)
         k_BSHK = sharding.gather_length(k_BSHK)
         more_scores = []
         if "c2p" in config.relative_attention:
-            project = key if config.share_relative_projections else dense("relative_key", config.key_bias)
-            more_scores.append(relative_scores(q_BTHK, heads(project(relative.table_RD)), relative.rows_TS))
+            layer = key if config.share_relative_projections else dense("relative_key", config.key_bias)
+            more_scores.append(relative_scores(q_BTHK, heads(layer(relative.table_RD)), relative.rows_TS))
         if "p2c" in config.relative_attention:
-            project = query if config.share_relative_projections else dense("relative_query", True)
+            layer = query if config.share_relative_projections else dense("relative_query", True)
             # The same row for (query, key), but the key's content asks: rows by key, then turned round.
-            by_key = relative_scores(k_BSHK, heads(project(relative.table_RD)), relative.rows_TS.T)
+            by_key = relative_scores(k_BSHK, heads(layer(relative.table_RD)), relative.rows_TS.T)
             more_scores.append(by_key.swapaxes(2, 3))
         probabilities_BHTS = attention_probabilities(
             q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
@@ -93,7 +97,6 @@ class MultiHeadAttention(nn.Module):
         probabilities_BHTS = nn.Dropout(config.attention_dropout)(
             probabilities_BHTS.astype(dtype), deterministic=deterministic
         )
-        v_BSHK = sharding.gather_length(heads(dense("value", True)(context_BSD)))
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, v_BSHK)
+        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, sharding.gather_length(v_BSHK))
         out = Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="out")
         return out(y_BTHK.reshape(x_BTD.shape))

@@ -20,15 +20,58 @@ class Dense(nn.Module):
     dtype: jnp.dtype
     use_bias: bool = True
 
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.param("kernel", truncated_normal(self.init_stddev), (x.shape[-1], self.features), jnp.float32)
-        kernel = sharding.gather_param(kernel.astype(self.dtype), (*self.path, "kernel"))
-        y = sharding.flatten_rows(x.astype(self.dtype)) @ kernel
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-            y = y + bias.astype(self.dtype)[None]
+    def __call__(self, x: jax.Array, product: jax.Array | None = None) -> jax.Array:
+        """[..., D] -> [..., F]; `product` [rows, F] is that of x and the kernel, where it is there already."""
+        kernel, bias = self.parameters(x.shape[-1])
+        y = _rows(x, self.dtype) @ kernel if product is None else product
+        if bias is not None:
+            y = y + bias[None]
         return sharding.unflatten_rows(y, x.shape[:-1])
+
+    @nn.compact
+    def parameters(self, inputs: int) -> tuple[jax.Array, jax.Array | None]:
+        """Kernel and bias, in `dtype`."""
+        kernel = self.param("kernel", truncated_normal(self.init_stddev), (inputs, self.features), jnp.float32)
+        kernel = sharding.gather_param(kernel.astype(self.dtype), (*self.path, "kernel"))
+        if not self.use_bias:
+            return kernel, None
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return kernel, bias.astype(self.dtype)
+
+
+def project(x: jax.Array, *layers: Dense) -> tuple[jax.Array, ...]:
+    """The output of each layer, from the same input. Layers of one call have one number of features and one dtype.
+
+    Kernels that are split by columns leave each device a summand of the gradient of x. One after another, the layers
+    would sum over the devices once for each; here each device first adds up what its parts of all kernels contribute
+    (Megatron, Shoeybi et al. 2019, figure 4).
+    """
+    if len(layers) == 1 or not sharding.splits_kernels():
+        return tuple(layer(x) for layer in layers)
+    products = _multiply(_rows(x, layers[0].dtype), tuple(layer.parameters(x.shape[-1])[0] for layer in layers))
+    return tuple(layer(x, product) for layer, product in zip(layers, products, strict=True))
+
+
+def _rows(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return sharding.flatten_rows(x.astype(dtype))
+
+
+@jax.custom_vjp
+def _multiply(x: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    """x times each kernel. In the backward pass the gradient of x is one product."""
+    return tuple(x @ kernel for kernel in kernels)
+
+
+def _multiply_backward(
+    saved: tuple[jax.Array, tuple[jax.Array, ...]], gradients: tuple[jax.Array, ...]
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    x, kernels = saved
+    # n kernels, r rows, d inputs, f features
+    gradient = jnp.einsum("nrf,ndf->rd", jnp.stack(gradients), jnp.stack(kernels))
+    return gradient, tuple(x.T @ each for each in gradients)
+
+
+_multiply.defvjp(lambda x, kernels: (_multiply(x, kernels), (x, kernels)), _multiply_backward)
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.dense import Dense, residual_stddev
+from tx_jax.nn.dense import Dense, project, residual_stddev
 
 
 def saving_only_input(function: Callable, derivative: Callable) -> Callable:
@@ -60,7 +60,8 @@ class MLP(nn.Module):
         def dense(name: str) -> Dense:
             return Dense(config.mlp_dim, config.init_stddev, dtype, use_bias=config.use_bias, name=name)
 
-        h_BTF = ACTIVATIONS[config.activation](dense("wi")(x_BTD))
-        if config.gated_mlp:
-            h_BTF = h_BTF * dense("gate")(x_BTD)
+        h_BTF, *gates = project(x_BTD, *map(dense, ["wi", "gate"] if config.gated_mlp else ["wi"]))
+        h_BTF = ACTIVATIONS[config.activation](h_BTF)
+        for gate_BTF in gates:
+            h_BTF = h_BTF * gate_BTF
         return Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="wo")(h_BTF)
