@@ -5,6 +5,7 @@ import jax
 import pytest
 
 from tests.data.labeled.configs import labeled
+from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks.registry import task_without_data
@@ -85,8 +86,24 @@ def target(**changes):
 def test_what_does_not_fit_is_told_with_what_helps(config_dict, memory, said):
     with pytest.raises(plan.DoesNotFit) as error:
         make(config_dict, target(memory=memory))
-    for part in (said, "model.remat", "training.accumulation_steps", "mesh.fsdp", "mesh.tensor", "batches of 8 x 32"):
+    for part in (said, "model.remat", "training.accumulation_steps", "more devices", "batches of 8 x 32"):
         assert part in str(error.value)
+
+
+def test_what_can_not_be_larger_is_not_advised(config_dict):
+    config_dict.model.remat = "block"
+    config_dict.training.accumulation_steps = config_dict.training.batch_size
+    with pytest.raises(plan.DoesNotFit) as error:
+        make(config_dict, target(memory=10_000))
+    assert str(error.value).endswith(
+        "What helps: more devices, and --config.mesh.fsdp set to their number (the state is split over 1 now)"
+    )
+
+
+def test_a_mesh_that_splits_the_state_further_is_advised(config_dict):
+    mesh = jax.sharding.AbstractMesh((4, 1, 1, 2), sharding.MESH_AXES)
+    error = plan._does_not_fit(from_config_dict(config_dict), mesh, "steps 1 to 2", "it takes much", target())
+    assert "a larger --config.mesh.fsdp or --config.mesh.tensor (now 1, 2; together up to 8, the devices)" in str(error)
 
 
 def test_the_compiler_tells_how_much_it_needs(config_dict, monkeypatch):

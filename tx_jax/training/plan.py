@@ -9,7 +9,7 @@ import math
 import time
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
@@ -165,7 +165,7 @@ def plan(config: ExperimentConfig, task: Pretraining | Supervised, target: Targe
 
 
 def _plan_phase(
-    config: ExperimentConfig, task: Pretraining | Supervised, target: Target, mesh: jax.sharding.Mesh, phase: Phase
+    config: ExperimentConfig, task: Pretraining | Supervised, target: Target, mesh: Mesh, phase: Phase
 ) -> PhasePlan:
     state = abstract_state(task, Optimizer(config), mesh)
     batch = {
@@ -174,20 +174,21 @@ def _plan_phase(
     }
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
     if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
-        raise _does_not_fit(config, where, f"its parameters and optimizer state take {held / GIB:.2f} GiB", target)
+        needed = f"its parameters and optimizer state take {held / GIB:.2f} GiB"
+        raise _does_not_fit(config, mesh, where, needed, target)
     began = time.perf_counter()
     try:
         compiled = lower_train_step(config, task, mesh, state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
         if (sizes := out_of_memory.parse(str(error))) is None:
             raise
-        raise _does_not_fit(config, where, f"it takes {sizes[0] / GIB:.2f} GiB", target) from None
+        raise _does_not_fit(config, mesh, where, f"it takes {sizes[0] / GIB:.2f} GiB", target) from None
     seconds = time.perf_counter() - began
     program, memory = hlo.read(compiled.as_text()), compiled.memory_analysis()
     arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     if target.memory and peak > target.memory:
-        raise _does_not_fit(config, where, f"it takes {peak / GIB:.2f} GiB", target)
+        raise _does_not_fit(config, mesh, where, f"it takes {peak / GIB:.2f} GiB", target)
     return PhasePlan(
         steps=phase.stop - phase.start,
         batch_size=phase.batch_size,
@@ -208,7 +209,7 @@ def _plan_phase(
 
 
 def lower_train_step(
-    config: ExperimentConfig, task: Pretraining | Supervised, mesh: jax.sharding.Mesh, state: TrainState, batch: dict
+    config: ExperimentConfig, task: Pretraining | Supervised, mesh: Mesh, state: TrainState, batch: dict
 ) -> jax.stages.Lowered:
     """The train step of the loop, lowered for the mesh's devices from shapes that know where they live."""
     platform = mesh.devices.flat[0].platform
@@ -218,11 +219,19 @@ def lower_train_step(
         return jit_train_step(config, task, Optimizer(config)).lower(state, batch, key)
 
 
-def _does_not_fit(config: ExperimentConfig, where: str, needed: str, target: Target) -> DoesNotFit:
-    model, training, mesh = config.model, config.training, config.mesh
+def _does_not_fit(config: ExperimentConfig, mesh: Mesh, where: str, needed: str, target: Target) -> DoesNotFit:
     there = f", of {target.memory / GIB:.2f} GiB on each device" if target.memory else ""
-    return DoesNotFit(
-        f"does not fit on {target.name}, {where}: {needed}{there}. What helps: --config.model.remat=block (now "
-        f"{model.remat}), a larger --config.training.accumulation_steps (now {training.accumulation_steps}), a larger "
-        f"--config.mesh.fsdp or --config.mesh.tensor (now {mesh.fsdp}, {mesh.tensor})"
-    )
+    rows = min(phase.batch_size for phase in config.training_phases) // sharding.num_parts(mesh, "batch")
+    helps = []
+    if config.model.remat != "block":
+        helps.append(f"--config.model.remat=block (now {config.model.remat})")
+    if (steps := config.training.accumulation_steps) < rows:
+        helps.append(f"a larger --config.training.accumulation_steps (now {steps})")
+    if (split := mesh.shape["fsdp"] * mesh.shape["tensor"]) < mesh.size:
+        helps.append(
+            f"a larger --config.mesh.fsdp or --config.mesh.tensor (now {mesh.shape['fsdp']}, {mesh.shape['tensor']}; "
+            f"together up to {mesh.size}, the devices)"
+        )
+    else:
+        helps.append(f"more devices, and --config.mesh.fsdp set to their number (the state is split over {split} now)")
+    return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {', '.join(helps)}")
