@@ -5,8 +5,9 @@
     python -m benchmarks.plans --write
 
 The first compiles what benchmarks/plans.jsonl does not hold yet, minutes a row, and adds it there; by default all rows.
---write makes the table of what it holds. Where a recipe does not fit, its step is accumulated over the fewest
-microbatches whose activations should, or its blocks are computed again in the backward pass; the table says so.
+--write makes the table of what it holds. Where a recipe does not fit, its parameters are fully sharded, its step is
+accumulated over the fewest microbatches whose activations should fit, or its blocks are computed again in the backward
+pass; the table says so.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from absl import flags
 from experiments import command_line
 
 RECIPES = ("bert_base", "roberta_base", "gpt2_small", "deberta_v3_base", "bert_large", "roberta_large", "gpt2_xl")
-SLICES = ("v5litepod-16", "v4-8", "v5p-8", "v6e-8", "v5litepod-8", "v5p-128")
+SLICES = ("v4-8", "v5litepod-16", "v5p-128")
 ROWS, TABLE = Path(__file__).with_name("plans.jsonl"), Path(__file__).with_name("PLANS.md")
 WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.")
 RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
@@ -36,8 +37,8 @@ def main(argv: list[str]) -> None:
 
     os.environ["JAX_PLATFORMS"] = "cpu"
     have = {(row["recipe"], row["slice"]) for row in read_rows()}
-    for recipe in RECIPE.value:
-        for name in SLICE.value:
+    for name in SLICE.value:
+        for recipe in RECIPE.value:
             if (recipe, name) not in have:
                 row = plan_row(recipe, name)
                 print(json.dumps(row), flush=True)
@@ -77,8 +78,10 @@ def plan_row(recipe: str, name: str) -> dict:
 def make_it_fit(c, target) -> dict[str, object]:
     """Changes a recipe so that it should fit, and returns what was changed.
 
-    A layer keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in float32
-    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed again 2 D.
+    Parameters are spread over the fewest chips on which they and the optimizer state take half of the memory. A layer
+    keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in float32
+    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout), and its scores again for every term
+    of relative attention; a block that is computed again 2 D.
     """
     from tx_jax.config import from_config_dict
     from tx_jax.models import registry
@@ -89,14 +92,18 @@ def make_it_fit(c, target) -> dict[str, object]:
         changes["batch_size"] = c.training.batch_size = -(-c.training.batch_size // chips) * chips
     config = from_config_dict(c)
     model, phases = config.model, config.training_phases
-    room = SLACK * (target.memory - 16 * registry.num_params(model))  # parameters, gradient, Adam's two moments
+    state = 16 * registry.num_params(model)  # parameters, gradient, Adam's two moments
+    fsdp = next((n for n in range(1, chips) if chips % n == 0 and state / n <= target.memory / 2), chips)
+    if fsdp > 1:
+        changes["mesh.fsdp"] = c.mesh.fsdp = fsdp
+    room = SLACK * (target.memory - state / fsdp)
     for remat in ("none", "block"):
         rows = min(phase.batch_size for phase in phases) // chips
         for steps in (steps for steps in range(1, rows + 1) if rows % steps == 0):
             needed = 0
             for phase in phases:
                 length = phase.data.sequence_length
-                whole = 34 * model.dim + 12 * model.num_heads * length
+                whole = 34 * model.dim + 12 * model.num_heads * length * (1 + len(model.relative_attention))
                 layer = whole if remat == "none" else 2 * model.dim
                 tokens = phase.batch_size // chips // steps * length
                 needed = max(needed, tokens * (model.num_layers * layer + (whole if remat == "block" else 0)))
@@ -118,8 +125,9 @@ been run; the others are left out. A recipe of two lengths has a figure for each
 The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, and what each
 chip has to send, over its links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
 run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
-parallel, without fully sharded parameters. Memory is what the compiled step takes, of what the compiler gives a program
-(`tx_jax/training/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`, of the maker's bf16 peak.
+parallel, and fully sharded over as many chips as `mesh.fsdp` says. Memory is what the compiled step takes, of what the
+compiler gives a program (`tx_jax/training/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`,
+of the maker's bf16 peak. Compilation took place on 2 cores that did other work as well.
 
 """
 COLUMNS = (
