@@ -208,6 +208,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, _spec(*even))
 
 
+def length_parts(length: int) -> int:
+    """In how many parts sequences of this length are split."""
+    mesh = _mesh()
+    parts = 1 if mesh is None else num_parts(mesh, "length")
+    return 1 if length % parts else parts
+
+
 def splits_kernels() -> bool:
     """Whether layers lie in parts along "tensor"."""
     mesh = _mesh()

@@ -1,6 +1,6 @@
 """Scaled dot-product attention, and the multi-head layer around it.
 
-Shapes: B batch, T query length, S key length, D model, H heads, K head dim, R rows of relative positions.
+Shapes: B batch, T query length, S key length, D model, H heads, K head dim, R relative positions.
 """
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, project, residual_stddev
-from tx_jax.nn.relative import Relative, relative_scores
+from tx_jax.nn.relative import key_scores, query_scores
 from tx_jax.nn.rotary import rotate
 
 # Far below any score, yet finite: a row in which nothing may be attended becomes uniform, not NaN.
@@ -54,14 +54,14 @@ class MultiHeadAttention(nn.Module):
         *,
         mask_BHTS: jax.Array | None,
         angles_BTR: jax.Array | None = None,
-        relative: Relative | None = None,
+        table_RD: jax.Array | None = None,
         deterministic: bool,
     ) -> jax.Array:
         """What the positions of x read from the context (x itself in self-attention): [B, T, D].
 
         Args:
           angles_BTR: rotary angles, for queries and keys alike.
-          relative: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
+          table_RD: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
         """
         config = self.config
         dtype = jnp.dtype(config.dtype)
@@ -84,12 +84,10 @@ class MultiHeadAttention(nn.Module):
         more_scores = []
         if "c2p" in config.relative_attention:
             layer = key if config.share_relative_projections else dense("relative_key", config.key_bias)
-            more_scores.append(relative_scores(q_BTHK, heads(layer(relative.table_RD)), relative.rows_TS))
+            more_scores.append(query_scores(q_BTHK, heads(layer(table_RD)), config))
         if "p2c" in config.relative_attention:
             layer = query if config.share_relative_projections else dense("relative_query", True)
-            # The same row for (query, key), but the key's content asks: rows by key, then turned round.
-            by_key = relative_scores(k_BSHK, heads(layer(relative.table_RD)), relative.rows_TS.T)
-            more_scores.append(by_key.swapaxes(2, 3))
+            more_scores.append(key_scores(k_BSHK, heads(layer(table_RD)), config))
         probabilities_BHTS = attention_probabilities(
             q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
         )

@@ -1,6 +1,6 @@
 """One layer: attention and MLP, each with its residual connection and normalisation.
 
-Shapes: B batch, T length, S length of the encoder's output, D model, H heads.
+Shapes: B batch, T length, S length of the encoder's output, D model, H heads, R relative positions.
 """
 
 import flax.linen as nn
@@ -11,7 +11,6 @@ from tx_jax.config import TransformerConfig
 from tx_jax.nn.attention import MultiHeadAttention
 from tx_jax.nn.mlp import MLP
 from tx_jax.nn.norm import LayerNorm
-from tx_jax.nn.relative import Relative
 
 
 @flax.struct.dataclass
@@ -21,14 +20,14 @@ class Context:
     Attributes:
       mask_BHTS: True = may attend; None = everyone to everyone.
       angles_BTR: rotary angles.
-      relative: DeBERTa's relative positions.
+      table_RD: DeBERTa's relative positions.
       memory_BSD: the encoder's output, which a decoder's blocks also attend to.
       memory_mask_BHTS: which of it they may.
     """
 
     mask_BHTS: jax.Array | None = None
     angles_BTR: jax.Array | None = None
-    relative: Relative | None = None
+    table_RD: jax.Array | None = None
     memory_BSD: jax.Array | None = None
     memory_mask_BHTS: jax.Array | None = None
 
@@ -63,7 +62,7 @@ class Block(nn.Module):
                 y_BTD,
                 mask_BHTS=context.mask_BHTS,
                 angles_BTR=context.angles_BTR,
-                relative=context.relative,
+                table_RD=context.table_RD,
                 deterministic=self.deterministic,
             )
         )

@@ -1,30 +1,24 @@
 """Disentangled attention's relative positions (DeBERTa, He et al. 2020, section 3.1; buckets: He et al. 2021).
 
-Shapes: B batch, T query length, S key length, R rows of the table of relative positions, H heads, K head dim.
+A score needs the row of the table that belongs to (query, key). To pick it out of the scores with all rows takes a
+gather along the last axis, and a scatter in the backward pass. Instead the rows come in the order of the distances, and
+the scores with them are brought into place by reshaping (`skew`): 1.7 times as fast, a step of one layer at length 512,
+by the estimate of the TPU compiler, and 1.2 times on a CPU. Blocks keep the distances few: between N queries and M keys
+there are N + M - 1.
+
+Shapes: B batch, T length, C blocks of N queries, E blocks of M keys, J = N + M distances, D model, R rows of the table,
+H heads, K head dim.
 """
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.norm import LayerNorm
-
-
-@flax.struct.dataclass
-class Relative:
-    """What attention needs of relative positions.
-
-    Attributes:
-      table_RD: a vector for every bucket of query position - key position.
-      rows_TS: which of them a query and a key have between them.
-    """
-
-    table_RD: jax.Array
-    rows_TS: jax.Array
 
 
 def log_buckets(distances: np.ndarray, *, buckets: int, max_distance: int) -> np.ndarray:
@@ -38,14 +32,26 @@ def log_buckets(distances: np.ndarray, *, buckets: int, max_distance: int) -> np
     return np.where(np.abs(distances) <= half, distances, np.sign(distances) * logarithmic).astype(np.int64)
 
 
-def relative_rows(length: int, *, max_distance: int, buckets: int) -> np.ndarray:
-    """The row of the table for each query and key: int32 [T, T]."""
-    positions = np.arange(length)
-    distances = positions[:, None] - positions[None, :]
+def relative_rows(distances: np.ndarray, *, max_distance: int, buckets: int) -> np.ndarray:
+    """The row of the table for each distance, query position - key position: int32."""
     if buckets:
         distances = log_buckets(distances, buckets=buckets, max_distance=max_distance)
     span = buckets or max_distance
     return np.clip(distances + span, 0, 2 * span - 1).astype(np.int32)
+
+
+def block_distances(length: int, query_blocks: int, key_blocks: int) -> np.ndarray:
+    """Of the queries of each block to the keys of each, all distances and one more, falling: int [C, E, J]."""
+    n, m = length // query_blocks, length // key_blocks
+    between = np.arange(query_blocks)[:, None] * n - np.arange(key_blocks) * m
+    return between[..., None] + n - 1 - np.arange(n + m)
+
+
+def skew(x: jax.Array, start: int, width: int) -> jax.Array:
+    """[..., N, J] -> [..., N, width]: y[n, m] = x[n, start - n + m], whose columns must be there."""
+    *leading, n, j = x.shape
+    flat = x.reshape(*leading, n * j)[..., start : start + n * (j - 1)]
+    return flat.reshape(*leading, n, j - 1)[..., :width]
 
 
 class RelativePositions(nn.Module):
@@ -54,7 +60,8 @@ class RelativePositions(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, length: int, *, deterministic: bool) -> Relative:
+    def __call__(self, *, deterministic: bool) -> jax.Array:
+        """[R, D]."""
         config = self.config
         span = config.relative_buckets or config.relative_distance
         embed = Embedding(2 * span, config.dim, config.init_stddev)
@@ -62,12 +69,42 @@ class RelativePositions(nn.Module):
         table_RD = embed.table(jnp.float32)
         if config.relative_norm:
             table_RD = LayerNorm(config.layer_norm_eps, name="norm")(table_RD)
-        table_RD = nn.Dropout(config.dropout)(table_RD.astype(config.dtype), deterministic=deterministic)
-        rows_TS = relative_rows(length, max_distance=config.relative_distance, buckets=config.relative_buckets)
-        return Relative(table_RD, jnp.asarray(rows_TS))
+        return nn.Dropout(config.dropout)(table_RD.astype(config.dtype), deterministic=deterministic)
 
 
-def relative_scores(x_BTHK: jax.Array, table_RHK: jax.Array, rows_TS: jax.Array) -> jax.Array:
-    """x . table[row of (query, key)], unscaled, float32 [B, H, T, S]."""
-    scores_BHTR = jnp.einsum("BTHK,RHK->BHTR", x_BTHK, table_RHK, preferred_element_type=jnp.float32)
-    return jnp.take_along_axis(scores_BHTR, rows_TS[None, None], axis=-1)
+def query_scores(q_BTHK: jax.Array, table_RHK: jax.Array, config: TransformerConfig) -> jax.Array:
+    """q . row of (query, key), unscaled, float32 [B, H, T, T]: from content to position."""
+    length = q_BTHK.shape[1]
+    distances = block_distances(length, _blocks(length), 1)
+    x_BCNHK = _split(q_BTHK, len(distances))
+    rows_CEJHK = _distance_rows(table_RHK, distances, config)
+    scores = jnp.einsum("BCNHK,CEJHK->BHCENJ", x_BCNHK, rows_CEJHK, preferred_element_type=jnp.float32)
+    y_BHCENM = skew(scores, x_BCNHK.shape[2] - 1, length)
+    return y_BHCENM.reshape(*y_BHCENM.shape[:2], length, length)  # E is 1
+
+
+def key_scores(k_BTHK: jax.Array, table_RHK: jax.Array, config: TransformerConfig) -> jax.Array:
+    """k . row of (query, key), unscaled, float32 [B, H, T, T]: from position to content."""
+    length, parts = k_BTHK.shape[1], sharding.length_parts(k_BTHK.shape[1])
+    distances = block_distances(length, parts, _blocks(length))
+    x_BEMHK = _split(k_BTHK, distances.shape[1])
+    rows_CEJHK = _distance_rows(table_RHK, distances[..., ::-1], config)
+    scores = jnp.einsum("BEMHK,CEJHK->BHCEMJ", x_BEMHK, rows_CEJHK, preferred_element_type=jnp.float32)
+    y_BHCEMN = skew(scores, x_BEMHK.shape[2], length // parts)
+    return y_BHCEMN.transpose(0, 1, 2, 5, 3, 4).reshape(*y_BHCEMN.shape[:2], length, length)
+
+
+def _blocks(length: int) -> int:
+    """Of 128 tokens, the width of a TPU's registers, where the length and what the mesh makes of it allow."""
+    parts = sharding.length_parts(length)
+    return length // 128 if length % (128 * parts) == 0 else parts
+
+
+def _split(x: jax.Array, blocks: int) -> jax.Array:
+    return x.reshape(x.shape[0], blocks, -1, *x.shape[2:])
+
+
+def _distance_rows(table_RHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
+    """The table's row of each distance. Its gradient is summed in float32."""
+    rows = relative_rows(distances, max_distance=config.relative_distance, buckets=config.relative_buckets)
+    return jnp.take(table_RHK.astype(jnp.float32), rows, axis=0, mode="clip").astype(table_RHK.dtype)
