@@ -80,8 +80,8 @@ def make_it_fit(c, target) -> dict[str, object]:
 
     Parameters are spread over the fewest chips on which they and the optimizer state take half of the memory. A layer
     keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in float32
-    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout), and its scores again for every term
-    of relative attention; a block that is computed again 2 D.
+    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed again 2 D.
+    Scores of relative positions take as much once for each of their terms.
     """
     from tx_jax.config import from_config_dict
     from tx_jax.models import registry
@@ -103,10 +103,12 @@ def make_it_fit(c, target) -> dict[str, object]:
             needed = 0
             for phase in phases:
                 length = phase.data.sequence_length
-                whole = 34 * model.dim + 12 * model.num_heads * length * (1 + len(model.relative_attention))
-                layer = whole if remat == "none" else 2 * model.dim
-                tokens = phase.batch_size // chips // steps * length
-                needed = max(needed, tokens * (model.num_layers * layer + (whole if remat == "block" else 0)))
+                scores = 12 * model.num_heads * length
+                whole = 34 * model.dim + scores
+                layer, again = (whole, 0) if remat == "none" else (2 * model.dim, whole)
+                once = again + scores * len(model.relative_attention)
+                layers = model.num_layers + 2 * model.enhanced_mask_decoder
+                needed = max(needed, phase.batch_size // chips // steps * length * (layers * layer + once))
             if needed <= room:
                 if steps > 1:
                     changes["accumulation_steps"] = c.training.accumulation_steps = steps
