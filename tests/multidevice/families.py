@@ -13,7 +13,7 @@ from tx_jax.tasks.base import Batch, Mean, Metrics
 from tx_jax.tasks.pretraining import classification
 
 # Sizes that 2, 4 and 8 divide, of which no two make arrays of the same shape or number of elements by chance.
-EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 16, 24, 8, 80, 32
+EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:

@@ -1,18 +1,22 @@
 """Dense, LayerNorm, the activations, the embeddings, the heads: each against NumPy in float64."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.ad_checkpoint import print_saved_residuals
 
 from tests.models import small
 from tests.nn import reference
-from tx_jax.nn.dense import Dense, truncated_normal
+from tx_jax import sharding
+from tx_jax.nn.dense import Dense, project, truncated_normal
 from tx_jax.nn.embed import Embedding, Embeddings
 from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, gather_positions
 from tx_jax.nn.masks import padding_mask
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.stack import SAVED_BY
 
 
 def normal(*shape, seed=0, scale=1.0):
@@ -36,6 +40,31 @@ def test_dense(shape):
     y = module.apply({"params": params}, x)
     assert y.shape == (*shape[:-1], 5)
     np.testing.assert_allclose(y, reference.dense(double(params), np.float64(x)), atol=1e-6)
+
+
+class TwoOfOneInput(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        a, b = project(x, *(Dense(5, init_stddev=0.02, dtype=jnp.float32, name=name) for name in "ab"))
+        return (jnp.sin(a) * b).sum()
+
+
+@pytest.mark.parametrize("splits", [False, True])
+def test_layers_of_one_input_split_over_devices_or_not(monkeypatch, capsys, splits):
+    """The same values and gradients, and the same is kept where the others are computed again."""
+    x, module = normal(3, 4, 6), TwoOfOneInput()
+    params = noisy(module.init(jax.random.key(0), x)["params"])
+
+    def apart(params, x):
+        a, b = (x @ params[name]["kernel"] + params[name]["bias"][None, None] for name in "ab")
+        return (jnp.sin(a) * b).sum()
+
+    monkeypatch.setattr(sharding, "splits_kernels", lambda: splits)
+    kept = jax.checkpoint(lambda params, x: module.apply({"params": params}, x), policy=SAVED_BY["dots"])
+    expected, actual = (jax.value_and_grad(f, argnums=(0, 1))(params, x) for f in (apart, kept))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
+    print_saved_residuals(kept, params, x)
+    assert capsys.readouterr().out.count("f32[12,5]") == 2
 
 
 def test_dense_computes_in_its_dtype_and_keeps_float32_parameters():

@@ -1,6 +1,6 @@
 """Scaled dot-product attention, and the multi-head layer around it.
 
-Shapes: B batch, T query length, S key length, D model, H heads, K head dim, R relative positions.
+Shapes: B batch, T query length, S key length, D model, H heads, K head dim, P relative positions.
 """
 
 import flax.linen as nn
@@ -54,14 +54,14 @@ class MultiHeadAttention(nn.Module):
         *,
         mask_BHTS: jax.Array | None,
         angles_BTR: jax.Array | None = None,
-        table_RD: jax.Array | None = None,
+        table_PD: jax.Array | None = None,
         deterministic: bool,
     ) -> jax.Array:
         """What the positions of x read from the context (x itself in self-attention): [B, T, D].
 
         Args:
           angles_BTR: rotary angles, for queries and keys alike.
-          table_RD: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
+          table_PD: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
         """
         config = self.config
         dtype = jnp.dtype(config.dtype)
@@ -84,10 +84,10 @@ class MultiHeadAttention(nn.Module):
         more_scores = []
         if "c2p" in config.relative_attention:
             layer = key if config.share_relative_projections else dense("relative_key", config.key_bias)
-            more_scores.append(query_scores(q_BTHK, heads(layer(table_RD)), config))
+            more_scores.append(query_scores(q_BTHK, heads(layer(table_PD)), config))
         if "p2c" in config.relative_attention:
             layer = query if config.share_relative_projections else dense("relative_query", True)
-            more_scores.append(key_scores(k_BSHK, heads(layer(table_RD)), config))
+            more_scores.append(key_scores(k_BSHK, heads(layer(table_PD)), config))
         probabilities_BHTS = attention_probabilities(
             q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
         )

@@ -1,6 +1,6 @@
 """One layer: attention and MLP, each with its residual connection and normalisation.
 
-Shapes: B batch, T length, S length of the encoder's output, D model, H heads, R relative positions.
+Shapes: B batch, T length, S length of the encoder's output, D model, H heads, P relative positions.
 """
 
 import flax.linen as nn
@@ -20,14 +20,14 @@ class Context:
     Attributes:
       mask_BHTS: True = may attend; None = everyone to everyone.
       angles_BTR: rotary angles.
-      table_RD: DeBERTa's relative positions.
+      table_PD: DeBERTa's relative positions.
       memory_BSD: the encoder's output, which a decoder's blocks also attend to.
       memory_mask_BHTS: which of it they may.
     """
 
     mask_BHTS: jax.Array | None = None
     angles_BTR: jax.Array | None = None
-    table_RD: jax.Array | None = None
+    table_PD: jax.Array | None = None
     memory_BSD: jax.Array | None = None
     memory_mask_BHTS: jax.Array | None = None
 
@@ -62,7 +62,7 @@ class Block(nn.Module):
                 y_BTD,
                 mask_BHTS=context.mask_BHTS,
                 angles_BTR=context.angles_BTR,
-                table_RD=context.table_RD,
+                table_PD=context.table_PD,
                 deterministic=self.deterministic,
             )
         )

@@ -40,7 +40,7 @@ class Dense(nn.Module):
 
 
 def project(x: jax.Array, *layers: Dense) -> tuple[jax.Array, ...]:
-    """The output of each layer, from the same input. Layers of one call have one number of features and one dtype.
+    """The output of each layer, from the same input. Layers of one call have the same features and dtype.
 
     Kernels that are split by columns leave each device a summand of the gradient of x. One after another, the layers
     would sum over the devices once for each; here each device first adds up what its parts of all kernels contribute
@@ -71,7 +71,12 @@ def _multiply_backward(
     return gradient, tuple(x.T @ each for each in gradients)
 
 
-_multiply.defvjp(lambda x, kernels: (_multiply(x, kernels), (x, kernels)), _multiply_backward)
+def _multiply_forward(x: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], tuple]:
+    # Products as such, which `remat="dots"` keeps; a call of `_multiply` it would take for something else.
+    return tuple(x @ kernel for kernel in kernels), (x, kernels)
+
+
+_multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:

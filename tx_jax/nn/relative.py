@@ -6,7 +6,7 @@ the scores with them are brought into place by reshaping (`skew`): 1.7 times as 
 by the estimate of the TPU compiler, and 1.2 times on a CPU. Blocks keep the distances few: between N queries and M keys
 there are N + M - 1.
 
-Shapes: B batch, T length, C blocks of N queries, E blocks of M keys, J = N + M distances, D model, R rows of the table,
+Shapes: B batch, T length, C blocks of N queries, E blocks of M keys, J = N + M distances, D model, P rows of the table,
 H heads, K head dim.
 """
 
@@ -61,50 +61,51 @@ class RelativePositions(nn.Module):
 
     @nn.compact
     def __call__(self, *, deterministic: bool) -> jax.Array:
-        """[R, D]."""
+        """[P, D]."""
         config = self.config
         span = config.relative_buckets or config.relative_distance
         embed = Embedding(2 * span, config.dim, config.init_stddev)
         nn.share_scope(self, embed)
-        table_RD = embed.table(jnp.float32)
+        table_PD = embed.table(jnp.float32)
         if config.relative_norm:
-            table_RD = LayerNorm(config.layer_norm_eps, name="norm")(table_RD)
-        return nn.Dropout(config.dropout)(table_RD.astype(config.dtype), deterministic=deterministic)
+            table_PD = LayerNorm(config.layer_norm_eps, name="norm")(table_PD)
+        return nn.Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
 
 
-def query_scores(q_BTHK: jax.Array, table_RHK: jax.Array, config: TransformerConfig) -> jax.Array:
+def query_scores(q_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig) -> jax.Array:
     """q . row of (query, key), unscaled, float32 [B, H, T, T]: from content to position."""
     length = q_BTHK.shape[1]
-    distances = block_distances(length, _blocks(length), 1)
+    distances = block_distances(length, _num_blocks(length), 1)
     x_BCNHK = _split(q_BTHK, len(distances))
-    rows_CEJHK = _distance_rows(table_RHK, distances, config)
+    rows_CEJHK = _distance_rows(table_PHK, distances, config)
     scores = jnp.einsum("BCNHK,CEJHK->BHCENJ", x_BCNHK, rows_CEJHK, preferred_element_type=jnp.float32)
     y_BHCENM = skew(scores, x_BCNHK.shape[2] - 1, length)
     return y_BHCENM.reshape(*y_BHCENM.shape[:2], length, length)  # E is 1
 
 
-def key_scores(k_BTHK: jax.Array, table_RHK: jax.Array, config: TransformerConfig) -> jax.Array:
+def key_scores(k_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig) -> jax.Array:
     """k . row of (query, key), unscaled, float32 [B, H, T, T]: from position to content."""
     length, parts = k_BTHK.shape[1], sharding.length_parts(k_BTHK.shape[1])
-    distances = block_distances(length, parts, _blocks(length))
+    distances = block_distances(length, parts, _num_blocks(length))
     x_BEMHK = _split(k_BTHK, distances.shape[1])
-    rows_CEJHK = _distance_rows(table_RHK, distances[..., ::-1], config)
+    rows_CEJHK = _distance_rows(table_PHK, distances[..., ::-1], config)
     scores = jnp.einsum("BEMHK,CEJHK->BHCEMJ", x_BEMHK, rows_CEJHK, preferred_element_type=jnp.float32)
     y_BHCEMN = skew(scores, x_BEMHK.shape[2], length // parts)
     return y_BHCEMN.transpose(0, 1, 2, 5, 3, 4).reshape(*y_BHCEMN.shape[:2], length, length)
 
 
-def _blocks(length: int) -> int:
-    """Of 128 tokens, the width of a TPU's registers, where the length and what the mesh makes of it allow."""
-    parts = sharding.length_parts(length)
-    return length // 128 if length % (128 * parts) == 0 else parts
+def _num_blocks(length: int) -> int:
+    """Blocks of at most 128 tokens, the width of a TPU's registers, that divide each part of the mesh's evenly."""
+    part = length // sharding.length_parts(length)
+    size = max(size for size in range(1, 129) if part % size == 0)
+    return length // (size if size >= 32 else part)
 
 
 def _split(x: jax.Array, blocks: int) -> jax.Array:
     return x.reshape(x.shape[0], blocks, -1, *x.shape[2:])
 
 
-def _distance_rows(table_RHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
-    """The table's row of each distance. Its gradient is summed in float32."""
+def _distance_rows(table_PHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
+    """The table's row of each distance. It is the gradient of these rows that is summed over the mesh."""
     rows = relative_rows(distances, max_distance=config.relative_distance, buckets=config.relative_buckets)
-    return jnp.take(table_RHK.astype(jnp.float32), rows, axis=0, mode="clip").astype(table_RHK.dtype)
+    return jnp.take(table_PHK.astype(jnp.float32), rows, axis=0, mode="clip").astype(table_PHK.dtype)

@@ -60,8 +60,8 @@ class Stack(nn.Module):
         # With prevent_cse=False the compiler would merge the second forward pass with the first and keep everything.
         block = Block if config.remat == "none" else nn.remat(Block, policy=SAVED_BY[config.remat])
         if config.relative_attention:
-            table_RD = RelativePositions(config, name="relative")(deterministic=deterministic)
-            context = context.replace(table_RD=table_RD)
+            table_PD = RelativePositions(config, name="relative")(deterministic=deterministic)
+            context = context.replace(table_PD=table_PD)
         contexts = [self._context(i, context, positions_BT) for i in range(self.num_layers)]
         before_BTD, layer = x_BTD, None
         self.sow("intermediates", "hidden", x_BTD)
