@@ -175,7 +175,7 @@ def _plan_phase(
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
     if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
         needed = f"its parameters and optimizer state take {held / GIB:.2f} GiB"
-        raise _does_not_fit(config, mesh, where, needed, target)
+        raise _does_not_fit(config, mesh, where, needed, target, state_alone=True)
     began = time.perf_counter()
     try:
         compiled = lower_train_step(config, task, mesh, state, batch).compile()
@@ -219,19 +219,20 @@ def lower_train_step(
         return jit_train_step(config, task, Optimizer(config)).lower(state, batch, key)
 
 
-def _does_not_fit(config: ExperimentConfig, mesh: Mesh, where: str, needed: str, target: Target) -> DoesNotFit:
+def _does_not_fit(
+    config: ExperimentConfig, mesh: Mesh, where: str, needed: str, target: Target, *, state_alone: bool = False
+) -> DoesNotFit:
     there = f", of {target.memory / GIB:.2f} GiB on each device" if target.memory else ""
-    rows = min(phase.batch_size for phase in config.training_phases) // sharding.num_parts(mesh, "batch")
+    rows = math.gcd(*(phase.batch_size for phase in config.training_phases)) // sharding.num_parts(mesh, "batch")
     helps = []
-    if config.model.remat != "block":
+    if not state_alone and config.model.remat != "block":
         helps.append(f"--config.model.remat=block (now {config.model.remat})")
-    if (steps := config.training.accumulation_steps) < rows:
+    if not state_alone and (steps := config.training.accumulation_steps) < rows:
         helps.append(f"a larger --config.training.accumulation_steps (now {steps})")
-    if (split := mesh.shape["fsdp"] * mesh.shape["tensor"]) < mesh.size:
+    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    if fsdp * tensor < mesh.size:
         helps.append(
-            f"a larger --config.mesh.fsdp or --config.mesh.tensor (now {mesh.shape['fsdp']}, {mesh.shape['tensor']}; "
-            f"together up to {mesh.size}, the devices)"
+            f"a larger --config.mesh.fsdp or --config.mesh.tensor in the place of others (now {fsdp}, {tensor})"
         )
-    else:
-        helps.append(f"more devices, and --config.mesh.fsdp set to their number (the state is split over {split} now)")
-    return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {', '.join(helps)}")
+    helps.append(f"more devices, and a larger --config.mesh.fsdp with them (now {fsdp})")
+    return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {'; '.join(helps)}")
