@@ -78,10 +78,10 @@ def plan_row(recipe: str, name: str) -> dict:
 def make_it_fit(c, target) -> dict[str, object]:
     """Changes a recipe so that it should fit, and returns what was changed.
 
-    Parameters are spread over the fewest chips on which they and the optimizer state take half of the memory. A layer
-    keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in float32
-    (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed again 2 D.
-    Scores of relative positions take as much once for each of their terms.
+    Parameters are spread over the fewest chips on which they, their gradient and the optimizer state take half of the
+    memory. A layer keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in
+    float32 (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed
+    again 2 D. Scores of relative positions take as much once for each of their terms.
     """
     from tx_jax.config import from_config_dict
     from tx_jax.models import registry
