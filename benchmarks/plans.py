@@ -26,7 +26,7 @@ ROWS, TABLE = Path(__file__).with_name("plans.jsonl"), Path(__file__).with_name(
 WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.")
 RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
 SLICE = flags.DEFINE_list("slices", list(SLICES), "TPU slices.")
-SLACK = 0.9  # of the memory that the state leaves: the estimate of activations is no better
+SHARES = (0.9, 0.45, 0.2)  # of the memory that the state leaves, for activations: their estimate is no better
 
 
 def main(argv: list[str]) -> None:
@@ -55,28 +55,31 @@ def plan_row(recipe: str, name: str) -> dict:
     import jax
 
     from tx_jax.config import from_config_dict
-    from tx_jax.errors import InputError
     from tx_jax.tasks.registry import task_without_data
     from tx_jax.training import plan
 
     target = plan.tpu_target(name)
-    c = importlib.import_module(f"configs.{recipe}").get_config()
-    row = {"recipe": recipe, "slice": name, "chips": len(target.devices), "changes": make_it_fit(c, target)}
+    row = {"recipe": recipe, "slice": name, "chips": len(target.devices)}
     row |= {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu")}
-    config = from_config_dict(c)
-    try:
-        made = plan.plan(config, task_without_data(config), target)
-    except InputError as error:
-        return row | {"error": str(error)}
-    phases = [
-        dataclasses.asdict(phase) | {"step_seconds": made.step_seconds(phase), "mfu": made.mfu(phase)}
-        for phase in made.phases
-    ]
-    return row | {"memory": target.memory, "days": made.days(), "phases": phases}
+    for share in SHARES:
+        c = importlib.import_module(f"configs.{recipe}").get_config()
+        row["changes"] = make_it_fit(c, target, share)
+        config = from_config_dict(c)
+        try:
+            made = plan.plan(config, task_without_data(config), target)
+        except plan.DoesNotFit as error:
+            refused = {"error": str(error)}
+        else:
+            phases = [
+                dataclasses.asdict(phase) | {"step_seconds": made.step_seconds(phase), "mfu": made.mfu(phase)}
+                for phase in made.phases
+            ]
+            return row | {"memory": target.memory, "days": made.days(), "phases": phases}
+    return row | refused
 
 
-def make_it_fit(c, target) -> dict[str, object]:
-    """Changes a recipe so that it should fit, and returns what was changed.
+def make_it_fit(c, target, share: float) -> dict[str, object]:
+    """Changes a recipe so that its activations should fit into a share of what the state leaves; what was changed.
 
     Parameters are spread over the fewest chips on which they, their gradient and the optimizer state take half of the
     memory. A layer keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in
@@ -96,7 +99,7 @@ def make_it_fit(c, target) -> dict[str, object]:
     fsdp = next((n for n in range(1, chips) if chips % n == 0 and state / n <= target.memory / 2), chips)
     if fsdp > 1:
         changes["mesh.fsdp"] = c.mesh.fsdp = fsdp
-    room = SLACK * (target.memory - state / fsdp)
+    room = share * (target.memory - state / fsdp)
     for remat in ("none", "block"):
         rows = min(phase.batch_size for phase in phases) // chips
         for steps in (steps for steps in range(1, rows + 1) if rows % steps == 0):
