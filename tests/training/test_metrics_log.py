@@ -1,5 +1,6 @@
 """The log of a run: TensorBoard may fail, metrics.jsonl may not."""
 
+import gc
 import shutil
 import warnings
 
@@ -54,6 +55,9 @@ def test_what_fails_there_is_told_once_and_stops_nothing(tmp_path, monkeypatch, 
                 shutil.rmtree(tmp_path / "tb")
             for step in range(1, 40):
                 log.write(step, "train", {"loss": 1.0})
+        del log
+        gc.collect()
+    assert ResourceWarning not in [warning.category for warning in told]  # what was opened is closed
     assert [record["step"] for record in metrics_log.read(tmp_path)] == list(range(1, 40))
     (text,) = [str(warning.message) for warning in told if warning.category is InputWarning]
     assert "TensorBoard" in text

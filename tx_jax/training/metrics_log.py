@@ -102,7 +102,10 @@ class _TensorBoard:
         try:
             yield
         except Exception as error:
-            self._events = None
+            events, self._events = self._events, None
+            if events is not None:
+                with contextlib.suppress(Exception):  # that it can't be written is told once
+                    events.close()
             text = f"TensorBoard's files cannot be written ({error}): training goes on without them"
             warnings.warn(text, InputWarning, stacklevel=3)
 
