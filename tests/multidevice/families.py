@@ -17,7 +17,7 @@ EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:
-    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 40}
+    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
     return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
 
 
