@@ -25,20 +25,19 @@ FOLDER = flags.DEFINE_string("folder", None, "On the disk to measure; else that 
 
 
 def main(argv: list[str]) -> None:
-    from tx_jax.training import allocator
+    from tx_jax.hosts import allocator
 
     allocator.keep_freed_memory()
     import jax
 
     from tx_jax import sharding
     from tx_jax.config import from_config_dict
+    from tx_jax.evaluation.evaluate import device_batch
+    from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training.checkpoint import Checkpoints
-    from tx_jax.training.evaluate import device_batch
-    from tx_jax.training.loop import jit_train_step
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import abstract_state, init_state
-    from tx_jax.training.step import dropout_key
+    from tx_jax.training.step import dropout_key, jit_train_step
 
     config = from_config_dict(CONFIG.value)
     task, phase = open_task(config), config.training_phases[0]

@@ -39,8 +39,8 @@ def main(argv: list[str]) -> None:
     import numpy as np
 
     from tx_jax.config import DataConfig
-    from tx_jax.data.pretraining import causal_lm_batches, masked_lm_batches
-    from tx_jax.data.stores import Stores
+    from tx_jax.data.corpus.stores import Stores
+    from tx_jax.data.pretraining.batches import causal_lm_batches, masked_lm_batches
     from tx_jax.errors import InputError
 
     stores = Stores.open(STORE.value)

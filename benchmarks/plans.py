@@ -55,8 +55,8 @@ def plan_row(recipe: str, name: str) -> dict:
     import jax
 
     from tx_jax.config import from_config_dict
+    from tx_jax.planning import plan
     from tx_jax.tasks.registry import task_without_data
-    from tx_jax.training import plan
 
     target = plan.tpu_target(name)
     row = {"recipe": recipe, "slice": name, "chips": len(target.devices)}
@@ -131,7 +131,7 @@ The step is an estimate: the cycles that the TPU compiler expects of every fusio
 chip has to send, over its links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
 run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
 parallel, and fully sharded over as many chips as `mesh.fsdp` says. Memory is what the compiled step takes, of what the
-compiler gives a program (`tx_jax/training/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`,
+compiler gives a program (`tx_jax/planning/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`,
 of the maker's bf16 peak. Compilation took place on 2 cores that did other work as well.
 
 """

@@ -24,7 +24,7 @@ ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    from tx_jax.training import allocator
+    from tx_jax.hosts import allocator
 
     if KEEP.value:
         allocator.keep_freed_memory()
@@ -33,12 +33,11 @@ def main(argv: list[str]) -> None:
     from tx_jax import sharding
     from tx_jax.config import from_config_dict
     from tx_jax.data.loader import read_ahead
+    from tx_jax.evaluation.evaluate import device_batch
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training.evaluate import device_batch
-    from tx_jax.training.loop import jit_train_step
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import init_state
-    from tx_jax.training.step import dropout_key
+    from tx_jax.training.step import dropout_key, jit_train_step
 
     config = from_config_dict(CONFIG.value)
     if PHASE.value >= len(config.training_phases):

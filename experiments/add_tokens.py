@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         command_line.fail("needed: --model and --out; see --help")
     from tx_jax.config.further import read_similar, read_words
     from tx_jax.convert import hf_folder, model_dir, new_tokens
-    from tx_jax.training.start import read_model
+    from tx_jax.runs.start import read_model
 
     hf_folder.check_free(Path(OUT.value))
     words, similar = read_words(NEW_TOKENS.value), read_similar(SIMILAR.value)

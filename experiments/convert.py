@@ -91,7 +91,7 @@ def write() -> None:
     from tx_jax import tree
     from tx_jax.convert import hf_folder, model_dir, to_hf
     from tx_jax.convert.model_dir import Model
-    from tx_jax.training import trained
+    from tx_jax.runs import trained
 
     hf_folder.check_free(Path(TO_HF.value))
     path = Path(CHECKPOINT.value)

@@ -12,16 +12,16 @@ from rich.table import Table
 from tqdm import tqdm
 
 from tx_jax import sharding, tree
-from tx_jax.training.loop import Run
+from tx_jax.evaluation.report import Report, Spread
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.report import Report, Spread
+from tx_jax.training.run import Run
 
 LAYER = re.compile(r"layer_(\d+)/")
 LINE_SECONDS = 5.0  # without a terminal, a line about this often
 
 
 class TrainingDisplay:
-    """Implements `training.loop.Display`. Silent on all processes but the first."""
+    """Implements `training.run.Display`. Silent on all processes but the first."""
 
     def __init__(self):
         self._console = make_console()
@@ -161,21 +161,21 @@ def parameter_table(params: dict) -> Table:
 def rates_table(run: Run) -> Table | None:
     """What is frozen, and what trains at which peak learning rate; None where all parameters train alike."""
     rates = Optimizer(run.config).rates(run.state.params)
-    groups: dict[float, dict[str, set[int]]] = {}  # share of the learning rate, 0 for frozen -> rooms -> their layers
+    groups: dict[float, dict[str, set[int]]] = {}  # share of the learning rate, 0 for frozen -> modules -> their layers
     sizes: dict[float, int] = {}
     for path, leaf in tree.flatten(run.state.params).items():
         rate, layer = rates.get(path, 0.0), LAYER.search(path)
-        room = f"{path[: layer.start()]}layer_*" if layer else path.split("/")[0]
-        groups.setdefault(rate, {}).setdefault(room, set()).add(int(layer[1]) if layer else 0)
+        module = f"{path[: layer.start()]}layer_*" if layer else path.split("/")[0]
+        groups.setdefault(rate, {}).setdefault(module, set()).add(int(layer[1]) if layer else 0)
         sizes[rate] = sizes.get(rate, 0) + leaf.size
     if sizes.keys() == {1.0}:
         return None
     table = Table("peak learning rate", title="What trains")
     table.add_column("parameters", justify="right")
     table.add_column("in")
-    for rate, rooms in sorted(groups.items()):
+    for rate, modules in sorted(groups.items()):
         peak = f"{rate * run.config.optimizer.learning_rate:.3g}" if rate else "frozen"
-        names = [room.replace("*", ",".join(map(str, sorted(layers)))) for room, layers in rooms.items()]
+        names = [module.replace("*", ",".join(map(str, sorted(layers)))) for module, layers in modules.items()]
         table.add_row(peak, f"{sizes[rate]:,}", "  ".join(names))
     return table
 

@@ -34,12 +34,13 @@ def main(argv: list[str]) -> int:
     if not BEFORE.value or not AFTER.value or not OUT.value:
         command_line.fail("needed: --before, --after and --out; see --help")
     from tx_jax.config.further import read_words
-    from tx_jax.data.corpus import TokenStore
+    from tx_jax.data.corpus.token_store import TokenStore
+    from tx_jax.evaluation import domain
+    from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
     from tx_jax.files import write_atomically
+    from tx_jax.runs import trained
+    from tx_jax.runs.start import read_model
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import domain, trained
-    from tx_jax.training.evaluate import even_batch_size, held_out
-    from tx_jax.training.start import read_model
 
     run = trained.load(Path(AFTER.value))
     if run.config is None:
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         if name != "original":  # whose tokens are others
             task = open_task(run.config, store, model.tokenizer)
             batches = task.batches("validation", batch_size=batch_size, repeat=False)
-            loss = model.evaluate(task, held_out(batches, 0))["masked_lm_loss"]
+            loss = evaluate_model(model, task, held_out(batches, 0))["masked_lm_loss"]
             figures |= {"masked_lm_loss": loss, "perplexity": math.exp(loss)}
             figures["neighbours"] = domain.neighbours(model, words)
         if name in reached:
@@ -99,7 +100,7 @@ def _show(report: dict[str, Any]) -> None:
     console.print(table)
     if reached := {name: figures["downstream"] for name, figures in models.items() if "downstream" in figures}:
         seeds, *splits = next(iter(reached.values())).items()
-        table = Table("fine-tuned", *reached, title=f"Mean and standard deviation of {len(seeds[1])} seeds")
+        table = Table("fine-tuned", *reached, title=f"WeightedSum and standard deviation of {len(seeds[1])} seeds")
         for split, metrics in splits:
             for metric in metrics:
                 spreads = [scores[split][metric] for scores in reached.values()]

@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     if not WORKDIR.value:
         command_line.fail("--workdir is needed: the run directory that experiments.train made")
     from experiments.display import show_reports
-    from tx_jax.training import report
+    from tx_jax.evaluation import report
 
     workdir = Path(WORKDIR.value)
     reports = report.evaluate_run(workdir, step=STEP.value, store=STORE.value, split=SPLIT.value, batches=BATCHES.value)

@@ -22,7 +22,8 @@ def main(argv: list[str]) -> int:
     if not WORKDIR.value:
         command_line.fail("--workdir is needed: what experiments.train or experiments.convert made")
     from tx_jax.convert import model_dir
-    from tx_jax.training import trained
+    from tx_jax.evaluation.fill_mask import fill_mask
+    from tx_jax.runs import trained
 
     path = Path(WORKDIR.value)
     model = trained.load(path, STEP.value)
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
         print("warning: masked_lm is untrained: what it fills in means nothing", file=sys.stderr)
     for text in TEXT.value or filter(None, map(str.strip, sys.stdin)):
         print(text)
-        for candidates in model.fill_mask(text, top=TOP.value):
+        for candidates in fill_mask(model, text, top=TOP.value):
             print("    " + "   ".join(f"{token} {probability:.1%}" for token, probability in candidates))
     return 0
 

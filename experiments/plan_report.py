@@ -12,12 +12,12 @@ from rich.table import Table
 from experiments import display
 from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.errors import InputError
+from tx_jax.planning import plan
+from tx_jax.planning.plan import GIB, PhasePlan, Plan
+from tx_jax.runs.start import Start, open_start
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.registry import open_task, task_without_data
 from tx_jax.tasks.supervised import Supervised
-from tx_jax.training import plan
-from tx_jax.training.plan import GIB, PhasePlan, Plan
-from tx_jax.training.start import Start, open_start
 
 NOTE = (
     "Planned, not measured. {time} Evaluation, checkpoints and waiting for data come on top. Tokens count padding; MFU "

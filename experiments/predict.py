@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
     from tx_jax.config import LabeledDataConfig
     from tx_jax.data.labeled import readers, writers
     from tx_jax.errors import InputError
+    from tx_jax.evaluation.predict import predict
+    from tx_jax.runs import trained
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import trained
-    from tx_jax.training.predict import predict
 
     if OUTPUT.value:
         writers.check(Path(OUTPUT.value))

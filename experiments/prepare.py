@@ -29,9 +29,9 @@ from rich.table import Table
 from experiments import command_line
 from experiments.progress import PrepareProgress
 from tx_jax import text
-from tx_jax.data.corpus import TokenStore
-from tx_jax.data.prepare import CLEANED, PrepareConfig, prepare, usable_cores
-from tx_jax.data.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
+from tx_jax.data.corpus.prepare import CLEANED, PrepareConfig, prepare, usable_cores
+from tx_jax.data.corpus.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
+from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
 from tx_jax.text.sentences import MODES
 from tx_jax.text.wordpiece import WordPiece

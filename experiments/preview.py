@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
         command_line.fail("needed: --config, such as --config=configs/bert_base.py:smoke")
     from experiments.display import make_console
     from tx_jax.config import from_config_dict
-    from tx_jax.data import preview
+    from tx_jax.data.pretraining import preview
     from tx_jax.tasks.registry import open_task
 
     config = from_config_dict(CONFIG.value)

@@ -5,7 +5,7 @@ import time
 
 from tqdm import tqdm
 
-from tx_jax.data.prepare import Progress
+from tx_jax.data.corpus.prepare import Progress
 
 LINE_SECONDS = 5.0
 _STAGES = {

@@ -53,7 +53,7 @@ from ml_collections import config_flags
 from experiments import command_line
 
 if TYPE_CHECKING:
-    from tx_jax.training.report import Report
+    from tx_jax.evaluation.report import Report
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
@@ -89,15 +89,15 @@ def main(argv: list[str]) -> int:
 
         plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given("model"))
         return 0
-    from tx_jax.training import allocator
-    from tx_jax.training.stopping import StopRequest
+    from tx_jax.hosts import allocator
+    from tx_jax.hosts.stopping import StopRequest
 
     allocator.keep_freed_memory()  # before jax sets up its backend
     with StopRequest() as stop:
         import jax
 
-        from tx_jax.training import distributed
-        from tx_jax.training.watchdog import Watchdog
+        from tx_jax.hosts import distributed
+        from tx_jax.hosts.watchdog import Watchdog
 
         if jax.config.jax_compilation_cache_dir is None:
             jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
@@ -121,9 +121,12 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from experiments.display import TrainingDisplay, show_reports
     from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.errors import InputError
+    from tx_jax.evaluation import report
+    from tx_jax.hosts import distributed
+    from tx_jax.runs import metrics_log, plots
+    from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import distributed, loop, metrics_log, out_of_memory, plots, report
-    from tx_jax.training.start import open_start
+    from tx_jax.training import loop, out_of_memory
 
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
@@ -164,8 +167,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:
     """A run for each seed, in folders of their own, and how their results spread."""
     from experiments.display import show_spread
+    from tx_jax.evaluation import report
     from tx_jax.files import write_atomically
-    from tx_jax.training import distributed, report
+    from tx_jax.hosts import distributed
 
     numbers = [int(part) for part in seeds.split(",") if part.strip().isdecimal()]
     if len(set(numbers)) < 2 or len(set(numbers)) < len(seeds.split(",")):

@@ -7,15 +7,18 @@ from collections.abc import Iterator
 # Imports run downward only. A module outside any of these rooms (`tx_jax/__init__.py`) is the lowest of all.
 FLOORS = (
     {"config", "sharding", "tree", "errors", "files", "text"},
-    {"nn", "data"},
+    {"nn", "data", "hosts"},
     {"models"},
     {"tasks", "convert", "decoding", "interpret"},
+    {"runs"},
+    {"evaluation"},
     {"training"},
+    {"planning"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Pairs of one floor that never meet; rooms of the other floors may use each other.
-STRANGERS = ({"nn", "data"},)
+STRANGERS = ({"nn", "data"}, {"nn", "hosts"}, {"data", "hosts"})
 WITHOUT_JAX = {"data", "text"}
 JAX_LIBRARIES = {"jax", "flax", "optax", "orbax", "chex"}
 MAY_USE_LINEN = {"nn", "models", "interpret"}

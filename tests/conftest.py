@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests.xla_flags import xla_flags
-from tx_jax.data.corpus import TokenStore
+from tx_jax.data.corpus.token_store import TokenStore
 
 os.environ.setdefault("XLA_FLAGS", xla_flags())
 
@@ -45,8 +45,8 @@ def write_corpus(path: Path, *, documents: int, seed: int = 0) -> None:
 
 def make_store(folder: Path) -> TokenStore:
     """A token store of 150 short documents and a vocabulary of 200."""
-    from tx_jax.data.prepare import PrepareConfig, prepare
-    from tx_jax.data.sources import SourceConfig
+    from tx_jax.data.corpus.prepare import PrepareConfig, prepare
+    from tx_jax.data.corpus.sources import SourceConfig
 
     write_corpus(folder / "text.txt", documents=150)
     prepare(

@@ -13,12 +13,11 @@ from tests.conftest import write_corpus
 from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.models import registry
+from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import open_task
-from tx_jax.training import loop
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.start import open_start
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key
+from tx_jax.training.step import dropout_key, jit_train_step
 
 FOLDER = Path(importlib.util.find_spec("configs").submodule_search_locations[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
@@ -90,8 +89,8 @@ def test_an_unknown_variant_is_refused(name):
 
 @pytest.fixture(scope="module")
 def causal_store(tmp_path_factory):
-    from tx_jax.data.prepare import PrepareConfig, prepare
-    from tx_jax.data.sources import SourceConfig
+    from tx_jax.data.corpus.prepare import PrepareConfig, prepare
+    from tx_jax.data.corpus.sources import SourceConfig
 
     folder = tmp_path_factory.mktemp("causal")
     write_corpus(folder / "text.txt", documents=150)
@@ -134,11 +133,11 @@ def train_two_steps(task, loss_name):
     params = jax.jit(task.init)(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
     batches = task.batches("train", batch_size=config.training.batch_size, repeat=True)
-    step = loop.jit_train_step(config, task, adam)
+    step = jit_train_step(config, task, adam)
     losses = []
     for i in range(2):
         state, metrics = step(state, batches.batch_at(i), dropout_key(0))
-        losses.append(metrics[loss_name].value())
+        losses.append(metrics[loss_name].mean())
     return losses
 
 

@@ -18,7 +18,7 @@ from tests.xla_flags import xla_flags
 from tx_jax import sharding, tree
 from tx_jax.config import LoraConfig, MeshConfig
 from tx_jax.errors import InputError
-from tx_jax.models import lora, registry
+from tx_jax.models import forward, registry
 from tx_jax.training.state import TrainState
 
 BASE = compute.bert_config(weights.Sizes(30522, 768, 12, 12, 3072, 512, "gelu", 1e-12))
@@ -197,7 +197,7 @@ def test_adapters_lie_as_their_kernels_do():
     config = LoraConfig(rank=4, targets=("(query|attention/out|wi)/kernel$",))
 
     def state():
-        params = lora.init_params(PRE_NORM, config, jax.random.key(0))
+        params = forward.init_params(PRE_NORM, config, jax.random.key(0))
         return TrainState(jnp.zeros((), jnp.int32), params, optax.adam(1e-3).init(params))
 
     placed = tree.flatten(sharding.state_sharding(mesh(2, 2, 2), jax.eval_shape(state)))

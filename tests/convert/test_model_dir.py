@@ -9,7 +9,8 @@ from safetensors.numpy import load_file, save_file
 from tests.convert import folders
 from tx_jax.convert import from_hf, model_dir, to_hf
 from tx_jax.errors import InputError
-from tx_jax.training import trained
+from tx_jax.evaluation.fill_mask import fill_mask
+from tx_jax.runs import trained
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_no_model(tmp_path):
 def test_masks_are_filled_as_with_a_run(saved):
     model = trained.load(saved)
     assert (model.config, model.step) == (None, None)
-    ((first, *_),) = model.fill_mask("word1 [MASK] word2", top=3)
+    ((first, *_),) = fill_mask(model, "word1 [MASK] word2", top=3)
     assert 0 < first[1] < 1
 
 
@@ -106,10 +107,10 @@ def test_what_a_converted_model_cannot_do(tmp_path, saved):
         trained.load(saved, 3)
     model_dir.save(folders.model(), tmp_path / "silent")
     with pytest.raises(InputError, match="without a tokenizer"):
-        trained.load(tmp_path / "silent").fill_mask("[MASK]", top=1)
+        fill_mask(trained.load(tmp_path / "silent"), "[MASK]", top=1)
     model_dir.save(folders.model(folders.wordpiece(), heads=("pooled",)), tmp_path / "headless")
     with pytest.raises(InputError, match="no masked_lm head"):
-        trained.load(tmp_path / "headless").fill_mask("[MASK]", top=1)
+        fill_mask(trained.load(tmp_path / "headless"), "[MASK]", top=1)
 
 
 def test_what_was_initialised_is_remembered(tmp_path):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from configs import bert_base
-from tests.data.test_pretraining import CONFIG
+from tests.data.pretraining.test_batches import CONFIG
 from tx_jax.config import DataConfig, from_config_dict
 from tx_jax.errors import InputError
 

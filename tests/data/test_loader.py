@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.data.synthetic import random_split
-from tests.data.test_masking import masking
-from tx_jax.data.loader import Batches, read_ahead
-from tx_jax.data.objectives import MaskedObjective, RateSchedule
-from tx_jax.data.pairs import SentencePairs
+from tests.data.pretraining.test_masking import masking
+from tx_jax.data.loader import Loader, read_ahead
+from tx_jax.data.pretraining.pairs import SentencePairs
+from tx_jax.data.pretraining.targets import MaskedTargets, RateSchedule
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +17,8 @@ def batches():
     split = random_split(3, 25)
     examples = SentencePairs(split, sequence_length=48, short_sequence_probability=0.1, pad_id=0, cls_id=2, sep_id=3)
     vocab = split.first_id + int(split.sentence_offsets[-1])
-    objective = MaskedObjective(masking(vocab_size=vocab, max_predictions=8), RateSchedule(0.15, 0.15, 0))
-    return Batches([examples], objective, batch_size=16, seed=0, repeat=True)
+    targets = MaskedTargets(masking(vocab_size=vocab, max_predictions=8), RateSchedule(0.15, 0.15, 0))
+    return Loader([examples], targets, batch_size=16, seed=0, repeat=True)
 
 
 def originals(batch):

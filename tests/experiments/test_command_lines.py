@@ -11,7 +11,7 @@ import time
 import pytest
 
 from tests.xla_flags import xla_flags
-from tx_jax.training import metrics_log
+from tx_jax.runs import metrics_log
 
 
 def command(module, *arguments):

@@ -12,8 +12,9 @@ from tests.convert import folders
 from tx_jax import tree
 from tx_jax.config import from_config_dict
 from tx_jax.convert import from_hf, model_dir
+from tx_jax.runs import trained
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training import loop, trained
+from tx_jax.training import loop
 
 
 class Silent:

@@ -9,7 +9,7 @@ from tests import labeled_files
 from tests.data.labeled.configs import labeled
 from tests.experiments.test_command_lines import run
 from tx_jax.errors import InputError
-from tx_jax.training.report import evaluate_run
+from tx_jax.evaluation.report import evaluate_run
 
 
 @pytest.fixture(scope="module")

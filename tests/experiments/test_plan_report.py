@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments import plan_report
-from tx_jax.training.plan import PhasePlan, Plan, Target
+from tx_jax.planning.plan import PhasePlan, Plan, Target
 
 BYTES = dict.fromkeys(("parameters", "optimizer_state", "batch", "temporaries", "program", "peak"), 1)
 PHASE = PhasePlan(

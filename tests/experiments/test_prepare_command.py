@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from experiments import progress
-from tx_jax.data.corpus import TokenStore
-from tx_jax.data.prepare import Progress
+from tx_jax.data.corpus.prepare import Progress
+from tx_jax.data.corpus.token_store import TokenStore
 
 
 def prepare(*arguments):

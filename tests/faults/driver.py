@@ -13,8 +13,9 @@ from collections.abc import Callable
 import numpy as np
 
 from experiments import command_line, train
-from tx_jax.data.loader import Batches
-from tx_jax.training import checkpoint, loop, manifest, metrics_log
+from tx_jax.data.loader import Loader
+from tx_jax.runs import checkpoint, manifest, metrics_log
+from tx_jax.training import loop
 
 
 def patch(owner: object, name: str, before: Callable[..., None] | None = None, after: Callable | None = None) -> None:
@@ -39,7 +40,7 @@ POINTS = {
     "committed": (manifest, "sync_folder", "checkpoints"),
     "evaluation": (loop.Run, "evaluate", "before"),
     "evaluated": (loop.Run, "evaluate", "after"),
-    "batch": (Batches, "batch_at", "before"),  # in the thread that reads ahead
+    "batch": (Loader, "batch_at", "before"),  # in the thread that reads ahead
 }
 
 
@@ -67,7 +68,7 @@ def not_finite(value: float, steps: str) -> None:
     def spoil(batch, batches, step):
         return batch | {"masked_weights": batch["masked_weights"] * value} if step + 1 in chosen else batch
 
-    patch(Batches, "batch_at", after=lambda b, batches, step: spoil(b, batches, step) if batches.repeat else b)
+    patch(Loader, "batch_at", after=lambda b, batches, step: spoil(b, batches, step) if batches.repeat else b)
 
 
 def linger(_: str) -> None:

@@ -23,11 +23,11 @@ from tests.conftest import make_store
 from tests.multihost import launch
 from tx_jax import sharding, tree
 from tx_jax.config import MeshConfig
+from tx_jax.runs import metrics_log
+from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.run_dir import RunDir
 from tx_jax.tasks.registry import open_task
-from tx_jax.training import metrics_log
-from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.run_dir import RunDir
 from tx_jax.training.state import abstract_state
 
 Topology = tuple[int, int]  # processes, devices of each

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 
 from tests.faults.driver import POINTS
 from tests.faults.processes import CHECKPOINT_EVERY, STEPS, Ended, Place, Run, end, wait_until
-from tx_jax.training import metrics_log
+from tx_jax.runs import metrics_log
 
 
 class Impossible(Exception):

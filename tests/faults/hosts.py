@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.conftest import make_store
 from tests.multihost import launch
-from tx_jax.training import metrics_log
+from tx_jax.runs import metrics_log
 
 DEFAULTS = {"stall_seconds": 40, "mesh__fsdp": 2}
 ENDED = {

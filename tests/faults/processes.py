@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tx_jax.training import manifest, metrics_log
+from tx_jax.runs import manifest, metrics_log
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 60, 15, 10
 CONFIG = {

@@ -65,7 +65,7 @@ def outputs(sizes: Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.n
 
 
 def cross_entropy(logits: jax.Array, labels: np.ndarray) -> jax.Array:
-    """Mean over all positions."""
+    """WeightedSum over all positions."""
     return -jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(labels)[..., None], axis=-1).mean()
 
 

@@ -9,7 +9,7 @@ from tests.models import small
 from tx_jax import tree
 from tx_jax.config import LoraConfig
 from tx_jax.errors import InputError
-from tx_jax.models import lora, registry
+from tx_jax.models import forward, lora, registry
 
 CONFIG = LoraConfig(rank=4, alpha=8.0)
 KERNELS = {f"encoder/layer_{i}/attention/{name}/kernel" for i in (0, 1) for name in ("query", "value")}
@@ -17,7 +17,7 @@ KERNELS = {f"encoder/layer_{i}/attention/{name}/kernel" for i in (0, 1) for name
 
 def adapted():
     """A model away from its initial values, and adapters too."""
-    fresh = lora.init_params(small.CONFIG, CONFIG, jax.random.key(0))
+    fresh = forward.init_params(small.CONFIG, CONFIG, jax.random.key(0))
     rng = np.random.default_rng(2)
     adapters = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.3, x.shape), x.dtype), fresh["lora"])
     return small.params(small.CONFIG) | {"lora": adapters}
@@ -25,18 +25,18 @@ def adapted():
 
 def test_it_begins_as_the_model_without_adapters_bit_for_bit():
     plain = registry.init_params(small.CONFIG, jax.random.key(0))
-    params = lora.init_params(small.CONFIG, CONFIG, jax.random.key(0))
+    params = forward.init_params(small.CONFIG, CONFIG, jax.random.key(0))
     assert {path.rpartition("/")[0] for path in tree.flatten(params["lora"])} == KERNELS
     jax.tree.map(np.testing.assert_array_equal, lora.merged(params, CONFIG), plain)
     jax.tree.map(np.testing.assert_array_equal, {**params, "lora": {}}, {**plain, "lora": {}})
-    assert lora.init_params(small.CONFIG, LoraConfig(), jax.random.key(0)).keys() == plain.keys()
+    assert forward.init_params(small.CONFIG, LoraConfig(), jax.random.key(0)).keys() == plain.keys()
     assert lora.merged(plain, CONFIG) is plain
 
 
 def test_a_is_gaussian_and_does_not_depend_on_the_other_targets():
     wide = small.config(dim=256, num_heads=4, num_layers=1)
     both, one = (
-        jax.jit(lora.init_params, static_argnums=(0, 1))(wide, LoraConfig(32, targets=targets), jax.random.key(0))
+        jax.jit(forward.init_params, static_argnums=(0, 1))(wide, LoraConfig(32, targets=targets), jax.random.key(0))
         for targets in (("(query|value)/kernel",), ("value/kernel",))
     )
     both, one = (tree.flatten(params["lora"]["encoder"]["layer_0"]["attention"]) for params in (both, one))
@@ -81,7 +81,7 @@ def dropped(config, *, remat="none", dropout_rng, **kwargs):
     adapters = {"encoder": {"layer_0": {"attention": {"query": identity, "value": identity}}}}
     inputs = small.batch(rows=4, length=24)
     tokens, params = inputs.pop("tokens_BT"), small.params(model) | {"lora": adapters}
-    return lora.apply(model, config, params, tokens, **inputs, dropout_rng=dropout_rng, **kwargs)
+    return forward.forward(model, config, params, tokens, **inputs, dropout_rng=dropout_rng, **kwargs)
 
 
 def test_an_adapter_sees_its_input_after_dropout_and_the_kernel_all_of_it():
@@ -172,7 +172,7 @@ WRONG = {
 def test_what_cannot_be_adapted_is_refused(name):
     changes, said = WRONG[name]
     with pytest.raises(InputError) as error:
-        lora.param_shapes(small.CONFIG, LoraConfig(**{"rank": 4} | changes))
+        forward.param_shapes(small.CONFIG, LoraConfig(**{"rank": 4} | changes))
     assert said in str(error.value)
 
 
@@ -181,4 +181,4 @@ def test_a_convolution_is_no_dense_layer():
         relative_attention=("c2p",), relative_distance=8, conv_kernel=3, heads=("masked_lm",), num_segments=0
     )
     with pytest.raises(InputError, match="matches encoder/convolution/bias, encoder/convolution/kernel, "):
-        lora.param_shapes(deberta, LoraConfig(rank=4, targets=("convolution",)))
+        forward.param_shapes(deberta, LoraConfig(rank=4, targets=("convolution",)))

@@ -9,7 +9,7 @@ import optax
 from tests.models import small
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.pretraining import classification
 
 # Sizes that 2, 4 and 8 divide, of which no two make arrays of the same shape or number of elements by chance.
@@ -108,5 +108,5 @@ class AllHeads:
         if "replaced_token" in model.heads:
             losses = optax.sigmoid_binary_cross_entropy(output.replaced_token, batch["targets"] % 2)
             weights = batch["target_weights"]
-            metrics["replaced_token_loss"] = Mean((losses * weights).sum(), weights.sum())
+            metrics["replaced_token_loss"] = WeightedSum((losses * weights).sum(), weights.sum())
         return metrics

@@ -11,13 +11,12 @@ import jax
 from configs import bert_base
 from tx_jax import sharding
 from tx_jax.config import MeshConfig, from_config_dict
-from tx_jax.data.corpus import TokenStore
+from tx_jax.data.corpus.token_store import TokenStore
+from tx_jax.evaluation.evaluate import device_batch, evaluate, held_out, jit_eval_step
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training.evaluate import device_batch, evaluate, held_out, jit_eval_step
-from tx_jax.training.loop import jit_train_step
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
-from tx_jax.training.step import dropout_key
+from tx_jax.training.step import dropout_key, jit_train_step
 
 # name: (devices, data, fsdp, tensor, accumulation steps, dropout, rank of adapters)
 RUNS = {
@@ -64,7 +63,7 @@ def run(
         losses = []
         for i in range(4):
             state, metrics = step(state, device_batch(batches.batch_at(i), mesh), dropout_key(0))
-            losses.append(metrics["loss"].value())
+            losses.append(metrics["loss"].mean())
         validation = task.batches("validation", batch_size=16, repeat=False)
         held = evaluate(jit_eval_step(task, mesh), state.params, held_out(validation, 0), mesh)
     kernel = state.params["encoder"]["layer_0"]["mlp"]["wi"]["kernel"]

@@ -20,7 +20,7 @@ from tests.models import small
 from tests.multidevice import families
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig, from_config_dict
-from tx_jax.training.evaluate import device_batch
+from tx_jax.evaluation.evaluate import device_batch
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key, train_step
@@ -81,7 +81,7 @@ def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
     new = jax.device_get(new)
     # Adam's first moment is (1 - b1) times the first gradient.
     gradients = jax.tree.map(lambda moment: 2 * moment, optax.tree.get(new.opt_state, "mu"))
-    values = {"loss": metrics["loss"].value(), "gradients": gradients, "params": new.params}
+    values = {"loss": metrics["loss"].mean(), "gradients": gradients, "params": new.params}
     return values, collectives(compiled.as_text())
 
 

@@ -14,10 +14,10 @@ from jax.sharding import AxisType, Mesh
 from configs import bert_base
 from tx_jax import sharding
 from tx_jax.config import MeshConfig, from_config_dict
-from tx_jax.data.corpus import TokenStore
+from tx_jax.data.corpus.token_store import TokenStore
+from tx_jax.evaluation.evaluate import device_batch, evaluate, held_out, jit_eval_step, local_batches
+from tx_jax.hosts import distributed
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training import distributed
-from tx_jax.training.evaluate import device_batch, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.elastic import saved
 from tests.multihost import launch
-from tx_jax.training import metrics_log
+from tx_jax.runs import metrics_log
 
 
 def train(store, workdir, processes=2, devices=4, **options):

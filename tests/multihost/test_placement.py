@@ -9,8 +9,8 @@ import pytest
 from tests.multihost import launch
 from tx_jax import sharding
 from tx_jax.config import MeshConfig, from_config_dict
+from tx_jax.evaluation.evaluate import evaluate, held_out, jit_eval_step
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training.evaluate import evaluate, held_out, jit_eval_step
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
 

@@ -25,7 +25,10 @@ from experiments import command_line, train
 from tx_jax import tree
 from tx_jax.data import loader
 from tx_jax.errors import InputError
-from tx_jax.training import checkpoint, evaluate, loop, manifest
+from tx_jax.evaluation import evaluate
+from tx_jax.runs import checkpoint, manifest
+from tx_jax.training import loop, recorder
+from tx_jax.training import run as run_module
 
 
 class Planted(Exception):
@@ -61,8 +64,8 @@ ACTIONS = {
 # Where, before a call of which function.
 POINTS = {
     "build": (loop, "build"),
-    "step": (loop._Recorder, "later"),
-    "batch": (loader.Batches, "batch_at"),
+    "step": (recorder.Recorder, "later"),
+    "batch": (loader.Loader, "batch_at"),
     "evaluation": (evaluate, "device_batch"),
     "save": (checkpoint.Checkpoints, "save"),
     "manifest": (manifest, "write"),
@@ -87,7 +90,7 @@ def expect(path: str) -> None:
 
 
 def tell_rows() -> None:
-    jit_train_step = loop.jit_train_step
+    jit_train_step = run_module.jit_train_step
 
     def telling(*arguments):
         step = jit_train_step(*arguments)
@@ -104,7 +107,7 @@ def tell_rows() -> None:
 
         return told
 
-    loop.jit_train_step = telling
+    run_module.jit_train_step = telling
 
 
 def plant(action: str, point: str, number: int, rank: int) -> None:
@@ -132,13 +135,13 @@ def plant(action: str, point: str, number: int, rank: int) -> None:
         checkpoint.Checkpoints.save = lambda *state, **notes: (save(*state, **notes), fire(), time.sleep(1))
         manifest.write = lambda directory: (time.sleep(1), write(directory))
     elif point == "compile":
-        original = loop.jit_train_step
+        original = run_module.jit_train_step
 
         def later(*arguments, **options):
             threading.Timer(0.3, fire).start()
             return original(*arguments, **options)
 
-        loop.jit_train_step = later
+        run_module.jit_train_step = later
     else:
         around(*POINTS[point])
 

@@ -16,7 +16,7 @@ import transformers
 from tests.parity import ours, theirs
 from tx_jax.convert import to_hf
 from tx_jax.convert.model_dir import Model
-from tx_jax.training import trained
+from tx_jax.runs import trained
 from tx_jax.tree import flatten
 
 PAIRS = [

@@ -20,12 +20,13 @@ from tx_jax import tree
 from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.convert import to_hf
 from tx_jax.convert.model_dir import Model
-from tx_jax.data.prepare import PrepareConfig, prepare
-from tx_jax.data.sources import SourceConfig
+from tx_jax.data.corpus.prepare import PrepareConfig, prepare
+from tx_jax.data.corpus.sources import SourceConfig
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.registry import open_task
-from tx_jax.training import loop, optimizer
+from tx_jax.training import optimizer
 from tx_jax.training.state import TrainState
+from tx_jax.training.step import jit_train_step
 
 STEPS = 100
 MAX_RELATIVE = 1e-3
@@ -59,11 +60,11 @@ def our_losses(config: ExperimentConfig, task: Pretraining, params: dict, batche
     """Before each update."""
     adam = optimizer.Optimizer(config)
     state = TrainState(np.int32(0), params, adam.init(params))
-    step = loop.jit_train_step(config, task, adam)
+    step = jit_train_step(config, task, adam)
     losses = []
     for batch in batches:
         state, metrics = step(state, batch, jax.random.key(0))
-        losses.append(metrics["loss"].value())
+        losses.append(metrics["loss"].mean())
     return losses
 
 

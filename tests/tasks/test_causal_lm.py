@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import write_corpus
 from tests.tasks.batch_shapes import assert_shapes_agree
 from tx_jax.config import from_config_dict
-from tx_jax.data.prepare import PrepareConfig, prepare
-from tx_jax.data.sources import SourceConfig
+from tx_jax.data.corpus.prepare import PrepareConfig, prepare
+from tx_jax.data.corpus.sources import SourceConfig
 from tx_jax.tasks.causal_lm import CausalLM
 from tx_jax.tasks.registry import open_task, task_without_data
 
@@ -48,7 +48,7 @@ def test_metrics_match_numpy_from_the_logits(store, packing):
     log_z = np.log(np.exp(logits).sum(-1))
     nats = log_z - np.take_along_axis(logits, batch["targets"][..., None], axis=-1)[..., 0]
     weights = batch["target_weights"]
-    values = {name: m.value() for name, m in task.metrics(params, batch, dropout_rng=None).items()}
+    values = {name: m.mean() for name, m in task.metrics(params, batch, dropout_rng=None).items()}
     loss = (nats * weights).sum() / weights.sum()
     np.testing.assert_allclose(values["causal_lm_loss"], loss, rtol=1e-5)
     hits = (logits.argmax(-1) == batch["targets"]) * weights

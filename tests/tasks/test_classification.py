@@ -88,11 +88,11 @@ def test_loss_accuracy_and_scores(tmp_path):
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     total = functools.reduce(lambda a, b: {name: a[name] + b[name] for name in a}, sums)
     # float32 sums of ten terms of order 1
-    assert total["loss"].value() == pytest.approx(losses.mean(), rel=1e-5)
-    assert total["accuracy"].value() == pytest.approx(np.mean(logits.argmax(1) == labels))
+    assert total["loss"].mean() == pytest.approx(losses.mean(), rel=1e-5)
+    assert total["accuracy"].mean() == pytest.approx(np.mean(logits.argmax(1) == labels))
     scores = task.scores({"logits": logits, "example": examples}, "validation")
     assert scores.keys() == {"accuracy", "macro_f1"}
-    assert scores["accuracy"] == pytest.approx(total["accuracy"].value())
+    assert scores["accuracy"] == pytest.approx(total["accuracy"].mean())
     assert task.loss_weights(rows[-1])["loss"] == 2
 
 
@@ -158,7 +158,7 @@ def test_regression(tmp_path):
     total = functools.reduce(
         lambda a, b: a + b, [task.metrics(params_of(task), batch, dropout_rng=None)["loss"] for batch in rows]
     )
-    assert total.value() == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-5)
+    assert total.mean() == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-5)
     scores = task.scores({"logits": logits, "example": examples}, "validation")
     # `example` numbers the rows of the table, whatever order they came in.
     truth = np.array([float(record["label"]) for record in task.records("validation")])[examples]
@@ -183,7 +183,7 @@ def test_choices_are_scored_one_by_one(tmp_path):
     # The same rows in another order: equal to rounding.
     np.testing.assert_allclose(task.outputs(params, turned)["logits"], logits[:, [2, 0, 1]], atol=1e-5)
     right = task.metrics(params, batch, dropout_rng=None)["accuracy"]
-    assert right.value() == np.mean(logits.argmax(1) == batch["labels"])
+    assert right.mean() == np.mean(logits.argmax(1) == batch["labels"])
     with pytest.raises(InputError, match=r"must name each of data\.choices"):
         make_task(tmp_path, text=("a", "b"), choices=("c", "d", "e"), labels=("A", "B"))
 

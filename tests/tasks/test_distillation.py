@@ -13,10 +13,10 @@ from tx_jax.config import from_config_dict, to_dict
 from tx_jax.convert import model_dir, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.runs.start import open_start
 from tx_jax.tasks.base import total_loss
 from tx_jax.tasks.distillation import TEACHER, Distillation
 from tx_jax.tasks.registry import open_task
-from tx_jax.training.start import open_start
 
 
 @pytest.fixture
@@ -91,12 +91,12 @@ def test_losses_match_numpy(distilled):
     weights = batch["masked_weights"]
     expected = (soft * weights).sum() / weights.sum()
     assert expected > 0.01
-    np.testing.assert_allclose(metrics["soft_loss"].value(), expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics["soft_loss"].mean(), expected, rtol=1e-4)
     a, b = np.asarray(student.hidden, np.float64), np.asarray(taught.hidden, np.float64)
     cosine = 1 - (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
-    np.testing.assert_allclose(metrics["cosine_loss"].value(), cosine[batch["valid"]].mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["cosine_loss"].mean(), cosine[batch["valid"]].mean(), rtol=1e-4)
     total = total_loss(metrics, task.loss_weights(batch))
-    parts = [metrics[name].value() for name in ("soft_loss", "masked_lm_loss", "cosine_loss")]
+    parts = [metrics[name].mean() for name in ("soft_loss", "masked_lm_loss", "cosine_loss")]
     np.testing.assert_allclose(total, np.dot(parts, [5, 2, 1]), rtol=1e-5)
 
 
@@ -112,26 +112,25 @@ def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_con
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
     params, _ = start.fill(task.init(jax.random.key(0)))
     metrics = task.metrics(params, task.batches("train", batch_size=4, repeat=True).batch_at(0), dropout_rng=None)
-    np.testing.assert_allclose(metrics["soft_loss"].value(), 0, atol=1e-5)
-    np.testing.assert_allclose(metrics["cosine_loss"].value(), 0, atol=1e-5)
+    np.testing.assert_allclose(metrics["soft_loss"].mean(), 0, atol=1e-5)
+    np.testing.assert_allclose(metrics["cosine_loss"].mean(), 0, atol=1e-5)
 
 
 def test_the_teacher_stays_and_the_student_learns(distilled):
-    from tx_jax.training import loop
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import TrainState
-    from tx_jax.training.step import dropout_key
+    from tx_jax.training.step import dropout_key, jit_train_step
 
     task, _, (params, _) = distilled
     optimizer = Optimizer(task.config)
     before = jax.device_get(params)
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    step = loop.jit_train_step(task.config, task, optimizer)
+    step = jit_train_step(task.config, task, optimizer)
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     losses = []
     for _ in range(8):
         state, metrics = step(state, batch, dropout_key(0))
-        losses.append(metrics["loss"].value())
+        losses.append(metrics["loss"].mean())
     assert losses[-1] < losses[0]
     after = jax.device_get(state.params)
     jax.tree.map(np.testing.assert_array_equal, after[TEACHER], before[TEACHER])

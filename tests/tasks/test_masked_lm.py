@@ -8,7 +8,7 @@ from tests.tasks.batch_shapes import assert_shapes_agree
 from tx_jax.config import from_config_dict
 from tx_jax.config.data import MASKED, PAIRED
 from tx_jax.errors import InputError
-from tx_jax.tasks.base import Mean, total_loss
+from tx_jax.tasks.base import WeightedSum, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.tasks.registry import task_without_data
 
@@ -39,7 +39,7 @@ def test_metrics_are_sums_that_add_over_parts_of_a_batch(task):
     assert weights["masked_lm_loss"] == batch["masked_weights"].sum()
     np.testing.assert_allclose(
         total_loss(whole, weights),
-        whole["masked_lm_loss"].value() + whole["next_sentence_loss"].value(),
+        whole["masked_lm_loss"].mean() + whole["next_sentence_loss"].mean(),
         rtol=1e-6,
     )
 
@@ -101,7 +101,7 @@ def test_without_next_sentence_only_the_masked_lm_is_trained(smoke_config, tiny_
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     metrics = metrics_of(task, task.init(jax.random.key(0)), batch)
     assert set(metrics) == {"masked_lm_loss", "masked_lm_accuracy", "masked_dropped"}
-    assert metrics["masked_dropped"].value() == 0
+    assert metrics["masked_dropped"].mean() == 0
     assert set(task.loss_weights(batch)) == {"masked_lm_loss"}
 
 
@@ -112,7 +112,7 @@ def test_a_vocabulary_larger_than_the_models_is_refused(smoke_config, tiny_store
 
 
 def test_mean_of_nothing_is_nan():
-    assert np.isnan(Mean(np.zeros(()), np.zeros(())).value())
+    assert np.isnan(WeightedSum(np.zeros(()), np.zeros(())).mean())
 
 
 def test_a_batch_without_anything_to_predict_has_no_loss(task):

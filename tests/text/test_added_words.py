@@ -9,9 +9,9 @@ from tests.golden import tokenizers
 from tests.golden.multilingual import ADDED, ADDED_TEXTS, DOCUMENTS, TEXTS
 from tests.text.test_bpe import words
 from tx_jax import text
-from tx_jax.data import preview
-from tx_jax.data.byte_lengths import byte_lengths
-from tx_jax.data.selective import WordList
+from tx_jax.data.pretraining import preview
+from tx_jax.data.pretraining.byte_lengths import byte_lengths
+from tx_jax.data.pretraining.selective import WordList
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text import bpe, spm, wordpiece
 

@@ -15,12 +15,13 @@ import pytest
 from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
+from tx_jax.hosts.stopping import StopRequest
 from tx_jax.models import registry
-from tx_jax.tasks.base import Mean
+from tx_jax.runs import manifest, metrics_log, plots
+from tx_jax.runs.checkpoint import Checkpoints, SaveFailed
+from tx_jax.tasks.base import WeightedSum
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training import loop, manifest, metrics_log, plots
-from tx_jax.training.checkpoint import Checkpoints, SaveFailed
-from tx_jax.training.stopping import StopRequest
+from tx_jax.training import loop
 
 
 class Silent:
@@ -254,7 +255,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
                 total = loss.total / (1 - moved)
             else:  # the square root of zero: finite, with an infinite slope
                 total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
-            return metrics | {"masked_lm_loss": Mean(total, loss.weight)}
+            return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
 
     with pytest.raises(loop.NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())

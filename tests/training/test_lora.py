@@ -12,12 +12,15 @@ from tx_jax.config import from_config_dict
 from tx_jax.convert import from_hf, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
-from tx_jax.models import lora
+from tx_jax.evaluation.evaluate import evaluate_model
+from tx_jax.evaluation.fill_mask import fill_mask
+from tx_jax.models import forward, lora
+from tx_jax.runs import metrics_log, trained
+from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import open_task
-from tx_jax.training import loop, metrics_log, trained
-from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training import loop
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.start import open_start
 from tx_jax.training.state import abstract_state
 
 
@@ -66,7 +69,7 @@ def runs(tiny_store, tmp_path_factory):
 def stored(runs):
     """The parameters in the last checkpoint with LoRA, by path."""
     folder, _, config, _ = runs
-    target = sharding.with_sharding(sharding.make_mesh(config.mesh), lora.param_shapes(config.model, config.lora))
+    target = sharding.with_sharding(sharding.make_mesh(config.mesh), forward.param_shapes(config.model, config.lora))
     with Checkpoints(folder / "lora/checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore_params(4, target)
 
@@ -101,13 +104,13 @@ def test_what_is_loaded_is_merged_and_evaluates_as_the_run_did(runs, stored):
     run = trained.load(folder / "lora")
     jax.tree.map(np.testing.assert_array_equal, run.params, lora.merged(stored, config.lora))
     batches = open_task(config).batches("validation", batch_size=8, repeat=False)
-    again = run.evaluate(open_task(config), map(batches.batch_at, range(len(batches))))
+    again = evaluate_model(run, open_task(config), map(batches.batch_at, range(len(batches))))
     assert again == pytest.approx(result, rel=1e-6)
     base = trained.load(folder / "base")
-    assert base.evaluate(open_task(config), map(batches.batch_at, range(len(batches)))) != pytest.approx(
+    assert evaluate_model(base, open_task(config), map(batches.batch_at, range(len(batches)))) != pytest.approx(
         again, rel=1e-3
     )
-    assert len(run.fill_mask("abcd [MASK].", top=3)[0]) == 3
+    assert len(fill_mask(run, "abcd [MASK].", top=3)[0]) == 3
 
 
 def test_it_goes_to_hugging_face_as_a_plain_model(runs, tmp_path):

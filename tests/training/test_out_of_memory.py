@@ -9,9 +9,9 @@ from jax.sharding import AbstractMesh, AxisType
 from tests.training.test_loop import Silent
 from tx_jax import sharding
 from tx_jax.config import from_config_dict
+from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop
-from tx_jax.training.checkpoint import Checkpoints
 from tx_jax.training.out_of_memory import OutOfMemory, _advice, explained, parse
 
 GIB, MIB = 2**30, 2**20

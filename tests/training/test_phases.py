@@ -10,9 +10,11 @@ from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.data.loader import phase_seed
 from tx_jax.errors import InputError
+from tx_jax.runs import metrics_log
+from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training import loop, metrics_log
-from tx_jax.training.checkpoint import Checkpoints
+from tx_jax.training import loop, recorder
+from tx_jax.training import run as run_module
 from tx_jax.training.optimizer import make_schedule
 
 
@@ -123,7 +125,7 @@ def test_speed_counts_the_tokens_of_the_phase_and_no_compilation(phased, tiny_st
     looks as one of 8 x 32."""
     phased.phases.batch_size = (8, 8)
     phased.training.checkpoint_every = 0
-    now, shapes, jit_train_step = [0.0], set(), loop.jit_train_step
+    now, shapes, jit_train_step = [0.0], set(), run_module.jit_train_step
 
     def look():
         now[0] += 1
@@ -139,10 +141,11 @@ def test_speed_counts_the_tokens_of_the_phase_and_no_compilation(phased, tiny_st
 
         return run
 
-    monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=look))
-    monkeypatch.setattr(loop, "jit_train_step", slow_to_compile)
+    for module in (loop, recorder):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(perf_counter=look))
+    monkeypatch.setattr(run_module, "jit_train_step", slow_to_compile)
     seen = []
-    monkeypatch.setattr(loop, "model_flops_utilization", lambda speed, flops, *devices: seen.append(flops))
+    monkeypatch.setattr(recorder, "model_flops_utilization", lambda speed, flops, *devices: seen.append(flops))
     train(phased, tiny_store, tmp_path)
     task, phases = MaskedLM(from_config_dict(phased), tiny_store), from_config_dict(phased).training_phases
     assert seen == [task.flops_per_token(phase) for phase in phases for _ in range(4)]

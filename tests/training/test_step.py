@@ -7,12 +7,11 @@ import pytest
 
 from tx_jax import tree
 from tx_jax.config import from_config_dict
-from tx_jax.tasks.base import Mean, total_loss
+from tx_jax.tasks.base import WeightedSum, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM
-from tx_jax.training.loop import jit_train_step
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key
+from tx_jax.training.step import dropout_key, jit_train_step
 
 
 def start(task):
@@ -33,7 +32,7 @@ def run_steps(config, store, steps, accumulation_steps):
     losses = []
     for i in range(steps):
         state, metrics = step(state, batches.batch_at(i), dropout_key(config.seed))
-        losses.append({k: v.value() for k, v in metrics.items()})
+        losses.append({k: v.mean() for k, v in metrics.items()})
     return state, losses
 
 
@@ -70,7 +69,7 @@ def test_dropout_differs_between_steps_and_repeats_for_a_step(smoke_config, tiny
     params = task.init(jax.random.key(0))
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     keys = [jax.random.fold_in(dropout_key(0), step) for step in range(2)]
-    losses = [task.metrics(params, batch, dropout_rng=key)["masked_lm_loss"].value() for key in keys]
+    losses = [task.metrics(params, batch, dropout_rng=key)["masked_lm_loss"].mean() for key in keys]
     assert losses[0] != losses[1]
 
 
@@ -98,7 +97,7 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config,
         def metrics(self, params, batch, *, dropout_rng):
             metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
             loss = metrics["masked_lm_loss"]
-            return metrics | {"masked_lm_loss": Mean(loss.total / batch["fine"][0], loss.weight)}
+            return metrics | {"masked_lm_loss": WeightedSum(loss.total / batch["fine"][0], loss.weight)}
 
         def loss_weights(self, batch):
             return super().loss_weights({name: value for name, value in batch.items() if name != "fine"})
@@ -112,8 +111,8 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config,
         state, metrics = step(state, batches.batch_at(i) | {"fine": fine}, dropout_key(0))
         pairs = zip(*(tree.flatten((s.params, s.opt_state)).items() for s in (before, state)), strict=True)
         same = [np.array_equal(a, b) for (path, a), (_, b) in pairs if not (frozen and "embeddings/" in path)]
-        seen.append((int(state.step), all(same), any(same), metrics["skipped_updates"].value()))
-        rate = metrics["learning_rate"].value()
+        seen.append((int(state.step), all(same), any(same), metrics["skipped_updates"].mean()))
+        rate = metrics["learning_rate"].mean()
     assert seen == [(1, False, False, 0), (2, True, True, 1), (3, False, False, 1)]
     assert rate == pytest.approx(config.optimizer.learning_rate * 2 / 5)
 

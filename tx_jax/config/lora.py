@@ -6,7 +6,7 @@ import math
 from tx_jax.config.checks import require, require_patterns
 
 # What fine-tuning begins anew, and so trains whole.
-NEW_ROOMS = ("pooler", "sequence_classification", "token_classification", "question_answering", "multiple_choice")
+NEW_MODULES = ("pooler", "sequence_classification", "token_classification", "question_answering", "multiple_choice")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class LoraConfig:
       alpha: a product is scaled by alpha / rank.
       dropout: of the input of adapters, in training; the kernels beside them get all of it.
       targets: regular expressions over parameter paths, of the kernels that get an adapter.
-      also_train: regular expressions over parameter paths, of what trains whole beside `NEW_ROOMS`.
+      also_train: regular expressions over parameter paths, of what trains whole beside `NEW_MODULES`.
     """
 
     rank: int = 0
@@ -40,7 +40,7 @@ class LoraConfig:
     @property
     def whole(self) -> tuple[str, ...]:
         """Regular expressions over parameter paths, of what trains whole."""
-        return (*(f"^{room}/" for room in NEW_ROOMS), *self.also_train)
+        return (*(f"^{module}/" for module in NEW_MODULES), *self.also_train)
 
 
 NO_LORA = LoraConfig()

@@ -32,7 +32,7 @@ class Report:
 
     Attributes:
       heads_read: the heads that the checkpoint had.
-      initialised: the rooms of parameters that it lacked and that are fresh: `masked_lm`, `pooler`.
+      initialised: the modules of parameters that it lacked and that are fresh: `masked_lm`, `pooler`.
       ignored: tensors that hold no parameters, or copies of tied ones.
       left_out: tensors of heads that were not asked for.
       warnings: what is odd, but no obstacle; a line each.

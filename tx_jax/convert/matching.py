@@ -134,11 +134,11 @@ def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Ma
 
 def _foreign(family: Family, tensors: Mapping[str, Stored], known: set[str]) -> set[str]:
     """The names of tensors that no table has and that are not named as those of the body: of a head we lack."""
-    rooms = {name.removeprefix(family.prefix).partition(".")[0] for name in known if name.startswith(family.prefix)}
+    modules = {name.removeprefix(family.prefix).partition(".")[0] for name in known if name.startswith(family.prefix)}
     return {
         name
         for name in set(tensors) - known
-        if not name.startswith(family.prefix) and name.partition(".")[0] not in rooms
+        if not name.startswith(family.prefix) and name.partition(".")[0] not in modules
     }
 
 

@@ -51,7 +51,7 @@ class Model:
 
     Attributes:
       params: by path, float32.
-      untrained: the rooms of parameters that the source lacked, so that they hold initial values: `masked_lm`.
+      untrained: the modules of parameters that the source lacked, so that they hold initial values: `masked_lm`.
       labels: the names of a classifier's outputs, in their order; empty where nothing tells them.
     """
 

@@ -78,7 +78,7 @@ def convert(
 
 def warnings(model: Model, *, model_type: str | None = None) -> list[str]:
     """What a user of the written model must know; a line each. Arguments and errors are those of `write`."""
-    found = [f"{room} is untrained: it holds initial values" for room in model.untrained]
+    found = [f"{module} is untrained: it holds initial values" for module in model.untrained]
     if model.config.enhanced_mask_decoder:
         found.append(
             "the enhanced mask decoder is left out, since transformers does not run it: there the masked LM predicts "

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from tx_jax.config.skipped import Ranges, batch_of
-from tx_jax.data.mixture import Mixture
-from tx_jax.data.objectives import Batch, Objective
+from tx_jax.data.pretraining.mixture import Mixture
+from tx_jax.data.pretraining.targets import Batch, MakeTargets
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
 _ORDER, _CORRUPTION, _PHASE = map(hash_text, ("order", "corruption", "phase"))
@@ -42,12 +42,12 @@ class BatchAt(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Batches:
+class Loader:
     """Batches for pretraining.
 
     Attributes:
       corpora: the examples of each corpus, mostly of one.
-      objective: what the rows become.
+      targets: adds what is to be predicted to the rows.
       batch_size: examples of a global batch, over all processes.
       repeat: True: epochs without end, each in another order. False: each example once, in a fixed random order (so
         that the first batches alone are a fair sample); the last batch is filled up with examples of weight 0.
@@ -60,7 +60,7 @@ class Batches:
     """
 
     corpora: Sequence[Examples]
-    objective: Objective
+    targets: MakeTargets
     batch_size: int
     seed: int
     repeat: bool
@@ -119,7 +119,7 @@ class Batches:
         index = permute(index, len(examples), keys(self.seed, _ORDER, epoch, *which))
         copy = epoch % self.dupe_factor if self.dupe_factor else epoch
         rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index, *which))
-        return self.objective(examples.rows(index, rng), rng, step)
+        return self.targets(examples.rows(index, rng), rng, step)
 
 
 def _split(corpus: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -5,7 +5,7 @@ Shapes: B rows, T sequence length, N runs.
 
 import numpy as np
 
-from tx_jax.data.corpus import Split
+from tx_jax.data.corpus.token_store import Split
 from tx_jax.errors import InputError
 
 

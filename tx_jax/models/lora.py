@@ -6,7 +6,6 @@ as our kernels are. Dropout of an adapter's input leaves nothing to merge: in tr
 their kernels.
 """
 
-import contextlib
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -16,44 +15,34 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax import sharding, tree
-from tx_jax.config import LoraConfig, TransformerConfig
+from tx_jax.config import LoraConfig
 from tx_jax.errors import InputError
-from tx_jax.models import registry
-from tx_jax.models.output import Output
 from tx_jax.nn.dense import Dense
 
-ROOM = "lora"
+MODULE = "lora"
 
 
-def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
-    """Fresh parameters, with adapters where there is LoRA: at first the model is what it is without them.
+def init_adapters(params: dict[str, Any], config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
+    """Fresh adapters for the kernels among these parameters that `config` names: at first they add nothing.
 
     Raises:
       InputError: a target matches no kernel, or the rank exceeds a kernel's.
     """
-    params = registry.init_params(model, rng)
-    if not config.rank:
-        return params
     adapters = {}
     for path, (inputs, outputs) in target_shapes(params, config).items():
         key = jax.random.fold_in(rng, zlib.crc32(path.encode()))
         # Gaussian, as the paper says (section 4.1). It leaves the deviation open: with this one x a is as large as x.
         adapters[f"{path}/a"] = jax.random.normal(key, (inputs, config.rank)) * inputs**-0.5
         adapters[f"{path}/b"] = jnp.zeros((config.rank, outputs))
-    return params | {ROOM: tree.nest(adapters)}
-
-
-def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]:
-    """The shapes and dtypes of the parameters, adapters among them, computed without allocating them."""
-    return jax.eval_shape(lambda rng: init_params(model, config, rng), jax.random.key(0))
+    return tree.nest(adapters)
 
 
 def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
     """The parameters that the model takes: each adapter added to its kernel. Without adapters, the same parameters."""
-    if ROOM not in params:
+    if MODULE not in params:
         return params
-    adapters = tree.flatten(params[ROOM])
-    plain = tree.flatten({room: values for room, values in params.items() if room != ROOM})
+    adapters = tree.flatten(params[MODULE])
+    plain = tree.flatten({module: values for module, values in params.items() if module != MODULE})
     for path in plain:
         if f"{path}/a" in adapters:
             # In full precision on any device: cheap beside the model, and training and export see the same kernel.
@@ -62,34 +51,7 @@ def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
     return tree.nest(plain)
 
 
-def apply(
-    model: TransformerConfig,
-    config: LoraConfig,
-    params: dict[str, Any],
-    *args: Any,
-    dropout_rng: jax.Array | None,
-    **kwargs: Any,
-) -> Output:
-    """The model with its adapters; without `dropout_rng` there is no dropout.
-
-    Args:
-      args, kwargs: as of the model.
-    """
-    beside = contextlib.nullcontext()
-    if ROOM in params and config.dropout and dropout_rng is not None:
-        beside = nn.intercept_methods(_beside(tree.flatten(params[ROOM]), config))
-        params = {room: values for room, values in params.items() if room != ROOM}
-    with beside:
-        return registry.build(model).apply(
-            {"params": merged(params, config)},
-            *args,
-            **kwargs,
-            deterministic=dropout_rng is None,
-            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
-        )
-
-
-def _beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., Any]:
+def beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., Any]:
     """What adds to the output of each dense layer that of its adapter, from the same input after dropout."""
 
     def add(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -103,7 +65,7 @@ def _beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[...,
         rows = sharding.flatten_rows(x)
         for part in "ab":
             factor = adapters["/".join((*path, part))].astype(y.dtype)
-            rows = rows @ sharding.gather_param(factor, (ROOM, *path, part))
+            rows = rows @ sharding.gather_param(factor, (MODULE, *path, part))
         return y + config.alpha / config.rank * sharding.unflatten_rows(rows, x.shape[:-1])
 
     return add

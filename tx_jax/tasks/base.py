@@ -16,7 +16,7 @@ objective and the packing:
     next_sentence_labels int32 [B]    0: B follows A; 1: B is from another document
     targets           int32   [B, T]  causal LM: the next token
     target_weights    float32 [B, T]  1 for a prediction, 0 for padding
-    target_bytes      float32 [B]     UTF-8 bytes of text that the targets stand for, see `data/byte_lengths.py`
+    target_bytes      float32 [B]     UTF-8 bytes of text that the targets stand for, see `data/pretraining/byte_lengths.py`
     example           int32   [B]     examples with labels: which row of the split's table it is
     labels            int32   [B]     classification: the label's number; regression: float32, the value itself
                       int32   [B, T]  tagging: the number of the token's label, -1 where none is to be learned
@@ -39,22 +39,22 @@ Batch = Mapping[str, Any]
 
 
 @flax.struct.dataclass
-class Mean:
+class WeightedSum:
     """A mean that is not divided yet. Sums over devices, hosts, accumulation steps and batches stay exact."""
 
     total: jax.Array
     weight: jax.Array
 
-    def __add__(self, other: "Mean") -> "Mean":
-        return Mean(self.total + other.total, self.weight + other.weight)
+    def __add__(self, other: "WeightedSum") -> "WeightedSum":
+        return WeightedSum(self.total + other.total, self.weight + other.weight)
 
-    def value(self) -> float:
+    def mean(self) -> float:
         """The mean; NaN where nothing was counted."""
         weight = float(self.weight)
         return float(self.total) / weight if weight else float("nan")
 
 
-Metrics = dict[str, Mean]
+Metrics = dict[str, WeightedSum]
 
 
 class Batches(Protocol):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import Phase
-from tx_jax.data.pretraining import causal_lm_batches
+from tx_jax.data.pretraining.batches import causal_lm_batches
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.pretraining import Pretraining, classification, entropy
 
 
@@ -37,7 +37,7 @@ class CausalLM(Pretraining):
         logits = self.apply(params, batch, dropout_rng=dropout_rng).causal_lm
         metrics = classification("causal_lm", logits, batch["targets"], batch["target_weights"])
         bits = metrics["causal_lm_loss"].total / math.log(2)
-        return metrics | {"bits_per_byte": Mean(bits, batch["target_bytes"].sum())}
+        return metrics | {"bits_per_byte": WeightedSum(bits, batch["target_bytes"].sum())}
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts, num_bytes = np.zeros(self.stores.vocab_size), 0.0

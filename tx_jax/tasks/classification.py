@@ -18,7 +18,7 @@ from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_o
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised
 
 
@@ -84,7 +84,10 @@ class Classification(Supervised):
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
         weight = weights.sum()
-        return {"loss": Mean((losses * weights).sum(), weight), "accuracy": Mean((correct * weights).sum(), weight)}
+        return {
+            "loss": WeightedSum((losses * weights).sum(), weight),
+            "accuracy": WeightedSum((correct * weights).sum(), weight),
+        }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
         return {"logits": self.logits(params, batch, dropout_rng=None)}

@@ -12,7 +12,7 @@ import optax
 
 from tx_jax.config import Phase, TransformerConfig
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.masked_lm import MaskedLM
 
 TEACHER = "teacher"
@@ -46,7 +46,7 @@ class Distillation(MaskedLM):
         return {name: weight / share for name, (weight, share) in weights.items() if share}
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        student = {name: room for name, room in params.items() if name != TEACHER}
+        student = {name: module for name, module in params.items() if name != TEACHER}
         positions = batch["masked_positions"]
         output = self.apply(student, batch, dropout_rng=dropout_rng, masked_positions_BP=positions)
         taught = registry.build(self.teacher).apply(
@@ -68,8 +68,8 @@ class Distillation(MaskedLM):
             output.hidden.astype(jnp.float32), taught.hidden.astype(jnp.float32), epsilon=1e-6
         )
         return self.masked_lm_metrics(output, batch) | {
-            "soft_loss": Mean((soft_BP * weights_BP).sum() * temperature**2, weights_BP.sum()),
-            "cosine_loss": Mean((cosine_BT * valid_BT).sum(), valid_BT.sum()),
+            "soft_loss": WeightedSum((soft_BP * weights_BP).sum() * temperature**2, weights_BP.sum()),
+            "cosine_loss": WeightedSum((cosine_BT * valid_BT).sum(), valid_BT.sum()),
         }
 
     def flops_per_token(self, phase: Phase | None = None) -> float:

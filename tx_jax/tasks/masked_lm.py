@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import Phase
-from tx_jax.data.pretraining import masked_lm_batches
+from tx_jax.data.pretraining.batches import masked_lm_batches
 from tx_jax.models import registry
 from tx_jax.models.output import Output
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.pretraining import Pretraining, classification, entropy
 
 
@@ -58,7 +58,7 @@ class MaskedLM(Pretraining):
                 "next_sentence", output.next_sentence, batch["next_sentence_labels"], batch["example_weights"]
             )
         dropped = batch["masked_dropped"].sum()
-        return metrics | {"masked_dropped": Mean(dropped, dropped + batch["masked_weights"].sum())}
+        return metrics | {"masked_dropped": WeightedSum(dropped, dropped + batch["masked_weights"].sum())}
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts, labels = np.zeros(self.stores.vocab_size), np.zeros(2)

@@ -10,14 +10,14 @@ import numpy as np
 import optax
 
 from tx_jax.config import DataConfig, ExperimentConfig, Phase, skipped
-from tx_jax.data.corpus import TokenStore
-from tx_jax.data.loader import Batches, phase_seed
-from tx_jax.data.pretraining import data_fingerprint, words_that_never_occur
-from tx_jax.data.stores import Stores
+from tx_jax.data.corpus.stores import Stores
+from tx_jax.data.corpus.token_store import TokenStore
+from tx_jax.data.loader import Loader, phase_seed
+from tx_jax.data.pretraining.batches import data_fingerprint, words_that_never_occur
 from tx_jax.errors import InputError
-from tx_jax.models import lora
+from tx_jax.models import forward
 from tx_jax.models.output import Output
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.text.tokenizer import Tokenizer
 
 
@@ -35,7 +35,7 @@ class Pretraining:
 
     config: ExperimentConfig
     stores: Stores | TokenStore | None
-    make_batches: ClassVar[Callable[..., Batches]]
+    make_batches: ClassVar[Callable[..., Loader]]
     score_names: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
@@ -69,7 +69,7 @@ class Pretraining:
         phase: Phase | None = None,
         process: int = 0,
         num_processes: int = 1,
-    ) -> Batches:
+    ) -> Loader:
         return self.make_batches(
             self.stores,
             split,
@@ -96,11 +96,11 @@ class Pretraining:
         return shapes
 
     def init(self, rng: jax.Array) -> dict:
-        return lora.init_params(self.config.model, self.config.lora, rng)
+        return forward.init_params(self.config.model, self.config.lora, rng)
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
-        return lora.apply(
+        return forward.forward(
             self.config.model,
             self.config.lora,
             params,
@@ -143,6 +143,6 @@ def classification(name: str, logits: jax.Array, targets: jax.Array, weights: ja
     correct = (logits.argmax(axis=-1) == targets).astype(jnp.float32)
     weight = weights.sum()
     return {
-        f"{name}_loss": Mean((losses * weights).sum(), weight),
-        f"{name}_accuracy": Mean((correct * weights).sum(), weight),
+        f"{name}_loss": WeightedSum((losses * weights).sum(), weight),
+        f"{name}_accuracy": WeightedSum((correct * weights).sum(), weight),
     }

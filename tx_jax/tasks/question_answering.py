@@ -18,7 +18,7 @@ from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks import squad_scores
 from tx_jax.tasks.answers import Answers, answers
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised
 from tx_jax.text import sentences
 
@@ -89,7 +89,10 @@ class QuestionAnswering(Supervised):
             losses += optax.losses.softmax_cross_entropy_with_integer_labels(logits_BT, targets) / 2
             correct *= (logits_BT.argmax(axis=-1) == targets).astype(jnp.float32)
         weight = weights.sum()
-        return {"loss": Mean((losses * weights).sum(), weight), "accuracy": Mean((correct * weights).sum(), weight)}
+        return {
+            "loss": WeightedSum((losses * weights).sum(), weight),
+            "accuracy": WeightedSum((correct * weights).sum(), weight),
+        }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
         return dict(zip(("start_logits", "end_logits"), self.logits(params, batch, dropout_rng=None), strict=True))

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
-from tx_jax.data.stores import Stores
+from tx_jax.data.corpus.stores import Stores
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.causal_lm import CausalLM

@@ -15,7 +15,7 @@ from tx_jax.config import ExperimentConfig
 from tx_jax.data.labeled.labels import numbers
 from tx_jax.data.labeled.table import Table
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.classification import Classification, real_labels
 from tx_jax.tasks.supervised import Record, Supervised
 
@@ -42,7 +42,7 @@ class Regression(Classification):
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         errors = self.logits(params, batch, dropout_rng=dropout_rng)[:, 0] - batch["labels"]
         weights = batch["example_weights"]
-        return {"loss": Mean((errors**2 * weights).sum(), weights.sum())}
+        return {"loss": WeightedSum((errors**2 * weights).sum(), weights.sum())}
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         targets = self.split(split).table.columns["labels"][outputs["example"]]

@@ -21,9 +21,9 @@ from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
-from tx_jax.data.loader import Batches
+from tx_jax.data.loader import Loader
 from tx_jax.errors import InputError
-from tx_jax.models import lora, registry
+from tx_jax.models import forward, registry
 from tx_jax.models.output import Output
 from tx_jax.tasks.base import Batch, Metrics
 from tx_jax.text.tokenizer import Tokenizer
@@ -32,7 +32,7 @@ Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class LabeledSplit:
     """Part of the data: as it was read, and encoded.
 
     Attributes:
@@ -107,11 +107,11 @@ class Supervised(abc.ABC):
         return hold_out(len(records), self.data.validation_fraction, self.config.seed)
 
     @functools.cache  # noqa: B019 - a task lives as long as its process
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> LabeledSplit:
         """Read and encoded once."""
         records = self.records(name)
         try:
-            return Split(records, self.encode(records, labeled=True))
+            return LabeledSplit(records, self.encode(records, labeled=True))
         except InputError as error:
             raise InputError(f"{name} data: {error}") from None
 
@@ -132,8 +132,8 @@ class Supervised(abc.ABC):
         phase: Phase | None = None,
         process: int = 0,
         num_processes: int = 1,
-    ) -> Batches:
-        return Batches(
+    ) -> Loader:
+        return Loader(
             [self.split(split).table],
             lambda batch, rng, step: batch,
             batch_size,
@@ -158,11 +158,11 @@ class Supervised(abc.ABC):
         return shapes
 
     def init(self, rng: jax.Array) -> dict:
-        return lora.init_params(self.config.model, self.config.lora, rng)
+        return forward.init_params(self.config.model, self.config.lora, rng)
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Output:
         """The model on a batch; without `dropout_rng` there is no dropout."""
-        return lora.apply(
+        return forward.forward(
             self.config.model,
             self.config.lora,
             params,

@@ -21,7 +21,7 @@ from tx_jax.data.labeled.labels import labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Mean, Metrics
+from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised
 
 _BIO = re.compile(r"O|[BIES]-.+")
@@ -77,8 +77,8 @@ class Tagging(Supervised):
         correct_BT = (logits_BTL.argmax(axis=-1) == targets_BT).astype(jnp.float32)
         weight = weights_BT.sum()
         return {
-            "loss": Mean((losses_BT * weights_BT).sum(), weight),
-            "accuracy": Mean((correct_BT * weights_BT).sum(), weight),
+            "loss": WeightedSum((losses_BT * weights_BT).sum(), weight),
+            "accuracy": WeightedSum((correct_BT * weights_BT).sum(), weight),
         }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:

@@ -109,7 +109,7 @@ def trains_table(config: ExperimentConfig) -> list[tuple[str, bool]]:
     frozen = (*config.optimizer.frozen, *([f"^{TEACHER}/"] if config.distillation.layers else []))
     rows = [(pattern, False) for pattern in frozen]
     if config.lora.rank:
-        rows += [(pattern, True) for pattern in (f"^{lora.ROOM}/", *config.lora.whole)]
+        rows += [(pattern, True) for pattern in (f"^{lora.MODULE}/", *config.lora.whole)]
     return [*rows, ("", not config.lora.rank)]
 
 

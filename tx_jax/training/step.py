@@ -1,15 +1,20 @@
-"""One optimizer step and one evaluation step, as pure functions to be jitted."""
+"""One optimizer step, as a pure function and jitted."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from tx_jax import tree
-from tx_jax.tasks.base import Batch, Mean, Metrics, Task, total_loss
+from tx_jax import sharding, tree
+from tx_jax.config import ExperimentConfig
+from tx_jax.tasks.base import Batch, Metrics, Task, WeightedSum, total_loss
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
+
+TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 def dropout_key(seed: int, platform: str | None = None) -> jax.Array:
@@ -63,10 +68,10 @@ def train_step(
         lambda new, old: jnp.where(finite, new, old), (updated, opt_state), (trained, state.opt_state)
     )
     metrics |= {
-        "loss": Mean(loss, one),
-        "gradient_norm": Mean(norm, one),
-        "learning_rate": Mean(optimizer.schedule(before), one),
-        "skipped_updates": Mean((state.step - before + ~finite).astype(jnp.float32), one),
+        "loss": WeightedSum(loss, one),
+        "gradient_norm": WeightedSum(norm, one),
+        "learning_rate": WeightedSum(optimizer.schedule(before), one),
+        "skipped_updates": WeightedSum((state.step - before + ~finite).astype(jnp.float32), one),
     }
     return TrainState(step=state.step + 1, params=tree.join(updated, frozen), opt_state=opt_state), metrics
 
@@ -92,12 +97,23 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
     return jax.lax.scan(body, zeros, (parts, jnp.arange(steps)))[0]
 
 
-def eval_step(params: Any, batch: Batch, *, task: Task) -> tuple[Metrics, dict[str, jax.Array]]:
-    """Metrics of one batch, without dropout, and its outputs, if the task has scores, with which examples they are of.
+def jit_train_step(config: ExperimentConfig, task: Task, optimizer: Optimizer) -> TrainStep:
+    """`train_step` with everything but its arrays filled in; the state that it takes is donated. It is compiled
+    for each shape of batch that it meets: once a phase at most."""
+    step = functools.partial(
+        train_step,
+        task=task,
+        optimizer=optimizer,
+        accumulation_steps=config.training.accumulation_steps,
+    )
+    return jax.jit(step, donate_argnums=0)
 
-    The forward pass that both need is compiled into one.
-    """
-    outputs = task.outputs(params, batch)
-    if outputs:
-        outputs |= {"example": batch["example"], "example_weights": batch["example_weights"]}
-    return task.metrics(params, batch, dropout_rng=None), outputs
+
+def check_batch_sizes(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raises InputError for a phase, held-out batches or a model that cannot be split evenly over the mesh."""
+    sharding.check_divisible(mesh, config)
+    group = "phases" if config.phases.steps and config.phases.batch_size else "training"
+    for phase in config.training_phases:
+        microbatch = phase.batch_size // config.training.accumulation_steps
+        sharding.check_batch_size(mesh, f"{group}.batch_size / training.accumulation_steps", microbatch)
+    sharding.check_batch_size(mesh, "training.eval_batch_size", config.training.eval_batch_size)

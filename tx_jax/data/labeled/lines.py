@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tx_jax.data.sources import guarded
+from tx_jax.data.corpus.sources import guarded
 from tx_jax.errors import InputError
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

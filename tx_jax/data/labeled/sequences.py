@@ -8,7 +8,7 @@ import numpy as np
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.labeled.readers import Record
 from tx_jax.data.labeled.table import Ragged, Table
-from tx_jax.data.pairs import kept_lengths
+from tx_jax.data.pretraining.pairs import kept_lengths
 from tx_jax.data.rows import require_room
 from tx_jax.errors import InputError
 from tx_jax.text.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tx_jax.data.objectives import Batch
+from tx_jax.data.pretraining.targets import Batch
 from tx_jax.data.rng import RowRandom
 
 

@@ -1,0 +1,42 @@
+import json
+import math
+
+from tx_jax.runs.best import Evaluations
+
+
+def evaluations(metric, values):
+    found = Evaluations(metric)
+    for step, value in values.items():
+        found.add(step, {metric: value, "other": 1.0})
+    return found
+
+
+def test_the_best_and_how_long_ago_it_was():
+    f1 = evaluations("f1", {5: 0.1, 10: 0.7, 15: 0.7, 20: 0.2})
+    assert f1.best([5, 10, 15, 20]) == 10  # the first of equals
+    assert f1.best([5, 20, 99]) == 20
+    assert f1.best([99]) is None
+    assert [f1.out_of_patience(patience) for patience in (0, 1, 2, 3)] == [False, True, True, False]
+    assert not evaluations("f1", {}).out_of_patience(1)
+    assert not evaluations("f1", {5: 0.1}).out_of_patience(1)
+
+
+def test_a_loss_is_better_when_lower_and_what_is_not_finite_never_is():
+    loss = evaluations("some_loss", {5: math.nan, 10: 2.0, 15: 1.0, 20: math.inf})
+    assert loss.best([5, 10, 15, 20]) == 15
+    assert loss.out_of_patience(1)
+    assert not loss.out_of_patience(2)
+    assert evaluations("f1", {5: math.nan, 10: -0.5}).best([5, 10]) == 10
+    assert evaluations("bits_per_byte", {5: 2.0, 10: 1.0, 15: 3.0}).best([5, 10, 15]) == 10
+
+
+def test_they_are_read_from_the_log(tmp_path):
+    records = [
+        {"step": 5, "split": "train", "f1": 9.0},
+        {"step": 5, "split": "validation", "f1": 0.2},
+        {"step": 9, "split": "validation", "loss": 0.2},
+        {"step": 10, "split": "validation", "f1": 0.1},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert Evaluations.read(tmp_path, "f1").items() == [(5, 0.2), (10, 0.1)]
+    assert Evaluations.read(tmp_path / "none", "f1").items() == []

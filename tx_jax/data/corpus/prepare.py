@@ -1,0 +1,359 @@
+"""From documents to a token store: train or load the tokenizer, split sentences, encode with all cores, write.
+
+After a kill, the same call continues: a journal records how far the files are good; the documents consumed so far are
+read again and compared by digest; and the finished store is the same as without the interruption, byte for byte.
+meta.json comes last, so nothing unfinished can be mistaken for a store.
+"""
+
+import contextlib
+import itertools
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tx_jax import text
+from tx_jax.data.corpus import token_store
+from tx_jax.data.corpus.encoding import Digest, Encoder, encode_in_order, join_long_documents, text_blocks
+from tx_jax.data.corpus.sources import Source, SourceConfig
+from tx_jax.data.corpus.writer import SplitWriter
+from tx_jax.errors import InputError
+from tx_jax.text import sentences
+
+# What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
+# removed, and sentences cut because they were too long.
+CLEANED = ("documents_empty", "invalid_utf8", "nul", "sentences_cut")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How to make a token store. Raises InputError for a value out of its range.
+
+    Attributes:
+      store: folder to write.
+      source: where the documents come from.
+      sentences: mode of sentence splitting, see `sentences.split`.
+      tokenizer: folder of a tokenizer to use; None trains one on the documents.
+      tokenizer_kind, vocab_size, lowercase, strip_accents: of the tokenizer to train, see `text.train`.
+      tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
+      validation_fraction: expected share of documents held out; which ones depends on their content alone.
+      workers: processes that encode; None is one per core.
+      overwrite: replace what is in `store` where it cannot be used: made with other settings, from a source that has
+        changed since, or damaged. What an interrupted call with the same settings left is still continued.
+      max_sentence_characters: longer sentences are cut, and counted.
+      block_characters: text handed to a worker at once.
+      shard_tokens: tokens of one file.
+      journal_seconds: record progress this often.
+    """
+
+    store: Path
+    source: SourceConfig
+    sentences: str = "punctuation"
+    tokenizer: str | None = None
+    tokenizer_kind: str = "wordpiece"
+    vocab_size: int = 30_522
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    tokenizer_characters: int = 200_000_000
+    validation_fraction: float = 0.05
+    workers: int | None = None
+    overwrite: bool = False
+    max_sentence_characters: int = 4096
+    block_characters: int = 1 << 19
+    shard_tokens: int = 1 << 26
+    journal_seconds: float = 2.0
+
+    def __post_init__(self):
+        sentences.check_mode(self.sentences)
+        text.check(self.tokenizer_kind, lowercase=self.lowercase, strip_accents=self.strip_accents)
+        if not 0 <= self.validation_fraction < 1:
+            raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
+        for name in (
+            "vocab_size",
+            "tokenizer_characters",
+            "max_sentence_characters",
+            "block_characters",
+            "shard_tokens",
+        ):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"{name}={value}: expected 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers={self.workers}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a preparation is.
+
+    Attributes:
+      stage: "tokenizer" (reading text to train it), "resume" (reading again what is done), or "encode".
+      documents, characters, tokens: done so far; those of the encoding include what an interrupted call had done.
+      fraction: of the source's bytes read, in [0, 1]; None where its size is unknown.
+    """
+
+    stage: str
+    documents: int = 0
+    characters: int = 0
+    tokens: int = 0
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The contents of meta.json, and whether the store was there already, complete and with the same settings."""
+
+    meta: dict
+    was_complete: bool
+
+
+def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
+    """Make the token store `config.store`, or continue an interrupted call, or return the finished store's figures.
+
+    Args:
+      config: what to make.
+      progress: called every so often.
+
+    Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
+    another tokenizer or other settings, and a corpus without text.
+    """
+    try:
+        return _prepare(config, progress)
+    except token_store.UnusableStore as error:
+        if not config.overwrite:
+            raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
+    _remove(config.store)
+    return _prepare(config, progress)
+
+
+def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
+    """As `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
+    source = Source(config.source)
+    given = text.load(config.tokenizer) if config.tokenizer else None
+    settings = _settings(config, given)
+    if meta := _finished_meta(config, settings, source):
+        return Prepared(meta, was_complete=True)
+    journal = _open_journal(config.store, settings)
+    tokenizer = _tokenizer(config, given, source, progress)
+    with contextlib.ExitStack() as stack:
+        writers = {name: _open_writer(config, name, tokenizer, journal) for name in token_store.SPLITS}
+        for writer in writers.values():
+            stack.callback(writer.close)
+        journal = _encode(config, source, tokenizer, journal, writers, progress)
+        if writers["train"].num_documents:
+            return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
+    _remove(config.store)
+    if held_out := writers["validation"].num_documents:
+        raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
+    raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
+
+
+def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
+    """Everything that determines the bytes of the store, but for the contents of the source."""
+    source = asdict(config.source) | {"specs": list(config.source.specs)}
+    del source["tfds_data_dir"]  # where it lies, not what it is
+    names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
+    if given:
+        return {**source, "tokenizer": given.fingerprint, **{name: getattr(config, name) for name in names}}
+    names += ["vocab_size", "strip_accents", "tokenizer_characters"]
+    is_wordpiece = config.tokenizer_kind == "wordpiece"
+    return {
+        **source,
+        "tokenizer": "trained on the source" if is_wordpiece else f"{config.tokenizer_kind} trained on the source",
+        "lowercase": is_wordpiece if config.lowercase is None else config.lowercase,
+        **{name: getattr(config, name) for name in names},
+    }
+
+
+def _finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
+    """meta.json of a finished store, None where there is none. Raises UnusableStore if it is not what is asked for."""
+    if not (config.store / token_store.META).is_file():
+        return None
+    store = token_store.TokenStore.open(config.store)
+    _refuse_other_settings(config.store, store.meta["settings"], settings)
+    if store.meta["source_signature"] != source.signature:
+        raise token_store.UnusableStore(f"the files of the source changed since {config.store} was made from them")
+    if config.overwrite:  # then damage is the only reason left to make it anew
+        store.verify()
+    return store.meta
+
+
+def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
+    differing = [
+        f"{name} {old.get(name, 'unset')!r}, now {new.get(name, 'unset')!r}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise token_store.UnusableStore(f"{store} was made with other settings ({'; '.join(differing)})")
+
+
+def _open_journal(store: Path, settings: dict) -> dict:
+    """The journal of an interrupted call with these settings, or a new one, written before anything else is."""
+    path = store / token_store.JOURNAL
+    if path.is_file():
+        journal = token_store.read_json(path)
+        if journal["format"] == token_store.FORMAT and journal["documents"]:
+            old = dict(journal["settings"])
+            if old["encoding_errors"] == "error":
+                # What has been consumed was valid, so every policy would have given the same; this one may go on.
+                old["encoding_errors"] = settings["encoding_errors"]
+            _refuse_other_settings(store, old, settings)
+            return journal | {"settings": settings}
+        _remove(store)
+    elif store.exists() and not store.is_dir():
+        raise InputError(f"{store} is a file: choose another --store")
+    elif foreign := [name for name in (token_store.TOKENIZER, *token_store.SPLITS) if (store / name).exists()]:
+        raise InputError(f"{store} is no token store, yet holds {', '.join(foreign)}: choose another --store")
+    store.mkdir(parents=True, exist_ok=True)
+    journal = {
+        "format": token_store.FORMAT,
+        "settings": settings,
+        "documents": 0,
+        "digest": Digest().hexdigest(),
+        "counts": {},
+        "splits": {},
+    }
+    token_store.write_json(path, journal)
+    return journal
+
+
+def _remove(store: Path) -> None:
+    """Delete the files of a store, and nothing else that may lie in its folder."""
+    # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
+    token_store.write_json(store / token_store.JOURNAL, {"format": token_store.FORMAT, "documents": 0})
+    (store / token_store.META).unlink(missing_ok=True)
+    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
+        shutil.rmtree(store / name, ignore_errors=True)
+    (store / token_store.JOURNAL).unlink()
+
+
+def _tokenizer(
+    config: PrepareConfig, given: text.Tokenizer | None, source: Source, progress: Callable[[Progress], None]
+) -> text.Tokenizer:
+    """The store's tokenizer: the one saved before an interruption, or the given one, or a new one; saved."""
+    folder = config.store / token_store.TOKENIZER
+    if folder.is_dir():
+        return text.load(folder)
+
+    def report(characters: int) -> None:
+        fraction = max(characters / config.tokenizer_characters, source.fraction_read or 0.0)
+        progress(Progress("tokenizer", characters=characters, fraction=fraction))
+
+    tokenizer = given or text.train(
+        config.tokenizer_kind,
+        _beginning(source, config.tokenizer_characters),
+        vocab_size=config.vocab_size,
+        lowercase=config.lowercase,
+        strip_accents=config.strip_accents,
+        progress=report,
+    )
+    partial = folder.with_name(f"{token_store.TOKENIZER}.partial")
+    tokenizer.save(partial)
+    partial.rename(folder)
+    return tokenizer
+
+
+def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
+    """The documents up to a number of characters, the last one cut."""
+    for document in documents:
+        yield document[:characters]
+        characters -= len(document)
+        if characters <= 0:
+            return
+
+
+def _open_writer(config: PrepareConfig, name: str, tokenizer: text.Tokenizer, journal: dict) -> SplitWriter:
+    return SplitWriter(
+        config.store,
+        name,
+        vocab_size=tokenizer.vocab_size,
+        shard_tokens=config.shard_tokens,
+        state=journal["splits"].get(name),
+    )
+
+
+def _encode(
+    config: PrepareConfig,
+    source: Source,
+    tokenizer: text.Tokenizer,
+    journal: dict,
+    writers: dict[str, SplitWriter],
+    progress: Callable[[Progress], None],
+) -> dict:
+    """Encode and append the documents that the journal does not count yet; returns the journal that counts them all."""
+    documents = iter(source)
+    digest = _skip_consumed(documents, source, journal, config.store, progress)
+    blocks = text_blocks(
+        documents,
+        block_characters=config.block_characters,
+        validation_fraction=config.validation_fraction,
+        consumed=journal["documents"],
+        digest=digest,
+    )
+    encoder = Encoder(tokenizer, config.sentences, config.max_sentence_characters)
+    counts, recorded = Counter(journal["counts"]), time.monotonic()
+    with contextlib.closing(encode_in_order(encoder, blocks, config.workers or usable_cores())) as results:
+        for block, encoded in join_long_documents(results):
+            for name, writer in writers.items():
+                writer.append(encoded.splits[name])
+            counts.update(encoded.counts)
+            journal |= {"documents": block.documents, "digest": block.digest, "counts": dict(counts)}
+            if time.monotonic() - recorded >= config.journal_seconds:
+                journal["splits"] = {name: writer.state() for name, writer in writers.items()}
+                token_store.write_json(config.store / token_store.JOURNAL, journal)
+                recorded = time.monotonic()
+            tokens = sum(writer.num_tokens for writer in writers.values())
+            progress(Progress("encode", block.documents, counts["characters"], tokens, source.fraction_read))
+    return journal
+
+
+def _skip_consumed(
+    documents: Iterator[str], source: Source, journal: dict, store: Path, progress: Callable[[Progress], None]
+) -> Digest:
+    """Read past the documents that an interrupted call consumed, and return their digest, the one in the journal."""
+    digest, characters = Digest(), 0
+    for number, document in enumerate(itertools.islice(documents, journal["documents"]), start=1):
+        digest.update(document)
+        characters += len(document)
+        progress(Progress("resume", number, characters, fraction=source.fraction_read))
+    if digest.hexdigest() != journal["digest"]:
+        raise token_store.UnusableStore(f"the source changed since the preparation of {store} was interrupted")
+    return digest
+
+
+def usable_cores() -> int:
+    """Cores this process may use; containers and schedulers often give fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finish(
+    config: PrepareConfig, source: Source, tokenizer: text.Tokenizer, journal: dict, writers: dict[str, SplitWriter]
+) -> dict:
+    """Close the files and write meta.json, which makes the folder a store."""
+    store = config.store
+    unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]  # a byte-level vocabulary may do without
+    splits = {
+        name: writer.finish() | {"unknown_tokens": int(writer.unigram[unknown].sum())}
+        for name, writer in writers.items()
+    }
+    counts = Counter(journal["counts"]) + source.counts
+    meta = {
+        "format": token_store.FORMAT,
+        "vocab_size": tokenizer.vocab_size,
+        "dtype": token_store.token_dtype(tokenizer.vocab_size).name,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "settings": journal["settings"],
+        "source_signature": source.signature,
+        "source_digest": journal["digest"],
+        "documents_read": journal["documents"],
+        "characters": counts.pop("characters"),
+        "cleaned": {reason: counts[reason] for reason in CLEANED},
+        "splits": splits,
+        "files": [token_store.file_entry(store, path) for path in sorted((store / token_store.TOKENIZER).iterdir())],
+    }
+    token_store.write_json(store / token_store.META, meta)
+    (store / token_store.JOURNAL).unlink()
+    return meta

@@ -1,0 +1,53 @@
+"""One stream of all documents, cut into equal chunks, for causal language models (Radford et al. 2019; nanoGPT).
+
+Shapes: B examples, T sequence length.
+"""
+
+import numpy as np
+
+from tx_jax.data.corpus.token_store import Split
+from tx_jax.data.rng import RowRandom
+from tx_jax.data.rows import document_bounds, place, require_documents, require_room, spread
+
+
+class Chunks:
+    """The stream E d1 E d2 … dn E, with the end-of-text id E between documents and at both ends, in chunks of T inputs.
+
+    The inputs of chunk i are the stream's tokens iT … iT + T - 1, its targets are those one further on. So every token
+    of every document, the first included, and every end of a document is predicted exactly once in an epoch. The last
+    chunk is filled up. Attention goes across documents; see `PackedDocuments` where it must not.
+
+    Attributes:
+      nbytes: memory held, in bytes: 8 a document.
+    """
+
+    def __init__(self, split: Split, *, sequence_length: int, pad_id: int, end_id: int):
+        require_documents(split)
+        require_room(sequence_length, 0, "a chunk")
+        self.split, self.length = split, sequence_length
+        self.pad_id, self.end_id = pad_id, end_id
+        # Where in the stream the end-of-text before each document stands; then that of the last one.
+        self.begins = document_bounds(split) + np.arange(split.num_documents + 1)
+        self.num_targets = int(self.begins[-1])
+        self.nbytes = self.begins.nbytes
+
+    def __len__(self) -> int:
+        return -(-self.num_targets // self.length)
+
+    def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
+        """tokens int32 [B, T], targets int32 [B, T] (the next tokens), valid bool [B, T]. Draws nothing."""
+        start = np.asarray(indices, np.int64) * self.length
+        stop = np.minimum(start + self.length + 1, self.num_targets + 1)
+        first, last = np.searchsorted(self.begins, np.stack([start, stop - 1]), side="right") - 1
+        row, document = spread(first, np.minimum(last, self.split.num_documents - 1))
+        begins = np.maximum(self.begins[document] + 1, start[row])
+        ends = np.maximum(np.minimum(self.begins[document + 1], stop[row]), begins)
+        stream = np.full((len(start), self.length + 1), self.end_id, np.int32)
+        within = begins - document - 1  # documents before and their ends: from the stream to the split
+        stream[place(row, begins - start[row], ends - begins)] = self.split.read(within, within + ends - begins)
+        valid = np.arange(self.length)[None] < (stop - 1 - start)[:, None]
+        return {
+            "tokens": np.where(valid, stream[:, :-1], np.int32(self.pad_id)),
+            "targets": np.where(valid, stream[:, 1:], np.int32(self.pad_id)),
+            "valid": valid,
+        }

@@ -1,0 +1,142 @@
+"""Several documents in a row, none attending to another, and hardly any padding.
+
+Shapes: B examples, T sequence length, N pieces of documents in the batch.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tx_jax.data.corpus.token_store import Split
+from tx_jax.data.pretraining.best_fit import best_fit
+from tx_jax.data.rng import RowRandom
+from tx_jax.data.rows import document_bounds, place, ranges, require_documents, require_room
+
+
+class _Pieces(NamedTuple):
+    """The pieces of documents in a batch, row after row; all int64 [N].
+
+    row: of the batch; number: within the row, from 1; column: where it begins; document; offset: where it begins in
+    its document, in inputs (see `PackedDocuments`); length: inputs.
+    """
+
+    row: np.ndarray
+    number: np.ndarray
+    column: np.ndarray
+    document: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+
+
+class PackedDocuments:
+    """Rows of whole documents, by best fit. Which documents share a row is fixed; an epoch orders the rows anew.
+
+    A document that does not fit is cut into full rows and a remainder, which is packed like a document. Two layouts:
+
+    - for masked models, [CLS] text [SEP], each document (or piece) with its own special tokens;
+    - for causal ones (`causal=True`), the inputs E d1 … dn and the targets d1 … dn E, with E the end-of-text id, so
+      that every token and every end is predicted exactly once in an epoch.
+
+    What pads is what does not fit: little where many documents are shorter than half a row, and much where most fill
+    60% of one. `padding` says how much it is.
+
+    Attributes:
+      padding: share of all positions that are padding.
+      nbytes: memory held, in bytes: about 4 a document and 8 a row.
+    """
+
+    def __init__(self, split: Split, *, sequence_length: int, pad_id: int, begin_id: int, end_id: int, causal: bool):
+        require_documents(split)
+        self.split, self.length, self.causal = split, sequence_length, causal
+        self.pad_id, self.begin_id, self.end_id = pad_id, begin_id, end_id
+        self.num_specials = 0 if causal else 2
+        self.capacity = require_room(sequence_length, self.num_specials, "[CLS] text [SEP]")
+        inputs = np.diff(document_bounds(split)) + causal
+        full, rest = np.divmod(inputs, self.capacity)
+        has_rest = np.flatnonzero(rest)
+        order, begins = best_fit(rest[has_rest] + self.num_specials, sequence_length)
+        self._num_packed = len(begins) - 1
+        self._begins = begins
+        # The rows that one piece fills come after the packed ones; of each, the document and the offset are kept.
+        self._members = has_rest.astype(order.dtype)[order]
+        self._full_documents = np.repeat(np.arange(len(full), dtype=order.dtype), full)
+        used = int(inputs.sum()) + self.num_specials * (len(order) + len(self._full_documents))
+        self.padding = 1 - used / (len(self) * sequence_length)
+        self.nbytes = sum(a.nbytes for a in (self._begins, self._members, self._full_documents))
+
+    def __len__(self) -> int:
+        return self._num_packed + len(self._full_documents)
+
+    def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
+        """Draws nothing.
+
+        Returns:
+          tokens int32 [B, T]; targets int32 [B, T] (causal) or segments int32 [B, T], all 0 (masked); valid bool
+          [B, T]; documents int32 [B, T], 0 for padding, else the number of the document within the row, from 1;
+          positions int32 [B, T], within the document (or piece), 0 for padding.
+        """
+        pieces = self._pieces(np.asarray(indices, np.int64))
+        shape = len(indices), self.length
+        width = pieces.length + self.num_specials
+        at = place(pieces.row, pieces.column, width)
+        documents, positions = np.zeros((2, *shape), np.int32)
+        documents[at] = np.repeat(pieces.number, width)
+        positions[at] = ranges(np.zeros_like(width), width)
+        batch = {"valid": documents > 0, "documents": documents, "positions": positions}
+        stream, begins = self._streams(pieces)
+        if not self.causal:
+            return batch | {"tokens": self._fill(shape, at, stream), "segments": np.zeros(shape, np.int32)}
+        inputs = ranges(begins, width)
+        return batch | {
+            "tokens": self._fill(shape, at, stream[inputs]),
+            "targets": self._fill(shape, at, stream[inputs + 1]),
+        }
+
+    def _fill(self, shape: tuple[int, int], at: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> np.ndarray:
+        filled = np.full(shape, self.pad_id, np.int32)
+        filled[at] = values
+        return filled
+
+    def _pieces(self, indices: np.ndarray) -> _Pieces:
+        is_full = indices >= self._num_packed
+        packed = np.minimum(indices, self._num_packed)
+        begins = self._begins[packed]
+        counts = np.where(is_full, 1, self._begins[np.minimum(packed + 1, self._num_packed)] - begins)
+        row = np.repeat(np.arange(len(indices)), counts)
+        number = ranges(np.ones_like(counts), counts)
+        document = np.zeros(len(row), np.int64)
+        from_full = is_full[row]
+        full_rows = (indices - self._num_packed)[is_full]
+        document[from_full] = self._full_documents[full_rows]
+        document[~from_full] = self._members[ranges(begins[~is_full], counts[~is_full])]
+        inputs = self._inputs(document)
+        offset = inputs - inputs % self.capacity
+        full_documents = document[from_full].astype(self._full_documents.dtype)  # another type would cost a copy of all
+        first_of_document = np.searchsorted(self._full_documents, full_documents)
+        offset[from_full] = (full_rows - first_of_document) * self.capacity
+        length = np.where(from_full, self.capacity, inputs % self.capacity)
+        # Columns restart in every row: the sum of the widths before, less that at the row's first piece.
+        before = np.cumsum(length + self.num_specials) - (length + self.num_specials)
+        column = before - np.repeat(before[np.cumsum(counts) - counts], counts)
+        return _Pieces(row, number, column, document, offset, length)
+
+    def _inputs(self, documents: np.ndarray) -> np.ndarray:
+        offsets, begins = self.split.sentence_offsets, self.split.document_offsets
+        return offsets[begins[documents + 1]] - offsets[begins[documents]] + self.causal
+
+    def _streams(self, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
+        """The tokens of each piece, flat, and where each begins: [CLS] text [SEP], or its inputs and one token more."""
+        begin = self.split.sentence_offsets[self.split.document_offsets[pieces.document]]
+        stop = begin + self._inputs(pieces.document) - self.causal
+        width = pieces.length + (1 if self.causal else 2)
+        at = np.cumsum(width) - width
+        stream = np.full(int(width.sum()), self.end_id, np.int32)
+        # A causal piece begins with the token before its offset, which the first piece of a document has none of.
+        start = begin + pieces.offset - self.causal
+        first = start < begin
+        lead = first if self.causal else np.ones_like(first)
+        start = np.maximum(start, begin)
+        length = np.minimum(start + width - lead - (not self.causal), stop) - start
+        stream[at[lead]] = self.begin_id
+        stream[ranges(at + lead, length)] = self.split.read(start, start + length)
+        return stream, at

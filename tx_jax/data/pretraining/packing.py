@@ -1,0 +1,123 @@
+"""Inputs of one segment, made of whole sentences: [CLS] sentences [SEP] (Liu et al. 2019, section 4.2).
+
+A sentence longer than the sequence makes a row of its own, cut at a place drawn anew in every epoch.
+Shapes: B examples, T sequence length.
+"""
+
+import numpy as np
+
+from tx_jax.data.corpus.token_store import Split
+from tx_jax.data.pretraining.spans import Spans, pack
+from tx_jax.data.rng import RowRandom
+from tx_jax.data.rows import place, require_documents, require_room, spread
+
+NUM_SPECIALS = 2
+_BLOCK = 1 << 20  # sentences looked at together
+
+
+class DocSentences:
+    """DOC-SENTENCES: consecutive whole sentences of one document, as many as fit.
+
+    Attributes:
+      nbytes: memory held, in bytes.
+    """
+
+    def __init__(self, split: Split, *, sequence_length: int, pad_id: int, cls_id: int, sep_id: int):
+        require_documents(split)
+        self.split, self.length = split, sequence_length
+        self.max_tokens = require_room(sequence_length, NUM_SPECIALS, "[CLS] text [SEP]")
+        self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
+        self.spans: Spans = pack(split, target=self.max_tokens, min_sentences=1, overshoot=False)
+        self.nbytes = self.spans.nbytes
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
+        """tokens int32 [B, T], segments int32 [B, T] (all 0), valid bool [B, T]."""
+        first = self.spans.starts[indices]
+        last = first + self.spans.counts[indices] - 1
+        documents = self.spans.documents[indices]
+        return _rows(self, first, last, documents, documents, rng)
+
+
+class FullSentences:
+    """FULL-SENTENCES: consecutive whole sentences of the corpus, as many as fit, with an extra separator where a row
+    goes on in the next document: [CLS] end of one document [SEP] beginning of the next [SEP].
+
+    Attributes:
+      starts: int64 [rows + 1], the sentence that each row begins with, and the total.
+      nbytes: memory held, in bytes.
+    """
+
+    def __init__(self, split: Split, *, sequence_length: int, pad_id: int, cls_id: int, sep_id: int):
+        require_documents(split)
+        self.split, self.length = split, sequence_length
+        self.max_tokens = require_room(sequence_length, NUM_SPECIALS, "[CLS] text [SEP]")
+        self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
+        self.starts = pack_across_documents(split, self.max_tokens)
+        self.nbytes = self.starts.nbytes
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
+        """tokens int32 [B, T], segments int32 [B, T] (all 0), valid bool [B, T]."""
+        first, last = self.starts[indices], self.starts[indices + 1] - 1
+        documents = np.searchsorted(self.split.document_offsets, np.stack([first, last]), side="right") - 1
+        return _rows(self, first, last, *documents, rng)
+
+
+def pack_across_documents(split: Split, target: int) -> np.ndarray:
+    """Greedy packing of all sentences in order: where each row begins, int64 [rows + 1], and the total.
+
+    A row holds at most `target` tokens, one separator for every document that begins inside it included; a longer
+    sentence is a row of its own.
+    """
+    starts, start = [], 0
+    while start < split.num_sentences:
+        # A row reaches over at most `target` sentences, so this much of the offsets decides about the whole block.
+        begin, end = start, min(start + _BLOCK, split.num_sentences)
+        stop = min(end + target, split.num_sentences)
+        first, last = np.searchsorted(split.document_offsets, (begin, stop - 1), side="right") - 1
+        inside = split.document_offsets[first + 1 : last + 1]
+        document = first + np.searchsorted(inside, np.arange(begin, stop), side="right")
+        offsets = split.sentence_offsets[begin : stop + 1]
+        # Offsets and separators in one number: a row of the sentences i to j takes ends[j] - begins[i].
+        begins, ends = offsets[:-1] + document, offsets[1:] + document
+        follows = begin + np.searchsorted(ends, begins[: end - begin] + target, side="right")
+        follows = np.maximum(follows, np.arange(begin + 1, end + 1)).tolist()
+        found = []
+        while start < end:  # each row begins where the one before it ends: a chain, 50 ns a link
+            found.append(start)
+            start = follows[start - begin]
+        starts.append(np.array(found, np.int64))
+    return np.concatenate([*starts, [start]]).astype(np.int64)
+
+
+def _rows(
+    examples: DocSentences | FullSentences,
+    first: np.ndarray,
+    last: np.ndarray,
+    first_document: np.ndarray,
+    last_document: np.ndarray,
+    rng: RowRandom,
+) -> dict[str, np.ndarray]:
+    """Rows of the sentences `first` to `last`, which lie in the documents given."""
+    split, size = examples.split, len(first)
+    offsets = split.sentence_offsets
+    start, stop = offsets[first], offsets[last + 1]
+    excess = np.maximum(stop - start - examples.max_tokens, 0)  # only a sentence alone is too long
+    start = start + rng.integers(excess + 1)
+    stop = np.minimum(stop, start + examples.max_tokens)
+    length = stop - start + (last_document - first_document) + NUM_SPECIALS
+    valid = np.arange(examples.length)[None] < length[:, None]
+    # Everything is a separator that is not text: the end, and the gaps between the documents.
+    tokens = np.where(valid, np.int32(examples.sep_id), np.int32(examples.pad_id))
+    tokens[:, 0] = examples.cls_id
+    row, document = spread(first_document, last_document)
+    starts = np.maximum(offsets[split.document_offsets[document]], start[row])
+    stops = np.minimum(offsets[split.document_offsets[document + 1]], stop[row])
+    columns = 1 + (starts - start[row]) + (document - first_document[row])
+    tokens[place(row, columns, stops - starts)] = split.read(starts, stops)
+    return {"tokens": tokens, "segments": np.zeros((size, examples.length), np.int32), "valid": valid}

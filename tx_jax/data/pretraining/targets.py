@@ -1,0 +1,124 @@
+"""What an example becomes on its way to the model: corrupted for a masked LM, weighted for a causal one.
+
+It is a pure function of (rows, random numbers, step). Shapes: B examples, T sequence length.
+"""
+
+import dataclasses
+from typing import Literal, Protocol
+
+import numpy as np
+
+from tx_jax.data.pretraining.masking import Choice, Masking, choose_tokens, corrupt
+from tx_jax.data.pretraining.selective import RateOf, WordList, choose_listed
+from tx_jax.data.pretraining.words import choose_spans, choose_words
+from tx_jax.data.rng import RowRandom
+
+Batch = dict[str, np.ndarray]
+MaskUnit = Literal["token", "whole_word", "span"]
+
+
+class MakeTargets(Protocol):
+    """Adds the targets to the rows that `Examples.rows` made."""
+
+    def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RateSchedule:
+    """A rate that goes from one value to another linearly over the first steps, and then stays (Yang et al. 2023 let
+    it fall; Ankner et al. 2024 too). `steps` 0: constant."""
+
+    begin: float
+    end: float
+    steps: int
+
+    def at(self, step: int) -> float:
+        if not self.steps:
+            return self.begin
+        return self.begin + (self.end - self.begin) * min(step / self.steps, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedTargets:
+    """Masked language modelling.
+
+    Attributes:
+      masking: the ids, the replacement, and P.
+      rate: replaces `masking.rate` at each step.
+      unit: what is chosen at random: tokens, whole words, or spans of words.
+      is_continuation: of the tokenizer; needed for words and spans.
+      span_probability, span_max_words: see `words.span_lengths`.
+      listed: None, or the words to mask selectively, in a random share `selective_share` of the sequences; the others
+        are masked at random, by `unit`.
+      rate_of: see `selective`.
+    """
+
+    masking: Masking
+    rate: RateSchedule
+    unit: MaskUnit = "token"
+    is_continuation: np.ndarray | None = None
+    span_probability: float = 0.2
+    span_max_words: int = 10
+    listed: WordList | None = None
+    selective_share: float = 1.0
+    rate_of: RateOf = "occurrences"
+
+    def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch:
+        masking = self.masking
+        if (rate := self.rate.at(step)) != masking.rate:
+            masking = dataclasses.replace(masking, rate=rate)
+        tokens, valid = batch["tokens"], batch["valid"]
+        if self.listed is None:
+            choice = self._at_random(tokens, valid, masking, rng)
+        else:
+            choice = choose_listed(tokens, valid, masking, self.listed, rng, rate_of=self.rate_of)
+            if self.selective_share < 1:
+                other = self._at_random(tokens, valid, masking, rng)
+                choice = _mixed(rng.uniform() < self.selective_share, choice, other)
+        return batch | corrupt(tokens, choice, masking, rng)
+
+    def _at_random(self, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
+        if self.unit == "token":
+            return choose_tokens(tokens, valid, masking, rng)
+        if self.unit == "whole_word":
+            return choose_words(tokens, valid, masking, self.is_continuation, rng)
+        return choose_spans(
+            tokens,
+            valid,
+            masking,
+            self.is_continuation,
+            rng,
+            probability=self.span_probability,
+            max_words=self.span_max_words,
+        )
+
+
+def _mixed(first_B: np.ndarray, one: Choice, other: Choice) -> Choice:
+    """The rows of `one` where `first`, else those of `other`."""
+    column = np.broadcast_to(np.arange(one.chosen_BT.shape[1]), one.chosen_BT.shape)
+    groups = [column if choice.group_BT is None else choice.group_BT for choice in (one, other)]
+    return Choice(
+        np.where(first_B[:, None], one.chosen_BT, other.chosen_BT),
+        np.where(first_B, one.dropped_B, other.dropped_B),
+        np.where(first_B[:, None], *groups),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CausalTargets:
+    """Next-token prediction on rows that bring their `targets`.
+
+    Attributes:
+      byte_lengths: float32 [vocab_size], see `byte_lengths.byte_lengths`.
+    """
+
+    byte_lengths: np.ndarray
+
+    def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch:
+        """Adds target_weights float32 [B, T], 1 for a prediction, and target_bytes float32 [B], the bytes of text that
+        the row's targets stand for."""
+        weights = batch["valid"].astype(np.float32)
+        return batch | {
+            "target_weights": weights,
+            "target_bytes": (self.byte_lengths[batch["targets"]] * weights).sum(axis=1, dtype=np.float32),
+        }

@@ -1,0 +1,46 @@
+"""The words that a masked LM finds most likely in the place of a mask."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.runs.trained import Trained
+from tx_jax.text.tokenizer import Tokenizer
+
+
+def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, float]]]:
+    """For each mask in the text, by the name of the tokenizer's mask token, the `top` most likely tokens, as text,
+    and their probabilities.
+
+    Raises:
+      InputError: no mask in the text, a text longer than the model, or a model or tokenizer that cannot fill masks.
+    """
+    tokenizer = model.require_masks()
+    ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
+    if tokenizer.mask_id not in ids:
+        raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
+    if len(ids) > model.model.max_length:
+        raise InputError(f"the text has {len(ids)} tokens, the model takes {model.model.max_length}")
+    tokens = jnp.asarray([ids], jnp.int32)
+    output = registry.build(model.model).apply(
+        {"params": model.params},
+        tokens,
+        segments_BT=jnp.zeros_like(tokens),
+        valid_BT=jnp.ones_like(tokens, dtype=bool),
+        deterministic=True,
+    )
+    # The model's table may be padded beyond the tokenizer's vocabulary.
+    logits = output.masked_lm[0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
+    probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(top, tokenizer.vocab_size))
+    return [
+        [(_text(tokenizer, int(i)), float(p)) for i, p in zip(row, values, strict=True)]
+        for row, values in zip(best, probabilities, strict=True)
+    ]
+
+
+def _text(tokenizer: Tokenizer, token_id: int) -> str:
+    """A token as text; the vocabulary's entry where it stands for white space or a part of a character."""
+    text = tokenizer.decode([token_id]).strip()
+    return tokenizer.token(token_id) if not text or "\N{REPLACEMENT CHARACTER}" in text else text

@@ -1,0 +1,119 @@
+"""What a fine-tuned model says of new examples.
+
+They are sorted by length, so that little is computed for padding, and grouped into few shapes, each compiled once.
+
+Shapes: N rows of a table, B of a batch, T the longest row's length.
+"""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.evaluation.evaluate import device_batch
+from tx_jax.tasks.supervised import Record, Supervised
+
+SHORTEST = 16
+
+
+def predict(
+    task: Supervised,
+    params: Any,
+    mesh: jax.sharding.Mesh,
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[dict[str, Any]]:
+    """The task's `predictions` for the records, in their order. Warns with InputWarning of what was cut or empty.
+
+    Args:
+      batch_size: rows of full length; of shorter rows there are as many as have as many tokens.
+      progress: called with how many rows are done, and how many there are.
+
+    Raises:
+      InputError: the records do not fit the task, or none has anything to predict of.
+    """
+    table = task.encode(records, labeled=False)
+    if not len(table):
+        raise InputError("there is nothing to predict: no word in any of the examples")
+    for what, count in table.counts.items():
+        warnings.warn(f"{what}: {count:,} of {len(records):,}", InputWarning, stacklevel=2)
+    return task.predictions(outputs(task, params, mesh, table, batch_size, progress), records, table)
+
+
+def outputs(
+    task: Supervised,
+    params: Any,
+    mesh: jax.sharding.Mesh,
+    table: Table,
+    batch_size: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, np.ndarray]:
+    """The task's `outputs` for all rows of the table, in order; where rows have lengths, filled up with zeros."""
+    step = _jit_outputs(task, mesh)
+    parts: list[tuple[np.ndarray, Mapping[str, np.ndarray]]] = []
+    pending: list[tuple[np.ndarray, Mapping[str, jax.Array]]] = []
+    done = 0
+    with jax.set_mesh(mesh):
+        for indices, rows, length in batches_by_length(table.lengths, table.length, batch_size, mesh.devices.size):
+            batch = table.rows(np.resize(indices, rows), length=length)
+            pending.append((indices, step(params, device_batch(batch, mesh))))
+            if len(pending) > 1:  # the host fetches one batch while the device is at work on the next
+                parts.append(_fetch(*pending.pop(0)))
+            done += len(indices)
+            progress(done, len(table))
+        parts += [_fetch(*part) for part in pending]
+    return {name: _joined([(indices, part[name]) for indices, part in parts], len(table)) for name in parts[0][1]}
+
+
+@functools.cache  # so that texts that come one by one do not compile it anew each time
+def _jit_outputs(task: Supervised, mesh: jax.sharding.Mesh) -> Callable[[Any, Any], dict[str, jax.Array]]:
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    return jax.jit(task.outputs, out_shardings=everywhere)
+
+
+def _fetch(indices: np.ndarray, values: Mapping[str, jax.Array]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Without the rows that only fill up."""
+    return indices, {name: np.asarray(value)[: len(indices)] for name, value in jax.device_get(values).items()}
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
+    shape = np.max([part.shape[1:] for _, part in parts], axis=0).astype(int)
+    joined = np.zeros((count, *shape), parts[0][1].dtype)
+    for indices, part in parts:
+        joined[(indices, *(slice(size) for size in part.shape[1:]))] = part
+    return joined
+
+
+def batches_by_length(
+    lengths: np.ndarray, longest: int, batch_size: int, multiple: int = 1
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Each row once: (numbers of the rows, how many rows to compute, to which length), by ascending length.
+
+    Lengths are `longest` and its halves down to `SHORTEST`. All batches of a length are of one size but the last, which
+    is as many rows as it needs, rounded up to a power of two.
+
+    Args:
+      lengths: int [N], of the rows.
+      batch_size: rows of the length `longest`.
+      multiple: of what the sizes are multiples: the number of devices.
+    """
+    shapes = [longest]
+    while shapes[0] >= 2 * SHORTEST:
+        shapes.insert(0, -(-shapes[0] // 2))
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for length in shapes:
+        end = int(np.searchsorted(lengths[order], length, side="right"))
+        size = -(-batch_size * longest // length // multiple) * multiple
+        for start in range(begin, end, size):
+            indices = order[start : min(start + size, end)]
+            needed = multiple * 2 ** max(0, (-(-len(indices) // multiple) - 1).bit_length())
+            yield indices, min(size, needed), length
+        begin = end

@@ -1,0 +1,57 @@
+"""A model with its adapters, if it has any: fresh parameters, their shapes, and the forward pass.
+
+What trains or runs a model goes through here; the modules themselves know of no adapters.
+"""
+
+import contextlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from tx_jax import tree
+from tx_jax.config import LoraConfig, TransformerConfig
+from tx_jax.models import lora, registry
+from tx_jax.models.output import Output
+
+
+def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
+    """Fresh parameters, with adapters where there is LoRA: at first the model is what it is without them.
+
+    Raises:
+      InputError: a target of LoRA matches no kernel, or its rank exceeds a kernel's.
+    """
+    params = registry.init_params(model, rng)
+    return params | ({lora.MODULE: lora.init_adapters(params, config, rng)} if config.rank else {})
+
+
+def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]:
+    """The shapes and dtypes of the parameters, adapters among them, computed without allocating them."""
+    return jax.eval_shape(lambda rng: init_params(model, config, rng), jax.random.key(0))
+
+
+def forward(
+    model: TransformerConfig,
+    config: LoraConfig,
+    params: dict[str, Any],
+    *args: Any,
+    dropout_rng: jax.Array | None,
+    **kwargs: Any,
+) -> Output:
+    """The model on its inputs; without `dropout_rng` there is no dropout.
+
+    Args:
+      args, kwargs: as of the model.
+    """
+    beside = contextlib.nullcontext()
+    if lora.MODULE in params and config.dropout and dropout_rng is not None:
+        beside = nn.intercept_methods(lora.beside(tree.flatten(params[lora.MODULE]), config))
+        params = {module: values for module, values in params.items() if module != lora.MODULE}
+    with beside:
+        return registry.build(model).apply(
+            {"params": lora.merged(params, config)},
+            *args,
+            **kwargs,
+            deterministic=dropout_rng is None,
+            rngs=None if dropout_rng is None else {"dropout": dropout_rng},
+        )

@@ -1,0 +1,238 @@
+"""What a training will take, from compiling its train steps and running none of them.
+
+The compiler says how much memory a step needs, how the devices talk to each other and, for TPUs, how many cycles the
+computation may take. These are its estimates, not measurements.
+"""
+
+import dataclasses
+import math
+import time
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tx_jax import sharding
+from tx_jax.config import ExperimentConfig, Phase
+from tx_jax.errors import InputError
+from tx_jax.planning import hlo, tpu_slices
+from tx_jax.tasks.pretraining import Pretraining
+from tx_jax.tasks.supervised import Supervised
+from tx_jax.training import out_of_memory
+from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.state import TrainState, abstract_state
+from tx_jax.training.step import check_batch_sizes, dropout_key, jit_train_step
+from tx_jax.training.throughput import peak_flops
+
+GIB = 2**30
+
+
+class DoesNotFit(InputError):
+    """The train step needs more memory than a device has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The devices that are planned for.
+
+    Attributes:
+      name: for the user.
+      memory: bytes of a device that a program may use; None where that is not known.
+      peak_flops: of a device, as `throughput.peak_flops`.
+      clock: cycles a second of the compiler's estimates; None where it makes none.
+      link_bandwidth: bytes a second that a device can send to others; None where that is not known.
+    """
+
+    name: str
+    devices: list[jax.Device] = dataclasses.field(repr=False)
+    memory: int | None
+    peak_flops: float | None
+    clock: float | None = None
+    link_bandwidth: float | None = None
+
+
+def tpu_target(name: str) -> Target:
+    """A TPU slice, which need not be here. Raises InputError as `tpu_slices.find` and `TpuSlice.devices` do."""
+    tpu_slice = tpu_slices.find(name)
+    devices, facts = tpu_slice.devices(), tpu_slices.GENERATIONS[tpu_slice.generation]
+    peak = peak_flops(devices[0].device_kind)
+    label = f"{tpu_slice.accelerator_type} ({tpu_slice.name})"
+    return Target(label, devices, facts.memory, peak, peak / facts.flops_per_cycle, tpu_slice.link_bandwidth)
+
+
+def local_target() -> Target:
+    """The devices at hand."""
+    devices = jax.devices()
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return Target("the devices at hand", devices, memory, peak_flops(devices[0].device_kind))
+
+
+@dataclasses.dataclass(frozen=True)
+class PhasePlan:
+    """One phase of a training. Bytes, collectives and cycles are those of one device in one step.
+
+    Attributes:
+      steps: optimizer steps of the phase.
+      tokens: positions of a step's batch, padding included.
+      flops: of a step on all devices, by `models.registry.flops_per_token`; None where parameters are frozen, whose
+        backward pass it would count.
+      xla_flops: of a step on one device, as XLA counts it: the body of a loop, as of accumulation, once.
+      parameters, optimizer_state, batch: bytes of the step's inputs.
+      temporaries: bytes of gradients, activations and all else that lives within the step.
+      program: bytes of the compiled code.
+      peak: bytes of all these together, and of the results that take no input's place.
+      cycles: the compiler's estimate for the computation; None from a compiler that makes none.
+      compile_seconds: tracing included.
+    """
+
+    steps: int
+    batch_size: int
+    sequence_length: int
+    tokens: int
+    flops: float | None
+    xla_flops: float
+    parameters: int
+    optimizer_state: int
+    batch: int
+    temporaries: int
+    program: int
+    peak: int
+    collectives: tuple[hlo.Collective, ...]
+    cycles: int | None
+    compile_seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The plan of a whole training. Times are estimates; those of `Target` that are not known make them None."""
+
+    target: Target
+    device_kind: str
+    mesh: dict[str, int]
+    phases: tuple[PhasePlan, ...]
+
+    @property
+    def num_devices(self) -> int:
+        return math.prod(self.mesh.values())
+
+    def compute_seconds(self, phase: PhasePlan) -> float | None:
+        """Of a step: the compiler's cycles."""
+        return phase.cycles / self.target.clock if phase.cycles and self.target.clock else None
+
+    def collective_seconds(self, phase: PhasePlan) -> float | None:
+        """Of a step, at least: what each device has to send, over all of its links at their peak."""
+        sent, bandwidth = sum(c.sent for c in phase.collectives), self.target.link_bandwidth
+        if bandwidth is None:
+            return None
+        return sent / bandwidth if sent else 0.0  # a chip alone has neither
+
+    def step_seconds(self, phase: PhasePlan) -> float | None:
+        """The two after one another; the compiler may let them overlap."""
+        compute, collectives = self.compute_seconds(phase), self.collective_seconds(phase)
+        return None if compute is None or collectives is None else compute + collectives
+
+    def least_step_seconds(self, phase: PhasePlan) -> float | None:
+        """Of a step that did nothing but its FLOPs at the devices' peak."""
+        peak = self.target.peak_flops
+        return phase.flops / (peak * self.num_devices) if peak and phase.flops else None
+
+    def mfu(self, phase: PhasePlan) -> float | None:
+        """Model FLOPs utilization, see `throughput.model_flops_utilization`."""
+        seconds, least = self.step_seconds(phase), self.least_step_seconds(phase)
+        return least / seconds if seconds and least else None
+
+    def days(self) -> float | None:
+        """Of all steps of all phases, without evaluation, checkpoints and waiting for data."""
+        seconds = [self.step_seconds(phase) for phase in self.phases]
+        if None in seconds:
+            return None
+        return sum(phase.steps * each for phase, each in zip(self.phases, seconds, strict=True)) / 86_400
+
+
+def plan(config: ExperimentConfig, task: Pretraining | Supervised, target: Target) -> Plan:
+    """Compiles the train step of each phase: minutes for each.
+
+    Args:
+      task: one without data will do.
+
+    Raises:
+      InputError: the mesh does not fit the devices or the batches.
+      DoesNotFit: a step needs more memory than a device has.
+    """
+    mesh = sharding.make_mesh(config.mesh, target.devices)
+    check_batch_sizes(config, mesh)
+    phases = tuple(_plan_phase(config, task, target, mesh, phase) for phase in config.training_phases)
+    return Plan(target, target.devices[0].device_kind, dict(mesh.shape), phases)
+
+
+def _plan_phase(
+    config: ExperimentConfig, task: Pretraining | Supervised, target: Target, mesh: Mesh, phase: Phase
+) -> PhasePlan:
+    state = abstract_state(task, Optimizer(config), mesh)
+    batch = {
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh, name, x.ndim))
+        for name, x in task.batch_shapes(phase).items()
+    }
+    where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
+    if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
+        needed = f"its parameters and optimizer state take {held / GIB:.2f} GiB"
+        raise _does_not_fit(config, mesh, where, needed, target, state_alone=True)
+    began = time.perf_counter()
+    try:
+        compiled = lower_train_step(config, task, mesh, state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if (sizes := out_of_memory.parse(str(error))) is None:
+            raise
+        raise _does_not_fit(config, mesh, where, f"it takes {sizes[0] / GIB:.2f} GiB", target) from None
+    seconds = time.perf_counter() - began
+    program, memory = hlo.read(compiled.as_text()), compiled.memory_analysis()
+    arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    peak = arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    if target.memory and peak > target.memory:
+        raise _does_not_fit(config, mesh, where, f"it takes {peak / GIB:.2f} GiB", target)
+    return PhasePlan(
+        steps=phase.stop - phase.start,
+        batch_size=phase.batch_size,
+        sequence_length=phase.data.sequence_length,
+        tokens=phase.tokens_per_step,
+        flops=task.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
+        xla_flops=(compiled.cost_analysis() or {}).get("flops", 0.0),
+        parameters=sharding.bytes_per_device(state.params),
+        optimizer_state=sharding.bytes_per_device(state.opt_state),
+        batch=sharding.bytes_per_device(batch),
+        temporaries=memory.temp_size_in_bytes,
+        program=memory.generated_code_size_in_bytes,
+        peak=peak,
+        collectives=program.collectives,
+        cycles=program.cycles,
+        compile_seconds=seconds,
+    )
+
+
+def lower_train_step(
+    config: ExperimentConfig, task: Pretraining | Supervised, mesh: Mesh, state: TrainState, batch: dict
+) -> jax.stages.Lowered:
+    """The train step of the loop, lowered for the mesh's devices from shapes that know where they live."""
+    platform = mesh.devices.flat[0].platform
+    key = jax.eval_shape(lambda: dropout_key(config.seed, platform))
+    key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
+    with jax.set_mesh(mesh):
+        return jit_train_step(config, task, Optimizer(config)).lower(state, batch, key)
+
+
+def _does_not_fit(
+    config: ExperimentConfig, mesh: Mesh, where: str, needed: str, target: Target, *, state_alone: bool = False
+) -> DoesNotFit:
+    there = f", of {target.memory / GIB:.2f} GiB on each device" if target.memory else ""
+    rows = math.gcd(*(phase.batch_size for phase in config.training_phases)) // sharding.num_parts(mesh, "batch")
+    helps = []
+    if not state_alone and config.model.remat != "block":
+        helps.append(f"--config.model.remat=block (now {config.model.remat})")
+    if not state_alone and (steps := config.training.accumulation_steps) < rows:
+        helps.append(f"a larger --config.training.accumulation_steps (now {steps})")
+    fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+    if fsdp * tensor < mesh.size:
+        helps.append(
+            f"a larger --config.mesh.fsdp or --config.mesh.tensor in the place of others (now {fsdp}, {tensor})"
+        )
+    helps.append(f"more devices, and a larger --config.mesh.fsdp with them (now {fsdp})")
+    return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {'; '.join(helps)}")

@@ -1,0 +1,310 @@
+"""Checkpoints of a run: asynchronous, sharded, verified, the last few and the best. Orbax stands behind this interface.
+
+Each has a manifest of checksums (`manifest.py`). One that is damaged is skipped with a warning, and the newest good one
+used; where none is good that is an error, never a silent start from zero. A run that continues renames what it skips
+to `damaged-STEP`, to take its own steps there.
+"""
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.hosts import distributed
+from tx_jax.runs import manifest
+from tx_jax.runs.best import quality
+
+ITEM = "default"  # Orbax's folder for the state
+GRACE_SECONDS = 5
+REMOVALS = 20
+
+
+class SaveFailed(InputError):
+    """A checkpoint could not be written; those before it are intact."""
+
+
+class Checkpoints:
+    """The checkpoints in one directory. Use as a context manager: leaving it waits for what is still being written."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep_last: int = 1,
+        keep_best: int = 0,
+        best_metric: str = "",
+        read_only: bool = False,
+    ):
+        """
+        Args:
+          keep_last: how many of the newest are kept.
+          keep_best: how many more are kept, those with the best `best_metric` among the checkpoints that have it.
+          best_metric: a metric's name; which values of it are better says `best.quality`.
+          read_only: changes nothing on disk, so that a run in progress may be read.
+
+        Raises:
+          InputError: there are checkpoints, and every one is damaged.
+        """
+        self._directory = directory.absolute()
+        self._manager: ocp.CheckpointManager | None = None
+        self._saving: tuple[int, int] | None = None  # step and bytes
+        if not read_only:
+            distributed.agreed(self._clear)
+            self._manager = _manager(self._directory, keep_last, keep_best, best_metric)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and not distributed.is_alone():
+            self._wait_a_little()
+            return
+        try:
+            self.wait()
+        except SaveFailed:
+            if kind is None:  # else what went wrong first is what matters
+                raise
+        finally:
+            if self._manager is not None:
+                # Closing raises again what a failed save raised already.
+                with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+                    self._manager.close()
+                if kind:
+                    self._remove_unfinished("*")  # what was still being written when the save failed
+
+    def steps(self) -> list[int]:
+        """The steps that can be restored as far as a quick look tells, ascending, and those being written."""
+        if self._manager is not None:
+            return sorted(self._manager.all_steps())
+        return [step for step in self.on_disk() if not manifest.problem(self._path(step), quick=True)]
+
+    def on_disk(self) -> list[int]:
+        """All steps that have a folder, ascending, good or not."""
+        if not self._directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def newest(self) -> int | None:
+        """The newest step that verifies; None where there are no checkpoints at all. Warns of those it skips.
+
+        Raises:
+          InputError: there are checkpoints, and every one is damaged.
+        """
+        skipped = {}
+        for step in reversed(self.on_disk()):
+            reason = manifest.problem(self._path(step))
+            if not self._path(step).exists():  # deleted meanwhile by the run that keeps the last ones
+                continue
+            if reason is None:
+                self._warn(step, skipped)
+                return step
+            skipped[step] = reason
+        if skipped:
+            reasons = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
+            raise InputError(
+                f"no checkpoint in {self._directory} is good ({reasons}). Restore one from a copy, or remove the "
+                "folder to start from zero"
+            )
+        return None
+
+    def verify(self, step: int) -> None:
+        """Reads every file of a step.
+
+        Raises:
+          InputError: it is damaged; the error names the steps that look good.
+        """
+        if reason := manifest.problem(self._path(step)):
+            good = [other for other in self.steps() if other != step]
+            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look good: {good}")
+        self._warn(step, {})
+
+    def save(self, state: Any, metrics: dict[str, float] | None = None, **notes: int) -> None:
+        """Starts writing the state; returns as soon as it is copied from the devices. `metrics` rank it.
+
+        Args:
+          notes: stored with it, for `notes`.
+
+        Raises:
+          SaveFailed: it, or the one before it, cannot be written.
+        """
+        self.wait()
+        step = int(state.step)
+        self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        with self._explaining():
+            arguments = ocp.args.PyTreeSave(state)
+            self._manager.save(step, args=arguments, metrics=metrics, custom_metadata=manifest.MARK | notes)
+
+    def notes(self, step: int) -> dict[str, int]:
+        """What was given to `save` beside the state; {} for checkpoints of versions before there were any."""
+        return manifest.metadata(self._path(step))
+
+    def poll(self) -> None:
+        """Costs nothing while a save goes well; to be called at each step.
+
+        Raises:
+          SaveFailed: a save that was started could not be finished.
+        """
+        if self._saving and not self._manager.is_saving_in_progress():
+            self.wait()
+
+    def wait(self) -> None:
+        """Returns once every started save is on disk.
+
+        Raises:
+          SaveFailed: one could not be finished.
+        """
+        if self._saving is None:
+            return
+        with self._explaining():
+            self._manager.wait_until_finished()
+        self._saving = None
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:  # no fault of the disk's: the devices', or another process is gone
+            self._saving = None
+            raise
+        except Exception as error:
+            raise self._failure(error) from error
+
+    def _wait_a_little(self) -> None:
+        """After a failure: what is being written may still be finished, but only if no other process is gone."""
+
+        def finish() -> None:
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()
+
+        if self._saving is not None:
+            thread = threading.Thread(target=finish, daemon=True)
+            thread.start()
+            thread.join(GRACE_SECONDS)
+
+    def restore(self, step: int, target: Any) -> Any:
+        """The state at a step.
+
+        Args:
+          target: a tree of `jax.ShapeDtypeStruct`s with shardings: each array is placed as they say, on whatever
+            devices there are now.
+        """
+        return self._restore(step, target, partial=False)
+
+    def restore_params(self, step: int, target: Any) -> Any:
+        """The parameters alone, placed as `target` says; the optimizer's state is not read."""
+        return self._restore(step, {"params": target}, partial=True)["params"]
+
+    def _restore(self, step: int, target: Any, *, partial: bool) -> Any:
+        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+        arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(self._path(step) / ITEM, args=arguments)
+
+    def _path(self, step: int) -> Path:
+        return self._directory / str(step)
+
+    def _warn(self, step: int, skipped: dict[int, str]) -> None:
+        for other, reason in skipped.items():
+            text = f"the checkpoint of step {other} is damaged and skipped: {reason}; step {step} is used"
+            warnings.warn(text, InputWarning, stacklevel=3)
+        if not manifest.is_verifiable(self._path(step)):
+            text = f"the checkpoint of step {step} is from a version without checksums, and cannot be verified"
+            warnings.warn(text, InputWarning, stacklevel=3)
+
+    def _clear(self) -> None:
+        """Sets damaged steps aside, so that the run can take them anew and that they do not count among the last ones
+        to keep, and removes what a kill left unfinished."""
+        newest = self.newest()
+        for step in self.on_disk():
+            reason = manifest.problem(self._path(step), quick=True) if step < newest else None
+            if reason:  # of those after it, `newest` has told
+                text = f"the checkpoint of step {step} is damaged and set aside: {reason}"
+                warnings.warn(text, InputWarning, stacklevel=4)
+            if reason or step > newest:
+                aside = self._directory / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(self._path(step), aside)
+        self._remove_unfinished("*")
+
+    def _remove_unfinished(self, step: str) -> None:
+        """The threads that wrote a save that failed may go on for a moment, and make its folder anew."""
+        for _ in range(REMOVALS):
+            found = list(self._directory.glob(f"{step}.orbax-checkpoint-tmp*"))
+            if not found:
+                return
+            for path in found:
+                shutil.rmtree(path, ignore_errors=True)
+            time.sleep(0.1)
+
+    def _failure(self, error: Exception) -> SaveFailed:
+        """What to tell of a failed save, whose unfinished files are removed: they may be what fills the disk."""
+        (step, size), self._saving = self._saving, None
+        if distributed.is_first():
+            self._remove_unfinished(str(step))
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
+        if system := re.search(r"([^:]+) \[os_error_code=", reason):  # TensorStore's, after the names of its files
+            reason = system[1].strip()
+        free = shutil.disk_usage(self._directory).free
+        return SaveFailed(
+            f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "
+            f"free there; earlier checkpoints are intact: {self.on_disk()}"
+        )
+
+
+class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
+
+    async def finalize(self) -> None:
+        final = self._final_path
+        if not final.name.isdigit():  # the folder of an item, inside that of the step
+            return await super().finalize()
+        finished = final.with_name(f"{self._tmp_path.name}-finished")
+        self._final_path = finished
+        try:
+            await super().finalize()
+        finally:
+            self._final_path = final
+        manifest.write(Path(finished))
+        os.replace(finished, final)
+        manifest.sync_folder(Path(final).parent)
+
+
+class _Manager(ocp.CheckpointManager):
+    """Orbax's, which asks at each save whether to stop, and so would replace the number of the point that
+    `StopRequest.due` is at by a step's: a SIGTERM in a save would then wait for a point that was passed already."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
+def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
+    def rank(metrics: dict[str, float]) -> float:
+        return quality(best_metric, metrics.get(best_metric, math.nan))
+
+    policies = [LatestN(keep_last)]
+    if keep_best:
+        policies.append(BestN(n=keep_best, get_metric_fn=rank, keep_checkpoints_without_metrics=False))
+    return _Manager(
+        directory,
+        item_handlers=ocp.PyTreeCheckpointHandler(),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies),
+            best_fn=rank,  # without it Orbax does not store the metrics, and a resumed run could not rank them
+            cleanup_tmp_directories=True,
+            temporary_path_class=_Commit,
+            # Where a folder cannot be made, Orbax's threads wait ten minutes for it, and the process for them.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+        ),
+    )

@@ -1,0 +1,227 @@
+"""A run directory tells its story:
+
+config.json       the resolved configuration
+env.json          versions, devices, command, revision
+metrics.jsonl     one record a line: step, split, values
+tb/               the same for TensorBoard
+checkpoints/      one folder a step
+loss.png          the curves
+LOCK              the process that trains here
+DONE | FAILED     how it ended; neither while it runs, or where it was killed
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from tx_jax import text
+from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import write_atomically
+from tx_jax.hosts import distributed
+from tx_jax.text import Tokenizer
+
+# What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
+# Phases that have not begun may change too.
+FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen", "lora.")
+# The data is compared by its fingerprint, not by its path; the batches left out, by those that were taken.
+FREE = (
+    "model.remat",
+    "data.store",
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.more_splits",
+    "data.read_ahead",
+    "data.skip_batches",
+)
+
+SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers for 60 that a file was not there
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDir:
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def load_config(self) -> ExperimentConfig:
+        """The configuration of the run.
+
+        Raises:
+          InputError: the directory is no run directory.
+        """
+        return from_config_dict(self._read_json("config.json"))
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the data that the run was trained on."""
+        return text.load(self.path / "tokenizer")
+
+    def data_fingerprint(self) -> str | None:
+        """Identifies the data that the run was trained on."""
+        return self._read_json("env.json").get("data_fingerprint")
+
+    def _read_json(self, name: str) -> dict:
+        file = self.path / name
+        try:
+            return json.loads(file.read_text())
+        except FileNotFoundError:
+            raise InputError(f"{self.path} is not a run directory: it has no {name}") from None
+        except ValueError as error:
+            raise InputError(f"{file} is damaged: {error}") from None
+
+    def changes(self, config: ExperimentConfig, data_fingerprint: str) -> list[str]:
+        """What differs from the configuration of the run that is to be resumed, a line each; changes nothing on disk.
+
+        Raises:
+          InputError: it differs in a key of `FIXED`, in a phase that has begun or in the batches that were taken, or
+            the data is another, so that the run could not be continued.
+        """
+        if not (self.path / "config.json").exists():
+            return []
+        old = self.load_config()
+        changes = differences(to_dict(old), to_dict(config))
+        steps = [int(step.name) for step in self.checkpoints.glob("*") if step.name.isdigit()]
+        if not steps:
+            return changes  # nothing to continue from
+        fixed = FIXED if _begun(old, max(steps)) == _begun(config, max(steps)) else (*FIXED, "phases.")
+        conflicts = [line for line in changes if line.startswith(fixed) and not line.startswith(FREE)]
+        if conflicts:
+            raise InputError(
+                f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
+                "Continue it with its own, or give another --workdir"
+            )
+        _check_skipped(old, config, max(steps))
+        if self.data_fingerprint() != data_fingerprint:
+            raise InputError(
+                f"the data in {config.data.source} is not what {self.path} was trained on, so it cannot be "
+                "continued: restore the data, or give another --workdir"
+            )
+        return changes
+
+    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str) -> None:
+        """Writes config.json, env.json and tokenizer/, and clears the marks of an earlier end."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        environment = _environment() | {"data_fingerprint": data_fingerprint}
+        write_atomically(self.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
+        write_atomically(self.path / "env.json", json.dumps(environment, indent=2) + "\n")
+        tokenizer.save(self.path / "tokenizer")
+        for mark in ("DONE", "FAILED"):
+            (self.path / mark).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps other processes from training in this directory; the system releases it however the process ends.
+
+        Raises:
+          InputError: another process trains there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "LOCK").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"process {file.read().strip() or '?'} trains in {self.path}: wait for it, stop it, or give "
+                    "another --workdir"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                    raise
+                warnings.warn(
+                    f"{self.path} is on a file system without locks: train there once only", InputWarning, stacklevel=3
+                )
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
+
+    def check_shared(self) -> None:
+        """While process 0 holds the lock, makes sure that the others see the same directory.
+
+        Raises:
+          InputError: this process does not.
+        """
+        lock = self.path / "LOCK"
+        holder = distributed.agreed(lock.read_text)
+        deadline = time.monotonic() + SHARED_SECONDS
+        while not (lock.is_file() and lock.read_text() == holder):
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory of "
+                    "several processes must be on a file system that they share"
+                )
+            time.sleep(0.2)
+
+    def done(self, text: str) -> None:
+        write_atomically(self.path / "DONE", text + "\n")
+
+    def failed(self, reason: str) -> None:
+        write_atomically(self.path / "FAILED", reason + "\n")
+
+
+def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:
+    """Where each phase begins that took one of the first `step` steps, and the shapes of its batches."""
+    return [(phase.start, *phase.shape) for phase in config.training_phases if phase.start < step]
+
+
+def _check_skipped(old: ExperimentConfig, new: ExperimentConfig, step: int) -> None:
+    """Raises InputError where one of the first `step` steps took another batch than the new configuration gives it."""
+    before, now = (skipped.parse(getattr(config.data, "skip_batches", "")) for config in (old, new))
+    if before == now:
+        return
+    for phase in new.training_phases:
+        for taken in range(phase.start + 1, min(phase.stop, step) + 1):
+            if (had := skipped.batch_of(taken, before, phase.start)) != skipped.batch_of(taken, now, phase.start):
+                raise InputError(
+                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} another batch than {had}, which "
+                    f"it took: to continue from before it, move the checkpoints of step {taken} and later away; the "
+                    f"newest is of step {step}"
+                )
+
+
+def _revision() -> str | None:
+    """The git revision of this package's checkout; None where it has none, or git is not installed."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return git.stdout.strip() or None
+
+
+def _environment() -> dict[str, object]:
+    packages = ("tx_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+            versions[name] = None
+    return {
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
+        "processes": jax.process_count(),
+    }

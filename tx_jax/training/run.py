@@ -1,0 +1,116 @@
+"""Everything that the training loop works with, built from a configuration."""
+
+import dataclasses
+import functools
+from typing import Protocol
+
+import jax
+
+from tx_jax import sharding
+from tx_jax.config import ExperimentConfig, Phase
+from tx_jax.data.loader import BatchAt, PhasedBatches
+from tx_jax.errors import InputError, did_you_mean
+from tx_jax.evaluation.evaluate import EvalStep, evaluate, held_out, jit_eval_step, local_batches
+from tx_jax.hosts import distributed
+from tx_jax.hosts.stopping import StopRequest
+from tx_jax.hosts.watchdog import doing, waited_for
+from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.start import Start
+from tx_jax.tasks.base import Batches, Task
+from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.state import TrainState, abstract_state, init_state
+from tx_jax.training.step import TrainStep, check_batch_sizes, jit_train_step
+
+
+class Display(Protocol):
+    """What shows a run to its user. The loop itself prints nothing."""
+
+    def start(self, run: "Run", start_step: int, changes: list[str]) -> None: ...
+
+    def train(self, step: int, values: dict[str, float]) -> None: ...
+
+    def evaluation(self, step: int, values: dict[str, float]) -> None: ...
+
+
+@dataclasses.dataclass
+class Run:
+    """Everything that the loop works with, built from a configuration.
+
+    Attributes:
+      fresh: of a run that starts from a model, the modules of parameters that the model lacks.
+    """
+
+    config: ExperimentConfig
+    task: Task
+    mesh: jax.sharding.Mesh
+    state: TrainState
+    train_batches: BatchAt
+    validation_batches: Batches
+    train_step: TrainStep
+    eval_step: EvalStep
+    fresh: tuple[str, ...] = ()
+
+    def phase_of(self, step: int) -> Phase:
+        """The phase that the optimizer step with this number, from 1, belongs to."""
+        return next(phase for phase in self.config.training_phases if step <= phase.stop)
+
+    def tokens(self, start: int, stop: int) -> int:
+        """Positions, padding included, of the batches of the steps start + 1 to stop."""
+        return sum(
+            phase.tokens_per_step * max(0, min(stop, phase.stop) - max(start, phase.start))
+            for phase in self.config.training_phases
+        )
+
+    def evaluate(self, stop: StopRequest) -> dict[str, float] | None:
+        """Metrics of the state on the first `training.eval_batches` held-out batches; None if it was asked to stop."""
+        training = self.config.training
+        batches = waited_for(held_out(self.validation_batches, training.eval_batches), training.stall_seconds)
+        scores = functools.partial(self.task.scores, split="validation")
+        with doing("evaluation"):
+            return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores, stopping=stop.due)
+
+
+def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start: Start | None = None) -> Run:
+    """Compiles nothing yet; creates the state: from the newest checkpoint, or fresh but for what `start` gives.
+
+    Raises:
+      InputError: the mesh does not fit the devices or the batches, a split of the data has nothing to offer, or
+        `training.best_metric` is none of the task's metrics.
+    """
+    mesh = sharding.make_mesh(config.mesh)
+    check_batch_sizes(config, mesh)
+    training = config.training
+    train_batches = _train_batches(config, task, mesh)
+    validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
+    optimizer = Optimizer(config)
+    fresh: tuple[str, ...] = ()
+    if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
+        state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
+    else:
+        state = init_state(task, optimizer, config.seed, mesh)
+        if start is not None:
+            params, fresh = start.fill(state.params)
+            state = state.replace(params=params)
+    evaluation = jit_eval_step(task, mesh)
+    if training.keep_best or training.patience:
+        with doing("waiting for data", limit=training.stall_seconds):
+            batch = validation_batches.batch_at(0)
+        metrics, _ = jax.eval_shape(evaluation, state.params, batch)
+        names = {*metrics, *task.score_names}
+        if training.best_metric not in names:
+            known = ", ".join(sorted(names))
+            raise InputError(
+                f"training.best_metric={training.best_metric!r} is not among the metrics: {known}."
+                + did_you_mean(training.best_metric, names)
+            )
+    step = jit_train_step(config, task, optimizer)
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh)
+
+
+def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
+    """Of all phases. Raises InputError for a phase that does not fit the data, before any begins."""
+    phases = config.training_phases
+    parts = [
+        local_batches(task, "train", mesh, batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases
+    ]
+    return PhasedBatches([phase.start for phase in phases], parts)
