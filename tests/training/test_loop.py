@@ -20,7 +20,7 @@ from tx_jax.models import registry
 from tx_jax.runs import manifest, metrics_log, plots
 from tx_jax.runs.checkpoint import Checkpoints, SaveFailed
 from tx_jax.tasks.base import WeightedSum
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training import loop
 
 
@@ -244,18 +244,19 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
     config = from_config_dict(small)
 
     class Exploding(MaskedLM):
-        def metrics(self, params, batch, *, dropout_rng):
-            metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
-            if dropout_rng is None:
-                return metrics
-            bias = params["masked_lm"]["bias"]
-            moved = abs(bias).max() > 3e-5
-            loss = metrics["masked_lm_loss"]
-            if what == "loss":
-                total = loss.total / (1 - moved)
-            else:  # the square root of zero: finite, with an infinite slope
-                total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
-            return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
+        class objective_class(MaskedLMObjective):
+            def metrics(self, params, batch, *, dropout_rng):
+                metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
+                if dropout_rng is None:
+                    return metrics
+                bias = params["masked_lm"]["bias"]
+                moved = abs(bias).max() > 3e-5
+                loss = metrics["masked_lm_loss"]
+                if what == "loss":
+                    total = loss.total / (1 - moved)
+                else:  # the square root of zero: finite, with an infinite slope
+                    total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
+                return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
 
     with pytest.raises(loop.NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
