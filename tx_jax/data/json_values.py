@@ -13,14 +13,17 @@ _BETWEEN = re.compile(r"\s*")
 # Errors of Python's decoder that are about the end of the text may come from a value that goes on after it.
 _NEAR_THE_END = len("-Infinity") + len(r"\ud800\udc00")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ADVICE = "; where this is meant to be plain text, say so by the format (text)"
+
+
+class NotJSON(InputError):
+    """Text is not valid JSON; who reads it may know an option to add to the message."""
 
 
 def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "error") -> Iterator[str]:
     """Text from chunks of bytes. `invalid`: "error", "replace", or a name of Python's such as "surrogateescape".
 
     Raises:
-      InputError: not valid UTF-8, with the place.
+      NotUTF8: with the place.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict" if invalid == "error" else invalid)
     line, offset = 1, 0
@@ -57,7 +60,7 @@ def json_values(chunks: Iterable[str], place: str) -> Iterator[tuple[int, Any]]:
     Holds about as much text as the longest value has, and at most twice the chunks that it takes.
 
     Raises:
-      InputError: it is not valid JSON, with `place` and the line.
+      NotJSON: with `place` and the line.
     """
     reader = _Window(chunks, place)
     if not reader.skip_space():
@@ -124,8 +127,8 @@ class _Window:
                 self._move(end)
                 return value
 
-    def error(self, problem: str) -> InputError:
-        return InputError(f"{self._place}, line {self.line}: not valid JSON ({problem}){_ADVICE}")
+    def error(self, problem: str) -> NotJSON:
+        return NotJSON(f"{self._place}, line {self.line}: not valid JSON ({problem})")
 
     def _move(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)
@@ -144,12 +147,13 @@ def parse_json(text: str, place: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-      InputError: it is not valid, or holds half a surrogate pair, which JSON can spell but which is no text.
+      NotJSON: it is not valid.
+      InputError: it holds half a surrogate pair, which JSON can spell but which is no text.
     """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error})") from None
+        raise NotJSON(f"{place}: not valid JSON ({error})") from None
     if "\\u" in text and (half := _SURROGATE.search(json.dumps(value, ensure_ascii=False))):
         raise InputError(f"{place}: {half[0]!r} is half of a character that was cut in two: remove it")
     return value
