@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tx_jax.data import tables
 from tx_jax.data.reading import InputFile, refuse_utf16
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 14
 # A first line longer than the head is read up to here, so that JSON lines can be told from one large object.
 _LONGEST_FIRST_LINE = 1 << 22
 

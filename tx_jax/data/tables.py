@@ -98,7 +98,9 @@ def detect(
       delimiter, quote: where they are known.
     """
     text = head if whole or "\n" not in head else head[: head.rfind("\n") + 1]
-    shapes = [_shape(text, whole, one, quote) for one in ([delimiter] if delimiter else DELIMITERS)]
+    first = text.lstrip("\r\n").partition("\n")[0]
+    possible = [delimiter] if delimiter else [one for one in DELIMITERS if one in first] or [","]
+    shapes = [_shape(text, whole, one, quote) for one in possible]
     names = set(names)
 
     def fit(shape: TableShape) -> tuple[int, bool, int]:

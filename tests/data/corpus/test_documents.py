@@ -69,7 +69,7 @@ def test_the_shards_of_c4_are_json_lines():
     assert not any("{" in document for document in found)
     (taken,) = source.taken_for()
     assert (taken["kind"], taken["files"], taken["documents"]) == ("jsonl", 3, 180)
-    assert taken["as"] == "JSON lines, because its first 60 lines are each a JSON object"
+    assert taken["as"] == "JSON lines, because its first 40 lines are each a JSON object"
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
