@@ -225,7 +225,7 @@ def _remove(store: Path) -> None:
     # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
     token_store.write_json(store / token_store.JOURNAL, {"format": token_store.FORMAT, "documents": 0})
     (store / token_store.META).unlink(missing_ok=True)
-    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
+    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS, token_store.INDEX):
         shutil.rmtree(store / name, ignore_errors=True)
     (store / token_store.JOURNAL).unlink()
 
