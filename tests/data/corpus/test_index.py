@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tx_jax.data.corpus import index
-from tx_jax.data.corpus.index import Recipe, open_index
+from tx_jax.data.corpus.index import Recipe, delete_indexes, open_index
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.data.corpus.writer import GrowingArray
 from tx_jax.errors import InputWarning
@@ -243,10 +243,14 @@ def test_the_indexes_of_what_the_store_held_before_go(split):
     open_index(split, recipe())
     (old,) = kept(split)
     shutil.copytree(old.parent, old.parent.with_name("0123456789abcdef"))
-    (old.parent.parent / "mine").mkdir()
+    half_deleted = old.parent.with_name(f".0123456789abcdef-{'0' * 32}")
+    for folder in (half_deleted, old.parent.with_name("mine"), old.parent.with_name(".mine")):
+        folder.mkdir()
     open_index(split, recipe(another=1))
-    assert sorted(path.name for path in old.parent.parent.iterdir()) == [old.parent.name, "mine"]
+    assert sorted(path.name for path in old.parent.parent.iterdir()) == [".mine", old.parent.name, "mine"]
     check(open_index(split, recipe(never)))
+    delete_indexes(split.folder.parent)
+    assert sorted(path.name for path in old.parent.parent.iterdir()) == [".mine", "mine"]
 
 
 def test_the_user_is_told_where_it_takes_long(split, monkeypatch, caplog):
@@ -257,7 +261,7 @@ def test_the_user_is_told_where_it_takes_long(split, monkeypatch, caplog):
     monkeypatch.setattr(index, "LONG", 0)
     found = open_index(split, recipe(another=1))
     assert caplog.messages == [
-        f"making the squares of numbers of {split.name}, {split.num_tokens:,} tokens: later starts find them"
+        f"{split.name}, {split.num_tokens:,} tokens: making the squares of numbers, once for all starts"
     ]
     del found
     open_index(split, recipe(never, another=1))

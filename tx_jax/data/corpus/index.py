@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import uuid
@@ -37,6 +38,8 @@ SMALL = 1 << 22  # tokens of a split, below which an index takes less than a ten
 LONG = 1 << 28  # tokens of a split, from which on the user is told that an index is made
 ABANDONED_SECONDS = 6 * 3600  # without a change, after which an unfinished index is deleted
 _RECORD = "index.json"
+_PREFIX = 16  # characters of a fingerprint in the name of a folder
+_DELETED = r"\.[0-9a-f]{16}-[0-9a-f]{32}"  # what such a folder is called while it is deleted
 _logger = logging.getLogger(__name__)
 
 
@@ -106,21 +109,35 @@ def open_index(split: Split, recipe: Recipe) -> Index:
     return index
 
 
+def delete_indexes(store: Path, *, but: str = "") -> None:
+    """Deletes the indexes beside a store, where that can be done, but for those of the contents with this fingerprint.
+    What is left can do no harm: an index is found by the fingerprint of what it is made of.
+    """
+    place = store / INDEX
+    for folder in place.glob("*"):
+        is_ours = re.fullmatch(_DELETED, folder.name) or any(folder.glob(f"*/{_RECORD}"))
+        if is_ours and folder.name != but[:_PREFIX]:
+            with contextlib.suppress(OSError):
+                _delete(folder)
+    if not but:
+        with contextlib.suppress(OSError):  # such as for something else that lies there
+            place.rmdir()
+
+
 def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Index:
     beside = split.folder.parent / INDEX
     places = [beside, *([cache] if (cache := _cache_folder()) else [])]
-    folders = [place / split.fingerprint[:16] / name for place in places]
+    folders = [place / split.fingerprint[:_PREFIX] / name for place in places]
     for folder in folders:
         if (index := _read(folder, record)) is not None:
             return index
     if split.num_tokens >= LONG:
-        text = f"making the {recipe.title} of {split.name}, {split.num_tokens:,} tokens: later starts find them"
-        _logger.info(text)
+        _logger.info(f"{split.name}, {split.num_tokens:,} tokens: making the {recipe.title}, once for all starts")
     problems = []
     for place, folder in zip(places, folders, strict=True):
         try:
             if place == beside:
-                _delete_outdated(place, split.fingerprint[:16])
+                delete_indexes(split.folder.parent, but=split.fingerprint)
             _write(folder, record, recipe)
             index = _read(folder, record)
         except OSError as error:
@@ -228,12 +245,3 @@ def _delete_abandoned(folder: Path) -> None:
             changed = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
             if time.time() - changed > ABANDONED_SECONDS:
                 shutil.rmtree(partial, ignore_errors=True)
-
-
-def _delete_outdated(place: Path, fingerprint: str) -> None:
-    """The indexes of what the store held before it was prepared anew."""
-    for folder in place.glob("*"):
-        is_being_deleted = folder.name.startswith(".")
-        if folder.name != fingerprint and (is_being_deleted or any(folder.glob(f"*/{_RECORD}"))):
-            with contextlib.suppress(OSError):
-                _delete(folder)

@@ -18,6 +18,7 @@ from pathlib import Path
 from tx_jax import text
 from tx_jax.data.corpus import token_store
 from tx_jax.data.corpus.encoding import Digest, Encoder, encode_in_order, join_long_documents, text_blocks
+from tx_jax.data.corpus.index import delete_indexes
 from tx_jax.data.corpus.sources import Source, SourceConfig
 from tx_jax.data.corpus.writer import SplitWriter
 from tx_jax.errors import InputError
@@ -225,8 +226,9 @@ def _remove(store: Path) -> None:
     # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
     token_store.write_json(store / token_store.JOURNAL, {"format": token_store.FORMAT, "documents": 0})
     (store / token_store.META).unlink(missing_ok=True)
-    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS, token_store.INDEX):
+    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
         shutil.rmtree(store / name, ignore_errors=True)
+    delete_indexes(store)
     (store / token_store.JOURNAL).unlink()
 
 
