@@ -11,7 +11,7 @@ import numpy as np
 
 from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
-from tx_jax.data.pretraining.spans import Spans
+from tx_jax.data.pretraining.spans import Spans, chain
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import place, require_documents, require_room, spread
 
@@ -93,12 +93,9 @@ def pack_across_documents(split: Split, target: int) -> Iterator[dict[str, np.nd
         # Offsets and separators in one number: a row of the sentences i to j takes ends[j] - begins[i].
         begins, ends = offsets[:-1] + document, offsets[1:] + document
         follows = begin + np.searchsorted(ends, begins[: end - begin] + target, side="right")
-        follows = np.maximum(follows, np.arange(begin + 1, end + 1)).tolist()
-        found = []
-        while start < end:  # each row begins where the one before it ends: a chain, 50 ns a link
-            found.append(start)
-            start = follows[start - begin]
-        yield {"starts": np.array(found, np.int64)}
+        links = chain(np.maximum(follows, np.arange(begin + 1, end + 1)), begin)
+        yield {"starts": links[:-1]}  # each row begins where the one before it ends
+        start = int(links[-1])
     yield {"starts": np.array([start], np.int64)}
 
 

@@ -6,7 +6,7 @@ beside the store.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.rows import document_blocks
 
 _BLOCK = 1 << 25  # tokens looked at together
+_FEW = 8  # documents, which are faster taken one after the other than side by side
+_SENTENCES = 1 << 20  # of one document looked at together
+Runs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class Spans:
@@ -65,22 +68,55 @@ def pack(split: Split, *, target: int, min_sentences: int, overshoot: bool) -> I
         documents = split.document_offsets[first : last + 1]
         begin = documents[0]
         tokens = split.sentence_offsets[begin : documents[-1] + 1]
-        documents = documents - begin
-        active = np.flatnonzero(np.diff(documents) >= min_sentences)
-        starts, ends = documents[active], documents[active + 1]
-        spans = []
-        while len(active):  # one span of every document at a time
-            goal = tokens[starts] + target
-            stops = np.searchsorted(tokens, goal, side="left" if overshoot else "right") - (0 if overshoot else 1)
-            stops = np.minimum(np.maximum(stops, starts + min_sentences), ends)
-            stops = np.where(ends - stops < min_sentences, ends, stops) if min_sentences > 1 else stops
-            spans.append((starts, stops - starts, active))
-            more = stops < ends
-            starts, ends, active = stops[more], ends[more], active[more]
-        if spans:
-            starts, counts, owners = (np.concatenate(parts) for parts in zip(*spans, strict=True))
-            order = np.argsort(starts)
-            yield {"starts": begin + starts[order], "counts": counts[order], "documents": first + owners[order]}
+        rule = functools.partial(
+            _stops, tokens, target=target, min_sentences=min_sentences, side="left" if overshoot else "right"
+        )
+        pieces = _pieces(documents - begin, min_sentences, rule)
+        # A document alone, which may be of any length, comes in order; many are taken side by side.
+        for some in ([piece] for piece in pieces) if last - first == 1 else [list(pieces)]:
+            if some:
+                starts, stops, owners = (np.concatenate(parts) for parts in zip(*some, strict=True))
+                order = np.argsort(starts)
+                starts, stops, owners = starts[order], stops[order], owners[order]
+                yield {"starts": begin + starts, "counts": stops - starts, "documents": first + owners}
+
+
+def _stops(
+    tokens: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, target: int, min_sentences: int, side: str
+) -> np.ndarray:
+    """Where spans stop that begin with the sentences `starts` of documents that end before `ends`."""
+    stops = np.searchsorted(tokens, tokens[starts] + target, side=side) - (side == "right")
+    stops = np.minimum(np.maximum(stops, starts + min_sentences), ends)
+    return np.where(ends - stops < min_sentences, ends, stops) if min_sentences > 1 else stops
+
+
+def _pieces(documents: np.ndarray, min_sentences: int, rule: Callable[..., np.ndarray]) -> Iterator[Runs]:
+    """The spans of some documents: starts, stops and documents of some of them at a time."""
+    active = np.flatnonzero(np.diff(documents) >= min_sentences)
+    starts, ends = documents[active], documents[active + 1]
+    while len(active) > _FEW:  # one span of every document at a time
+        stops = rule(starts, ends)
+        yield starts, stops, active
+        more = stops < ends
+        starts, ends, active = stops[more], ends[more], active[more]
+    for document, start, end in zip(active.tolist(), starts.tolist(), ends.tolist(), strict=True):
+        while start < end:  # many spans of one document at a time
+            sentences = np.arange(start, min(start + _SENTENCES, end))
+            links = chain(rule(sentences, np.full_like(sentences, end)), start)
+            yield links[:-1], links[1:], np.full(len(links) - 1, document)
+            start = int(links[-1])
+
+
+def chain(follows: np.ndarray, start: int) -> np.ndarray:
+    """From `start` on, each number's follower, up to the first that has none: int64. 50 ns a link.
+
+    Args:
+      follows: of start, start + 1 and so on, each larger than its number.
+    """
+    links, end, followers = [start], start + len(follows), follows.tolist()
+    while links[-1] < end:
+        links.append(followers[links[-1] - start])
+    return np.array(links, np.int64)
 
 
 def documents_of_sentences(split: Split, least: int) -> Iterator[dict[str, np.ndarray]]:
