@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
             for start in ("first", "second"):
                 with multiprocessing.get_context("spawn").Pool(1) as alone:
                     seconds, held, most = alone.apply(measure, (str(store), examples))
-                print(f"{name:24} {start:7} {seconds:8.2f} {held / 1e9:6.2f} GB {most / 1e9:6.2f} GB", flush=True)
+                print(f"{name:24} {start:7} {seconds:8.3f} {held / 1e9:6.2f} GB {most / 1e9:6.2f} GB", flush=True)
 
 
 def make_store(store: Path, tokens: int) -> None:
