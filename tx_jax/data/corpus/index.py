@@ -147,6 +147,7 @@ def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Inde
             if problems:
                 _warn_once(f"{problems[0]}: what is made of the token store once is kept in {place}")
             return index
+        problems.append(f"{place} does not give back what was written")
     _warn_once(
         f"{', '.join(problems)}: what could be kept for later starts is held in memory, and made at each of them"
     )
