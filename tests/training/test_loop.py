@@ -22,6 +22,7 @@ from tx_jax.runs.checkpoint import Checkpoints, SaveFailed
 from tx_jax.tasks.base import WeightedSum
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training import loop
+from tx_jax.training.recorder import NonFiniteLossError
 
 
 class Silent:
@@ -258,7 +259,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
                     total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
                 return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
 
-    with pytest.raises(loop.NonFiniteLossError, match="step"):
+    with pytest.raises(NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
     assert ("as in the 2 steps before" in (tmp_path / "FAILED").read_text()) == (limit == 2)
     target = sharding.with_sharding(sharding.make_mesh(config.mesh), registry.param_shapes(config.model))

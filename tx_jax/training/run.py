@@ -80,8 +80,9 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     mesh = sharding.make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
     training = config.training
-    train_batches = _train_batches(config, task, mesh)
-    validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
+    with doing("finding the examples in the data"):  # minutes where a large store is used for the first time
+        train_batches = _train_batches(config, task, mesh)
+        validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
     if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
