@@ -43,8 +43,18 @@ class LabeledSplit:
     table: Table
 
 
+# Keys of `data` that only some tasks know, and that are empty where they are not used.
+OPTIONAL = ("choices", "label_separator", "class_weights")
+
+
 class SupervisedObjective(Objective):
-    """The base of the objectives on examples with labels."""
+    """The base of the objectives on examples with labels.
+
+    Attributes:
+      options: those of `OPTIONAL` that it knows.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
 
     def check(self) -> None:
         config, heads = self.config, self.config.model.heads
@@ -59,8 +69,9 @@ class SupervisedObjective(Objective):
             )
         if config.phases.steps:
             raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
-        if choices := config.data.choices if self.head != "multiple_choice" else ():
-            raise InputError(f"data.choices={choices} are for task='multiple_choice', not for task={config.task!r}")
+        for name in OPTIONAL:
+            if name not in self.options and (value := getattr(config.data, name)):
+                raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
