@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
             os.environ["JAX_PLATFORMS"] = "cpu"  # the compiler for TPUs needs none, and jax would look for them
         from experiments import plan_report
 
-        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given("model"))
+        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given())
         return 0
     from tx_jax.hosts import allocator
     from tx_jax.hosts.stopping import StopRequest
@@ -120,14 +120,20 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
     from experiments.display import TrainingDisplay, show_reports
     from tx_jax.config import LabeledDataConfig, from_config_dict
+    from tx_jax.config.further import experiment_values
+    from tx_jax.config.starting import check_start
     from tx_jax.errors import InputError
     from tx_jax.evaluation import report
     from tx_jax.hosts import distributed
     from tx_jax.runs import metrics_log, plots
+    from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import loop, out_of_memory
+    from tx_jax.training import begin, loop, out_of_memory
 
+    begins = distributed.agreed(lambda: not Checkpoints(workdir / "checkpoints", read_only=True).on_disk())
+    if begins:  # a run that goes on may have a configuration that would be refused now
+        check_start(experiment_values(values), command_line.given())
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
     task = open_task(from_config_dict(values), tokenizer=start_from and start_from.tokenizer)
@@ -135,7 +141,8 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
     first = distributed.is_first()
-    for notice in task.notices() if first else ():
+    notices = begin.check_task(task, command_line.given()) if begins else []
+    for notice in (*notices, *task.notices()) if first else ():
         print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"

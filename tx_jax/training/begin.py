@@ -1,0 +1,71 @@
+"""What is asked before a training begins, and of no run that goes on: that it would learn something."""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax import tree
+from tx_jax.config import LabeledDataConfig
+from tx_jax.config.starting import check_steps
+from tx_jax.errors import InputError
+from tx_jax.tasks.base import Task
+
+# Batches of token stores that are looked at for something to predict; of labels all are.
+LOOKED_AT = 100
+
+
+def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
+    """Looks at what only the open task tells.
+
+    Args:
+      given: the keys that are on the command line, as of `check_start`.
+
+    Returns:
+      What the user should know, a line each.
+
+    Raises:
+      InputError: patterns match no parameter, the number of steps leaves a key without effect, or nothing in the
+        training data can be learned from.
+    """
+    check_steps(task.config, given)
+    check_patterns(task, given)
+    return _check_targets(task)
+
+
+def check_patterns(task: Task, given: Collection[str] = ()) -> None:
+    """Raises InputError where `optimizer.no_decay` matches no parameter. (The optimizer checks the other patterns.)
+
+    Of the patterns in a file one is enough: recipes of models with and without biases share them.
+    """
+    optimizer = task.config.optimizer
+    if not optimizer.weight_decay:
+        return
+    paths = list(tree.flatten(jax.eval_shape(task.init, jax.random.key(0))))
+    unmatched = [pattern for pattern in optimizer.no_decay if not any(tree.matches(path, [pattern]) for path in paths)]
+    if unmatched and ("optimizer.no_decay" in given or len(unmatched) == len(optimizer.no_decay)):
+        tree.require_matches("optimizer.no_decay", unmatched, paths)
+
+
+def _check_targets(task: Task) -> list[str]:
+    """Raises InputError where no batch of a pass over the training data has a loss."""
+    config = task.config
+    labeled = isinstance(config.data, LabeledDataConfig)
+    if not labeled and not config.data.selective_words:  # else every row has something to predict
+        return []
+    phase = config.training_phases[0]
+    batches = task.batches("train", batch_size=phase.batch_size, repeat=False, phase=None if labeled else phase)
+    count = len(batches) if labeled else min(len(batches), LOOKED_AT)
+    if any(_has_loss(task, batches.batch_at(number)) for number in range(count)):
+        return []
+    if count < len(batches):
+        return [f"the first {count} batches of the training data have nothing to predict"]
+    raise InputError(
+        f"there is nothing to learn in {config.data.source}: "
+        + ("no example has a label or an answer that can be used" if labeled else "no token of it is ever masked")
+    )
+
+
+def _has_loss(task: Task, batch: dict[str, Any]) -> bool:
+    return any(float(np.sum(weight)) > 0 for weight in task.loss_weights(batch).values())
