@@ -24,7 +24,7 @@ OUT = flags.DEFINE_string("out", None, "Where the model goes: a folder that does
 def main(argv: list[str]) -> int:
     if not MODEL.value or not OUT.value:
         command_line.fail("needed: --model and --out; see --help")
-    from tx_jax.config.further import read_similar, read_words
+    from experiments.word_lists import read_similar, read_words
     from tx_jax.convert import hf_folder, model_dir, new_tokens
     from tx_jax.runs.start import read_model
 

@@ -130,6 +130,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import begin, loop, out_of_memory
+    from tx_jax.training.recorder import NonFiniteLossError
 
     begins = distributed.agreed(lambda: not Checkpoints(workdir / "checkpoints", read_only=True).on_disk())
     if begins:  # a run that goes on may have a configuration that would be refused now
@@ -150,7 +151,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
         code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
-    except loop.NonFiniteLossError as error:
+    except NonFiniteLossError as error:
         code, end = EXIT_FAILED, f"error: {error}"
     except out_of_memory.OutOfMemory as error:
         if not distributed.is_alone():  # the others may have enough

@@ -96,7 +96,7 @@ def test_every_key_that_takes_text_refuses_it_too(name):
     ["data/a,gs://b/c", ["a", "gs://b/c"], ("mismatched=gs://b/c",), "configs/x.py --config.data.train=gs://b/c"],
 )
 def test_lists_and_parts_are_looked_through(value):
-    with pytest.raises(InputError, match="^--x=gs://b/c: "):
+    with pytest.raises(InputError, match=r"^--x=gs://b/c: "):
         command_line.check_path(value, "--x")
 
 
