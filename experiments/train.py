@@ -119,6 +119,7 @@ def main(argv: list[str]) -> int:
 def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "Mapping[str, Report]"]:
     """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
     from experiments.display import TrainingDisplay, show_reports
+    from experiments.next_steps import after_training
     from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.config.further import experiment_values
     from tx_jax.config.starting import check_start
@@ -146,7 +147,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     for notice in (*notices, *task.notices()) if first else ():
         print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
-    code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
+    code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
