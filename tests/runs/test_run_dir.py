@@ -208,5 +208,5 @@ def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path
 
 
 def test_an_object_store_is_no_run_directory():
-    with pytest.raises(InputError, match="workdir=gs:/bucket/run: .* not supported yet"):
+    with pytest.raises(InputError, match=r"workdir=gs:/bucket/run: .* not supported yet"):
         RunDir(Path("gs://bucket/run"))

@@ -7,12 +7,11 @@ import jax
 import numpy as np
 
 from tx_jax import tree
-from tx_jax.config import LabeledDataConfig
 from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Task
 
-# Batches of token stores that are looked at for something to predict; of labels all are.
+# Batches that are looked at for something to predict.
 LOOKED_AT = 100
 
 
@@ -26,12 +25,12 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
       What the user should know, a line each.
 
     Raises:
-      InputError: patterns match no parameter, the number of steps leaves a key without effect, or nothing in the
-        training data can be learned from.
+      InputError: patterns match no parameter, the number of steps leaves a key without effect, or none of the
+        words to mask occurs.
     """
     check_steps(task.config, given)
     check_patterns(task, given)
-    return _check_targets(task)
+    return _check_listed_words(task)
 
 
 def check_patterns(task: Task, given: Collection[str] = ()) -> None:
@@ -48,22 +47,21 @@ def check_patterns(task: Task, given: Collection[str] = ()) -> None:
         tree.require_matches("optimizer.no_decay", unmatched, paths)
 
 
-def _check_targets(task: Task) -> list[str]:
-    """Raises InputError where no batch of a pass over the training data has a loss."""
+def _check_listed_words(task: Task) -> list[str]:
+    """Raises InputError where no batch of a pass over the token stores has a word of `data.selective_words`."""
     config = task.config
-    labeled = isinstance(config.data, LabeledDataConfig)
-    if not labeled and not config.data.selective_words:  # else every row has something to predict
+    if not getattr(config.data, "selective_words", ""):  # then every row has something to predict
         return []
     phase = config.training_phases[0]
-    batches = task.batches("train", batch_size=phase.batch_size, repeat=False, phase=None if labeled else phase)
-    count = len(batches) if labeled else min(len(batches), LOOKED_AT)
+    batches = task.batches("train", batch_size=phase.batch_size, repeat=False, phase=phase)
+    count = min(len(batches), LOOKED_AT)
     if any(_has_loss(task, batches.batch_at(number)) for number in range(count)):
         return []
     if count < len(batches):
-        return [f"the first {count} batches of the training data have nothing to predict"]
+        return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
     raise InputError(
-        f"there is nothing to learn in {config.data.source}: "
-        + ("no example has a label or an answer that can be used" if labeled else "no token of it is ever masked")
+        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: nothing would "
+        "be learned"
     )
 
 
