@@ -16,6 +16,7 @@ from tx_jax.config.starting import check_start, check_steps
 from tx_jax.errors import InputError
 from tx_jax.planning import plan
 from tx_jax.planning.plan import GIB, PhasePlan, Plan
+from tx_jax.runs.left_open import fill_in
 from tx_jax.runs.start import Start, open_start
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.registry import open_task, task_without_data
@@ -50,6 +51,8 @@ def make_and_show(values: dict[str, Any], topology: str | None, given: Collectio
     check_start(experiment_values(values), given)
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
     of_model = [key.removeprefix("model.") for key in given if key.startswith("model.")]
+    values, filled_in = fill_in(values, given)
+    print("".join(f"{line}\n" for line in filled_in), end="", flush=True)
     values, start = open_start(values, Path(os.devnull), of_model)  # no run has begun
     task = _task(from_config_dict(values), start)
     config = task.config

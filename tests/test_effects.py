@@ -29,8 +29,8 @@ from tx_jax.errors import InputError
 ALWAYS = {
     "": "seed start_from",
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
-    "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers embedding_dim "
-    "embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
+    "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
+    "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
     "relative_attention conv_kernel enhanced_mask_decoder local_window",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
     "choices metrics",

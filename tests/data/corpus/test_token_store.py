@@ -218,5 +218,5 @@ def test_what_is_no_store_is_refused_with_the_remedy(store, tmp_path):
 
 
 def test_an_object_store_holds_no_token_store():
-    with pytest.raises(InputError, match="data.store=s3://bucket/b: .* not supported yet"):
+    with pytest.raises(InputError, match=r"data.store=s3://bucket/b: .* not supported yet"):
         Stores.open("s3://bucket/b")
