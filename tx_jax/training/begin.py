@@ -60,10 +60,11 @@ def _check_listed_words(task: Task) -> list[str]:
     if count < len(batches):
         return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
     raise InputError(
-        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: nothing would "
-        "be learned"
+        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM would "
+        "learn nothing"
     )
 
 
 def _has_loss(task: Task, batch: dict[str, Any]) -> bool:
-    return any(float(np.sum(weight)) > 0 for weight in task.loss_weights(batch).values())
+    """Whether every term of the loss has something: next-sentence prediction always has."""
+    return all(float(np.sum(weight)) > 0 for weight in task.loss_weights(batch).values())
