@@ -25,7 +25,7 @@ def test_a_pattern_of_no_decay_that_matches_nothing(smoke_config):
     with pytest.raises(InputError, match=r"optimizer.no_decay: 'layer_norm/weight\$' matches no parameter"):
         check(smoke_config, ["optimizer.no_decay"])
     smoke_config.optimizer.no_decay = ("gamma", "beta")
-    with pytest.raises(InputError, match="optimizer.no_decay: 'gamma' matches no parameter"):
+    with pytest.raises(InputError, match=r"optimizer.no_decay: 'gamma' matches no parameter"):
         check(smoke_config)
     smoke_config.optimizer.weight_decay = 0.0
     assert check(smoke_config) == []

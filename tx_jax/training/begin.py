@@ -60,8 +60,8 @@ def _check_listed_words(task: Task) -> list[str]:
     if count < len(batches):
         return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
     raise InputError(
-        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM would "
-        "learn nothing"
+        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM "
+        "would learn nothing"
     )
 
 
