@@ -127,6 +127,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.errors import InputError
     from tx_jax.evaluation import report
     from tx_jax.hosts import distributed
+    from tx_jax.hosts.watchdog import doing
     from tx_jax.runs import metrics_log, plots
     from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.runs.left_open import fill_in
@@ -148,8 +149,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
     first = distributed.is_first()
     notices = begin.check_task(task, command_line.given()) if begins else []
-    for notice in (*notices, *task.notices()) if first else ():
-        print(f"warning: {notice}", file=sys.stderr)
+    with doing("looking at the data"):
+        for notice in (*notices, *task.notices()) if first else ():
+            print(f"warning: {notice}", file=sys.stderr)
     for line in (*filled_in, *_by_the_labels(config, task.config)) if first else ():
         print(line, flush=True)
     display = TrainingDisplay()

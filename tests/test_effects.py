@@ -27,7 +27,7 @@ from tx_jax.errors import InputError
 # Keys that always have an effect, or whose values alone decide whether they have: a new key needs a row in EFFECTS, or
 # a place here.
 ALWAYS = {
-    "": "seed start_from",
+    "": "task seed start_from",
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
     "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
@@ -41,7 +41,6 @@ ALWAYS = {
     "mesh": "data fsdp tensor context",
     "phases": "steps",
     "lora": "rank",
-    "distillation": "layers",
 }
 GROUPS = {
     "model": (TransformerConfig,),
@@ -113,8 +112,7 @@ REFUSED = [
     (FINE_TUNING, {"data.validation_fraction": 0.2}, {"data.validation": "a.csv"}, "because data.validation='a.csv'"),
     (FINE_TUNING, {"data.columns": ("a", "b")}, {"data.format": "jsonl"}, "because data.format='jsonl'"),
     (TAGGING, {"data.bad_lines": "skip"}, {"data.format": "conll"}, "because data.format='conll'"),
-    (ANSWERS, {"data.labels": ("a", "b")}, {}, "because model.heads=('question_answering',)"),
-    (TAGGING, {"data.regression": True}, {}, "because model.heads=('token_classification',)"),
+    (ANSWERS, {"data.labels": ("a", "b")}, {}, "because task='question_answering'"),
     (FINE_TUNING, {"data.label_pieces": "all"}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {"data.stride": 64}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {}, {"data.unanswerable": True}, "because model.heads=('sequence_classification',)"),
@@ -142,7 +140,7 @@ REFUSED = [
     (CAUSAL, {"phases.max_predictions": (1, 2), "phases.steps": (10, 10)}, {}, "because model.heads=('causal_lm',)"),
     (PRETRAINING, {"lora.alpha": 32.0}, {}, "because lora.rank=0"),
     (FINE_TUNING, {}, {"lora.also_train": ("^embeddings/",)}, "because lora.rank=0"),
-    (PRETRAINING, {"distillation.temperature": 1.0}, {}, "because distillation.layers=0"),
+    (PRETRAINING, {"distillation.temperature": 1.0}, {}, "task='masked_lm': leave it out, or give -"),
     (DISTILLATION, {"distillation.temperature": 1.0, "distillation.soft_weight": 0.0}, {}, "soft_weight=0.0"),
     (DISTILLATION, {"distillation.teacher_layers": 3}, {}, "because start_from='models/bert'"),
     # What is no single key.
@@ -225,7 +223,7 @@ def test_what_is_refused_to_start_can_still_be_read():
 @pytest.mark.parametrize("value", ["false", "true", 0, 1])
 def test_a_boolean_is_no_text_and_no_number(value):
     for config, key in (
-        (FINE_TUNING, "data.regression"),
+        (ANSWERS, "data.unanswerable"),
         (PRETRAINING, "model.use_bias"),
         (PRETRAINING, "start_fresh"),
     ):

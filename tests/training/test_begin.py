@@ -71,4 +71,4 @@ def test_a_run_of_a_former_version_is_restored_whatever_its_patterns_are(smoke_c
     task = MaskedLM(config, tiny_store)
     import jax
 
-    assert jax.eval_shape(Optimizer(config).init, jax.eval_shape(task.init, jax.random.key(0)))
+    assert jax.eval_shape(Optimizer(config).init, jax.eval_shape(task.objective.init, jax.random.key(0)))

@@ -8,6 +8,7 @@ from typing import Any
 from tx_jax.config.data import PAIRED
 from tx_jax.config.experiment import ExperimentConfig, group_from_dict
 from tx_jax.config.model import TransformerConfig
+from tx_jax.config.old_runs import with_task
 
 Groups = SimpleNamespace  # an ExperimentConfig, or one of which the model's shape is not known yet
 
@@ -115,8 +116,7 @@ EFFECTS = (
     Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
-    Effect(("data.labels",), _has_head("sequence_classification", "token_classification"), ("model.heads",)),
-    Effect(("data.regression",), _has_head("sequence_classification"), ("model.heads",)),
+    Effect(("data.labels",), lambda c: c.task in ("classification", "tagging"), ("task",)),
     Effect(("data.label_pieces",), _has_head("token_classification"), ("model.heads",)),
     Effect(
         _keys("data", "stride max_question_length max_answer_length n_best unanswerable null_threshold"),
@@ -167,10 +167,10 @@ EFFECTS = (
         "--config.lora.rank=8",
     ),
     Effect(
-        _keys("distillation", "temperature soft_weight masked_lm_weight cosine_weight"),
-        lambda c: c.distillation.layers > 0,
-        ("distillation.layers",),
-        "--config.distillation.layers=N",
+        _keys("distillation", "layers temperature soft_weight masked_lm_weight cosine_weight"),
+        lambda c: c.task == "distillation",
+        ("task",),
+        "--config.task=distillation",
     ),
     Effect(("distillation.temperature",), lambda c: c.distillation.soft_weight > 0, ("distillation.soft_weight",)),
     # Filled in from the teacher, whatever is given.
@@ -186,7 +186,9 @@ def groups_of(values: Mapping[str, Any]) -> Groups:
         if field.default is not dataclasses.MISSING
     }
     names = ("data", "optimizer", "training", "phases", "lora", "distillation")
+    values = with_task(values)
     return SimpleNamespace(
+        task=values["task"],
         model=SimpleNamespace(**{"heads": (), **defaults, **values["model"]}),
         start_from=values.get("start_from", ""),
         start_fresh=values.get("start_fresh", False),

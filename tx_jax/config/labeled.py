@@ -25,7 +25,6 @@ class LabeledDataConfig:
       choices: multiple choice: the columns of the choices.
       label: the column of the label; of a multiple choice, the number of the right one, from 0.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
-      regression: the label is a number to be predicted as such.
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
         and O, accuracy for others.
@@ -53,7 +52,6 @@ class LabeledDataConfig:
     bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    regression: bool = False
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
     max_question_length: int = 64
@@ -97,5 +95,3 @@ class LabeledDataConfig:
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
-        require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")
-        require(not (self.regression and self.choices), f"data.regression=True has no data.choices={self.choices}")

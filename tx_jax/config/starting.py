@@ -10,7 +10,8 @@ from typing import Any
 
 from tx_jax.config import skipped
 from tx_jax.config.effects import Groups, groups_of, idle_keys
-from tx_jax.config.experiment import SUPERVISED, ExperimentConfig
+from tx_jax.config.experiment import ExperimentConfig
+from tx_jax.config.heads import SUPERVISED
 from tx_jax.errors import InputError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from tx_jax import tree
 from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError
-from tx_jax.tasks.base import Task
+from tx_jax.tasks.base import Objective, Task
 
 # Batches that are looked at for something to predict.
 LOOKED_AT = 100
@@ -29,19 +29,19 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
         words to mask occurs.
     """
     check_steps(task.config, given)
-    check_patterns(task, given)
+    check_patterns(task.objective, given)
     return _check_listed_words(task)
 
 
-def check_patterns(task: Task, given: Collection[str] = ()) -> None:
+def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:
     """Raises InputError where `optimizer.no_decay` matches no parameter. (The optimizer checks the other patterns.)
 
     Of the patterns in a file one is enough: recipes of models with and without biases share them.
     """
-    optimizer = task.config.optimizer
+    optimizer = objective.config.optimizer
     if not optimizer.weight_decay:
         return
-    paths = list(tree.flatten(jax.eval_shape(task.init, jax.random.key(0))))
+    paths = list(tree.flatten(jax.eval_shape(objective.init, jax.random.key(0))))
     unmatched = [pattern for pattern in optimizer.no_decay if not any(tree.matches(path, [pattern]) for path in paths)]
     if unmatched and ("optimizer.no_decay" in given or len(unmatched) == len(optimizer.no_decay)):
         tree.require_matches("optimizer.no_decay", unmatched, paths)
@@ -67,4 +67,4 @@ def _check_listed_words(task: Task) -> list[str]:
 
 def _has_loss(task: Task, batch: dict[str, Any]) -> bool:
     """Whether every term of the loss has something: next-sentence prediction always has."""
-    return all(float(np.sum(weight)) > 0 for weight in task.loss_weights(batch).values())
+    return all(float(np.sum(weight)) > 0 for weight in task.objective.loss_weights(batch).values())
