@@ -1,6 +1,9 @@
 """Configurations that do nothing are refused where a training starts, and nowhere else."""
 
+import ast
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -232,3 +235,12 @@ def test_a_boolean_is_no_text_and_no_number(value):
         (values[group] if group else values)[name] = value
         with pytest.raises(InputError, match=rf"{name}={value!r} must be of type bool"):
             from_config_dict(values)
+
+
+def test_the_shortened_quickstart_of_the_integration_run_may_start():
+    script = (Path(__file__).parents[1] / ".ci/run").read_text()
+    given = {key: ast.literal_eval(value) for key, value in re.findall(r"--config\.([\w.]+)=([\d.(),]+)", script)}
+    assert given["training.num_steps"] == 100
+    check(get_config("quickstart"), given)
+    with pytest.raises(InputError, match=r"optimizer.warmup_steps=200 leaves no step after the warmup"):
+        check(get_config("quickstart"), {key: given[key] for key in ("training.num_steps", "phases.steps")})
