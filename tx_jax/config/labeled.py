@@ -29,7 +29,8 @@ class LabeledDataConfig:
         in training count more. For the tasks classification and multi_label.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
-        `tasks/question_answering.py`.
+        `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
+        and O, accuracy for others.
       label_pieces: tagging: which pieces of a word learn its label.
       stride: question answering: tokens that neighbouring windows of a long context share.
       max_question_length: longer questions are cut.

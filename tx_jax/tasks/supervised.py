@@ -120,7 +120,7 @@ class Supervised(abc.ABC):
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, config
-        self.config = self.with_labels(config)
+        self.config = _with_best_metric(self.with_labels(config))
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
@@ -242,6 +242,14 @@ class Supervised(abc.ABC):
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """As of `tasks.base.Task`."""
+
+
+def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:
+    """The configuration, with the first of the metrics in the place of "auto"."""
+    if config.training.best_metric != "auto":
+        return config
+    best = next(iter(config.data.metrics), "loss")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, best_metric=best))
 
 
 def _with_steps(config: ExperimentConfig, num_examples: Callable[[], int]) -> ExperimentConfig:
