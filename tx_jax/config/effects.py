@@ -116,7 +116,7 @@ EFFECTS = (
     Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
-    Effect(("data.labels",), lambda c: c.task in ("classification", "tagging"), ("task",)),
+    Effect(("data.labels",), lambda c: c.task in ("classification", "multi_label", "tagging"), ("task",)),
     Effect(("data.label_pieces",), _has_head("token_classification"), ("model.heads",)),
     Effect(
         _keys("data", "stride max_question_length max_answer_length n_best unanswerable null_threshold"),
