@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
-from tx_jax.text import bpe, spm, wordpiece
-from tx_jax.text.engine import read_json
+from tx_jax.text import bpe, spm, wordpiece, wordpiece_files
+from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
 __all__ = ["KINDS", "Tokenizer", "load", "train"]
@@ -77,7 +77,7 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     if not directory.is_dir():
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
     definition = read_json(directory / "tokenizer.json")
-    for kind in (wordpiece, bpe, spm):
+    for kind in (wordpiece_files, bpe, spm):
         if kind.recognises(directory, definition):
             tokenizer = _load(kind, directory, definition)
             tokenizer.require(*requires, source=directory)

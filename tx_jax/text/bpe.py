@@ -18,25 +18,26 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from tx_jax.errors import InputError
+from tx_jax.text import hf_files, probes
 from tx_jax.text.added_words import superfluous_spaces
 from tx_jax.text.alignment import Aligned
 from tx_jax.text.chunks import chunks, counted, until_many_words
-from tx_jax.text.engine import (
-    EngineTokenizer,
-    complete,
+from tx_jax.text.definition import (
     describe,
     model_type,
     pre_tokenizers_of,
+    read,
     read_json,
-    special_names,
-    starts_spaceless,
     vocabulary_of,
     write_json,
 )
+from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 ROBERTA = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
 GPT2 = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
 FAMILIES = {"roberta": ROBERTA, "gpt2": GPT2}
+# Classes of transformers that run GPT-2's byte-level BPE, with an option alone: add_prefix_space.
+_CLASSES = ("Roberta", "GPT2", "Bart", "Longformer", "LED", "Deberta")
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -206,20 +207,60 @@ def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
 
 
 def load(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
-    """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt."""
-    if definition:
-        definition = complete(definition)
-        return ByteLevelBPE(definition, special_names(directory, vocabulary_of(definition)))
+    """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt.
+
+    Raises InputError for a class that does more than the files tell, and where files disagree.
+    """
+    return _from_definition(directory, definition) if definition else _from_vocabulary(directory)
+
+
+def _from_definition(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
+    name = hf_files.check_class(directory, "tokenizer.json")
+    engine, definition = read(definition)
+    beside = read_json(directory / "vocab.json")
+    ids = {token: index for index, token in enumerate(vocabulary_of(definition))}
+    if beside and not definition["model"]["vocab"].items() <= beside.items() <= ids.items():
+        raise InputError(
+            f"{directory / 'vocab.json'} and the tokenizer.json beside it hold other vocabularies: remove the one that "
+            "the model was not trained with"
+        )
+    if name in _CLASSES:
+        _treat_as_class(engine, directory)
+        definition |= {"pre_tokenizer": describe(engine)["pre_tokenizer"]}
+    whole = hf_files.with_added_tokens(definition, directory)
+    if whole["added_tokens"] != definition["added_tokens"]:
+        engine, _ = read(whole)
+    tokenizer = ByteLevelBPE(whole, hf_files.special_names(directory, vocabulary_of(whole)))
+    probes.check(tokenizer, engine, [token["content"] for token in tokenizer.added_tokens], directory)
+    return tokenizer
+
+
+def _from_vocabulary(directory: Path) -> ByteLevelBPE:
+    hf_files.check_class(directory, "vocab.json and merges.txt", (*_CLASSES, "", "PreTrained"))
     ids = read_json(directory / "vocab.json")
     if sorted(ids.values()) != list(range(len(ids))):
         raise InputError(f"the ids in {directory / 'vocab.json'} are not 0 to {len(ids) - 1}, each once")
     vocabulary = sorted(ids, key=ids.get)
-    return ByteLevelBPE.from_merges(
+    tokenizer = ByteLevelBPE.from_merges(
         vocabulary,
         list(_read_merges(directory / "merges.txt")),
-        names=special_names(directory, vocabulary),
-        add_prefix_space=read_json(directory / "tokenizer_config.json").get("add_prefix_space", False),
+        names=hf_files.special_names(directory, vocabulary),
+        add_prefix_space=bool(read_json(directory / hf_files.CONFIG).get("add_prefix_space")),
     )
+    whole = hf_files.with_added_tokens(tokenizer._definition, directory)
+    return ByteLevelBPE(whole, hf_files.special_names(directory, vocabulary_of(whole)))
+
+
+def _treat_as_class(engine: Engine, directory: Path) -> None:
+    """Give the engine the treatment of text of these classes of transformers: that of its tokenizer.json, with the
+    `add_prefix_space` that is stated. Raises InputError where they would treat it otherwise."""
+    stated = read_json(directory / hf_files.CONFIG).get("add_prefix_space")
+    rebuilt = Engine(models.BPE())
+    rebuilt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(stated))
+    own = describe(engine)["pre_tokenizer"]
+    if stated is not None and own["type"] == "ByteLevel":
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stated, use_regex=own["use_regex"])
+    probes.check_words(engine, rebuilt, directory)
 
 
 def _read_merges(path: Path) -> Iterator[tuple[str, str]]:

@@ -20,17 +20,10 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.text import hf_files, probes
 from tx_jax.text.chunks import CHUNK_CHARACTERS, counted, until_many_words
-from tx_jax.text.engine import (
-    EngineTokenizer,
-    complete,
-    describe,
-    model_type,
-    read_json,
-    special_names,
-    starts_spaceless,
-    vocabulary_of,
-)
+from tx_jax.text.definition import describe, model_type, read, read_json, vocabulary_of
+from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 SPACE = "▁"
 FILES = ("sentencepiece.bpe.model", "spm.model", "spiece.model")
@@ -73,6 +66,8 @@ class SentencePiece(EngineTokenizer):
       definition: the contents of a tokenizer.json whose model is Unigram or BPE and which writes spaces as "▁".
       names: the special token of each role; see `EngineTokenizer`.
     """
+
+    has_control_pieces = True
 
     @property
     def tokenizer_class(self) -> str:
@@ -252,12 +247,11 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
     model file that has [CLS] and [SEP] among its own pieces needs neither.
     """
     if definition:
-        definition = complete(definition)
-        return SentencePiece(definition, special_names(directory, vocabulary_of(definition)))
+        return _from_definition(directory, definition)
     path = next(directory / name for name in FILES if (directory / name).is_file())
     serialized = path.read_bytes()
-    config = read_json(directory / "tokenizer_config.json")
-    class_name = config.get("tokenizer_class", "").removesuffix("Fast").removesuffix("Tokenizer")
+    config = read_json(directory / hf_files.CONFIG)
+    class_name = hf_files.check_class(directory, path.name)
     of_model = read_json(directory / "config.json").get("model_type", "")
     layout = _LAYOUT_OF_CLASS.get(class_name) or (not class_name and _LAYOUT_OF_MODEL_TYPE.get(of_model))
     if not layout and not class_name and not of_model:
@@ -277,7 +271,20 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
         }
     elif layout == "t5":
         options = {"num_sentinels": config.get("extra_ids", _NUM_SENTINELS)}
-    return from_model(serialized, layout=layout, **options)
+    tokenizer = from_model(serialized, layout=layout, **options)
+    whole = hf_files.with_added_tokens(tokenizer._definition, directory)
+    return SentencePiece(whole, tokenizer._names | hf_files.special_names(directory, ()))
+
+
+def _from_definition(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
+    hf_files.check_class(directory, "tokenizer.json")
+    engine, definition = read(definition)
+    whole = hf_files.with_added_tokens(definition, directory)
+    if whole["added_tokens"] != definition["added_tokens"]:
+        engine, _ = read(whole)
+    tokenizer = SentencePiece(whole, hf_files.special_names(directory, vocabulary_of(whole)))
+    probes.check(tokenizer, engine, [token["content"] for token in tokenizer.added_tokens], directory)
+    return tokenizer
 
 
 def train(
