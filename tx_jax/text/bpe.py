@@ -218,15 +218,15 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> ByteLeve
     name = hf_files.check_class(directory, "tokenizer.json")
     engine, definition = read(definition)
     beside = read_json(directory / "vocab.json")
-    ids = {token: index for index, token in enumerate(vocabulary_of(definition))}
-    if beside and not definition["model"]["vocab"].items() <= beside.items() <= ids.items():
+    ids = definition["model"]["vocab"]
+    added = {token["content"]: token["id"] for token in definition["added_tokens"]}
+    if beside and beside != ids and not ids.items() <= beside.items() <= {**ids, **added}.items():
         raise InputError(
             f"{directory / 'vocab.json'} and the tokenizer.json beside it hold other vocabularies: remove the one that "
             "the model was not trained with"
         )
     if name in _CLASSES:
-        _treat_as_class(engine, directory)
-        definition |= {"pre_tokenizer": describe(engine)["pre_tokenizer"]}
+        definition["pre_tokenizer"] = _treat_as_class(engine, definition["pre_tokenizer"], directory)
     whole = hf_files.with_added_tokens(definition, directory)
     if whole["added_tokens"] != definition["added_tokens"]:
         engine, _ = read(whole)
@@ -251,16 +251,17 @@ def _from_vocabulary(directory: Path) -> ByteLevelBPE:
     return ByteLevelBPE(whole, hf_files.special_names(directory, vocabulary_of(whole)))
 
 
-def _treat_as_class(engine: Engine, directory: Path) -> None:
-    """Give the engine the treatment of text of these classes of transformers: that of its tokenizer.json, with the
-    `add_prefix_space` that is stated. Raises InputError where they would treat it otherwise."""
+def _treat_as_class(engine: Engine, own: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Give the engine the treatment of text of `_CLASSES`: its own pre-tokenizer, with the `add_prefix_space` that is
+    stated; returns that. Raises InputError where they would treat a text otherwise."""
     stated = read_json(directory / hf_files.CONFIG).get("add_prefix_space")
     rebuilt = Engine(models.BPE())
     rebuilt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(stated))
-    own = describe(engine)["pre_tokenizer"]
     if stated is not None and own["type"] == "ByteLevel":
+        own = {**own, "add_prefix_space": stated}
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=stated, use_regex=own["use_regex"])
     probes.check_words(engine, rebuilt, directory)
+    return own
 
 
 def _read_merges(path: Path) -> Iterator[tuple[str, str]]:

@@ -86,8 +86,7 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> Tokenize
         or any(value is not None for value in _stated(directory).values())
     )
     if name in _OF_BERT or unsaid:
-        _treat_as_bert(engine, directory)
-        definition |= {key: describe(engine)[key] for key in ("normalizer", "pre_tokenizer")}
+        definition |= _treat_as_bert(engine, definition, directory)
     names = _names(directory, [*vocabulary, *(token["content"] for token in definition["added_tokens"])])
     whole = hf_files.with_added_tokens(definition, directory)
     if whole["added_tokens"] != definition["added_tokens"]:
@@ -125,12 +124,15 @@ def _built(definition: dict[str, Any], names: Mapping[str, str], vocabulary: Seq
     return WordPiece(vocabulary, **{ours: normalizer[theirs] for ours, (_, theirs, _) in _OPTIONS.items()})
 
 
-def _treat_as_bert(engine: Engine, directory: Path) -> None:
+def _treat_as_bert(engine: Engine, definition: Mapping[str, Any], directory: Path) -> dict[str, Any]:
     """Give the engine the treatment of text that transformers' BERT classes have, with the options that are stated.
+
+    Returns:
+      The parts of its tokenizer.json that describe it.
 
     Raises InputError where its tokenizer.json says otherwise, and nothing tells which of the two holds.
     """
-    own = describe(engine)["normalizer"] or {}
+    own = definition["normalizer"] or {}
     stated, options = _stated(directory), {}
     for ours, (key, theirs, default) in _OPTIONS.items():
         value = default if stated[ours] is None else stated[ours]
@@ -150,6 +152,7 @@ def _treat_as_bert(engine: Engine, directory: Path) -> None:
     if own.get("type") == "BertNormalizer":
         engine.normalizer = bert.normalizer
     probes.check_words(engine, bert, directory)
+    return {key: describe(bert)[key] for key in ("normalizer", "pre_tokenizer")}
 
 
 def _of_bert(ids: Mapping[str, int], names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
