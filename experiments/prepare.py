@@ -36,6 +36,7 @@ from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FO
 from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
+from tx_jax.text.described_wordpiece import DescribedWordPiece
 from tx_jax.text.sentences import MODES
 from tx_jax.text.wordpiece import WordPiece
 
@@ -187,7 +188,8 @@ def _report(meta: dict, store: Path, was_complete: bool) -> None:
     if not meta["splits"]["validation"]["documents"]:
         console.print("note: no document was held out, which training needs: raise --validation_fraction")
     tokenizer = TokenStore.open(store).tokenizer()
-    recipe = "quickstart" if isinstance(tokenizer, WordPiece) else "roberta_base" if tokenizer.mask_id else "gpt2_small"
+    is_wordpiece = isinstance(tokenizer, WordPiece | DescribedWordPiece)
+    recipe = "quickstart" if is_wordpiece else "roberta_base" if tokenizer.mask_id else "gpt2_small"
     console.print(
         f"next: python -m experiments.train --config=configs/{recipe}.py "
         f"--config.data.store={store} --config.model.vocab_size={meta['vocab_size']} --workdir=runs/{store.name}"

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Engine
 from tx_jax.errors import InputError
 from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
-from tx_jax.text.definition import pre_tokenizers_of, vocabulary_of, write_json
+from tx_jax.text.definition import nameless, pre_tokenizers_of, vocabulary_of, write_json
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
 _FIRST_WORD = re.compile(r"\S*")
@@ -72,8 +72,12 @@ class EngineTokenizer(Tokenizer):
         """Ids of the tokens that no text can hold."""
         size = len(self._definition["model"]["vocab"]) if self.has_control_pieces else 0
         of_roles = {self._role_ids()[role] for role in self._names}
-        special = {token["id"] for token in self._definition["added_tokens"] if token["special"]}
-        return {index for index in special if index < size or index in of_roles}
+        special = {token["id"]: token["content"] for token in self._definition["added_tokens"] if token["special"]}
+        return {
+            index
+            for index, content in special.items()
+            if index < size or index in of_roles or content == nameless(index)
+        }
 
     def _role_ids(self) -> dict[str, int | None]:
         return {role: getattr(self, f"{role}_id") for role in ROLES}
@@ -111,7 +115,14 @@ class EngineTokenizer(Tokenizer):
 
     def _extended(self, words: Sequence[str]) -> Self:
         ids = {word: self.vocab_size + index for index, word in enumerate(words)}
-        return type(self)(add_words(self._definition, ids, filter(starts_spaceless, words)), self._names)
+        spaceless, has_words = filter(starts_spaceless, words), bool(self.added_tokens)
+        return type(self)(add_words(self._definition, ids, spaceless, has_words=has_words), self._names)
+
+    def _reserved(self, ids: range) -> Self:
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        tokens = [{"id": index, "content": nameless(index), **flags} for index in ids]
+        definition = {**self._definition, "added_tokens": [*self._definition["added_tokens"], *tokens]}
+        return type(self)(definition, self._names)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)

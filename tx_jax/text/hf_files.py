@@ -67,12 +67,16 @@ def check_class(directory: Path, files: str, known: Collection[str] | None = Non
 
 
 def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
-    """The special token of each role: by tokenizer_config.json, else special_tokens_map.json, else by convention."""
+    """The special token of each role: by special_tokens_map.json, else tokenizer_config.json, else by convention.
+
+    As in transformers, tokenizer_config.json comes first where it has the added tokens, too.
+    """
     known = set(vocabulary)
     names = {role: next((name for name in given if name in known), None) for role, given in CONVENTIONS.items()}
     if not names["cls"]:
         names["sep"] = None  # where no token begins a text, as in T5, </s> only ends it
-    for file in (MAP, CONFIG):
+    has_all = "added_tokens_decoder" in read_json(directory / CONFIG)
+    for file in (MAP, CONFIG) if has_all else (CONFIG, MAP):
         given = read_json(directory / file)
         for role in ROLES:
             if name := given.get(f"{role}_token"):

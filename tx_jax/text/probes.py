@@ -72,10 +72,12 @@ def check_words(file: Engine, rebuilt: Engine, source: Path) -> None:
     for text in TEXTS:
         words, others = _words(file, text), _words(rebuilt, text)
         if words != others:
+            at = next(i for i in range(len(text)) if words[i : i + 1] != others[i : i + 1])
+            words, others = words[at : at + 3], others[at : at + 3]
             raise InputError(
-                f"{source}: its tokenizer.json cuts {text!r} into {words}, but the class of transformers that it is "
-                f"for into {others}: write the one that the model was trained with into tokenizer_config.json, as "
-                'tokenizer_class ("PreTrainedTokenizerFast" for tokenizer.json as it is)'
+                f"{source}: its tokenizer.json cuts {text!r} into ... {words} ..., but the class of transformers that "
+                f"it is for into ... {others} ...: write the one that the model was trained with into "
+                'tokenizer_config.json, as tokenizer_class ("PreTrainedTokenizerFast" for tokenizer.json as it is)'
             )
 
 

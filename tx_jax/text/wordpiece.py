@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as Engine
 from tx_jax.errors import InputError
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.chunks import chunks, counted
-from tx_jax.text.definition import write_json
+from tx_jax.text.definition import nameless, write_json
 from tx_jax.text.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -79,6 +79,9 @@ class WordPiece(Tokenizer):
 
     def _extended(self, words: Sequence[str]) -> "WordPiece":
         return WordPiece([*self._vocabulary, *words], **self._normalization())
+
+    def _reserved(self, ids: range) -> "WordPiece":
+        return WordPiece([*self._vocabulary, *map(nameless, ids)], **self._normalization())
 
     @cached_property
     def is_continuation(self) -> np.ndarray:

@@ -75,11 +75,12 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> Tokenize
     vocabulary = list(ids)
     if (path := directory / "vocab.txt").is_file():
         vocabulary = _read_vocabulary(path)
-        if ids != _filled({token: index for index, token in enumerate(vocabulary)}):
-            other = next((token for token in vocabulary if ids.get(token) is None), f"token {len(vocabulary)}")
+        beside = _filled({token: index for index, token in enumerate(vocabulary)})
+        if ids != beside:
+            other, index = min(ids.items() ^ beside.items(), key=lambda item: item[1])
             raise InputError(
-                f"{path} and the tokenizer.json beside it hold other vocabularies ({other!r}, for one, is in only one "
-                "of them or has two ids): remove the one that the model was not trained with"
+                f"{path} and the tokenizer.json beside it hold other vocabularies (only one of them has {other!r} "
+                f"as token {index}): remove the one that the model was not trained with"
             )
     unsaid = not name and (
         read_json(directory / "config.json").get("model_type") in _MODEL_TYPES
