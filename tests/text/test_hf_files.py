@@ -54,10 +54,11 @@ def test_more_words_follow_all_of_them(name, layout, tmp_path):
     assert text.load(tmp_path / "ours").fingerprint == after.fingerprint
 
 
-def test_an_added_token_between_special_ones_is_a_piece_of_no_word(tmp_path):
+@pytest.mark.parametrize("name", ["wordpiece", "byte_bpe", "unigram"])
+def test_an_added_token_between_special_ones_is_a_piece_of_no_word(name, tmp_path):
     """The library numbers words behind its vocabulary; here a special token follows one."""
-    foreign.write("wordpiece", "tokenizer.json", tmp_path)
-    base = tokenizers.rebuild("wordpiece", foreign.GOLDEN["wordpiece"])
+    foreign.write(name, "tokenizer.json", tmp_path)
+    base = tokenizers.rebuild(name, foreign.GOLDEN[name])
     definition = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     definition["added_tokens"][-1] |= {"content": "<pad2>", "special": True, "normalized": False}
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
@@ -65,7 +66,7 @@ def test_an_added_token_between_special_ones_is_a_piece_of_no_word(tmp_path):
     loaded, size = text.load(tmp_path), base.vocab_size
     assert loaded.pad_id == size + 5
     # transformers 5.24
-    assert loaded.encode_batch(foreign.TEXTS[:4]) == EXPECTED["wordpiece"]["tokenizer.json"][:4]
+    assert loaded.encode_batch(foreign.TEXTS[:4]) == EXPECTED[name]["tokenizer.json"][:4]
     assert loaded.encode("vaccines vaccine")[-1] == size + 1
     assert loaded.encode("vaccines") == base.encode("vaccines")
 
@@ -173,6 +174,7 @@ def test_special_tokens_of_other_names(tmp_path):
     # transformers 5.24
     assert loaded.encode("the \u4e2d, <s>") == [EACH["the"], 1, EACH[","], 1, EACH["s"], 1]
     assert (loaded.mask_id, loaded.cls_id, loaded.sep_id) == (4, 2, 3)
+    assert loaded.pair_separators == 1  # BERT's, though it is called </s>
     loaded.save(tmp_path / "ours")
     assert text.load(tmp_path / "ours").fingerprint == loaded.fingerprint
 

@@ -20,6 +20,7 @@ from tx_jax.convert.rules import to_ours
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.text import Tokenizer
+from tx_jax.text.hf_files import class_of
 
 TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model")
 # Keys of config.json that tell of the machine or the version that wrote it, not of the model.
@@ -148,7 +149,8 @@ def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | Non
       InputError: it has more tokens than the model has embeddings.
     """
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
-        return None, "", []
+        name = class_of(folder)
+        return None, f"{folder} names {name}Tokenizer, but holds none of its files" if name else "", []
     try:
         tokenizer = text.load(folder)
     except InputError as error:

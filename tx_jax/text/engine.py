@@ -90,6 +90,17 @@ class EngineTokenizer(Tokenizer):
         return self._special_ids
 
     @cached_property
+    def pair_separators(self) -> int:
+        # The post-processor is asked by itself: an engine with the whole vocabulary takes long to build.
+        model = {"type": "WordLevel", "vocab": {"a": self.vocab_size}, "unk_token": "a"}
+        rest = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+        engine = Engine.from_str(json.dumps({**self._definition, **rest, "model": model}))
+        ids = engine.encode("a", "a").ids
+        first, second = (index for index, found in enumerate(ids) if found == self.vocab_size)
+        between = ids[first + 1 : second]
+        return len(between) if between and set(between) == {self.sep_id} else super().pair_separators
+
+    @cached_property
     def is_continuation(self) -> np.ndarray:
         mask = np.array([not self._begins_word(token) for token in self._vocabulary])
         mask[[token["id"] for token in self._definition["added_tokens"]]] = False

@@ -44,6 +44,11 @@ class Tokenizer(abc.ABC):
         ids = {getattr(self, f"{role}_id") for role in ROLES}
         return tuple(sorted(ids - {None}))
 
+    @property
+    def pair_separators(self) -> int:
+        """How many separators stand between two texts: what its tokenizer.json says, else two where they are </s>."""
+        return 2 if self.sep_id is not None and self.token(self.sep_id) == "</s>" else 1
+
     def require(self, *roles: str, source: str | Path = "") -> None:
         """Raise InputError unless there is a special token for each of these `ROLES`.
 
