@@ -71,6 +71,20 @@ def test_an_added_token_between_special_ones_is_a_piece_of_no_word(name, tmp_pat
     assert loaded.encode("vaccines") == base.encode("vaccines")
 
 
+def test_debertas_mask_beside_its_model_file(tmp_path):
+    """Published models have no [MASK] piece, but {"[MASK]": 128000} in added_tokens.json."""
+    base = tokenizers.rebuild("deberta_v2", foreign.GOLDEN["deberta_v2"])
+    (tmp_path / "spm.model").write_bytes(tokenizers.model_file(foreign.GOLDEN["deberta_v2"]))
+    foreign.change(tmp_path / "tokenizer_config.json", tokenizer_class="DebertaV2Tokenizer")
+    foreign.change(tmp_path / "added_tokens.json", **{"[MASK]": base.mask_id})
+    assert text.load(tmp_path).fingerprint == base.fingerprint
+    foreign.change(tmp_path / "added_tokens.json", covid=base.vocab_size)
+    loaded = text.load(tmp_path)
+    # transformers 5.24
+    assert (loaded.mask_id, loaded.encode("covid")) == (base.mask_id, [base.vocab_size])
+    assert loaded.encode("the [MASK]") == base.encode("the [MASK]")
+
+
 # Fingerprints, before this was read, of the tokenizers of tests/golden and of the same with words more.
 OLD = {
     "wordpiece": ("cf2ad6af18ed1344", "5fe34d53ed226d99"),
