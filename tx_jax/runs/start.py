@@ -166,5 +166,10 @@ def read_model(name: str, heads: tuple[str, ...]) -> Model:
 
 def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
     model = read_model(name, heads)
+    if model.tokenizer_problem and not fresh:
+        raise InputError(
+            f"start_from={name}: its tokenizer cannot be used, and without it no text has the ids that the model "
+            f"knows: {model.tokenizer_problem}. For the shape alone: --config.start_fresh"
+        )
     params = {path: x for path, x in model.params.items() if path.partition("/")[0] not in model.untrained}
     return Start(name, model.config, model.tokenizer, {} if fresh else params)
