@@ -122,6 +122,25 @@ def test_baselines_are_those_of_the_training_labels(tmp_path):
     assert values["loss"] == pytest.approx(-(2 * np.log(2 / 6) + np.log(4 / 6)) / 3)
 
 
+@pytest.mark.parametrize(
+    ("train", "held", "labels"),
+    [
+        (("False", "True"), ("true", "false", '"TRUE"'), ("False", "True")),
+        (("0", "1"), ("1", "1.0", '"1"', '"0.0"'), ("0", "1")),
+        (("0.0", "1.0"), ("1", "1.0", '"1"', '"0.0"'), ("0.0", "1.0")),
+    ],
+)
+def test_one_label_in_files_that_spell_it_differently(tmp_path, train, held, labels):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"cat,{label}\n" for label in train * 4))
+    (tmp_path / "v.jsonl").write_text("".join(f'{{"text": "cat", "label": {label}}}\n' for label in held))
+    task = make_task(tmp_path, train=str(tmp_path / "train.csv"), validation=str(tmp_path / "v.jsonl"))
+    assert task.config.data.labels == labels
+    found = task.split("validation").table.columns["labels"].tolist()
+    assert found == [int(label.strip('"').lower() in ("true", "1", "1.0")) for label in held]
+    mixed = make_task(tmp_path, train=f"{tmp_path}/train.csv,{tmp_path}/v.jsonl", validation_fraction=0.25)
+    assert mixed.config.model.num_labels == 2
+
+
 def test_what_training_does_not_know(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"text": "cat", "label": "9"}\n')
     with pytest.raises(InputError, match="validation data: 1 examples have a label that training does not know: '9'"):

@@ -63,6 +63,19 @@ def test_whole_articles_are_held_out(tmp_path):
         make_task(tmp_path, content=labeled_files.squad(1)).records("validation")
 
 
+def test_nothing_to_learn_from(tmp_path):
+    """As of a file whose answers begin at bytes, or one character too late."""
+    content = labeled_files.squad(16)
+    for article in content["data"]:
+        for question in article["paragraphs"][0]["qas"]:
+            question["answers"][0]["answer_start"] += 1
+    task = make_task(tmp_path, content=content)
+    task.batches("validation", batch_size=4, repeat=False)
+    expected = r"train data: there is nothing to learn from in 24 examples \(answer is not in the context where .*: 24"
+    with pytest.raises(InputError, match=expected):
+        task.batches("train", batch_size=4, repeat=True)
+
+
 def test_loss_and_accuracy(tmp_path):
     content = labeled_files.squad(16)
     content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] += 1

@@ -68,6 +68,9 @@ class QuestionAnswering(Supervised):
             records, self.data, self.tokenizer, segments=self.config.model.num_segments > 1, labeled=labeled
         )
 
+    def has_targets(self, table: Table) -> bool:
+        return bool((table.columns["answer_start"] != questions.UNKNOWN).any())
+
     def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
         answer = jax.ShapeDtypeStruct((phase.batch_size,), jnp.int32)
         return super().batch_shapes(phase) | {"answer_start": answer, "answer_end": answer}

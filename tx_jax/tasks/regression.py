@@ -37,7 +37,7 @@ class Regression(Classification):
         return Supervised.notices(self)
 
     def targets(self, records: Sequence[Record]) -> np.ndarray:
-        return numbers(self.values(records))
+        return numbers(self.values(records), decimal=self.data.decimal)
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         errors = self.logits(params, batch, dropout_rng=dropout_rng)[:, 0] - batch["labels"]

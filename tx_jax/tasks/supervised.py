@@ -133,6 +133,8 @@ class Supervised(abc.ABC):
         process: int = 0,
         num_processes: int = 1,
     ) -> Loader:
+        if repeat:  # to train on
+            self._require_targets(split)
         return Loader(
             [self.split(split).table],
             lambda batch, rng, step: batch,
@@ -142,6 +144,20 @@ class Supervised(abc.ABC):
             process=process,
             num_processes=num_processes,
         )
+
+    def has_targets(self, table: Table) -> bool:
+        """Whether there is anything in a table that a model could learn from."""
+        return len(table) > 0
+
+    def _require_targets(self, split: str) -> None:
+        """Raises InputError where training would change nothing."""
+        records, table = self.records(split), self.split(split).table
+        if not self.has_targets(table):
+            reasons = "; ".join(f"{what}: {count:,}" for what, count in table.counts.items())
+            raise InputError(
+                f"{split} data: there is nothing to learn from in {len(records):,} examples"
+                + (f" ({reasons})" if reasons else "")
+            )
 
     def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
         """The global batch, without its contents: from the configuration alone, no data is read."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.data.labeled.labels import label_key
 from tx_jax.data.labeled.lines import lines, parse_json
 from tx_jax.errors import InputError
 
@@ -46,11 +47,19 @@ def _question(value: Any, place: str, number: int) -> dict[str, Any]:
     answers = _get(value, "answers", list, place)
     texts = [_get(answer, "text", str, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
     starts = [_get(answer, "answer_start", int, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
-    impossible = bool(value.get("is_impossible", not answers))
+    given = value.get("is_impossible")
+    impossible = not answers if given is None else _truth(given, f"{place}.is_impossible")
     return record | {
         "answers": {"text": [] if impossible else texts, "answer_start": [] if impossible else starts},
         "is_impossible": impossible,
     }
+
+
+def _truth(value: Any, place: str) -> bool:
+    """Of true and false, and of how programs write them as texts."""
+    if (text := label_key(value)) not in ("true", "false"):
+        raise InputError(f"{place} is {value!r:.40}, not true or false")
+    return text == "true"
 
 
 def _get(value: Any, key: str, kind: type, place: str) -> Any:
@@ -58,6 +67,6 @@ def _get(value: Any, key: str, kind: type, place: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         found = ", ".join(map(repr, list(value)[:8])) if isinstance(value, dict) else f"a {type(value).__name__}"
         raise InputError(f"{place}: no {key!r} among {found}: this is not the JSON of SQuAD")
-    if not isinstance(value[key], kind):
+    if not isinstance(value[key], kind) or (kind is int and isinstance(value[key], bool)):
         raise InputError(f"{place}: {key!r} is a {type(value[key]).__name__}, not a {kind.__name__}")
     return value[key]
