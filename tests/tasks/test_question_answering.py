@@ -1,6 +1,7 @@
 """Question answering: against the definitions, and that it can be learned."""
 
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,15 @@ def test_nothing_to_learn_from(tmp_path):
     task.batches("validation", batch_size=4, repeat=False)
     expected = r"train data: there is nothing to learn from in 24 examples \(answer is not in the context where .*: 24"
     with pytest.raises(InputError, match=expected):
+        task.batches("train", batch_size=4, repeat=True)
+
+
+def test_the_case_of_answers_that_all_begin_elsewhere(tmp_path):
+    folder = pathlib.Path(__file__).parents[2] / ".." / "shared" / "cases" / "squad_all_off"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared/cases is not there")
+    task = make_task(tmp_path, content=json.loads((folder / "train.json").read_text()), validation_fraction=0.1)
+    with pytest.raises(InputError, match="there is nothing to learn from in 36 examples"):
         task.batches("train", batch_size=4, repeat=True)
 
 

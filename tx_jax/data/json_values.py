@@ -51,15 +51,20 @@ def byte_chunks(stream: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def json_values(chunks: Iterable[str], place: str) -> Iterator[tuple[int, Any]]:
+def json_values(chunks: Iterable[str], place: str, *, advice: str = _ADVICE) -> Iterator[tuple[int, Any]]:
     """(line from 1 where it begins, value) of every item of a JSON array, or of every one of several values in a row.
 
     Holds about as much text as the longest value has, and at most twice the chunks that it takes.
 
+    NaN, which programs write though it is no JSON, is None.
+
+    Args:
+      advice: ends the message of an error.
+
     Raises:
       InputError: it is not valid JSON, with `place` and the line.
     """
-    reader = _Window(chunks, place)
+    reader = _Window(chunks, place, advice)
     if not reader.skip_space():
         return
     is_array = reader.take("[")
@@ -84,10 +89,10 @@ def json_values(chunks: Iterable[str], place: str) -> Iterator[tuple[int, Any]]:
 class _Window:
     """The part of the text that is held, and the place in it."""
 
-    def __init__(self, chunks: Iterable[str], place: str):
-        self._chunks, self._place = iter(chunks), place
+    def __init__(self, chunks: Iterable[str], place: str, advice: str):
+        self._chunks, self._place, self._advice = iter(chunks), place, advice
         self._text, self._at, self.line, self._is_last = "", 0, 1, False
-        self._decode = json.JSONDecoder().raw_decode
+        self._decode = json.JSONDecoder(parse_constant=_constant).raw_decode
 
     def skip_space(self) -> bool:
         """Moves to the next character that is no space; whether there is one."""
@@ -125,7 +130,7 @@ class _Window:
                 return value
 
     def error(self, problem: str) -> InputError:
-        return InputError(f"{self._place}, line {self.line}: not valid JSON ({problem}){_ADVICE}")
+        return InputError(f"{self._place}, line {self.line}: not valid JSON ({problem}){self._advice}")
 
     def _move(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)
@@ -141,15 +146,25 @@ class _Window:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text. NaN, which programs write though it is no JSON, is None.
 
     Raises:
       InputError: it is not valid, or holds half a surrogate pair, which JSON can spell but which is no text.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not valid JSON ({error})") from None
-    if "\\u" in text and (half := _SURROGATE.search(json.dumps(value, ensure_ascii=False))):
-        raise InputError(f"{place}: {half[0]!r} is half of a character that was cut in two: remove it")
+    if "\\u" in text:
+        refuse_half_characters(value, place)
     return value
+
+
+def refuse_half_characters(value: Any, place: str) -> None:
+    """Raises InputError where a text in a JSON value holds half a surrogate pair, which JSON can spell."""
+    if half := _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise InputError(f"{place}: {half[0]!r} is half of a character that was cut in two: remove it")
+
+
+def _constant(name: str) -> float | None:
+    return None if name == "NaN" else float(name)

@@ -192,8 +192,11 @@ class Supervised(abc.ABC):
         return registry.flops_per_token(self.config.model, self.data.sequence_length, 0)
 
     def notices(self) -> list[str]:
-        """What happened to the data that its owner should know, a line each: how many texts were cut."""
-        return [
+        """What happened to the data that its owner should know, a line each: what a file was taken for, and how many
+        texts were cut."""
+        sources = {"train": self.data.train} | self.data.evaluation_splits
+        taken = [line for source in filter(None, sources.values()) for line in readers.notices(source, self.data)]
+        return taken + [
             f"{split}: {what}: {count:,} of {len(self.records(split)):,}"
             for split in self._records
             for what, count in self.split(split).table.counts.items()

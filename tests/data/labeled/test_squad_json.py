@@ -59,10 +59,10 @@ def _with(questions):
     [
         ("", "a.json is empty"),
         ({"data": []}, "a.json is empty"),
-        ("{", "a.json: not valid JSON"),
+        ("{", "a.json, line 1: not valid JSON"),
         (r'{"data": "\ud83d"}', "a.json: .* is half of a character"),
-        ([1], "a.json: no 'data' among a list: this is not the JSON of SQuAD"),
-        ({"rows": [], "version": 1}, "a.json: no 'data' among 'rows', 'version'"),
+        ([1], "a.json, line 1: a int, not an object with named fields"),
+        ({"rows": [], "version": 1}, "a.json, line 1: no column 'question' among 'rows', 'version'"),
         ({"data": {}}, "'data' is a dict, not a list"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\]\.paragraphs\[0\]: no 'context' among 'qas'"),
         (_with([{"id": "q1"}]), r"qas\[0\]: no 'question' among 'id'"),

@@ -10,28 +10,27 @@ record has neither "answers" nor "is_impossible".
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.json_values import parse_json
 from tx_jax.data.labeled.labels import label_key
 from tx_jax.data.labeled.lines import lines
+from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError
 
 
-def squad(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, dict[str, Any]]]:
+def squad(file: InputFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """The questions of a file, with their numbers from 1.
 
     Raises:
       InputError: it is no such file; with the place of what does not fit.
     """
-    content = parse_json("\n".join(text for _, text in lines(path)) or "null", str(path))
+    content = parse_json("\n".join(text for _, text in lines(file)) or "null", str(file))
     if content is None:
         return
     number = 0
-    for i, article in enumerate(_get(content, "data", list, f"{path}")):
-        in_article = f"{path}, data[{i}]"
+    for i, article in enumerate(_get(content, "data", list, str(file))):
+        in_article = f"{file}, data[{i}]"
         for j, paragraph in enumerate(_get(article, "paragraphs", list, in_article)):
             place = f"{in_article}.paragraphs[{j}]"
             context = _get(paragraph, "context", str, place)
