@@ -1,6 +1,8 @@
 """A file is what its content is, whatever its name says; and what it was taken for is said."""
 
 import bz2
+import datetime
+import decimal
 import gzip
 import json
 import lzma
@@ -52,14 +54,14 @@ def read(path, content, is_labeled=True, **changes):
         ("a.jsonl", json.dumps(RECORDS, indent=2), ["taken for a JSON list"]),
         ("a.json", "\n".join(json.dumps(record, indent=2) for record in RECORDS), ["taken for a JSON list"]),
         ("a.csv", 'text,label\n"one, two",a\nthree,b\n', []),
-        ("a.csv", "text;label\none, two;a\nthree;b\n", ["taken for a table with semicolons"]),
-        ("a.csv", "text|label\none, two|a\nthree|b\n", ["taken for a table with vertical bars"]),
-        ("a.csv", "text\tlabel\none, two\ta\nthree\tb\n", ["taken for a table with tabs"]),
+        ("a.csv", "text;label\none, two;a\nthree;b\n", ["taken for a table with semicolons between its columns"]),
+        ("a.csv", "text|label\none, two|a\nthree|b\n", ["taken for a table with vertical bars between its columns"]),
+        ("a.csv", "text\tlabel\none, two\ta\nthree\tb\n", ["taken for a table with tabs between its columns"]),
         ("a.tsv", "text\tlabel\none, two\ta\nthree\tb\n", []),
-        ("a.tsv", 'text,label\n"one, two",a\nthree,b\n', ["taken for a table with commas"]),
+        ("a.tsv", 'text,label\n"one, two",a\nthree,b\n', ["taken for a table with commas between its columns"]),
         ("a.tsv", '"text"\t"label"\n"one, two"\t"a"\n"three"\t"b"\n', []),
-        ("a.txt", "text\tlabel\none, two\ta\nthree\tb\n", ["taken for a table with tabs"]),
-        ("a.dat", 'label,text\na,"one, two"\nb,three\n', ["taken for a table with commas"]),
+        ("a.txt", "text\tlabel\none, two\ta\nthree\tb\n", ["taken for a table with tabs between its columns"]),
+        ("a.dat", 'label,text\na,"one, two"\nb,three\n', ["taken for a table with commas between its columns"]),
     ],
 )
 def test_records_whatever_the_name(tmp_path, name, content, notice):
@@ -77,6 +79,15 @@ def test_parquet(tmp_path, name):
         readers.read(str(tmp_path / name), config)
     assert readers.read(str(tmp_path / name), config, labeled=False)[0] == {"text": "one, two", "label": 1.0}
     assert bool(readers.notices(str(tmp_path / name), config)) is (name != "a.parquet")
+    more = {
+        "text": [b"a\xff"],
+        "label": [decimal.Decimal("1.0")],
+        "day": [datetime.date(2020, 1, 2)],
+        "more": [[{"x": None}]],
+    }
+    parquet.write_table(pyarrow.table(more), tmp_path / "more.parquet")
+    plain = {"text": "a\\xff", "label": "1.0", "day": "2020-01-02", "more": [{"x": None}]}
+    assert readers.read(str(tmp_path / "more.parquet"), config) == [plain]
     data = (tmp_path / name).read_bytes()
     with pytest.raises(InputError, match="is damaged after record 0"):
         read(tmp_path / "b.parquet", data[: len(data) // 2])
@@ -193,6 +204,8 @@ def test_delimiter_and_quote_are_options(tmp_path):
         "one, two",
         "three",
     ]
+    rows = "gj04\t1\t*\tone, two, three, four\ngj04\t0\t\tfive\n"  # as many fields between commas
+    assert read(tmp_path / "b.tsv", rows, columns=("source", "label", "mark", "text"))[0][1]["text"] == "five"
     with pytest.raises(InputError, match=r"quote is opened and never closed.* with --config.data.quote=none"):
         read(tmp_path / "c.csv", 'text,label\n"a,x\n')
     with pytest.raises(InputError, match=r"3 fields, not 2.* taken to be commas, with --config.data.delimiter"):

@@ -68,10 +68,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """Of a file: its text, whether that is all, and the columns that the configuration needs from it."""
+    """Of a file: its text, whether that is all, the ending of its name, and the columns that are needed from it."""
 
     text: str
     whole: bool
+    ending: str
     names: frozenset[str]
     config: LabeledDataConfig
 
@@ -86,15 +87,22 @@ class _Beginning:
         return tables.detect(self.text, whole=self.whole, delimiter=delimiter, quote=quote)
 
     def delimiters(self) -> Sequence[str]:
+        """Those that may be, the likeliest first."""
         given = self.config.delimiter.replace("\\t", "\t")
-        return [given] if given else list(tables.DELIMITERS)
+        if given:
+            return [given]
+        usual = "\t" if self.ending == ".tsv" else ","
+        return [usual, *(one for one in tables.DELIMITERS if one != usual)]
 
     def named(self) -> tables.TableShape | None:
         """The table whose first line names all columns that are needed, or has as many as the configuration names."""
         columns = self.config.columns
-        for shape in map(self.table, self.delimiters()):
-            cells = {cell.strip() for cell in shape.first}
-            if len(shape.first) == len(columns) if columns else self.names <= cells:
+        for number, shape in enumerate(map(self.table, self.delimiters())):
+            if columns:
+                fits = len(shape.first) == len(columns) and (number == 0 or shape.is_regular)
+            else:
+                fits = self.names <= {cell.strip() for cell in shape.first}
+            if fits:
                 return shape
         return None
 
@@ -110,7 +118,7 @@ def kind_of(file: InputFile, config: LabeledDataConfig, *, labeled: bool) -> Kin
     """
     names = frozenset((*config.text, *config.choices, *((config.label,) if labeled else ())))
     data, whole = sniffing.read_head(file)
-    beginning = _Beginning(sniffing.decode_head(data, whole), whole, names, config)
+    beginning = _Beginning(sniffing.decode_head(data, whole), whole, file.ending, names, config)
     name = config.format if config.format != "auto" else _by_content(file, beginning, labeled)
     for option, formats in _USED_BY.items():
         # Training accepts columns that are not needed: runs from before this was checked have them.
@@ -121,7 +129,7 @@ def kind_of(file: InputFile, config: LabeledDataConfig, *, labeled: bool) -> Kin
         return Kind(name, notice="" if said else f"{file}: taken for {NAMES[name]}")
     delimiter = _delimiter(name, beginning)
     usual = "\t" if name == "tsv" else ","
-    between = tables.DELIMITERS.get(delimiter, repr(delimiter))
+    between = f"{tables.DELIMITERS.get(delimiter, repr(delimiter))} between its columns"
     notice = "" if said and (config.delimiter or delimiter == usual) else f"{file}: taken for a table with {between}"
     return Kind(name, delimiter, _quote(config, delimiter, beginning.lines[0]), notice)
 

@@ -156,10 +156,23 @@ def _parquet(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered
     done = 0
     try:
         for batch in parquet.ParquetFile(content).iter_batches():
-            yield from enumerate(batch.to_pylist(), start=done + 1)
+            yield from enumerate(map(_as_json, batch.to_pylist()), start=done + 1)
             done += len(batch)
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{file} is damaged after record {done} ({' '.join(str(error).split())})") from None
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON would have it: NaN as null, and as texts dates, decimal numbers and what else JSON has not."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_as_json, value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, str | bool | int | float) else str(value)
 
 
 def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
