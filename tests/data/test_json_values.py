@@ -45,6 +45,10 @@ def test_what_is_not_json_is_an_error_with_the_line(size, text, message):
         list(json_values(pieces(text, size), "a.json"))
 
 
+def test_nan_is_none():
+    assert [value for _, value in json_values(['[{"a": NaN}, Infinity]'], "a")] == [{"a": None}, float("inf")]
+
+
 def test_values_nested_too_deeply_are_an_error():
     with pytest.raises(InputError, match="nested too deeply"):
         list(json_values(["[" * 200_000], "a.json"))

@@ -77,6 +77,7 @@ def test_the_content_says_what_a_file_is(tmp_path, case):
         ('text\tid\n"Ay", dijo\t1\nNo\t2\n', "\t", ""),  # GLUE's way: a quote is a part of the text
         ('text\tid\n"Ay ""no"""\t1\nNo\t2\n', "\t", '"'),  # as pandas writes it
         ('"text"\t"id"\n"Ay"\t"1"\n', "\t", '"'),
+        ("\ttext\n0\tHola, tú\n1\tx\n", "\t", ""),  # a column without a name
         ('text,id\n"una\ndos",1\n', ",", '"'),
     ],
 )

@@ -13,14 +13,17 @@ _BETWEEN = re.compile(r"\s*")
 # Errors of Python's decoder that are about the end of the text may come from a value that goes on after it.
 _NEAR_THE_END = len("-Infinity") + len(r"\ud800\udc00")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ADVICE = "; where this is meant to be plain text, say so by the format (text)"
+
+
+class NotJSON(InputError):
+    """Text is not valid JSON; who reads it may know an option to add to the message."""
 
 
 def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "error") -> Iterator[str]:
     """Text from chunks of bytes. `invalid`: "error", "replace", or a name of Python's such as "surrogateescape".
 
     Raises:
-      InputError: not valid UTF-8, with the place.
+      NotUTF8: with the place.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict" if invalid == "error" else invalid)
     line, offset = 1, 0
@@ -51,7 +54,7 @@ def byte_chunks(stream: Any) -> Iterator[bytes]:
         yield chunk
 
 
-def json_values(chunks: Iterable[str], place: str, *, advice: str = _ADVICE) -> Iterator[tuple[int, Any]]:
+def json_values(chunks: Iterable[str], place: str, *, advice: str = "") -> Iterator[tuple[int, Any]]:
     """(line from 1 where it begins, value) of every item of a JSON array, or of every one of several values in a row.
 
     Holds about as much text as the longest value has, and at most twice the chunks that it takes.
@@ -62,7 +65,7 @@ def json_values(chunks: Iterable[str], place: str, *, advice: str = _ADVICE) -> 
       advice: ends the message of an error.
 
     Raises:
-      InputError: it is not valid JSON, with `place` and the line.
+      NotJSON: with `place` and the line.
     """
     reader = _Window(chunks, place, advice)
     if not reader.skip_space():
@@ -91,7 +94,7 @@ class _Window:
 
     def __init__(self, chunks: Iterable[str], place: str, advice: str):
         self._chunks, self._place, self._advice = iter(chunks), place, advice
-        self._text, self._at, self.line, self._is_last = "", 0, 1, False
+        self._text, self._at, self.line = "", 0, 1
         self._decode = json.JSONDecoder(parse_constant=_constant).raw_decode
 
     def skip_space(self) -> bool:
@@ -129,8 +132,8 @@ class _Window:
                 self._move(end)
                 return value
 
-    def error(self, problem: str) -> InputError:
-        return InputError(f"{self._place}, line {self.line}: not valid JSON ({problem}){self._advice}")
+    def error(self, problem: str) -> NotJSON:
+        return NotJSON(f"{self._place}, line {self.line}: not valid JSON ({problem}){self._advice}")
 
     def _move(self, end: int) -> None:
         self.line += self._text.count("\n", self._at, end)
@@ -149,12 +152,13 @@ def parse_json(text: str, place: str) -> Any:
     """The value of a JSON text. NaN, which programs write though it is no JSON, is None.
 
     Raises:
-      InputError: it is not valid, or holds half a surrogate pair, which JSON can spell but which is no text.
+      NotJSON: it is not valid.
+      InputError: it holds half a surrogate pair, which JSON can spell but which is no text.
     """
     try:
         value = json.loads(text, parse_constant=_constant)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not valid JSON ({error})") from None
+        raise NotJSON(f"{place}: not valid JSON ({error})") from None
     if "\\u" in text:
         refuse_half_characters(value, place)
     return value

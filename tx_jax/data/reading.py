@@ -35,6 +35,10 @@ _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _NOT_UTF8 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # UTF-32's little-endian mark begins with the first of them
 
 
+class NotUTF8(InputError):
+    """A file holds bytes that are no UTF-8; who reads it may know an option to add to the message."""
+
+
 @dataclass(frozen=True)
 class InputFile:
     """A file on disk, or one file in a zip; `str()` names it in messages.
@@ -195,7 +199,8 @@ def lines(
       stream: of the file, where the caller opened it (to follow how far it is read).
 
     Raises:
-      InputError: it is not UTF-8, or its compression is damaged; with the line.
+      NotUTF8: with the place.
+      InputError: it is in UTF-16, or its compression is damaged; with the line.
     """
     with contextlib.ExitStack() as stack:
         stream = stream or stack.enter_context(file.open())
@@ -228,10 +233,10 @@ def refuse_utf16(data: bytes, file: InputFile) -> None:
         )
 
 
-def not_utf8(file: InputFile, line: int, begins: int, error: UnicodeDecodeError) -> InputError:
+def not_utf8(file: InputFile, line: int, begins: int, error: UnicodeDecodeError) -> NotUTF8:
     """`begins`: of what could not be decoded, in bytes from the beginning of the (decompressed) file."""
-    damage = ", unless it is damaged" if file.compression else ""
-    return InputError(
+    damage = " (unless the file is damaged)" if file.compression else ""
+    return NotUTF8(
         f"{file}, line {line}, byte {begins + error.start}: not valid UTF-8 ({error.object[error.start]:#x}); save it "
         f"as UTF-8, or convert it: iconv -f windows-1252 -t utf-8 {file.path.name}{damage}"
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from tx_jax.data import tables
 from tx_jax.data.reading import InputFile, refuse_utf16
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 14
 # A first line longer than the head is read up to here, so that JSON lines can be told from one large object.
 _LONGEST_FIRST_LINE = 1 << 22
 
@@ -142,7 +142,10 @@ def sniff_text(head: str, *, whole: bool, ending: str = "", names: Iterable[str]
         return Content("table", f"its first line names the column {found!r} among {len(shape.first)}", shape)
     if kind := _BY_ENDING.get(ending):
         return Content(kind, f"its name ends in {ending}", shape if kind == "table" else None)
-    return Content("text", "nothing in it says that it is anything else", shape if shape.is_regular else None)
+    because = "nothing in it says that it is anything else"
+    if not shape.is_regular or shape.delimiter == ",":  # prose has commas
+        return Content("text", because)
+    return Content("text", f"{because} (though {tables.DELIMITERS[shape.delimiter]} divide every line alike)", shape)
 
 
 def _binary(data: bytes) -> Content | None:

@@ -12,6 +12,10 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 _LONGEST_FIELD = 1 << 28
 
 
+class BadQuotes(InputError):
+    """Quotes in a table do not fit; who reads it may know an option to add to the message."""
+
+
 @dataclass(frozen=True)
 class TableShape:
     """How a table is written.
@@ -41,7 +45,7 @@ def rows(
       delimiter, quote: see `TableShape`.
 
     Raises:
-      InputError: a quote that is never closed, or text after a closing one; with the line.
+      BadQuotes: a quote that is never closed, or text after a closing one; with the line.
     """
     if not quote:
         for number, text in lines:
@@ -64,10 +68,7 @@ def rows(
         except csv.Error as error:
             unclosed = "unexpected end" in str(error) or "field limit" in str(error)
             problem = "a quote is opened and never closed" if unclosed else str(error)
-            raise InputError(
-                f"{place}, line {begins}: {problem}; inside quotes, a quote is written twice. If quotes mean nothing "
-                "in this file, turn quoting off (quote=none)"
-            ) from None
+            raise BadQuotes(f"{place}, line {begins}: {problem}; inside quotes, a quote is written twice") from None
         if fields is None:
             return
         yield begins, fields
@@ -97,7 +98,9 @@ def detect(
       delimiter, quote: where they are known.
     """
     text = head if whole or "\n" not in head else head[: head.rfind("\n") + 1]
-    shapes = [_shape(text, whole, one, quote) for one in ([delimiter] if delimiter else DELIMITERS)]
+    first = text.lstrip("\r\n").partition("\n")[0]
+    possible = [delimiter] if delimiter else [one for one in DELIMITERS if one in first] or [","]
+    shapes = [_shape(text, whole, one, quote) for one in possible]
     names = set(names)
 
     def fit(shape: TableShape) -> tuple[int, bool, int]:
@@ -108,12 +111,21 @@ def detect(
 
 
 def _shape(text: str, whole: bool, delimiter: str, quote: str | None) -> TableShape:
-    if quote is None:
-        quote = '"' if delimiter != "\t" or _quotes_mean_something(text) else ""
-    found = _parsed(text, whole, delimiter, quote)
-    first = tuple(found[0]) if found else ()
-    is_regular = len(found) > 1 and len(first) > 1 and all(len(fields) == len(first) for fields in found)
-    return TableShape(delimiter, quote, first, is_regular)
+    """How a table is written, if this is what stands between its columns.
+
+    Between tabs, quotes are often a part of the text, as in GLUE. They enclose fields where only that makes the rows
+    equally long, or else where there are doubled quotes inside of them, or quotes around every field.
+    """
+    quotes = (['"', ""] if delimiter == "\t" else ['"']) if quote is None else [quote]
+    shapes = []
+    for one in quotes:
+        found = _parsed(text, whole, delimiter, one)
+        first = tuple(found[0]) if found else ()
+        is_regular = len(found) > 1 and len(first) > 1 and all(len(fields) == len(first) for fields in found)
+        shapes.append(TableShape(delimiter, one, first, is_regular))
+    if len(shapes) == 2 and (shapes[1].is_regular or not shapes[0].is_regular) and not _encloses(text):
+        return shapes[1]
+    return shapes[0]
 
 
 def _parsed(text: str, whole: bool, delimiter: str, quote: str) -> list[list[str]]:
@@ -124,21 +136,16 @@ def _parsed(text: str, whole: bool, delimiter: str, quote: str) -> list[list[str
         for _, fields in rows(numbered, "", delimiter=delimiter, quote=quote):
             if fields:
                 found.append(fields)
-    except InputError:
+    except BadQuotes:
         return found if not whole else [*found, []]
     return found
 
 
-def _quotes_mean_something(text: str) -> bool:
-    """Whether double quotes enclose fields between tabs: tables like GLUE's have quotes that are part of the text.
-
-    Programs put quotes around every field, or around those with a quote (then doubled), a tab or a line break in them.
-    """
+def _encloses(text: str) -> bool:
+    """Whether double quotes look like those around fields between tabs, rather than like a part of the text."""
     fields = [field for line in text.splitlines() if line for field in line.split("\t")]
-    quoted = [field for field in fields if len(field) > 1 and field[0] == field[-1] == '"']
-    if len(quoted) == len(fields) > 0:
-        return True
-    if any(field.strip('"').replace('""', "").count('"') for field in quoted):
-        return False
     opened = [field for field in fields if field.startswith('"')]
-    return len(opened) == len(quoted) and any('""' in field[1:-1] for field in quoted)
+    inside = [field[1:-1] for field in opened if len(field) > 1 and field.endswith('"')]
+    if not inside or len(inside) < len(opened) or any('"' in text.replace('""', "") for text in inside):
+        return False
+    return len(inside) == len(fields) or any('""' in text for text in inside)

@@ -206,7 +206,7 @@ def test_delimiter_and_quote_are_options(tmp_path):
     ]
     rows = "gj04\t1\t*\tone, two, three, four\ngj04\t0\t\tfive\n"  # as many fields between commas
     assert read(tmp_path / "b.tsv", rows, columns=("source", "label", "mark", "text"))[0][1]["text"] == "five"
-    with pytest.raises(InputError, match=r"quote is opened and never closed.* with --config.data.quote=none"):
+    with pytest.raises(InputError, match=r"quote is opened and never closed.*, give --config.data.quote=none"):
         read(tmp_path / "c.csv", 'text,label\n"a,x\n')
     with pytest.raises(InputError, match=r"3 fields, not 2.* taken to be commas, with --config.data.delimiter"):
         read(tmp_path / "c.csv", "text,label\na,b,x\n")

@@ -109,8 +109,9 @@ def _table(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
 def _rows(file: InputFile, kind: Kind) -> Iterator[tuple[int, list[str]]]:
     try:
         yield from tables.rows(reading.lines(file), str(file), delimiter=kind.delimiter, quote=kind.quote)
-    except InputError as error:  # which names an option that is called otherwise here
-        raise InputError(str(error).replace("(quote=none)", "with --config.data.quote=none")) from None
+    except tables.BadQuotes as error:
+        advice = "if quotes mean nothing in this file, give --config.data.quote=none"
+        raise InputError(f"{error}; {advice}") from None
 
 
 def _other_shape(kind: Kind) -> str:
@@ -135,7 +136,7 @@ def _json(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
     """The items of a list, or objects one after another."""
     with file.open() as stream:
         chunks = json_values.json_chunks(json_values.byte_chunks(stream), file)
-        for number, value in json_values.json_values(chunks, str(file), advice=""):
+        for number, value in json_values.json_values(chunks, str(file)):
             place = f"{file}, line {number}"
             json_values.refuse_half_characters(value, place)
             yield number, _object(value, place)
