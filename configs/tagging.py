@@ -3,8 +3,9 @@
     python -m experiments.train --config=configs/tagging.py --config.data.train=mine.conll --workdir=runs/tags
     python -m experiments.train --config=configs/tagging.py:ud_pos --workdir=runs/pos
 
-Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. JSON lines with
-a list of words and a list of labels do as well. Names as B-PER, I-PER, O are scored as whole entities:
+Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. Comments, as
+GermEval has them: --config.data.comment=#, for lines before a sentence that begin with it and white space. JSON lines
+with a list of words and a list of labels do as well. Names as B-PER, I-PER, O are scored as whole entities:
 --config.data.metrics="('entity_f1', 'accuracy')" --config.training.best_metric=entity_f1
 
 Variants read the files as published; those of 2002 and 2003 must be converted to UTF-8 first:

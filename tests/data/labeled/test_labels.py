@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tx_jax.data.labeled.labels import hold_out, label_ids, labels_of, numbers, rare_labels
+from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, numbers, rare_labels
 from tx_jax.errors import InputError
 
 
@@ -37,6 +37,14 @@ def test_one_label_has_one_spelling(values, expected):
     ids = label_ids(values, labels)
     assert sorted(set(ids.tolist())) == list(range(len(labels)))
     assert [labels_of(["#", value])[1] for value in labels] == list(labels)
+
+
+def test_classes_of_labels():
+    """Where no label is spelled in several ways, in the order of their texts, on which hold-outs have always stood."""
+    for values in (["Unknown", "True", "False", "True"], ["10", "9", "1.50", "9"], [True, False, "x", True]):
+        old = [str(value).lower() if isinstance(value, bool) else value for value in values]
+        assert classes_of(values).tolist() == np.unique(old, return_inverse=True)[1].tolist()
+    assert classes_of([1, "1.0", True, "TRUE", "a"]).tolist() == [0, 0, 2, 2, 1]
 
 
 def test_runs_from_before_keep_their_labels():

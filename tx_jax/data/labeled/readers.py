@@ -7,7 +7,7 @@ tabs separate, and quotes mean nothing.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
@@ -36,14 +36,14 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
         are not there, or a record without a text or a label; with the line.
     """
     records = []
+    columns = {"text": config.text, "choices": config.choices, "label": (config.label,) if labeled else ()}
     for name, unit, numbered in _open(source, config, labeled):
         before, skipped = len(records), []
         for number, record in numbered:
-            place = f"{name}, {unit} {number}"
-            _require_columns(record, place, config, labeled)
-            if problem := _missing(record, config, labeled):
+            _require_columns(record, f"{name}, {unit} {number}", columns, labeled)
+            if problem := _missing(record, columns, config.null_values):
                 if config.bad_lines == "error":
-                    raise InputError(f"{place}: {problem}")
+                    raise InputError(f"{name}, {unit} {number}: {problem}")
                 skipped.append(number)
             else:
                 records.append(record)
@@ -208,9 +208,9 @@ def _plain(value: Any, feature: Any) -> Any:
     return feature.int2str(value) if value >= 0 else None
 
 
-def _require_columns(record: Record, place: str, config: LabeledDataConfig, labeled: bool) -> None:
-    """Raises InputError unless all columns that the configuration names are there."""
-    for key, names in _columns(config, labeled).items():
+def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[str]], labeled: bool) -> None:
+    """Raises InputError unless all columns are there that the configuration names, by its keys."""
+    for key, names in columns.items():
         for name in names:
             if name not in record:
                 near = did_you_mean(name, map(str, record))
@@ -221,17 +221,13 @@ def _require_columns(record: Record, place: str, config: LabeledDataConfig, labe
                 )
 
 
-def _missing(record: Record, config: LabeledDataConfig, labeled: bool) -> str | None:
-    """What a record lacks."""
-    for key, names in _columns(config, labeled).items():
+def _missing(record: Record, columns: Mapping[str, Sequence[str]], null_values: Sequence[str]) -> str | None:
+    """What a record lacks, though it has the columns."""
+    for key, names in columns.items():
         for name in names:
-            if (is_null_label if key == "label" else is_null)(record[name], config.null_values):
+            if (is_null_label if key == "label" else is_null)(record[name], null_values):
                 return f"no {'label' if key == 'label' else 'text'} in column {name!r}"
     return None
-
-
-def _columns(config: LabeledDataConfig, labeled: bool) -> dict[str, tuple[str, ...]]:
-    return {"text": config.text, "choices": config.choices, "label": (config.label,) if labeled else ()}
 
 
 def _shortened(record: Record) -> str:
