@@ -5,7 +5,7 @@
 
 A table, JSON lines, a JSON list or parquet, also compressed: the content tells which, not the name; where they differ,
 the start of the training says so. Other columns: --config.data.text="('title', 'body')" (two are a pair), and
---config.data.label=topic. A number to predict: --config.data.regression --config.data.metrics="('pearson',)"
+--config.data.label=topic. A number to predict: --config.task=regression --config.data.metrics="('pearson',)"
 --config.training.best_metric=pearson. Another model: --config.start_from=FOLDER_OR_NAME.
 
 Without --config.data.validation a tenth of the examples of every label is held out. The values are those that the paper
@@ -23,6 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
     bert_base.one_phase(c)
     c.start_from = "google-bert/bert-base-uncased"
+    c.task = "classification"  # regression: the label is a number to predict
     c.model.heads = ("sequence_classification",)
 
     c.data = ConfigDict()
@@ -41,7 +42,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.text = ("text",)  # two: a pair
     c.data.label = "label"
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
-    c.data.regression = False
     c.data.decimal = "."  # or ",": in the numbers of regression
     c.data.choices = ()
     c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman

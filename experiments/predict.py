@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     if model.config is None or not isinstance(model.config.data, LabeledDataConfig):
         raise InputError(f"{WORKDIR.value} is no run of fine-tuning, so there are no labels to predict")
     task = open_task(model.config, tokenizer=model.tokenizer)
-    if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.head != "token_classification":
+    if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.objective.head != "token_classification":
         raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
     size = BATCH_SIZE.value or model.config.training.eval_batch_size
     if not INPUT.value:

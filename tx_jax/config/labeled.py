@@ -32,8 +32,7 @@ class LabeledDataConfig:
       choices: multiple choice: the columns of the choices.
       label: the column of the label; of a multiple choice, the number of the right one, from 0.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
-      regression: the label is a number to be predicted as such.
-      decimal: what its texts have between whole and fraction: "." or ",".
+      decimal: regression: what is between the whole and the fraction of a number in a text: "." or ",".
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`.
       label_pieces: tagging: which pieces of a word learn its label.
@@ -64,7 +63,6 @@ class LabeledDataConfig:
     bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    regression: bool = False
     decimal: Literal[".", ","] = "."
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
@@ -110,8 +108,6 @@ class LabeledDataConfig:
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
-        require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")
-        require(not (self.regression and self.choices), f"data.regression=True has no data.choices={self.choices}")
 
     def _check_reading(self) -> None:
         delimiter, quote = self.delimiter.replace("\\t", "\t"), self.quote
@@ -121,7 +117,6 @@ class LabeledDataConfig:
         require(one, f'data.quote={quote!r} must be one character, or "none"')
         require(not quote or quote != delimiter, f"data.quote={quote!r} is the delimiter too")
         require(not set(self.comment) & set(" \t\r\n"), f"data.comment={self.comment!r} must have no white space in it")
-        require(self.decimal == "." or self.regression, "data.decimal is for data.regression=True")
         tables = ("auto", "csv", "tsv")
         for name, formats in {"delimiter": tables, "quote": tables, "comment": ("auto", "conll")}.items():
             value = getattr(self, name)

@@ -66,7 +66,7 @@ def evaluate_run(
         )
     batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
     every = data.evaluation_splits if labeled else ("validation",)
-    eval_step, reports = jit_eval_step(task, model.mesh), {}
+    eval_step, reports = jit_eval_step(task.objective, model.mesh), {}
     for name in every if split is None else (split,):
         part = task.batches(name, batch_size=batch_size, repeat=False)
         values = evaluate_model(model, task, held_out(part, batches), name, eval_step)

@@ -16,8 +16,8 @@ from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import experiment_values
+from tx_jax.config.heads import head_of
 from tx_jax.convert import from_hf, hub, model_dir
-from tx_jax.convert.heads import head_of
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.models import lora

@@ -245,7 +245,6 @@ def test_columns_of_what_names_its_own(tmp_path):
         ({"format": "jsonl", "delimiter": "|"}, "data.delimiter='|' is nothing to data.format=jsonl"),
         ({"format": "csv", "comment": "#"}, "data.comment='#' is nothing to data.format=csv"),
         ({"format": "tsv", "delimiter": "|"}, "data.format=tsv has tabs between its columns"),
-        ({"decimal": ","}, "data.decimal is for data.regression=True"),
         ({"null_values": ("NA", "NA")}, "has one twice"),
     ],
 )

@@ -14,6 +14,7 @@ from tx_jax import text
 from tx_jax.data.corpus import token_store
 from tx_jax.data.corpus.config import PrepareConfig, SourceConfig
 from tx_jax.data.corpus.encoding import Digest
+from tx_jax.data.corpus.index import delete_indexes
 from tx_jax.data.corpus.sources import Source
 from tx_jax.data.sniffing import KINDS
 from tx_jax.errors import InputError, InputWarning
@@ -123,4 +124,5 @@ def remove(store: Path) -> None:
     (store / token_store.META).unlink(missing_ok=True)
     for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
         shutil.rmtree(store / name, ignore_errors=True)
+    delete_indexes(store)
     (store / token_store.JOURNAL).unlink()

@@ -138,7 +138,7 @@ def numbers(values: Sequence[Any], *, decimal: str = ".") -> np.ndarray:
                 f"example {i + 1} has {value!r} where regression needs a number"
                 + (" with a decimal point, or --config.data.decimal=," if has_comma else "")
                 + (" with a decimal comma, as data.decimal says" if decimal == "," else "")
-                + "; for classes give --config.data.regression=False"
+                + "; for classes give --config.task=classification"
             )
     return result
 
