@@ -41,7 +41,7 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
         before, skipped = len(records), []
         for number, record in numbered:
             _require_columns(record, f"{name}, {unit} {number}", columns, labeled)
-            if problem := _missing(record, columns, config.null_values):
+            if problem := _missing(record, columns, config):
                 if config.bad_lines == "error":
                     raise InputError(f"{name}, {unit} {number}: {problem}")
                 skipped.append(number)
@@ -221,11 +221,13 @@ def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[
                 )
 
 
-def _missing(record: Record, columns: Mapping[str, Sequence[str]], null_values: Sequence[str]) -> str | None:
+def _missing(record: Record, columns: Mapping[str, Sequence[str]], config: LabeledDataConfig) -> str | None:
     """What a record lacks, though it has the columns."""
+    # Between separators there may be no label at all.
+    of_label = is_null if config.label_separator else is_null_label
     for key, names in columns.items():
         for name in names:
-            if (is_null_label if key == "label" else is_null)(record[name], null_values):
+            if (of_label if key == "label" else is_null)(record[name], config.null_values):
                 return f"no {'label' if key == 'label' else 'text'} in column {name!r}"
     return None
 
