@@ -23,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
     bert_base.one_phase(c)
     c.start_from = "google-bert/bert-base-uncased"
-    c.task = "classification"  # regression: the label is a number to predict
+    c.task = "classification"  # multi_label: several labels; regression: a number
     c.model.heads = ("sequence_classification",)
 
     c.data = ConfigDict()
@@ -44,6 +44,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
     c.data.decimal = "."  # or ",": in the numbers of regression
     c.data.choices = ()
+    c.data.label_separator = ""  # of texts with several labels (task multi_label), where they are no JSON list
+    c.data.class_weights = ()  # rows LABEL=WEIGHT, or ("balanced",): rare labels count more in the loss
     c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman
     c.data.sequence_length = 128
     c.data.read_ahead = 4
