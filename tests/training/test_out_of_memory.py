@@ -125,7 +125,7 @@ def test_what_is_set_already_is_not_advised(smoke_config, tiny_store):
     smoke_config.training.accumulation_steps = 2
     config = from_config_dict(smoke_config)
     task = MaskedLM(config, tiny_store)
-    with pytest.raises(OutOfMemory) as told, explained(config, task):
+    with pytest.raises(OutOfMemory) as told, explained(config, task.objective):
         raise MemoryError("Unable to allocate 2.00 GiB for an array with shape (536870912,) and data type float32")
     assert "remat" not in str(told.value)
     assert "accumulation_steps=4" in str(told.value)
