@@ -57,11 +57,14 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     temporary, earlier = (path.with_name(path.name + ending) for ending in (".tmp", ".old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    write(temporary)
-    for file in temporary.rglob("*"):
-        if file.is_file():
+    try:
+        write(temporary)
+        for file in filter(Path.is_file, temporary.rglob("*")):
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+    except OSError:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     sync_folder(temporary)
     shutil.rmtree(earlier, ignore_errors=True)
     if path.exists():

@@ -91,7 +91,7 @@ def test_a_whole_run_leaves_its_story(small, tiny_store, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["training"]["num_steps"] == 8
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [6, 8]
     assert {"tokens_per_second", "data_wait_share", "gradient_norm"} <= set(metrics_log.read(tmp_path)[-2])
-    assert plots.draw_losses(tmp_path).stat().st_size > 10_000
+    assert plots.draw_curves(tmp_path).stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -118,9 +118,7 @@ class RunDir:
             )
         return changes
 
-    def begin(
-        self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str, after_step: int = 0
-    ) -> None:
+    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str, after_step: int = 0) -> None:
         """To be called where steps are going to be trained: writes history.jsonl, config.json, env.json and, where it
         is not there, tokenizer/, and clears the marks of an earlier end.
 
