@@ -9,10 +9,10 @@ Any value of the configuration can be given on the command line, and a configura
 
 --help together with --config lists every key and its value.
 
-The run directory then holds config.json, env.json, history.jsonl (which start trained which steps), tokenizer/, metrics.jsonl, tb/ (TensorBoard), checkpoints/,
-loss.png, and DONE or FAILED with the reason. The same command again continues a run that was killed, on the same kind
-and number of devices with exactly the numbers it would have had. SIGTERM or Ctrl-C finish the step, save, and exit with
-code 75.
+The run directory then holds config.json, env.json, history.jsonl (which start trained which steps), tokenizer/,
+metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE or FAILED with the reason. The same command again
+continues a run that was killed, on the same kind and number of devices with exactly the numbers it would have had.
+SIGTERM or Ctrl-C finish the step, save, and exit with code 75.
 
 A fine-tuned model is evaluated at its end, with the best checkpoint, on all of every split (evaluation.json), or on so
 many batches of each with --config.training.final_eval_batches=N; -1: not at all. With --seeds=0,1,2 there is a

@@ -61,7 +61,7 @@ def test_the_same_command_again_and_a_refused_one_change_nothing(small, tiny_sto
     train(small, tiny_store, tmp_path)
     assert content(tmp_path) == before
     small.mesh.tensor = 3
-    with pytest.raises(InputError, match="mesh.tensor=3"):
+    with pytest.raises(InputError, match=r"mesh\.tensor=3"):
         train(small, tiny_store, tmp_path)
     small.mesh.tensor = 1
     small.training.num_steps, small.seed = 8, 5

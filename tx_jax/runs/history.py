@@ -1,4 +1,4 @@
-"""history.jsonl: which start of a run trained which of its steps, and with what. One record for each start that trained:
+"""history.jsonl: which start of a run trained which of its steps, and with what. Of each start that trained a record:
 
 after_step   the step that it continued from; 0: it began the run
 to_step      the last of its steps that are still part of the run, which is `after_step` where a later start took them

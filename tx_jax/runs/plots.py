@@ -52,8 +52,8 @@ class _Panel:
 
 
 def draw_curves(workdir: Path) -> Path | None:
-    """Draws WORKDIR/loss.png from metrics.jsonl: training as lines, held-out data as dots. The metric that decides which
-    checkpoint is best comes first, its best value marked.
+    """Draws WORKDIR/loss.png from metrics.jsonl: training as lines, held-out data as dots. The metric that decides
+    which checkpoint is best comes first, its best value marked.
 
     Returns:
       The picture; None where there is nothing to draw, so that there is no picture without a curve. One that is newer
@@ -70,7 +70,7 @@ def draw_curves(workdir: Path) -> Path | None:
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.6 * columns, 3.6 * rows + 0.7), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, panel in zip(grid, panels, strict=False):
         _draw(axes, panel, curves)
         if panel.decides:
@@ -131,9 +131,10 @@ def _draw(axes: Axes, panel: _Panel, curves: dict[str, Points]) -> None:
     axes.set_title(panel.title, fontsize="medium", fontweight="bold" if panel.decides else "normal")
     if panel.logarithmic:
         axes.set_yscale("log")
+    axes.set_xlim(0, 1.04 * max(step for name in panel.names for points in curves[name].values() for step, _ in points))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    axes.tick_params(labelbottom=True, labelsize="small")
+    axes.tick_params(labelsize="small")
     axes.set_xlabel("step", fontsize="small")
     axes.grid(alpha=0.3)
     if len(panel.names) > 1:
