@@ -1,4 +1,4 @@
-"""Run in a process of its own with 8 virtual devices: prints on what the report of a run on all of them is made, as JSON.
+"""Run in a process of its own with 8 virtual devices: prints on what mesh the report of a run is made, and it, as JSON.
 
 python -m tests.multidevice.final_report FOLDER
 """
