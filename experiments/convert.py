@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
 
 def read() -> None:
     """--from_hf -> --out."""
+    from experiments.next_steps import after_converting
     from tx_jax.convert import from_hf, hf_folder, hub, model_dir
 
     hf_folder.check_free(Path(OUT.value))
@@ -82,6 +83,9 @@ def read() -> None:
             "tokenizer": tokenizer(model),
         },
     )
+    untrained = "masked_lm" in model.untrained
+    if command := after_converting(model.config, model.tokenizer, untrained, Path(OUT.value)):
+        print(f"next: {command}")
 
 
 def write() -> None:
@@ -116,6 +120,7 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
+    print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
 
 
 def kind_of(path: Path) -> str | None:

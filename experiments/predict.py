@@ -3,13 +3,13 @@
     python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
     python -m experiments.predict --workdir=runs/texts
 
-The input has the columns that the model was trained on, without the label (CSV, TSV, JSON lines, also gzipped; .txt: a
-text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each. Of words it
+The input has the columns that the model was trained on, without the label: a table, JSON lines, a JSON list, parquet,
+or words in CoNLL's columns, which the content tells; what is none of them and named .txt is a text a line. All may be
+compressed. The output, in the same order, also has `prediction` and, of labels, the probability of each. Of words it
 has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
 Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +17,12 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, reading_flags
 
 WORKDIR = flags.DEFINE_string("workdir", None, "The run directory of the fine-tuned model.")
 INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
-)
-COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
-FORMAT = flags.DEFINE_enum(
-    "format",
-    "auto",
-    ["auto", "csv", "tsv", "jsonl", "txt", "conll", "conllu", "squad"],
-    "Of the input; auto: by its name.",
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Texts of full length; 0: as in evaluation.", lower_bound=0)
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; if not given the best.")
@@ -62,12 +55,11 @@ def main(argv: list[str]) -> int:
     if not INPUT.value:
         columns = [*task.data.text, *task.data.choices]
         return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
-    columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
-    data = dataclasses.replace(model.config.data, format=FORMAT.value, columns=columns)
-    try:
+    data = reading_flags.applied(model.config.data)
+    with reading_flags.named_as_flags():
         records = readers.read(INPUT.value, data, labeled=False)
-    except InputError as error:  # which names the options of training
-        raise InputError(str(error).replace("--config.data.", "--")) from None
+        for notice in readers.notices(INPUT.value, data, labeled=False):
+            print(f"warning: {notice}", file=sys.stderr)
     # What would fail at the end fails before the work.
     writers.check(Path(OUTPUT.value), records)
     _check_free(records, ("prediction",))

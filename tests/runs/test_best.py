@@ -53,3 +53,11 @@ def test_those_up_to_a_step_and_what_was_not_finite(tmp_path):
     records = [{"step": step, "split": "validation", "f1": value} for step, value in ((5, 0.2), (6, None), (7, 0.3))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert Evaluations.read(tmp_path, "f1", up_to=6).items() == [(5, 0.2), (6, -math.inf)]
+
+
+def test_metrics_of_former_versions_count_under_their_new_names():
+    evaluations = Evaluations("window_accuracy")
+    for step, values in ((1, {"accuracy": 0.3}), (2, {"window_accuracy": 0.5}), (3, {"accuracy": 0.4})):
+        evaluations.add(step, values)
+    assert evaluations.best([1, 2, 3]) == 2
+    assert evaluations.best([1, 3]) == 3

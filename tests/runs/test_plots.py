@@ -56,7 +56,7 @@ def test_a_fine_tuning_shows_its_scores_and_first_the_one_that_decides(tmp_path,
     assert path.stat().st_size > 10_000
     (figure,) = drawn
     assert titles(figure) == [
-        "macro f1: decides; best 0.2 at step 10",
+        "macro f1: best 0.2 at step 10",
         "loss",
         "accuracy",
         "learning rate",
@@ -69,7 +69,7 @@ def test_a_fine_tuning_shows_its_scores_and_first_the_one_that_decides(tmp_path,
 def test_a_loss_that_decides_is_best_where_it_is_lowest(tmp_path, drawn):
     write(tmp_path, FIGURES, ("loss",), best_metric="loss")
     plots.draw_curves(tmp_path)
-    assert titles(drawn[0])[0] == "loss: decides; best 0.04 at step 50"
+    assert titles(drawn[0])[0] == "loss: best 0.04 at step 50"
     assert lines(drawn[0])[0] == 2
 
 

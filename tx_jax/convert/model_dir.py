@@ -53,6 +53,8 @@ class Model:
       params: by path, float32.
       untrained: the modules of parameters that the source lacked, so that they hold initial values: `masked_lm`.
       labels: the names of a classifier's outputs, in their order; empty where nothing tells them.
+      tokenizer_problem: why the tokenizer that the source has is not here; "" where there is one, or the source has
+        none.
     """
 
     config: TransformerConfig
@@ -61,6 +63,7 @@ class Model:
     source: Source | None
     untrained: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    tokenizer_problem: str = ""
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -92,6 +95,7 @@ def save(model: Model, path: Path) -> None:
             "source": None if model.source is None else dataclasses.asdict(model.source),
             "untrained": list(model.untrained),
             "labels": list(model.labels),
+            "tokenizer_problem": model.tokenizer_problem,
             "files": _digests(folder),
         }
         (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -109,6 +113,7 @@ def load(path: Path) -> Model:
         config, source, files = record["model"], record["source"], dict(record["files"])
         source = None if source is None else Source(**source)
         untrained, labels = (tuple(map(str, record.get(key, ()))) for key in ("untrained", "labels"))
+        problem = str(record.get("tokenizer_problem", ""))
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -124,7 +129,7 @@ def load(path: Path) -> Model:
     params = load_file(path / PARAMS)
 
     tokenizer = text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
-    return Model(config, params, tokenizer, source, untrained, labels)
+    return Model(config, params, tokenizer, source, untrained, labels, problem)
 
 
 def _digests(folder: Path) -> dict[str, str]:

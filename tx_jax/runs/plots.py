@@ -101,11 +101,8 @@ def _values(points: Points) -> list[float]:
 
 
 def _deciding(workdir: Path) -> str:
-    """The metric by which the run keeps its best checkpoints or ends; "" where none decides."""
-    if not (workdir / "config.json").is_file():
-        return ""
-    training = RunDir(workdir).load_config().training
-    return training.best_metric if training.keep_best or training.patience else ""
+    """`training.best_metric`, by which the run keeps its best checkpoints or ends; "" where that is not known."""
+    return RunDir(workdir).load_config().training.best_metric if (workdir / "config.json").is_file() else ""
 
 
 def _panels(curves: dict[str, Points], deciding: str) -> list[_Panel]:
@@ -113,7 +110,7 @@ def _panels(curves: dict[str, Points], deciding: str) -> list[_Panel]:
     for name in sorted(curves, key=_naturally):
         kind = next((title, log) for title, pattern, log in KINDS if re.search(pattern, name))
         by_kind[kind].append(name)
-    panels = [_Panel(f"{_words(deciding)}: decides", [deciding], decides=True)] if deciding in curves else []
+    panels = [_Panel(_words(deciding), [deciding], decides=True)] if deciding in curves else []
     for (title, logarithmic), names in by_kind.items():
         names = [name for name in names if name != deciding]  # which has its own
         parts = [names[start : start + PER_PANEL] for start in range(0, len(names), PER_PANEL)]
@@ -148,7 +145,7 @@ def _mark_best(axes: Axes, evaluations: Evaluations, values: dict[int, float]) -
     if step is not None:
         axes.plot([step], [values[step]], marker="*", markersize=13, color="C3", linestyle="none", zorder=5)
         axes.set_title(
-            f"{axes.get_title()}; best {values[step]:.4g} at step {step:,}", fontsize="medium", fontweight="bold"
+            f"{axes.get_title()}: best {values[step]:.4g} at step {step:,}", fontsize="medium", fontweight="bold"
         )
 
 

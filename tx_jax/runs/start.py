@@ -20,6 +20,7 @@ from tx_jax.config.heads import head_of
 from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.files import local_path
 from tx_jax.models import lora
 from tx_jax.runs import trained
 from tx_jax.runs.run_dir import RunDir
@@ -149,7 +150,7 @@ def read_model(name: str, heads: tuple[str, ...]) -> Model:
     Raises:
       InputError: there is no such model, or it cannot be used.
     """
-    path = Path(name)
+    path = local_path(name, "model")
     if model_dir.is_model_dir(path):
         return model_dir.load(path)
     if (path / "checkpoints").is_dir():
@@ -165,5 +166,10 @@ def read_model(name: str, heads: tuple[str, ...]) -> Model:
 
 def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
     model = read_model(name, heads)
+    if model.tokenizer_problem and not fresh:
+        raise InputError(
+            f"start_from={name}: its tokenizer cannot be used, and without it no text has the ids that the model "
+            f"knows: {model.tokenizer_problem}. For the shape alone: --config.start_fresh"
+        )
     params = {path: x for path, x in model.params.items() if path.partition("/")[0] not in model.untrained}
     return Start(name, model.config, model.tokenizer, {} if fresh else params)

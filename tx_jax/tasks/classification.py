@@ -13,12 +13,12 @@ import numpy as np
 import optax
 
 from tx_jax.batch import Batch
-from tx_jax.config import ExperimentConfig, Phase
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import sequences
-from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
+from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
-from tx_jax.tasks import scores
+from tx_jax.tasks import class_weights, scores
 from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
@@ -27,6 +27,7 @@ class ClassificationObjective(SupervisedObjective):
     """Trains the head `sequence_classification`. The loss is the cross entropy in nats."""
 
     head = "sequence_classification"
+    options = ("class_weights",)
     target = "labels"  # the key of the batch
 
     def keys(self, phase: Phase) -> tuple[str, ...]:
@@ -36,17 +37,27 @@ class ClassificationObjective(SupervisedObjective):
         """[B, L], float32."""
         return self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
 
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """float32 [L]; None where all labels count alike."""
+        return class_weights.weights_of(self.data.class_weights, self.data.labels)
+
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"loss": batch["example_weights"].sum()}
+        return {"loss": self._weights(batch).sum()}
+
+    def _weights(self, batch: Batch) -> jax.Array:
+        """[B]: how much each example counts in the loss."""
+        of_label = self.class_weights
+        return batch["example_weights"] * (1 if of_label is None else jnp.asarray(of_label)[batch["labels"]])
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
-        weight = weights.sum()
+        in_loss = self._weights(batch)
         return {
-            "loss": WeightedSum((losses * weights).sum(), weight),
-            "accuracy": WeightedSum((correct * weights).sum(), weight),
+            "loss": WeightedSum((losses * in_loss).sum(), in_loss.sum()),
+            "accuracy": WeightedSum((correct * weights).sum(), weights.sum()),
         }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
@@ -65,7 +76,19 @@ class Classification(Supervised):
             config = dataclasses.replace(config, data=data)
         count = len(config.data.labels)
         scores.check(config.data.metrics, self.known_scores, count)
+        config = dataclasses.replace(config, data=self._with_class_weights(config.data))
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
+
+    def _with_class_weights(self, data: LabeledDataConfig) -> LabeledDataConfig:
+        """Balanced weights are those of scikit-learn: N / (L times the label's examples)."""
+        if not data.class_weights:
+            return data
+        ids = label_ids(self.values(self.records("train")), data.labels)
+        counts = np.bincount(ids, minlength=len(data.labels))
+        balanced = len(ids) / (len(data.labels) * np.maximum(counts, 1))
+        return dataclasses.replace(
+            data, class_weights=class_weights.resolved(data.class_weights, data.labels, balanced)
+        )
 
     def values(self, records: Sequence[Record]) -> list[Any]:
         """The labels [N] as they were read.
@@ -76,11 +99,14 @@ class Classification(Supervised):
         values = [record[self.data.label] for record in records]
         for number, value in enumerate(values, start=1):
             if isinstance(value, list | dict):
-                raise InputError(f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label")
+                raise InputError(
+                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; texts "
+                    "with several are for --config.task=multi_label"
+                )
         return values
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
-        _, classes = np.unique([label_text(value) for value in self.values(records)], return_inverse=True)
+        classes = classes_of(self.values(records))
         return hold_out(len(records), self.data.validation_fraction, self.config.seed, classes)
 
     def notices(self) -> list[str]:
@@ -125,8 +151,13 @@ class Classification(Supervised):
         always = f"always {self.data.labels[best]!r}, the most frequent in training"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
         shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
+        weights = self.objective.class_weights
+        weights = np.ones(len(targets)) if weights is None else weights[targets]
         return {
-            "loss": (float(-np.log(shares[targets]).mean()), "how frequent each label is in training"),
+            "loss": (
+                float(np.average(-np.log(shares[targets]), weights=weights)),
+                "how frequent each label is in training",
+            ),
             **{name: (value, always) for name, value in values.items()},
         }
 

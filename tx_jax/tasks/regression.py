@@ -24,6 +24,7 @@ from tx_jax.tasks.supervised import Record, Supervised
 class RegressionObjective(ClassificationObjective):
     """Trains the head `sequence_classification` with one output. The loss is the mean squared error."""
 
+    options = ()
     target = "values"
 
     @classmethod
@@ -58,7 +59,7 @@ class Regression(Classification):
         return Supervised.notices(self)
 
     def targets(self, records: Sequence[Record]) -> np.ndarray:
-        return numbers(self.values(records))
+        return numbers(self.values(records), decimal=self.data.decimal)
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         targets = self.split(split).table.columns["values"][outputs["example"]]

@@ -43,8 +43,18 @@ class LabeledSplit:
     table: Table
 
 
+# Keys of `data` that only some tasks know, and that are empty where they are not used.
+OPTIONAL = ("choices", "label_separator", "class_weights")
+
+
 class SupervisedObjective(Objective):
-    """The base of the objectives on examples with labels."""
+    """The base of the objectives on examples with labels.
+
+    Attributes:
+      options: those of `OPTIONAL` that it knows.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
 
     def check(self) -> None:
         config, heads = self.config, self.config.model.heads
@@ -59,8 +69,11 @@ class SupervisedObjective(Objective):
             )
         if config.phases.steps:
             raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
-        if choices := config.data.choices if self.head != "multiple_choice" else ():
-            raise InputError(f"data.choices={choices} are for task='multiple_choice', not for task={config.task!r}")
+        for name in OPTIONAL:
+            if name not in self.options and (value := getattr(config.data, name)):
+                raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
+        if config.data.decimal != "." and config.task != "regression":
+            raise InputError(f"data.decimal={config.data.decimal!r} is for task='regression', not for {config.task!r}")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
@@ -109,7 +122,7 @@ class Supervised(abc.ABC):
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, config
-        self.config = self.with_labels(config)
+        self.config = _with_best_metric(self.with_labels(config))
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
@@ -176,6 +189,8 @@ class Supervised(abc.ABC):
         process: int = 0,
         num_processes: int = 1,
     ) -> Loader:
+        if repeat:  # to train on
+            self._require_targets(split)
         return Loader(
             [self.split(split).table],
             lambda batch, rng, step: batch,
@@ -186,9 +201,26 @@ class Supervised(abc.ABC):
             num_processes=num_processes,
         )
 
+    def has_targets(self, table: Table) -> bool:
+        """Whether there is anything in a table that a model could learn from."""
+        return len(table) > 0
+
+    def _require_targets(self, split: str) -> None:
+        """Raises InputError where training would change nothing."""
+        records, table = self.records(split), self.split(split).table
+        if not self.has_targets(table):
+            reasons = "; ".join(f"{what}: {count:,}" for what, count in table.counts.items())
+            raise InputError(
+                f"{split} data: there is nothing to learn from in {len(records):,} examples"
+                + (f" ({reasons})" if reasons else "")
+            )
+
     def notices(self) -> list[str]:
-        """What happened to the data that its owner should know, a line each: how many texts were cut."""
-        return [
+        """What happened to the data that its owner should know, a line each: what a file was taken for, and how many
+        texts were cut."""
+        sources = {"train": self.data.train} | self.data.evaluation_splits
+        taken = [line for source in filter(None, sources.values()) for line in readers.notices(source, self.data)]
+        return taken + [
             f"{split}: {what}: {count:,} of {len(self.records(split)):,}"
             for split in self._records
             for what, count in self.split(split).table.counts.items()
@@ -237,6 +269,14 @@ class Supervised(abc.ABC):
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """As of `tasks.base.Task`."""
+
+
+def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:
+    """The configuration, with the first of the metrics in the place of "auto"."""
+    if config.training.best_metric != "auto":
+        return config
+    best = next(iter(config.data.metrics), "loss")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, best_metric=best))
 
 
 def _with_steps(config: ExperimentConfig, num_examples: Callable[[], int]) -> ExperimentConfig:

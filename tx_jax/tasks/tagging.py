@@ -18,7 +18,7 @@ import optax
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import tagging
-from tx_jax.data.labeled.labels import labels_of, rare_labels
+from tx_jax.data.labeled.labels import labels_of, rare_labels, spelled
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
@@ -26,6 +26,14 @@ from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
 _BIO = re.compile(r"O|[BIES]-.+")
+
+# The first decides: it is what the field compares (Tjong Kim Sang and De Meulder 2003).
+ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall", "accuracy")
+
+
+def tells_entities(labels: Sequence[str]) -> bool:
+    """Whether the labels are of entities, such as B-PER, I-PER and O."""
+    return all(map(_BIO.fullmatch, labels)) and set(labels) != {"O"}
 
 
 class TaggingObjective(SupervisedObjective):
@@ -58,7 +66,8 @@ class TaggingObjective(SupervisedObjective):
 
 
 class Tagging(Supervised):
-    """Labels of words. Scores are over words.
+    """Labels of words. Scores are over words: where `data.metrics` names none, `ENTITY_METRICS` for labels of entities,
+    and the accuracy for others.
 
     Raises:
       InputError: scores of entities, but labels that tell none, such as B-PER, I-PER and O.
@@ -72,6 +81,8 @@ class Tagging(Supervised):
             # Examples that are held out of the training file may have a rare label for themselves.
             splits = ("train",) if data.validation else ("train", "validation")
             data = dataclasses.replace(data, labels=labels_of([x for split in splits for x in self.values(split)]))
+        if not data.metrics:
+            data = dataclasses.replace(data, metrics=ENTITY_METRICS if tells_entities(data.labels) else ("accuracy",))
         scores.check(data.metrics, scores.OF_WORDS, len(data.labels))
         others = [label for label in data.labels if not _BIO.fullmatch(label)]
         if others and (entities := [name for name in data.metrics if name.startswith("entity")]):
@@ -92,6 +103,9 @@ class Tagging(Supervised):
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return tagging.table(records, self.data, self.tokenizer, labels=self.data.labels if labeled else None)
 
+    def has_targets(self, table: Table) -> bool:
+        return bool((table.columns["token_labels"].values != tagging.NO_LABEL).any())
+
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         table, rows = self.split(split).table, outputs["example"]
         predictions = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
@@ -101,7 +115,7 @@ class Tagging(Supervised):
         """The metrics `score_names` of predictions for the words of these rows, in their order."""
         table = self.split(split).table
         words = _words_of_rows(table, rows)
-        values = self.values(split)
+        values = self._spelled(split)
         targets = [values[word] for word in words]
         sentences = np.repeat(table.alignment["record"][rows], _words_in_rows(table)[rows])
         ends = np.append(np.flatnonzero(np.diff(sentences)) + 1, len(words)).tolist()
@@ -126,15 +140,19 @@ class Tagging(Supervised):
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts = collections.defaultdict(collections.Counter)
-        for word, label in zip(self._words("train"), self.values("train"), strict=True):
+        for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
             counts[word][label] += 1
         best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
-        overall = collections.Counter(self.values("train")).most_common(1)[0][0]
+        overall = collections.Counter(self._spelled("train")).most_common(1)[0][0]
         rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
         words = self._words(split)
         predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]
         name = "the most frequent label of each word in training, of others the most frequent of all"
         return {score: (value, name) for score, value in self.score(predictions, split, rows).items()}
+
+    def _spelled(self, split: str) -> list[str]:
+        """The labels of all words of a split, as the model's outputs are spelled."""
+        return spelled(self.values(split), self.data.labels, unit="word")
 
     def _words(self, split: str) -> list[str]:
         return [word for record in self.records(split) for word in tagging.words_of(record, self.data)]
