@@ -24,10 +24,18 @@ def main(argv: list[str]) -> int:
     if not WORKDIR.value:
         command_line.fail("--workdir is needed: the run directory that experiments.train made")
     from experiments.display import show_reports
+    from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import report
 
-    workdir = Path(WORKDIR.value)
-    reports = report.evaluate_run(workdir, step=STEP.value, store=STORE.value, split=SPLIT.value, batches=BATCHES.value)
+    workdir, progress = Path(WORKDIR.value), EvaluationProgress(announces=True)
+    reports = report.evaluate_run(
+        workdir,
+        step=STEP.value,
+        store=STORE.value,
+        split=SPLIT.value,
+        batches=BATCHES.value,
+        progress=progress,
+    )
     show_reports(workdir, reports)
     report.write(workdir, reports)
     return 0

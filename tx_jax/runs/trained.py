@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Trained:
     Attributes:
       config: the experiment that it is from; None for a converted model.
       tokenizer: None for a model that was converted without one.
-      params: nested dict, float32, the same on every device of `mesh`; adapters are merged into their kernels.
+      params: nested dict, float32, on `mesh`; adapters are merged into their kernels.
       step: the optimizer step that they are from; None for a converted model.
     """
 
@@ -46,12 +47,17 @@ class Trained:
         return self.tokenizer
 
 
-def load(workdir: Path, step: int | None = None) -> Trained:
+def load(
+    workdir: Path,
+    step: int | None = None,
+    mesh_of: Callable[[ExperimentConfig], jax.sharding.Mesh | None] = lambda config: None,
+) -> Trained:
     """The parameters of a run at a step, or of a converted model, on the devices there are.
 
     Every file of the checkpoint is verified. Where the newest is damaged, the newest good one is taken, with a warning.
 
     Args:
+      mesh_of: gives the mesh for a run; where it gives none, each device holds all parameters.
       step: None: that of a fine-tuned run which its `training.best_metric` likes best, the newest of others.
 
     Raises:
@@ -59,8 +65,9 @@ def load(workdir: Path, step: int | None = None) -> Trained:
     """
     if model_dir.is_model_dir(workdir):
         return _load_converted(workdir, step)
-    directory, mesh = RunDir(workdir), _mesh()
+    directory = RunDir(workdir)
     config = directory.load_config()
+    mesh = mesh_of(config) or _mesh()
     if not directory.checkpoints.is_dir():
         raise InputError(f"{workdir} has no checkpoints yet")
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
