@@ -36,11 +36,11 @@ ALWAYS = {
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
     "relative_attention conv_kernel enhanced_mask_decoder local_window",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
-    "choices metrics label_separator class_weights null_values",  # an objective tells of which of these it knows
+    "choices metrics label_separator class_weights null_values delimiter quote comment",  # an objective tells of which of these it knows
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
-    "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches checkpoint_every "
-    "keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
+    "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
+    "final_eval_batches checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
     "mesh": "data fsdp tensor context",
     "phases": "steps",
     "lora": "rank",
@@ -114,6 +114,7 @@ REFUSED = [
     (PRETRAINING, {"data.mixture_weights": (1.0,)}, {}, "because data.store='data/quickstart'"),
     (FINE_TUNING, {"data.validation_fraction": 0.2}, {"data.validation": "a.csv"}, "because data.validation='a.csv'"),
     (FINE_TUNING, {"data.columns": ("a", "b")}, {"data.format": "jsonl"}, "because data.format='jsonl'"),
+    (FINE_TUNING, {"data.decimal": ","}, {}, "because task='classification'"),
     (TAGGING, {"data.bad_lines": "skip"}, {"data.format": "conll"}, "because data.format='conll'"),
     (ANSWERS, {"data.labels": ("a", "b")}, {}, "because task='question_answering'"),
     (FINE_TUNING, {"data.label_pieces": "all"}, {}, "because model.heads=('sequence_classification',)"),

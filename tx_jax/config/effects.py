@@ -114,12 +114,6 @@ EFFECTS = (
     ),
     # Examples with labels.
     Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
-    Effect(
-        _keys("data", "delimiter quote"),
-        lambda c: c.data.format in ("auto", "csv", "tsv"),
-        ("data.format",),
-    ),
-    Effect(("data.comment",), lambda c: c.data.format in ("auto", "conll"), ("data.format",)),
     Effect(("data.decimal",), lambda c: c.task == "regression", ("task",), "--config.task=regression"),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
