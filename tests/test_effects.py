@@ -36,7 +36,8 @@ ALWAYS = {
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
     "relative_attention conv_kernel enhanced_mask_decoder local_window",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
-    "choices metrics label_separator class_weights null_values delimiter quote comment",  # an objective tells of which of these it knows
+    # An objective tells whether it knows the choices, separators and class weights.
+    "choices metrics label_separator class_weights null_values delimiter quote comment",
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
     "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
