@@ -36,6 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.text = ("text",)  # two: a pair
     c.data.label = "label"
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
+    c.data.label_map = ()  # of a model to start from that has other names for the labels: ("LABEL_0=negative", ...)
     c.data.regression = False
     c.data.choices = ()
     c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman

@@ -118,10 +118,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-def show_reports(workdir: Path, reports: Mapping[str, Report]) -> None:
-    """A table of each split."""
+def show_reports(name: str | Path, reports: Mapping[str, Report]) -> None:
+    """A table of each split; `name`: of the model."""
     for split, report in reports.items():
-        table = Table(f"on {split} data", "model", "baseline", "", title=f"Step {report.step} of {workdir}")
+        title = f"{name}" if report.step is None else f"Step {report.step} of {name}"
+        table = Table(f"on {split} data", "model", "baseline", "", title=title)
         for name, value in report.metrics.items():
             baseline, what = report.baselines.get(name, (None, ""))
             table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
@@ -196,7 +197,9 @@ def figures_table(run: Run) -> Table:
     total = sum(sizes.values())
     table.add_row("parameters", f"{total:,}" + (f", {trained:,} of them trained" if trained < total else ""))
     if run.fresh:
-        table.add_row(f"not in {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
+        table.add_row(f"not from {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
+    if run.labels:
+        table.add_row("labels", run.labels)
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
     held = {
         "parameters": run.state.params,

@@ -1,15 +1,15 @@
 """Predicts with a fine-tuned model: a file in, a file out with the same columns and the predictions beside them.
 
-    python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
-    python -m experiments.predict --workdir=runs/texts
+    python -m experiments.predict --model=runs/texts --input=new.csv --output=labeled.csv
+    python -m experiments.predict --model=runs/texts
 
-The input has the columns that the model was trained on, without the label (CSV, TSV, JSON lines, also gzipped; .txt: a
-text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each. Of words it
-has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
+The model is a run, a converted model or one of Hugging Face, such as a classifier from its Hub. The input has the
+columns that a run was trained on, without the label, or those that --text names (CSV, TSV, JSON lines, also gzipped;
+.txt: a text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each. Of
+words it has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
 Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
 """
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,19 +17,13 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, model_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory of the fine-tuned model.")
+model_flags.define_model()
+model_flags.define_data()
 INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
-)
-COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
-FORMAT = flags.DEFINE_enum(
-    "format",
-    "auto",
-    ["auto", "csv", "tsv", "jsonl", "txt", "conll", "conllu", "squad"],
-    "Of the input; auto: by its name.",
 )
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Texts of full length; 0: as in evaluation.", lower_bound=0)
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; if not given the best.")
@@ -37,37 +31,32 @@ SHOWN = 5  # labels, interactively
 
 
 def main(argv: list[str]) -> int:
-    if not WORKDIR.value:
-        command_line.fail("--workdir is needed: the run directory of a fine-tuned model")
+    name = model_flags.model_name()
     if bool(INPUT.value) != bool(OUTPUT.value):
         command_line.fail("--input and --output belong together: a file to read and one to write")
     from tqdm import tqdm
 
-    from tx_jax.config import LabeledDataConfig
     from tx_jax.data.labeled import readers, writers
     from tx_jax.errors import InputError
+    from tx_jax.evaluation import labeled_task
     from tx_jax.evaluation.predict import predict
     from tx_jax.runs import trained
-    from tx_jax.tasks.registry import open_task
 
     if OUTPUT.value:
         writers.check(Path(OUTPUT.value))
-    model = trained.load(Path(WORKDIR.value), STEP.value)
-    if model.config is None or not isinstance(model.config.data, LabeledDataConfig):
-        raise InputError(f"{WORKDIR.value} is no run of fine-tuning, so there are no labels to predict")
-    task = open_task(model.config, tokenizer=model.tokenizer)
+    model = trained.load(name, STEP.value)
+    # What is to be predicted may be of another form than what a run was trained on.
+    options = {"format": "auto", "columns": ()} | model_flags.data_options()
+    with model_flags.named_as_flags():
+        task = labeled_task.to_predict(model, options, tuple(flags.FLAGS.label_map))
     if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.head != "token_classification":
         raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
-    size = BATCH_SIZE.value or model.config.training.eval_batch_size
+    size = BATCH_SIZE.value or task.config.training.eval_batch_size
     if not INPUT.value:
         columns = [*task.data.text, *task.data.choices]
         return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
-    columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
-    data = dataclasses.replace(model.config.data, format=FORMAT.value, columns=columns)
-    try:
-        records = readers.read(INPUT.value, data, labeled=False)
-    except InputError as error:  # which names the options of training
-        raise InputError(str(error).replace("--config.data.", "--")) from None
+    with model_flags.named_as_flags():
+        records = readers.read(INPUT.value, task.data, labeled=False)
     # What would fail at the end fails before the work.
     writers.check(Path(OUTPUT.value), records)
     _check_free(records, ("prediction",))

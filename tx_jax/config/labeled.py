@@ -25,6 +25,8 @@ class LabeledDataConfig:
       choices: multiple choice: the columns of the choices.
       label: the column of the label; of a multiple choice, the number of the right one, from 0.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
+      label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
+        data calls otherwise: its head keeps their rows.
       regression: the label is a number to be predicted as such.
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`.
@@ -52,6 +54,7 @@ class LabeledDataConfig:
     bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    label_map: tuple[str, ...] = ()
     regression: bool = False
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
@@ -95,6 +98,11 @@ class LabeledDataConfig:
         for name in ("columns", "choices", "labels", "metrics"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
+        for entry in self.label_map:
+            require("=" in entry, f"data.label_map: {entry!r} must be OLD=NEW, such as 'LABEL_0=negative'")
+        require(
+            not (self.label_map and self.regression), f"data.regression=True has no data.label_map={self.label_map}"
+        )
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
         require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")
         require(not (self.regression and self.choices), f"data.regression=True has no data.choices={self.choices}")

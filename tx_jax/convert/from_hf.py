@@ -12,7 +12,7 @@ import numpy as np
 from tx_jax import text, tree
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import families, hf_folder
-from tx_jax.convert.family import Family
+from tx_jax.convert.family import LABELLED, Family, label_problem, labels_of_heads, problem_type_of
 from tx_jax.convert.heads import check_wanted, ordered, shapes_of
 from tx_jax.convert.matching import Match, match
 from tx_jax.convert.model_dir import Model, Source
@@ -89,6 +89,8 @@ def read(
             f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
         )
     warnings += _warnings_of_values(found, params)
+    if LABELLED.intersection(found.config.heads) and (problem := label_problem(hf_config)):
+        warnings.append(problem)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)
     initialised = tuple(dict.fromkeys(path.partition("/")[0] for path in fresh))
@@ -101,7 +103,16 @@ def read(
     )
     kept = {key: value for key, value in hf_config.items() if key not in _FORGOTTEN}
     source = Source(name or folder.resolve().name, revision, model_type, _dtype(found), kept)
-    return Model(found.config, params | fresh, tokenizer, source, report.initialised), report
+    model = Model(
+        found.config,
+        params | fresh,
+        tokenizer,
+        source,
+        report.initialised,
+        labels_of_heads(hf_config, found.config, report.initialised),
+        problem_type_of(hf_config),
+    )
+    return model, report
 
 
 def _claimed(family: Family, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -8,10 +8,18 @@ from pathlib import Path
 
 from tx_jax.config import LabeledDataConfig
 from tx_jax.errors import InputError
-from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out, jit_eval_step, with_perplexities
+from tx_jax.evaluation.evaluate import (
+    EvalStep,
+    evaluate_model,
+    even_batch_size,
+    held_out,
+    jit_eval_step,
+    with_perplexities,
+)
 from tx_jax.files import write_atomically
 from tx_jax.runs import trained
 from tx_jax.runs.run_dir import RunDir
+from tx_jax.runs.trained import Trained
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 
@@ -21,10 +29,11 @@ class Report:
     """One split at one step.
 
     Attributes:
+      step: None of a model that no run stands behind.
       baselines: for metrics that have one, its value and name.
     """
 
-    step: int
+    step: int | None
     metrics: dict[str, float]
     baselines: dict[str, tuple[float, str]]
 
@@ -52,7 +61,7 @@ def evaluate_run(
     """
     model = trained.load(workdir, step)
     if model.config is None:
-        raise InputError(f"{workdir} is a converted model, not a run: there is no data to evaluate it on")
+        raise InputError(f"{workdir} is not a run, so it has no data to evaluate it on: give --data=FILE")
     data = model.config.data
     labeled = isinstance(data, LabeledDataConfig)
     if labeled and store:
@@ -64,17 +73,23 @@ def evaluate_run(
             f"{source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
-    batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
     every = data.evaluation_splits if labeled else ("validation",)
-    eval_step, reports = jit_eval_step(task, model.mesh), {}
-    for name in every if split is None else (split,):
-        part = task.batches(name, batch_size=batch_size, repeat=False)
-        values = evaluate_model(model, task, held_out(part, batches), name, eval_step)
-        baselines = task.baselines(held_out(part, batches), name)
-        trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
-        baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
-        reports[name] = Report(model.step, values, baselines)
-    return reports
+    eval_step = jit_eval_step(task, model.mesh)
+    names = every if split is None else (split,)
+    return {name: evaluate_split(model, task, name, batches, eval_step) for name in names}
+
+
+def evaluate_split(
+    model: Trained, task: Task, split: str, batches: int = 0, eval_step: EvalStep | None = None
+) -> Report:
+    """The report of one split. `eval_step`: as of `evaluate_model`."""
+    batch_size = even_batch_size(task.config.training.eval_batch_size, model.mesh)
+    part = task.batches(split, batch_size=batch_size, repeat=False)
+    values = evaluate_model(model, task, held_out(part, batches), split, eval_step)
+    baselines = task.baselines(held_out(part, batches), split)
+    trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
+    baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
+    return Report(model.step, values, baselines)
 
 
 def write(workdir: Path, reports: Mapping[str, Report]) -> None:

@@ -113,14 +113,15 @@ class Classification(Supervised):
         ]
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        counts = np.bincount(self.split("train").table.columns["labels"], minlength=len(self.data.labels))
+        known, name = self.reference
+        counts = np.bincount(self.split(known).table.columns["labels"], minlength=len(self.data.labels))
         targets, best = real_labels(batches), int(counts.argmax())
-        always = f"always {self.data.labels[best]!r}, the most frequent in training"
+        always = f"always {self.data.labels[best]!r}, the most frequent in {name}"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
         shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
         return {
-            "loss": (float(-np.log(shares[targets]).mean()), "how frequent each label is in training"),
-            **{name: (value, always) for name, value in values.items()},
+            "loss": (float(-np.log(shares[targets]).mean()), f"how frequent each label is in {name}"),
+            **{metric: (value, always) for metric, value in values.items()},
         }
 
 

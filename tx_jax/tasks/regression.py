@@ -54,7 +54,8 @@ class Regression(Classification):
         return [{"prediction": float(value)} for value in outputs["logits"][:, 0]]
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        mean = self.split("train").table.columns["labels"].mean()
+        known, name = self.reference
+        mean = self.split(known).table.columns["labels"].mean()
         targets = real_labels(batches)
         values = {"loss": float(np.mean((targets - mean) ** 2)), **self.score(targets, np.full_like(targets, mean))}
-        return {name: (value, f"always {mean:.3g}, the mean of training") for name, value in values.items()}
+        return {metric: (value, f"always {mean:.3g}, the mean of {name}") for metric, value in values.items()}

@@ -19,6 +19,7 @@ import numpy as np
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import readers
+from tx_jax.data.labeled.label_names import match
 from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Loader
@@ -55,15 +56,23 @@ class Supervised(abc.ABC):
 
     head: ClassVar[str]
 
-    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer | None):
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        tokenizer: Tokenizer | None,
+        label_order: Sequence[str] = (),
+        records: Mapping[str, Sequence[Record]] | None = None,
+    ):
         """
         Args:
           tokenizer: None where no data is needed, as for the shapes of a training that is only planned; the number of
             labels and of steps is then the configuration's.
+          label_order, records: as of `registry.open_task`.
 
         Raises:
           InputError: the data cannot be read, or does not fit the model.
         """
+        self._given = records
         if tokenizer is None:
             self.tokenizer, self.config = None, config
             return
@@ -74,6 +83,9 @@ class Supervised(abc.ABC):
             )
         self.tokenizer, self.config = tokenizer, config
         self.config = self.with_labels(config)
+        if not config.data.labels and (same := match(label_order, self.config.data.labels)):
+            data = dataclasses.replace(self.config.data, labels=same.labels)
+            self.config = dataclasses.replace(self.config, data=data)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
 
     @property
@@ -83,6 +95,8 @@ class Supervised(abc.ABC):
     @functools.cached_property
     def _records(self) -> dict[str, list[Record]]:
         """The records of every split that there is."""
+        if self._given is not None:
+            return dict(self._given)
         data = self.data
         train = readers.read(data.train, data)
         if data.validation:
@@ -101,6 +115,11 @@ class Supervised(abc.ABC):
         if split not in self._records:
             raise InputError(f"there is no split {split!r}: there are {', '.join(self._records)}")
         return self._records[split]
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """The split that baselines know, and its name for people: without training data, what is evaluated itself."""
+        return ("train", "training") if "train" in self._records else (next(iter(self._records)), "this data itself")
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         """Which records are held out, where there is no file for validation: bool [N], a function of the seed."""

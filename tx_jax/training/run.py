@@ -37,7 +37,8 @@ class Run:
     """Everything that the loop works with, built from a configuration.
 
     Attributes:
-      fresh: of a run that starts from a model, the modules of parameters that the model lacks.
+      fresh: of a run that starts from a model, the modules of parameters that are not from there.
+      labels: of a run whose head is from there or could have been: what became of its labels; else "".
     """
 
     config: ExperimentConfig
@@ -49,6 +50,7 @@ class Run:
     train_step: TrainStep
     eval_step: EvalStep
     fresh: tuple[str, ...] = ()
+    labels: str = ""
 
     def phase_of(self, step: int) -> Phase:
         """The phase that the optimizer step with this number, from 1, belongs to."""
@@ -84,12 +86,15 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
+    told = ""
     if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
     else:
         state = init_state(task, optimizer, config.seed, mesh)
         if start is not None:
-            params, fresh = start.fill(state.params)
+            labels = getattr(config.data, "labels", ())
+            params, fresh = start.fill(state.params, labels=labels)
+            told = start.carry(labels).told
             state = state.replace(params=params)
     evaluation = jit_eval_step(task, mesh)
     if training.keep_best or training.patience:
@@ -104,7 +109,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
                 + did_you_mean(training.best_metric, names)
             )
     step = jit_train_step(config, task, optimizer)
-    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh)
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told)
 
 
 def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:

@@ -178,7 +178,8 @@ def _check(record: Record, place: str, config: LabeledDataConfig, labeled: bool)
         for name in names:
             if name not in record:
                 near = did_you_mean(name, map(str, record))
-                advice = f"Name it with --config.data.{key}" if labeled else "Give it the name that training had"
+                advice = f"Name it with --config.data.{key}"
+                advice += "" if labeled else ", or give it the name that training had"
                 raise InputError(
                     f"{place}: no column {name!r} among {_shortened(record)}.{near} {advice}; a table whose first line "
                     "holds no names needs --config.data.columns"
