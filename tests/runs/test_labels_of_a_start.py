@@ -2,55 +2,29 @@
 starts fresh and the user is told."""
 
 import csv
+import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
 from configs import classification, tagging
-from tests import labeled_files
+from tests import certain_models, labeled_files
+from tests.certain_models import LABELS, WORDS, certain
 from tests.fine_tuning import one_step, train
-from tx_jax import text, tree
 from tx_jax.convert import from_hf, model_dir, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
-from tx_jax.models import registry
 
 CASE = pathlib.Path("../shared/cases/hf_classifier_label_order")
-LABELS = ("no", "perhaps", "yes")
 OLD_ORDER = ("yes", "no", "perhaps")
-WORDS = dict(zip(("cat", "dog", "sun"), LABELS, strict=True))  # what a text says, by its only word
+MNLI = [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("Entailment", "Contradiction", "Neutral")]
 KIND = {"texts": "sequence_classification", "words": "token_classification"}
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return text.train("wordpiece", [" ".join(labeled_files.WORDS)] * 20, vocab_size=70)
-
-
-def certain(tokenizer, head, labels) -> Model:
-    """A model that knows which word means which label: no attention, a one in the embedding, and the pooler passes it
-    on."""
-    from tests.models import small
-
-    config = small.config(
-        vocab_size=tokenizer.vocab_size, max_length=64, num_layers=1, dropout=0.0, attention_dropout=0.0
-    )
-    config = type(config)(**vars(config) | {"heads": (head,), "num_labels": len(labels)})
-    params = {
-        path: np.full(x.shape, float(path.endswith("scale")), np.float32)
-        for path, x in tree.flatten(registry.param_shapes(config)).items()
-    }
-    table = params["embeddings/token/embedding"]
-    for place, word in enumerate(WORDS):
-        (token,) = tokenizer.encode(word)
-        table[token, place] = 40.0
-        params[f"{head}/kernel"][place, labels.index(WORDS[word])] = 4.0
-    for name in ("value", "out"):  # every token looks at all others alike
-        params[f"encoder/layer_0/attention/{name}/kernel"] = np.eye(config.dim, dtype=np.float32)
-    if "pooler/kernel" in params:
-        params["pooler/kernel"] = np.eye(config.dim, dtype=np.float32)
-    return Model(config, params, tokenizer, None, labels=tuple(labels))
+    return certain_models.tokenizer()
 
 
 def write_data(path, kind, names=None):
@@ -182,7 +156,7 @@ def test_names_for_no_labels(tokenizer, tmp_path, changes, said):
 
 def test_names_that_transformers_made_up_are_not_guessed_at(tokenizer, tmp_path):
     model = certain(tokenizer, "sequence_classification", OLD_ORDER)
-    model = type(model)(**vars(model) | {"labels": ()})
+    model = certain_models.with_names(model, ())
     write_model(model, tmp_path / "model", "hugging_face")
     assert from_hf.read(tmp_path / "model")[0].labels == ("LABEL_0", "LABEL_1", "LABEL_2")
     write_data(tmp_path / "train.txt", "texts")
@@ -204,14 +178,14 @@ def test_names_that_transformers_made_up_are_not_guessed_at(tokenizer, tmp_path)
     "order", [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("Entailment", "Contradiction", "Neutral")]
 )
 def test_published_models_of_mnli(tokenizer, tmp_path, order):
-    """Of any order, and in capitals or not: facebook/bart-large-mnli, roberta-large-mnli, cross-encoder/nli-..."""
+    """They have any order, and some have names in capitals."""
     from configs import glue
 
     of_label = dict(zip(LABELS, ("contradiction", "neutral", "entailment"), strict=True))
     spelled = {name.casefold(): name for name in order}
     old = tuple(next(label for label in LABELS if spelled[of_label[label]] == name) for name in order)
     model = certain(tokenizer, "sequence_classification", old)
-    write_model(type(model)(**vars(model) | {"labels": order}), tmp_path / "model", "hugging_face")
+    write_model(certain_models.with_names(model, order), tmp_path / "model", "hugging_face")
     write_data(tmp_path / "train.txt", "texts", of_label)
     done = train(config(tmp_path, "texts", labels=glue.get_config("mnli").data.labels), tmp_path / "run")
     assert done.config.data.labels == ("entailment", "neutral", "contradiction")
@@ -223,7 +197,7 @@ def test_a_number_is_no_label(tokenizer, tmp_path):
     """Regression trains on from a model that predicts a number."""
     model = certain(tokenizer, "sequence_classification", OLD_ORDER)
     one = {path: x[..., :1] if path.startswith("seq") else x for path, x in model.params.items()}
-    one_output = type(model.config)(**vars(model.config) | {"num_labels": 1})
+    one_output = dataclasses.replace(model.config, num_labels=1)
     write_model(Model(one_output, one, tokenizer, None, problem_type="regression"), tmp_path / "model", "hugging_face")
     again = from_hf.read(tmp_path / "model")[0]
     assert (again.labels, again.problem_type) == ((), "regression")
