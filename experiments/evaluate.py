@@ -12,7 +12,6 @@ the baselines are then those that this file alone gives:
     python -m experiments.evaluate --model=distilbert-base-uncased-finetuned-sst-2-english --data=test.csv --text=review
 """
 
-import sys
 from pathlib import Path
 
 from absl import flags
@@ -62,9 +61,8 @@ def _on_file(name: str) -> int:
         )
     if taken:
         print(f"Labels taken: {taken}")
-    for notice in task.notices():
-        print(f"warning: {notice}", file=sys.stderr)
-    show_reports(name, {DATA.value: report.evaluate_split(model, task, labeled_task.DATA, BATCHES.value)})
+    files = ", ".join(Path(part).name for part in DATA.value.split(","))
+    show_reports(name, {files: report.evaluate_split(model, task, labeled_task.DATA, BATCHES.value)})
     return 0
 
 

@@ -97,6 +97,9 @@ def test_labels_of_a_file_that_are_called_otherwise(tokenizer, opened, tmp_path)
         evaluated(model, other)
     report, _ = evaluated(model, other, [f"{old}={new}" for old, new in german.items()])
     assert report.metrics["accuracy"] == 1.0
+    (tmp_path / "d.csv").write_text("text,label\n" + "cat " * 100 + ",no\n")
+    with pytest.warns(InputWarning, match="truncated: 1 of 1"):
+        evaluated(model, tmp_path / "d.csv")
     # A file need not have every label.
     (tmp_path / "c.csv").write_text("text,label\ncat,no\ncat,no\n")
     assert evaluated(model, tmp_path / "c.csv")[0].metrics["accuracy"] == 1.0

@@ -73,6 +73,8 @@ def to_evaluate(
 ) -> tuple[Supervised, str]:
     """The task of a model on a file with labels, its split `DATA`, and what of the labels was taken for what.
 
+    Warns with InputWarning of what was cut or empty, and where the head is untrained.
+
     Args:
       source: as `LabeledDataConfig` has them.
       options, label_map: as of `to_predict`.
@@ -91,12 +93,14 @@ def to_evaluate(
             unknown = [label for label in there if label not in config.data.labels]
             raise InputError(
                 f"{source} has labels that {model.name} does not know: {listed(unknown)}; it knows "
-                f"{listed(config.data.labels)}. Where they are the same under other names: "
-                f"--label_map={config.data.labels[0]}={unknown[0]},..."
+                f"{listed(config.data.labels)}. Where they are the same under other names: --label_map=OLD=NEW,OLD=NEW"
             )
         taken = matched.taken
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, labels=matched.labels))
-    return open_task(config, tokenizer=model.require_tokenizer(), records={DATA: records}), taken
+    task = open_task(config, tokenizer=model.require_tokenizer(), records={DATA: records})
+    for what, count in task.split(DATA).table.counts.items():
+        warnings.warn(f"{what}: {count:,} of {len(records):,}", InputWarning, stacklevel=2)
+    return task, taken
 
 
 def _configuration(

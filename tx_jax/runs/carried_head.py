@@ -61,5 +61,5 @@ def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *
     if len(there) == len(here):
         unnamed = there == default_names(len(there))
         why = "where they have no names" if unnamed else "if they are the same under other names"
-        advice = f". To keep its rows, {why}: --config.data.label_map=\"('{there[0]}={here[0]}', ...)\""
+        advice = f". To keep its rows, {why}: --config.data.label_map=\"('OLD=NEW', ...)\""
     return CarriedHead(head, None, f"{lists}: other labels, so that {head} starts fresh{advice}")
