@@ -43,8 +43,12 @@ def main(argv: list[str]) -> None:
     task, phase = open_task(config), config.training_phases[0]
     mesh, optimizer = sharding.make_mesh(config.mesh), Optimizer(config)
     batch = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase).batch_at(0)
-    step_fn, rng, placed = jit_train_step(config, task, optimizer), dropout_key(config.seed), device_batch(batch, mesh)
-    state = init_state(task, optimizer, config.seed, mesh)
+    step_fn, rng, placed = (
+        jit_train_step(config, task.objective, optimizer),
+        dropout_key(config.seed),
+        device_batch(batch, mesh),
+    )
+    state = init_state(task.objective, optimizer, config.seed, mesh)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     blocked, written, rounds, restored = [], [], {False: [], True: []}, []
 
@@ -76,7 +80,7 @@ def main(argv: list[str]) -> None:
         for _ in range(ROUNDS.value):
             began = time.perf_counter()
             with Checkpoints(Path(folder), read_only=True) as reader:
-                target = abstract_state(task, optimizer, mesh)
+                target = abstract_state(task.objective, optimizer, mesh)
                 jax.block_until_ready(reader.restore(reader.newest(), target))
             restored.append(time.perf_counter() - began)
     save, without, with_ = (statistics.median(values) for values in (blocked, rounds[False], rounds[True]))

@@ -56,7 +56,7 @@ def plan_row(recipe: str, name: str) -> dict:
 
     from tx_jax.config import from_config_dict
     from tx_jax.planning import plan
-    from tx_jax.tasks.registry import task_without_data
+    from tx_jax.tasks.registry import objective_of
 
     target = plan.tpu_target(name)
     row = {"recipe": recipe, "slice": name, "chips": len(target.devices)}
@@ -66,7 +66,7 @@ def plan_row(recipe: str, name: str) -> dict:
         row["changes"] = make_it_fit(c, target, share)
         config = from_config_dict(c)
         try:
-            made = plan.plan(config, task_without_data(config), target)
+            made = plan.plan(config, objective_of(config), target)
         except plan.DoesNotFit as error:
             refused = {"error": str(error)}
         else:

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
     batches = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase)
     mesh, count = sharding.make_mesh(config.mesh), STEPS.value
     optimizer = Optimizer(config)
-    step_fn, rng = jit_train_step(config, task, optimizer), dropout_key(config.seed)
+    step_fn, rng = jit_train_step(config, task.objective, optimizer), dropout_key(config.seed)
     waits = []
 
     def loader(state, begin):
@@ -79,13 +79,17 @@ def main(argv: list[str]) -> None:
 
     with jax.set_mesh(mesh):
         placed = device_batch(batches.batch_at(phase.start), mesh)
-        state, began = init_state(task, optimizer, config.seed, mesh), time.perf_counter()
+        state, began = init_state(task.objective, optimizer, config.seed, mesh), time.perf_counter()
         state, metrics = step_fn(state, placed, rng)
         jax.block_until_ready(metrics)
         print(f"compilation and first step: {time.perf_counter() - began:.1f} s")
         seconds = measure({"loader": loader, "train step": bare, "loop": loop}, state, phase.start)
     report(
-        seconds, waits, phase, task.flops_per_token(phase), f"{mesh.devices.size} x {mesh.devices.flat[0].device_kind}"
+        seconds,
+        waits,
+        phase,
+        task.objective.flops_per_token(phase),
+        f"{mesh.devices.size} x {mesh.devices.flat[0].device_kind}",
     )
 
 

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
     c = ConfigDict()
+    c.task = "masked_lm"  # or causal_lm, distillation, classification, ...: see tx_jax/tasks/registry.py
     c.seed = 0
     c.start_from = ""  # a run directory, a converted model or a Hugging Face model; the shape is taken from there too
     c.start_fresh = False  # take only the shape and the tokenizer

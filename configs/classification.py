@@ -4,7 +4,7 @@
     python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
 
 CSV, TSV or JSON lines, also gzipped. Other columns: --config.data.text="('title', 'body')" (two are a pair), and
---config.data.label=topic. A number to predict: --config.data.regression --config.data.metrics="('pearson',)"
+--config.data.label=topic. A number to predict: --config.task=regression --config.data.metrics="('pearson',)"
 --config.training.best_metric=pearson. Another model: --config.start_from=FOLDER_OR_NAME.
 
 Without --config.data.validation a tenth of the examples of every label is held out. The values are those that the paper
@@ -22,6 +22,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
     bert_base.one_phase(c)
     c.start_from = "google-bert/bert-base-uncased"
+    c.task = "classification"  # regression: the label is a number to predict
     c.model.heads = ("sequence_classification",)
 
     c.data = ConfigDict()
@@ -37,7 +38,6 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.label = "label"
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
     c.data.label_map = ()  # of a model to start from that has other names for the labels: ("LABEL_0=negative", ...)
-    c.data.regression = False
     c.data.choices = ()
     c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman
     c.data.sequence_length = 128

@@ -17,6 +17,7 @@ from configs import bert_base
 def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
     c.start_from = "models/bert"  # the teacher, whose shape the student has but for the layers
+    c.task = "distillation"
     c.model.heads = ("masked_lm",)
     c.model.num_layers = 6
     c.model.num_segments = 0

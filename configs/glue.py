@@ -95,7 +95,7 @@ def get_config(variant: str = "cola") -> ConfigDict:
     c.data.more_splits = (f"mismatched={mismatched}",) if name == "mnli" else ()
     c.data.columns = ("source", "label", "mark", "sentence") if name == "cola" else ()  # the others' first lines say so
     c.data.bad_lines = "skip" if name == "qqp" else "error"  # a few lines of QQP are broken
-    c.data.regression = name == "stsb"
+    c.task = "regression" if name == "stsb" else "classification"
     c.data.metrics = metrics
     c.training.best_metric = metrics[0]
     if smoke:

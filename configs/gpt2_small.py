@@ -32,6 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.dropout = 0.0
     c.model.attention_dropout = 0.0
     c.model.scale_residual_init = True
+    c.task = "causal_lm"
     c.model.heads = ("causal_lm",)
     c.data.store = "data/gpt2"
     c.data.packing = "chunks"

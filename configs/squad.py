@@ -22,6 +22,7 @@ from configs import bert_base, classification
 
 def get_config(variant: str = "v1") -> ConfigDict:
     c = classification.get_config()
+    c.task = "question_answering"
     c.model.heads = ("question_answering",)
     c.data.train = "data/squad/train-v1.1.json"
     c.data.validation = "data/squad/dev-v1.1.json"

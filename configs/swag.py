@@ -15,6 +15,7 @@ from configs import bert_base, classification
 
 def get_config(variant: str = "") -> ConfigDict:
     c = classification.get_config()
+    c.task = "multiple_choice"
     c.model.heads = ("multiple_choice",)
     c.data.train = "data/swag/train.csv"
     c.data.validation = "data/swag/val.csv"

@@ -28,6 +28,7 @@ from configs import classification
 
 def get_config(variant: str = "") -> ConfigDict:
     c = classification.get_config()
+    c.task = "tagging"
     c.model.heads = ("token_classification",)
     c.optimizer.learning_rate = 5e-5
     if variant and variant not in VARIANTS:

@@ -26,6 +26,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
         stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
+        _show_log("tx_jax")
         warnings.showwarning = _show_warning
         sys.unraisablehook = _show_unraisable
         try:
@@ -58,6 +59,15 @@ def fail(message: str) -> NoReturn:
     """Ends the process: an error the user can mend."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
+
+
+def _show_log(name: str) -> None:
+    """What a package logs goes to stderr, a line each."""
+    handler = stdlib_logging.Handler(stdlib_logging.INFO)
+    handler.emit = lambda record: print(record.getMessage(), file=sys.stderr, flush=True)
+    logger = stdlib_logging.getLogger(name)
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(stdlib_logging.INFO)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:

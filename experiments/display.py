@@ -211,7 +211,7 @@ def figures_table(run: Run) -> Table:
     for phase in run.config.training_phases:
         until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""
         batch = f"{phase.batch_size} x {phase.data.sequence_length}"
-        flops = run.task.flops_per_token(phase) / 1e6
+        flops = run.task.objective.flops_per_token(phase) / 1e6
         table.add_row(f"tokens per step{until}", f"{phase.tokens_per_step:,} ({batch}, padding included)")
         whole = "" if run.config.trains_all else ", if all parameters trained"
         table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward{whole}")

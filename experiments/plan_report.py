@@ -15,9 +15,8 @@ from tx_jax.errors import InputError
 from tx_jax.planning import plan
 from tx_jax.planning.plan import GIB, PhasePlan, Plan
 from tx_jax.runs.start import Start, open_start
-from tx_jax.tasks.pretraining import Pretraining
-from tx_jax.tasks.registry import open_task, task_without_data
-from tx_jax.tasks.supervised import Supervised
+from tx_jax.tasks.base import Objective
+from tx_jax.tasks.registry import objective_of, open_task
 
 NOTE = (
     "Planned, not measured. {time} Evaluation, checkpoints and waiting for data come on top. Tokens count padding; MFU "
@@ -41,20 +40,20 @@ def make_and_show(values: dict[str, Any], topology: str | None, given: Collectio
     """
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
     values, start = open_start(values, Path(os.devnull), given)  # no run has begun
-    task = _task(from_config_dict(values), start)
-    config = task.config
+    objective = _objective(from_config_dict(values), start)
+    config = objective.config
     target = plan.tpu_target(topology) if topology else plan.local_target()
     steps = "train step" if len(config.training_phases) == 1 else f"{len(config.training_phases)} train steps"
     print(f"Compiling the {steps} for {target.name}, which takes minutes for a large model.", flush=True)
-    show(plan.plan(config, task, target), display.make_console())
+    show(plan.plan(config, objective, target), display.make_console())
 
 
-def _task(config: ExperimentConfig, start: Start | None) -> Pretraining | Supervised:
-    """The task without data; of fine-tuning in epochs with it, as only the data tells how many steps they are."""
+def _objective(config: ExperimentConfig, start: Start | None) -> Objective:
+    """From the configuration; of fine-tuning in epochs from the data, as only it tells how many steps they are."""
     if not config.training.num_epochs or start is None:
-        return task_without_data(config)
+        return objective_of(config)
     try:
-        return open_task(config, tokenizer=start.tokenizer)
+        return open_task(config, tokenizer=start.tokenizer).objective
     except InputError as error:
         raise InputError(
             f"{error}. To plan without data: --config.training.num_epochs=0 --config.training.num_steps=N"

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     options = {"format": "auto", "columns": ()} | model_flags.data_options()
     with model_flags.named_as_flags():
         task = labeled_task.to_predict(model, options, tuple(flags.FLAGS.label_map))
-    if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.head != "token_classification":
+    if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.objective.head != "token_classification":
         raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
     size = BATCH_SIZE.value or task.config.training.eval_batch_size
     if not INPUT.value:

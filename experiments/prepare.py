@@ -3,8 +3,11 @@
   # the English that every Python carries, for a first run
   python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=2048
 
-  # your own text: blank lines between documents, several globs, plain or .gz
+  # your own text: blank lines between documents, several globs, compressed or not
   python -m experiments.prepare --source='corpus/*.txt,more/**/*.txt.gz' --store=data/mine
+
+  # the text in a column of a table, in a field of JSON, or in a field of an object in it: found out, file by file
+  python -m experiments.prepare --source='tables/*.csv,pages/*.json.zst,hub/*.parquet' --field=body --store=data/mixed
 
   # one JSON object a line, Spanish, lower case; accents must stay, for stripping them makes "ano" of "año"
   python -m experiments.prepare --source='es/*.jsonl.gz' --field=content --store=data/es \\
@@ -29,8 +32,8 @@ from rich.table import Table
 from experiments import command_line
 from experiments.progress import PrepareProgress
 from tx_jax import text
-from tx_jax.data.corpus.prepare import CLEANED, PrepareConfig, prepare, usable_cores
-from tx_jax.data.corpus.sources import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, SourceConfig
+from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FORMATS, PrepareConfig, SourceConfig
+from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
 from tx_jax.text.sentences import MODES
@@ -39,13 +42,35 @@ from tx_jax.text.wordpiece import WordPiece
 _SOURCE = flags.DEFINE_multi_string(
     "source",
     None,
-    "What to read; repeat it or separate by commas: globs of files (.txt or any text, .jsonl, both also .gz), "
+    "What to read; repeat it or separate by commas: globs of files (plain text, JSON lines, JSON, "
+    "CSV or other tables, parquet; also compressed by gzip, bzip2, xz, zstd or zip), "
     "tfds:NAME[/CONFIG][:VERSION][#SPLIT], or embedded.",
     required=True,
 )
 _STORE = flags.DEFINE_string("store", None, "Folder of the token store to make.", required=True)
 _DOCUMENTS = flags.DEFINE_enum("documents", "blank_line", DOCUMENT_BOUNDARIES, "What ends a document in a text file.")
-_FIELD = flags.DEFINE_string("field", "text", "Field of a JSON object or TFDS record that holds the text.")
+_FIELD = flags.DEFINE_string(
+    "field",
+    "text",
+    "What holds the text: a field of a JSON object or TFDS record, a column of a table or of parquet; a.b is the field "
+    "b of the object in field a.",
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "auto",
+    FORMATS,
+    "What the files are; auto looks at the content of each, and says what it takes it for. json is an array, or "
+    "objects one after another.",
+)
+_DELIMITER = flags.DEFINE_string(
+    "delimiter",
+    None,
+    "What stands between the columns of a table: a character, or tab, comma, semicolon, bar, space; by default what "
+    "fits its beginning.",
+)
+_QUOTE = flags.DEFINE_string(
+    "quote", None, "The character around fields of a table, or none where quotes mean nothing; by default what fits."
+)
 _SENTENCES = flags.DEFINE_enum(
     "sentences",
     "punctuation",
@@ -110,6 +135,9 @@ def main(argv: Sequence[str]) -> None:
             field=_FIELD.value,
             encoding_errors=_ENCODING_ERRORS.value,
             tfds_data_dir=_TFDS_DATA_DIR.value,
+            format=_FORMAT.value,
+            delimiter=_DELIMITER.value,
+            quote=_QUOTE.value,
         ),
         sentences=_SENTENCES.value,
         tokenizer=_TOKENIZER.value,
@@ -146,6 +174,10 @@ def _report(meta: dict, store: Path, was_complete: bool) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     console.print(table)
+    for taken in meta.get("taken_for", ()):  # which former versions did not write
+        files = f"{taken['files']:,} files" if taken["files"] > 1 else "1 file"
+        documents = f"{taken['documents']:,} document" + "s" * (taken["documents"] != 1)
+        console.print(f"{files}, {documents}: {taken['example']} was taken for {taken['as']}", markup=False)
     console.print(f"vocabulary: {meta['vocab_size']:,} tokens; text: {meta['characters']:,} characters")
     cleaned = meta["cleaned"]
     console.print("skipped or cleaned: " + ", ".join(f"{name} {cleaned[name]:,}" for name in CLEANED))

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     last = min(stop, STEP.value + -(-max(STATISTICS.value, EXAMPLES.value) // batch_size))
     made = [batches.batch_at(step) for step in range(STEP.value, last)]
     console, tokenizer = make_console(), task.tokenizer
-    if EXAMPLES.value and "masked_lm" in config.model.heads:
+    if EXAMPLES.value and task.objective.head == "masked_lm":
         console.print(legend())
     shown = itertools.chain.from_iterable(preview.examples(batch, tokenizer) for batch in made)
     for number, example in enumerate(itertools.islice(shown, EXAMPLES.value), start=1):

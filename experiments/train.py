@@ -123,10 +123,12 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.errors import InputError
     from tx_jax.evaluation import report
     from tx_jax.hosts import distributed
+    from tx_jax.hosts.watchdog import doing
     from tx_jax.runs import metrics_log, plots
     from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import loop, out_of_memory
+    from tx_jax.training.recorder import NonFiniteLossError
 
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
@@ -138,15 +140,16 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
     first = distributed.is_first()
-    for notice in task.notices() if first else ():
-        print(f"warning: {notice}", file=sys.stderr)
+    with doing("looking at the data"):
+        for notice in task.notices() if first else ():
+            print(f"warning: {notice}", file=sys.stderr)
     display = TrainingDisplay()
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
         code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
-    except loop.NonFiniteLossError as error:
+    except NonFiniteLossError as error:
         code, end = EXIT_FAILED, f"error: {error}"
     except out_of_memory.OutOfMemory as error:
         if not distributed.is_alone():  # the others may have enough

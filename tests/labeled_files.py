@@ -16,8 +16,8 @@ from tx_jax.text.tokenizer import Tokenizer
 WORDS = ("cat", "dog", "tree", "sun", "rain", "house", "road", "song")
 
 
-def records(config: LabeledDataConfig, count: int, seed: int = 0) -> list[dict]:
-    """Of texts whose first word tells the label."""
+def records(config: LabeledDataConfig, count: int, seed: int = 0, *, numbers: bool = False) -> list[dict]:
+    """Of texts whose first word tells the label, which is a number where `numbers`."""
     rng = np.random.default_rng(seed)
     size = len(config.choices)
     labels = config.labels or tuple(map(str, range(size or 3)))
@@ -29,7 +29,7 @@ def records(config: LabeledDataConfig, count: int, seed: int = 0) -> list[dict]:
             record[config.choices[number]] = "sun sun sun"
         else:
             record[config.text[0]] = f"{WORDS[number]} {record[config.text[0]]}"
-        found.append(record | {config.label: str(float(number)) if config.regression else labels[number]})
+        found.append(record | {config.label: str(float(number)) if numbers else labels[number]})
     return found
 
 
@@ -61,7 +61,9 @@ def squad(count: int, seed: int = 0) -> dict:
     return {"version": "1.1", "data": articles}
 
 
-def write(path: pathlib.Path, config: LabeledDataConfig, count: int = 24, seed: int = 0) -> None:
+def write(
+    path: pathlib.Path, config: LabeledDataConfig, count: int = 24, seed: int = 0, *, numbers: bool = False
+) -> None:
     """The records in the format that the ending of the name or the configuration says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = path.suffix[1:] if config.format == "auto" else config.format
@@ -78,7 +80,7 @@ def write(path: pathlib.Path, config: LabeledDataConfig, count: int = 24, seed: 
             lines.append("")
         path.write_text("\n".join(lines))
         return
-    rows = records(config, count, seed)
+    rows = records(config, count, seed, numbers=numbers)
     with path.open("w", newline="", encoding="utf-8") as file:
         if kind == "jsonl":
             file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -29,7 +29,11 @@ BAD = [
     ("tx_jax/training/a.py", "import experiments.train", ":1: training imports experiments.train, which is above it"),
     ("tx_jax/nn/a.py", "from tx_jax.data import pairs", "nn and data never meet, but it imports tx_jax.data.pairs"),
     ("tx_jax/data/a.py", "from tx_jax.nn import masks", "data and nn never meet, but it imports tx_jax.nn.masks"),
-    ("tx_jax/runs/a.py", "from tx_jax.training import loop", ":1: runs imports tx_jax.training.loop, which is above it"),
+    (
+        "tx_jax/runs/a.py",
+        "from tx_jax.training import loop",
+        ":1: runs imports tx_jax.training.loop, which is above it",
+    ),
     ("tx_jax/training/a.py", "import tx_jax.planning.plan", "training imports tx_jax.planning.plan, which is above it"),
     ("tx_jax/hosts/a.py", "import tx_jax.tasks.base", ":1: hosts imports tx_jax.tasks.base, which is above it"),
     ("tx_jax/data/a.py", "import jax.numpy as jnp", ":1: data does without jax, but imports jax.numpy"),

@@ -6,8 +6,10 @@ import pytest
 
 from tx_jax import config
 from tx_jax.errors import InputError
+from tx_jax.tasks.registry import objective_of
 
 VALUES = {
+    "task": "masked_lm",
     "seed": 0,
     "model": {
         "architecture": "encoder",
@@ -114,7 +116,10 @@ REFUSED = [
     ),
     ({"model__num_heads": 5}, "model.dim=48 is not divisible by model.num_heads=5"),
     *[({f"model__{key}": -1}, f"model.{key}=-1 must not be negative") for key in ("num_segments", "embedding_dim")],
-    ({"model__heads": ("masked_lm", "causal_lm")}, "'causal_lm'): model.architecture='encoder' can have masked_lm, "),
+    (
+        {"model__heads": ("masked_lm", "causal_lm")},
+        "'causal_lm' is not one of those that model.architecture='encoder' ",
+    ),
     ({"model__num_decoder_layers": 2}, "model.num_decoder_layers=2 with model.architecture='encoder'"),
     ({"model__relative_attention": ("c2p",)}, "model.relative_attention needs model.relative_distance >= 1"),
     (
@@ -177,7 +182,10 @@ REFUSED = [
     ({"mesh__data": -2}, "mesh axes must be -1 or at least 1, not {'data': -2"),
     ({"mesh__tensor": -1}, "at most one mesh axis may be -1, not {'data': -1, 'fsdp': 1, 'tensor': -1, 'context': 1}"),
     ({"data__sequence_length": 65}, "data.sequence_length=65 exceeds model.max_length=64"),
-    ({"model__heads": ("next_sentence",)}, "model.heads=('next_sentence',) lacks 'masked_lm' or 'causal_lm'"),
+    (
+        {"model__heads": ("next_sentence",)},
+        "model.heads=('next_sentence',) lacks 'masked_lm', which task='masked_lm' trains",
+    ),
     ({"model__heads": ("masked_lm",)}, "needs 'next_sentence' in model.heads=('masked_lm',)"),
     ({"model__num_segments": 1}, "model.num_segments=1 >= 2"),
     ({"data__packing": "doc_sentences"}, "drop 'next_sentence' from model.heads, --config.model.heads="),
@@ -214,6 +222,9 @@ REFUSED = [
     ({"optimizer__learning_rate": True}, "config.optimizer.learning_rate=True must be of type float, not bool"),
     ({"data__store": 1}, "config.data.store=1 must be of type str, not int"),
     ({"model__heads": "masked_lm"}, "config.model.heads='masked_lm' must be a tuple"),
+    ({"task": "masked_ml"}, "task='masked_ml' is not one of masked_lm, causal_lm, "),
+    ({"task": "causal_lm"}, "lacks 'causal_lm', which task='causal_lm' trains"),
+    ({"task": "tagging"}, "task='tagging' learns from examples with labels, data.train, not from a token store"),
     ({"model__heads": 1}, "config.model.heads=1 must be a tuple"),
     ({"optimizer__no_decay": (1,)}, "config.optimizer.no_decay=1 must be of type str, not int"),
     # Choices.
@@ -226,7 +237,7 @@ REFUSED = [
         "config.model.activation='gelu_tan' is not one of gelu, gelu_tanh, relu. Did you mean 'gelu_tanh'?",
     ),
     ({"model__norm_position": "middle"}, "is not one of post, pre."),
-    ({"model__heads": ("masked_ml",)}, "config.model.heads='masked_ml' is not one of masked_lm, next_sentence, "),
+    ({"model__heads": ("masked_ml",)}, "model.heads=('masked_ml',): 'masked_ml' is not one of those that"),
     ({"model__dtype": "float16"}, "config.model.dtype='float16' is not one of float32, bfloat16."),
     ({"model__remat": True}, "config.model.remat=True is not one of none, dots, block."),
     ({"data__packing": "pair"}, "doc_sentences, chunks, packed_documents. Did you mean 'pairs'?"),
@@ -238,7 +249,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "message"), REFUSED, ids=[message[:60] for _, message in REFUSED])
 def test_refused_with_the_values_in_the_message(changes, message):
     with pytest.raises(InputError) as error:
-        config.from_config_dict(changed(**changes))
+        objective_of(config.from_config_dict(changed(**changes)))
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -261,7 +272,7 @@ def test_refused_with_the_values_in_the_message(changes, message):
     ],
 )
 def test_limits_that_are_allowed(changes):
-    config.from_config_dict(changed(**changes))
+    objective_of(config.from_config_dict(changed(**changes)))
 
 
 def test_phases_fill_in_what_they_do_not_say():

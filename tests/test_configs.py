@@ -130,10 +130,10 @@ def test_the_smoke_form_trains(name, tiny_store, causal_store, tmp_path, monkeyp
 def train_two_steps(task, loss_name):
     config = task.config
     adam = Optimizer(config)
-    params = jax.jit(task.init)(jax.random.key(0))
+    params = jax.jit(task.objective.init)(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
     batches = task.batches("train", batch_size=config.training.batch_size, repeat=True)
-    step = jit_train_step(config, task, adam)
+    step = jit_train_step(config, task.objective, adam)
     losses = []
     for i in range(2):
         state, metrics = step(state, batches.batch_at(i), dropout_key(0))
@@ -149,7 +149,7 @@ def test_the_smoke_form_fine_tunes(name, tiny_store, tmp_path, monkeypatch):
     data = from_config_dict(c).data
     for split in (data.train, data.validation, data.test):
         if split:
-            labeled_files.write(tmp_path / split, data)
+            labeled_files.write(tmp_path / split, data, numbers=c.task == "regression")
     labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer())
     values, start = open_start(c.to_dict(), tmp_path / "run")
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
@@ -177,7 +177,7 @@ def test_every_variant_is_a_configuration(name, variant):
     config = from_config_dict(get_config(name, variant))
     assert config.training.best_metric == config.data.metrics[0]
     assert isinstance(config.data, LabeledDataConfig)
-    assert bool(config.data.labels) != config.data.regression
+    assert bool(config.data.labels) == (config.task == "classification")
 
 
 @pytest.mark.parametrize(

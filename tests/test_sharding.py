@@ -16,6 +16,7 @@ from tests.golden import compute, weights
 from tests.models import small
 from tests.xla_flags import xla_flags
 from tx_jax import sharding, tree
+from tx_jax.batch import KEYS
 from tx_jax.config import LoraConfig, MeshConfig
 from tx_jax.errors import InputError
 from tx_jax.models import forward, registry
@@ -228,7 +229,7 @@ def test_mesh_of_the_devices_at_hand():
 
 
 def test_batches_are_split_over_both_data_axes():
-    for name in ("masked_positions", "masked_targets", "example_weights", "labels"):
+    for name in ("masked_positions", "masked_targets", "label_sets"):
         assert sharding.batch_sharding(mesh(2, 2, 2), name, 2).spec == P(("data", "fsdp"))
     for name in ("tokens", "valid", "documents", "targets"):
         assert sharding.batch_sharding(mesh(2, 2, 2), name, 2).spec == P(("data", "fsdp"), "context")
@@ -247,7 +248,7 @@ def test_every_array_along_the_sequence_is_split_with_it(tiny_store, smoke_confi
     batch = MaskedLM(config, tiny_store).batches("train", batch_size=4, repeat=True).batch_at(0)
     along = {name for name, x in batch.items() if x.ndim > 1 and x.shape[1] == config.data.sequence_length}
     assert along
-    assert along <= set(sharding.ALONG_LENGTH)
+    assert along <= {name for name, key in KEYS.items() if "length" in key.axes}
 
 
 def test_what_the_mesh_does_not_divide_is_refused(smoke_config):

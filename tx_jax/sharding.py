@@ -17,7 +17,9 @@ import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tx_jax import tree
+from tx_jax.batch import KEYS
 from tx_jax.config import ExperimentConfig, MeshConfig
+from tx_jax.config.heads import CLASSIFIERS, HEAD_OF_MODULE
 from tx_jax.errors import InputError
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
@@ -37,14 +39,9 @@ PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp/wo/kernel$", ("mlp", "embed")),
     (r"convolution/kernel$", (None, "embed", None)),
     (r"(^|/)masked_lm/bias$", ("vocab",)),
-    (r"(^|/)(pooler|masked_lm/transform|replaced_token/transform)/kernel$", ("embed", None)),
-    (r"(^|/)(next_sentence|replaced_token/out|multiple_choice)/kernel$", ("embed", None)),
-    (r"(^|/)(sequence_classification|token_classification|question_answering)/kernel$", ("embed", None)),
+    (rf"(^|/)({'|'.join(HEAD_OF_MODULE)})(/transform|/out)?/kernel$", ("embed", None)),
     (r"norm/(scale|bias)$", (None,)),
-    (
-        r"(out|wo|pooler|project|convolution|transform|next_sentence|multiple_choice|classification|answering)/bias$",
-        (None,),
-    ),
+    (rf"(out|wo|project|convolution|transform|{'|'.join(CLASSIFIERS)})/bias$", (None,)),
 )
 
 # The Megatron layout on "tensor", parameters spread over "fsdp"; activations are split by examples and by length.
@@ -57,9 +54,6 @@ MESH_AXIS_OF = {
     "length": "context",
     None: None,
 }
-
-# The arrays of a batch whose last dimension runs along the sequence; what is not here is split by examples alone.
-ALONG_LENGTH = ("tokens", "segments", "valid", "documents", "positions", "targets", "target_weights")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
@@ -137,7 +131,7 @@ def bytes_per_device(arrays: Any) -> int:
 
 def batch_sharding(mesh: Mesh, name: str, ndim: int) -> NamedSharding:
     """Where the array of a batch with this name lives: its examples over the data axes, its length over "context"."""
-    length = (*[None] * (ndim - 2), "length") if name in ALONG_LENGTH else ()
+    length = (*[None] * (ndim - 2), "length") if "length" in KEYS[name].axes else ()
     return NamedSharding(mesh, _spec("batch", *length))
 
 

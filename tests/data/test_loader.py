@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.data.synthetic import random_split
 from tests.data.pretraining.test_masking import masking
+from tests.data.synthetic import random_split
 from tx_jax.data.loader import Loader, read_ahead
 from tx_jax.data.pretraining.pairs import SentencePairs
 from tx_jax.data.pretraining.targets import MaskedTargets, RateSchedule

@@ -39,7 +39,7 @@ def one_by_one(model, occurrence):
         jax.jit(registry.build(model.model).apply, static_argnames="deterministic")(
             {"params": model.params}, tokens, valid_BT=np.arange(tokens.size)[None] < len(ids), deterministic=True
         )
-    ).masked_lm[0, 1 + len(before) : 1 + len(before) + len(pieces), : tokenizer.vocab_size]
+    ).logits["masked_lm"][0, 1 + len(before) : 1 + len(before) + len(pieces), : tokenizer.vocab_size]
     odds = np.exp(np.asarray(logits, np.float64))
     return np.prod([row[piece] / row.sum() for row, piece in zip(odds, pieces, strict=True)])
 

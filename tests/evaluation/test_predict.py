@@ -39,7 +39,7 @@ def test_predictions_are_those_of_each_record_alone(tmp_path):
             task, params_of(task), mesh, records, batch_size=2, progress=lambda done, total: seen.append((done, total))
         )
     table = task.encode(records, labeled=False)
-    logits = task.outputs(params_of(task), table.rows(np.arange(7)))["logits"]
+    logits = task.objective.outputs(params_of(task), table.rows(np.arange(7)))["logits"]
     expected = task.predictions({"logits": np.asarray(logits)}, records, table)
     for one, other in zip(found, expected, strict=True):
         assert one["prediction"] == other["prediction"]

@@ -33,6 +33,9 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
     run = prepare(*flags)
     assert run.returncode == 0, run.stderr
     assert "vocabulary: 60 tokens" in run.stdout
+    assert f"1 file, 40 documents: {text_file} was taken for plain text, because nothing in it says" in run.stdout
+    reason = "JSON lines, because its first line is a JSON object"
+    assert f"1 file, 1 document: {tmp_path}/b.jsonl was taken for {reason}" in run.stdout
     assert "documents_empty 0, invalid_utf8 0, nul 0, sentences_cut 0" in run.stdout
     assert "documents of one sentence: 1 (" in run.stdout
     assert f"--config.data.store={store} --config.model.vocab_size=60 --workdir=runs/store" in run.stdout
@@ -77,6 +80,8 @@ def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
         (["--source=nothing*.txt"], "no file matches 'nothing*.txt'"),
         (["--source=embedded", "--sentences=wraped"], "wrapped"),
         (["--source=embedded", "--vocab_size=many"], "vocab_size"),
+        (["--source=embedded", "--format=xlsx"], "format"),
+        (["--source=embedded", "--delimiter=tab"], "delimiter is for files, and embedded is none: drop it"),
         (["--source=embedded", "--tokenizer_kind=gpt2_bpe", "--lowercase"], "lowercase has no meaning for gpt2_bpe"),
         (
             ["--source=embedded", "--tokenizer_kind=unigram", "--strip_accents"],

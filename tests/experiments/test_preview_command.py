@@ -1,9 +1,12 @@
 """experiments.preview as a user runs it."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
+from tests.conftest import make_store
 from tests.experiments.test_command_lines import run
 
 SMOKE = ["--config=configs/bert_base.py:smoke", "--config.model.vocab_size=200"]
@@ -35,3 +38,21 @@ def test_the_phase_of_the_step_is_shown_and_a_step_beyond_the_end_refused(argume
     done = run("preview", *arguments, "--step=20")
     assert done.returncode == 2
     assert done.stderr == "error: --step=20 must be below 20, the number of batches\n"
+
+
+def test_the_first_start_on_a_large_store_tells_what_it_makes(tmp_path):
+    """What the library logs is a line on stderr."""
+    store = make_store(tmp_path)
+    script = f"""
+import runpy, sys
+from tx_jax.data.corpus import index
+index.SMALL = index.LONG = 0
+sys.argv = ["preview", *{SMOKE!r}, "--config.data.store={store.path}", "--examples=0"]
+runpy.run_module("experiments.preview", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    tokens = f"{store.path} (train), {store.split('train').num_tokens:,} tokens"
+    assert done.stderr.splitlines() == [
+        f"{tokens}: making the list of documents of two sentences, once for all starts",
+        f"{tokens}: making the spans of 29 tokens, once for all starts",
+    ]

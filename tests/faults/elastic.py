@@ -55,7 +55,7 @@ def saved(workdir: Path, out: Path) -> tuple[int, Path]:
     mesh = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.newest()
-        state = checkpoints.restore(step, abstract_state(open_task(config), Optimizer(config), mesh))
+        state = checkpoints.restore(step, abstract_state(open_task(config).objective, Optimizer(config), mesh))
     np.savez(out, **{path: np.asarray(array) for path, array in tree.flatten(state).items()})
     return step, out
 

@@ -48,8 +48,8 @@ def outputs(sizes: Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.n
     @jax.value_and_grad
     def loss_and_gradients(params):
         output = apply(params, valid_BT=inputs["valid"], masked_positions_BP=inputs["positions"])
-        return cross_entropy(output.masked_lm, inputs["labels"]) + cross_entropy(
-            output.next_sentence, inputs["next_sentence"]
+        return cross_entropy(output.logits["masked_lm"], inputs["labels"]) + cross_entropy(
+            output.logits["next_sentence"], inputs["next_sentence"]
         )
 
     output, hidden = forward(params)
@@ -57,8 +57,8 @@ def outputs(sizes: Sizes, weights: dict[str, np.ndarray], inputs: dict[str, np.n
     return {
         "hidden": np.asarray(hidden),
         "pooled": np.asarray(output.pooled),
-        "masked_lm": np.asarray(output.masked_lm),
-        "next_sentence": np.asarray(output.next_sentence),
+        "masked_lm": np.asarray(output.logits["masked_lm"]),
+        "next_sentence": np.asarray(output.logits["next_sentence"]),
         "loss": np.asarray(loss),
         "gradients": {path: np.asarray(g) for path, g in flax.traverse_util.flatten_dict(gradients, sep="/").items()},
     }

@@ -92,5 +92,5 @@ def test_ids_under_padding_change_nothing_in_the_decoder():
         valid = inputs["valid_BT"][:, ::-1] if flip else inputs["valid_BT"]
         other = jnp.where(valid, inputs["tokens_BT"], 50 - inputs["tokens_BT"] // 2)
         rows = ({"tokens_BT": x, "valid_BT": valid} for x in (inputs["tokens_BT"], other))
-        a, b = (run(GPT, small.params(GPT), x).causal_lm for x in rows)
+        a, b = (run(GPT, small.params(GPT), x).logits["causal_lm"] for x in rows)
         np.testing.assert_array_equal(np.asarray(a)[np.asarray(valid)], np.asarray(b)[np.asarray(valid)])

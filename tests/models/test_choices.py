@@ -12,7 +12,7 @@ from tests.models import small
 from tests.models.test_causality import GPT
 from tests.nn import reference
 from tx_jax import tree
-from tx_jax.config.model import HEADS_OF
+from tx_jax.config.heads import heads_of
 from tx_jax.models import registry
 
 LABELS = 5
@@ -55,7 +55,7 @@ def test_the_output_layers_table(head, tied):
     @jax.jit
     def gradient(variables):
         def loss(p):
-            return (getattr(small.apply(cfg, p, inputs), head) ** 2).sum()
+            return (small.apply(cfg, p, inputs).logits[head] ** 2).sum()
 
         return jax.grad(loss)(variables)
 
@@ -73,7 +73,7 @@ def test_an_untied_output_layer_is_that_table():
     variables = small.params(cfg)
     output = small.apply(cfg, variables, {name: small.batch()[name] for name in ("tokens_BT", "valid_BT")})
     expected = np.float64(output.hidden) @ np.float64(variables["causal_lm"]["output"]["embedding"]).T
-    np.testing.assert_allclose(output.causal_lm, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
+    np.testing.assert_allclose(output.logits["causal_lm"], expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
 
 
 def test_what_is_added_to_the_residual_starts_smaller():
@@ -108,7 +108,7 @@ SHAPES = {
 @pytest.mark.parametrize("architecture", ["encoder", "decoder"])
 def test_shapes_and_dtypes_of_the_heads(architecture, dtype):
     """Logits are float32 whatever is computed in; hidden states and the pooler's output are not. Parameters are."""
-    heads = HEADS_OF[architecture]
+    heads = heads_of(architecture)
     make = decoder if architecture == "decoder" else small.config
     cfg = make(heads=heads, dtype=dtype, num_labels=LABELS)
     inputs = {name: x for name, x in small.batch(ROWS, LENGTH).items() if name in ("tokens_BT", "valid_BT")}
@@ -118,12 +118,10 @@ def test_shapes_and_dtypes_of_the_heads(architecture, dtype):
     output = jax.eval_shape(functools.partial(small.apply, cfg), shapes, inputs)
     assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
     assert (output.hidden.shape, output.hidden.dtype) == ((ROWS, LENGTH, cfg.dim), jnp.dtype(dtype))
-    for head in SHAPES:
-        found = getattr(output, head)
-        if head not in heads:
-            assert found is None, head
-        else:
-            assert (found.shape, found.dtype) == (SHAPES[head], jnp.dtype(dtype if head == "pooled" else "float32"))
+    pooled = {} if output.pooled is None else {"pooled": output.pooled}
+    assert {*output.logits, *pooled} == {*heads} <= {*SHAPES}
+    for head, found in {**output.logits, **pooled}.items():
+        assert (found.shape, found.dtype) == (SHAPES[head], jnp.dtype(dtype if head == "pooled" else "float32"))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -133,7 +131,7 @@ def run(cfg, variables, inputs):
 
 def test_what_the_encoders_heads_read():
     """Sequences and choices the pooler's output, tokens and answers the last layer's."""
-    heads = tuple(head for head in HEADS_OF["encoder"] if head != "masked_lm")
+    heads = tuple(head for head in heads_of("encoder") if head != "masked_lm")
     cfg = small.config(heads=heads, num_labels=LABELS, pooler="gelu")
     variables = small.params(cfg)
     output = run(cfg, variables, {name: small.batch()[name] for name in ("tokens_BT", "valid_BT")})
@@ -152,7 +150,8 @@ def test_what_the_encoders_heads_read():
     }
     assert set(expected) == set(heads)
     for head, value in expected.items():
-        np.testing.assert_allclose(getattr(output, head), value, atol=2e-5, rtol=0, err_msg=head)
+        found = output.pooled if head == "pooled" else output.logits[head]
+        np.testing.assert_allclose(found, value, atol=2e-5, rtol=0, err_msg=head)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -165,7 +164,7 @@ def test_a_decoder_classifies_by_its_last_token(side):
     assert (set(last) == {LENGTH - 1}) == (side == "left")
     p, hidden = jax.tree.map(np.float64, variables), np.float64(output.hidden)
     expected = reference.dense(p["sequence_classification"], hidden[np.arange(ROWS), last])
-    np.testing.assert_allclose(output.sequence_classification, expected, atol=2e-5)
+    np.testing.assert_allclose(output.logits["sequence_classification"], expected, atol=2e-5)
     assert set(variables["sequence_classification"]) == {"kernel"}  # as in transformers
     expected = reference.dense(p["token_classification"], hidden)
-    np.testing.assert_allclose(output.token_classification, expected, atol=2e-5)
+    np.testing.assert_allclose(output.logits["token_classification"], expected, atol=2e-5)

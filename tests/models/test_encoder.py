@@ -29,8 +29,8 @@ def run(cfg, variables, inputs, key=None, *, deterministic=True):
 def scalar(cfg, variables, inputs, key=None, *, deterministic=True):
     """A function of every valid output with uneven weights."""
     output = run(cfg, variables, inputs, key, deterministic=deterministic)
-    weights = jnp.sin(jnp.arange(output.masked_lm.size)).reshape(output.masked_lm.shape)
-    return (output.masked_lm * weights).sum() + (output.next_sentence[:, 0] ** 2).sum()
+    weights = jnp.sin(jnp.arange(output.logits["masked_lm"].size)).reshape(output.logits["masked_lm"].shape)
+    return (output.logits["masked_lm"] * weights).sum() + (output.logits["next_sentence"][:, 0] ** 2).sum()
 
 
 gradient = jax.jit(jax.grad(scalar, argnums=1), static_argnums=0, static_argnames="deterministic")
@@ -132,8 +132,8 @@ def test_no_gradient_reaches_padding():
 
 def test_gathered_logits_are_the_full_logits_at_those_positions():
     inputs = small.batch()
-    gathered = run(small.CONFIG, params(), inputs).masked_lm
-    full = run(small.CONFIG, params(), inputs | {"masked_positions_BP": None}).masked_lm
+    gathered = run(small.CONFIG, params(), inputs).logits["masked_lm"]
+    full = run(small.CONFIG, params(), inputs | {"masked_positions_BP": None}).logits["masked_lm"]
     assert full.shape == (*inputs["tokens_BT"].shape, small.CONFIG.vocab_size)
     expected = np.take_along_axis(np.asarray(full), np.asarray(inputs["masked_positions_BP"])[:, :, None], axis=1)
     np.testing.assert_allclose(gathered, expected, atol=1e-6 * np.abs(expected).max(), rtol=0)
@@ -144,8 +144,8 @@ def test_heads_are_those_of_the_configuration(heads):
     cfg = small.config(heads=heads)
     variables = registry.param_shapes(cfg)
     output = jax.eval_shape(functools.partial(run, cfg), variables, small.batch())
-    assert (output.masked_lm is not None) == ("masked_lm" in variables) == ("masked_lm" in heads)
-    assert (output.next_sentence is not None) == ("next_sentence" in variables) == ("next_sentence" in heads)
+    assert ("masked_lm" in output.logits) == ("masked_lm" in variables) == ("masked_lm" in heads)
+    assert ("next_sentence" in output.logits) == ("next_sentence" in variables) == ("next_sentence" in heads)
     assert (output.pooled is not None) == ("pooler" in variables) == ("next_sentence" in heads)
 
 
@@ -232,7 +232,7 @@ def test_bfloat16_keeps_parameters_logits_and_probabilities_in_float32():
     assert {x.dtype for x in jax.tree.leaves(registry.param_shapes(cfg))} == {jnp.dtype("float32")}
     output, sown = jax.jit(lambda p: small.apply(cfg, p, inputs, mutable=["intermediates"]))(variables)
     assert output.hidden.dtype == output.pooled.dtype == jnp.bfloat16
-    assert output.masked_lm.dtype == output.next_sentence.dtype == jnp.float32
+    assert output.logits["masked_lm"].dtype == output.logits["next_sentence"].dtype == jnp.float32
     layers = sown["intermediates"]["encoder"]
     assert {x.dtype for x in layers["hidden"]} == {jnp.dtype("bfloat16")}
     for i in range(cfg.num_layers):

@@ -98,7 +98,7 @@ def test_padding_may_stand_on_the_left(name):
             positions_BT=positions,
             deterministic=True,
         )
-        return np.asarray(getattr(output, config.heads[0]))
+        return np.asarray(ours.of_head(output, config.heads[0]))
 
     a, b = logits(batch), logits(left)
     if a.shape[:2] == batch["valid"].shape:

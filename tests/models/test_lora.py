@@ -134,7 +134,7 @@ def test_every_adapter_moves_the_model():
 
     def total(adapters):
         plain = lora.merged(params | {"lora": adapters}, CONFIG)
-        return jnp.square(small.apply(small.CONFIG, plain, inputs).masked_lm).sum()
+        return jnp.square(small.apply(small.CONFIG, plain, inputs).logits["masked_lm"]).sum()
 
     for path, grad in tree.flatten(jax.grad(total)(params["lora"])).items():
         assert np.abs(grad).max() > 1e-3, path

@@ -65,7 +65,9 @@ def test_against_numpy(name):
     )
     actual = run(cfg, variables, inputs)
     np.testing.assert_allclose(actual.hidden[valid], hidden[valid], atol=1e-5 * np.abs(hidden).max(), rtol=0)
-    np.testing.assert_allclose(actual.masked_lm[valid], logits[valid], atol=1e-5 * np.abs(logits).max(), rtol=0)
+    np.testing.assert_allclose(
+        actual.logits["masked_lm"][valid], logits[valid], atol=1e-5 * np.abs(logits).max(), rtol=0
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -86,7 +88,7 @@ def test_it_is_the_masked_lm_that_asks_with_positions():
     moved = variables | {"mask_decoder_position": jax.tree.map(lambda x: -x, variables["mask_decoder_position"])}
     a, b = run(CONFIG, variables, inputs), run(CONFIG, moved, inputs)
     np.testing.assert_array_equal(a.hidden, b.hidden)
-    assert np.abs(a.masked_lm - b.masked_lm).max() > 0.1
+    assert np.abs(a.logits["masked_lm"] - b.logits["masked_lm"]).max() > 0.1
     without = small.config(**(vars(CONFIG) | {"enhanced_mask_decoder": False}))
     assert set(tree.flatten(registry.param_shapes(CONFIG))) - set(tree.flatten(registry.param_shapes(without))) == {
         "mask_decoder_position/embedding"

@@ -62,7 +62,7 @@ def test_flops_against_the_products_in_the_traced_step(changes):
         inputs, predictions = {name: inputs[name] for name in ("tokens_BT", "valid_BT")}, 20
 
     def loss(variables):
-        return getattr(small.apply(cfg, variables, inputs), cfg.heads[0]).sum()
+        return small.apply(cfg, variables, inputs).logits[cfg.heads[0]].sum()
 
     jaxpr = jax.make_jaxpr(jax.grad(loss))(registry.param_shapes(cfg))
     assert product_flops(jaxpr.jaxpr) == 80 * registry.flops_per_token(cfg, 20, predictions)
@@ -74,7 +74,7 @@ def test_flops_against_the_compiler():
     inputs = {name: small.batch(rows=2, length=24)[name] for name in ("tokens_BT", "valid_BT")}
 
     def loss(variables):
-        return small.apply(cfg, variables, inputs).causal_lm.sum()
+        return small.apply(cfg, variables, inputs).logits["causal_lm"].sum()
 
     compiled = jax.jit(jax.grad(loss)).lower(registry.param_shapes(cfg)).compile()
     ours = 48 * registry.flops_per_token(cfg, 24, 24)

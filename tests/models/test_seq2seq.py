@@ -57,9 +57,11 @@ def test_against_numpy(norm_position):
         jax.tree.map(np.float64, variables), cfg, *(np.asarray(x) for x in inputs.values())
     )
     actual = run(cfg, variables, **inputs)
-    assert actual.causal_lm.dtype == jnp.float32
+    assert actual.logits["causal_lm"].dtype == jnp.float32
     valid = np.asarray(inputs["target_valid_BT"])
-    np.testing.assert_allclose(actual.causal_lm[valid], logits[valid], atol=5e-6 * np.abs(logits).max(), rtol=0)
+    np.testing.assert_allclose(
+        actual.logits["causal_lm"][valid], logits[valid], atol=5e-6 * np.abs(logits).max(), rtol=0
+    )
     encoded = run(cfg, variables, inputs["tokens_BS"], valid_BS=inputs["valid_BS"], method="encode")
     valid = np.asarray(inputs["valid_BS"])
     np.testing.assert_allclose(encoded[valid], memory[valid], atol=5e-6 * np.abs(memory).max(), rtol=0)
@@ -78,22 +80,29 @@ def test_encode_and_decode_are_the_whole():
         method="decode",
     )
     whole = run(CONFIG, variables, **inputs)
-    np.testing.assert_allclose(decoded.causal_lm, whole.causal_lm, atol=1e-5 * np.abs(whole.causal_lm).max(), rtol=0)
+    np.testing.assert_allclose(
+        decoded.logits["causal_lm"],
+        whole.logits["causal_lm"],
+        atol=1e-5 * np.abs(whole.logits["causal_lm"]).max(),
+        rtol=0,
+    )
 
 
 def test_ids_under_padding_change_nothing():
     """Bitwise, of source and target; the tokens that are valid do change the logits of their own row alone."""
     inputs, variables = batch(), small.params(CONFIG)
     valid = np.asarray(inputs["target_valid_BT"])
-    expected = np.asarray(run(CONFIG, variables, **inputs).causal_lm)
+    expected = np.asarray(run(CONFIG, variables, **inputs).logits["causal_lm"])
     other = dict(inputs)
     for tokens, mask in (("tokens_BS", "valid_BS"), ("target_tokens_BT", "target_valid_BT")):
         assert not inputs[mask].all()
         other[tokens] = jnp.where(inputs[mask], inputs[tokens], 50 - inputs[tokens] // 2)
-    np.testing.assert_array_equal(np.asarray(run(CONFIG, variables, **other).causal_lm)[valid], expected[valid])
+    np.testing.assert_array_equal(
+        np.asarray(run(CONFIG, variables, **other).logits["causal_lm"])[valid], expected[valid]
+    )
 
     changed = inputs | {"tokens_BS": inputs["tokens_BS"].at[1, 3].set(inputs["tokens_BS"][1, 3] ^ 1)}
-    moved = np.abs(np.asarray(run(CONFIG, variables, **changed).causal_lm) - expected).max(-1)
+    moved = np.abs(np.asarray(run(CONFIG, variables, **changed).logits["causal_lm"]) - expected).max(-1)
     assert (moved[1] > 1e-4).all()
     assert (moved[[0, 2]] == 0).all()
 
@@ -102,8 +111,8 @@ def test_longer_padding_changes_nothing():
     inputs, variables = batch(), small.params(CONFIG)
     longer = {name: jnp.pad(x, ((0, 0), (0, 4))) for name, x in inputs.items()}
     valid = np.asarray(inputs["target_valid_BT"])
-    expected = np.asarray(run(CONFIG, variables, **inputs).causal_lm)[valid]
-    actual = np.asarray(run(CONFIG, variables, **longer).causal_lm)[:, :7][valid]
+    expected = np.asarray(run(CONFIG, variables, **inputs).logits["causal_lm"])[valid]
+    actual = np.asarray(run(CONFIG, variables, **longer).logits["causal_lm"])[:, :7][valid]
     np.testing.assert_allclose(actual, expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
 
 

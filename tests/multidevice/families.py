@@ -99,14 +99,18 @@ class AllHeads:
         output = registry.build(model).apply({"params": params}, batch["tokens"], **inputs, deterministic=True)
         metrics = {}
         if "masked_lm" in model.heads:
-            metrics |= classification("masked_lm", output.masked_lm, batch["masked_targets"], batch["masked_weights"])
+            metrics |= classification(
+                "masked_lm", output.logits["masked_lm"], batch["masked_targets"], batch["masked_weights"]
+            )
         if "next_sentence" in model.heads:
             labels, weights = batch["next_sentence_labels"], batch["example_weights"]
-            metrics |= classification("next_sentence", output.next_sentence, labels, weights)
+            metrics |= classification("next_sentence", output.logits["next_sentence"], labels, weights)
         if "causal_lm" in model.heads:
-            metrics |= classification("causal_lm", output.causal_lm, batch["targets"], batch["target_weights"])
+            metrics |= classification(
+                "causal_lm", output.logits["causal_lm"], batch["targets"], batch["target_weights"]
+            )
         if "replaced_token" in model.heads:
-            losses = optax.sigmoid_binary_cross_entropy(output.replaced_token, batch["targets"] % 2)
+            losses = optax.sigmoid_binary_cross_entropy(output.logits["replaced_token"], batch["targets"] % 2)
             weights = batch["target_weights"]
             metrics["replaced_token_loss"] = WeightedSum((losses * weights).sum(), weights.sum())
         return metrics

@@ -57,15 +57,15 @@ def run(
     task = MaskedLM(config, store)
     optimizer = Optimizer(config)
     with jax.set_mesh(mesh):
-        state = init_state(task, optimizer, 0, mesh)
-        step = jit_train_step(config, task, optimizer)
+        state = init_state(task.objective, optimizer, 0, mesh)
+        step = jit_train_step(config, task.objective, optimizer)
         batches = task.batches("train", batch_size=16, repeat=True)
         losses = []
         for i in range(4):
             state, metrics = step(state, device_batch(batches.batch_at(i), mesh), dropout_key(0))
             losses.append(metrics["loss"].mean())
         validation = task.batches("validation", batch_size=16, repeat=False)
-        held = evaluate(jit_eval_step(task, mesh), state.params, held_out(validation, 0), mesh)
+        held = evaluate(jit_eval_step(task.objective, mesh), state.params, held_out(validation, 0), mesh)
     kernel = state.params["encoder"]["layer_0"]["mlp"]["wi"]["kernel"]
     return {
         "losses": losses,

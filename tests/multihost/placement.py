@@ -54,9 +54,9 @@ def main(store: str, *arguments: str) -> None:
         found[name] = sharding.batch_parts(mesh)
     mesh = meshes["data x fsdp x tensor"]
     with jax.set_mesh(mesh):
-        params = init_state(task, Optimizer(config), 0, mesh).params
+        params = init_state(task.objective, Optimizer(config), 0, mesh).params
         batches = local_batches(task, "validation", mesh, batch_size=16, repeat=False)
-        found["held out"] = evaluate(jit_eval_step(task, mesh), params, held_out(batches, 0), mesh)
+        found["held out"] = evaluate(jit_eval_step(task.objective, mesh), params, held_out(batches, 0), mesh)
     print(json.dumps(found))
     distributed.stop()
 

@@ -47,9 +47,9 @@ def evaluated_alone(store):
     task = MaskedLM(config, store)
     mesh = sharding.make_mesh(MeshConfig(1, 1, 1))
     with jax.set_mesh(mesh):
-        params = init_state(task, Optimizer(config), 0, mesh).params
+        params = init_state(task.objective, Optimizer(config), 0, mesh).params
         batches = task.batches("validation", batch_size=16, repeat=False)
-        return evaluate(jit_eval_step(task, mesh), params, held_out(batches, 0), mesh)
+        return evaluate(jit_eval_step(task.objective, mesh), params, held_out(batches, 0), mesh)
 
 
 @pytest.mark.parametrize("topology", PARTS)

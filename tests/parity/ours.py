@@ -10,6 +10,7 @@ from flax.traverse_util import unflatten_dict
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
+from tx_jax.models.output import Output
 
 
 def outputs(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict:
@@ -21,8 +22,12 @@ def outputs(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: 
     hidden = list(sown["intermediates"][room]["hidden"])
     if config.norm_position == "pre":
         hidden[-1] = output.hidden  # with the closing norm, as transformers reports it
-    names = (*(head for head in config.heads if head != "pooled"), *(("pooled",) if "pooled" in config.heads else ()))
-    return {"hidden": np.stack(hidden), **{name: np.asarray(getattr(output, name)) for name in names}}
+    return {"hidden": np.stack(hidden), **{head: np.asarray(of_head(output, head)) for head in config.heads}}
+
+
+def of_head(output: Output, head: str) -> jax.Array:
+    """What a head gives: its logits, or the pooler's vectors."""
+    return output.pooled if head == "pooled" else output.logits[head]
 
 
 def loss_and_gradients(
@@ -32,7 +37,8 @@ def loss_and_gradients(
 
     def loss(p: dict) -> jax.Array:
         output = _apply(config, p, batch)
-        return sum(jnp.sum(getattr(output, head) * waves(getattr(output, head).shape, batch)) for head in config.heads)
+        outputs = [of_head(output, head) for head in config.heads]
+        return sum(jnp.sum(x * waves(x.shape, batch)) for x in outputs)
 
     value, gradients = jax.jit(jax.value_and_grad(loss))(unflatten_dict(params, sep="/"))
     return float(value), {path: np.asarray(g) for path, g in tree.flatten(gradients).items()}

@@ -88,7 +88,7 @@ def our_results(config: TransformerConfig, params: dict, batch: dict) -> tuple[n
                 target_valid_BT=jnp.asarray(batch["target_valid"]),
                 deterministic=True,
             )
-            .causal_lm
+            .logits["causal_lm"]
         )
         return (logits * waves(logits.shape, batch)).sum(), logits
 

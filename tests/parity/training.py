@@ -60,7 +60,7 @@ def our_losses(config: ExperimentConfig, task: Pretraining, params: dict, batche
     """Before each update."""
     adam = optimizer.Optimizer(config)
     state = TrainState(np.int32(0), params, adam.init(params))
-    step = jit_train_step(config, task, adam)
+    step = jit_train_step(config, task.objective, adam)
     losses = []
     for batch in batches:
         state, metrics = step(state, batch, jax.random.key(0))
@@ -130,7 +130,7 @@ def main() -> None:
             prepare(PrepareConfig(store=root / name, source=source, vocab_size=2048, tokenizer_kind=kind))
         for name, config in (("BERT", bert(root)), ("GPT-2", gpt2(root))):
             task = open_task(config)
-            params = jax.jit(task.init)(jax.random.key(0))
+            params = jax.jit(task.objective.init)(jax.random.key(0))
             source = task.batches("train", batch_size=config.training.batch_size, repeat=True)
             batches = [source.batch_at(i) for i in range(STEPS)]
             theirs_ = their_losses(config, params, batches)

@@ -9,7 +9,7 @@ from tx_jax import sharding
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.planning import hlo, plan
-from tx_jax.tasks.registry import task_without_data
+from tx_jax.tasks.registry import objective_of
 from tx_jax.training.step import dropout_key
 
 GIB = plan.GIB
@@ -30,7 +30,7 @@ def config_dict():
 
 def make(c, target=None):
     config = from_config_dict(c)
-    return plan.plan(config, task_without_data(config), target or plan.local_target())
+    return plan.plan(config, objective_of(config), target or plan.local_target())
 
 
 def test_every_phase_is_planned_on_the_devices_at_hand(config_dict):
@@ -42,8 +42,8 @@ def test_every_phase_is_planned_on_the_devices_at_hand(config_dict):
     ]
     short, long = made.phases
     config = from_config_dict(config_dict)
-    task = task_without_data(config)
-    params = jax.eval_shape(task.init, jax.random.key(0))
+    objective = objective_of(config)
+    params = jax.eval_shape(objective.init, jax.random.key(0))
     size = sum(leaf.size * 4 for leaf in jax.tree.leaves(params))
     for phase in made.phases:
         assert phase.parameters == size
@@ -53,7 +53,7 @@ def test_every_phase_is_planned_on_the_devices_at_hand(config_dict):
         assert phase.collectives == ()
     assert long.batch > short.batch
     assert long.temporaries > short.temporaries
-    assert long.flops == task.flops_per_token(config.training_phases[1]) * 8 * 64
+    assert long.flops == objective.flops_per_token(config.training_phases[1]) * 8 * 64
     assert made.days() is None  # this compiler says nothing of time
     assert made.step_seconds(short) is None
 
@@ -134,36 +134,36 @@ def test_a_mesh_that_does_not_fit(config_dict):
 
 
 @pytest.mark.parametrize(
-    ("head", "changes", "labels"),
+    ("name", "head", "changes", "labels"),
     [
-        ("sequence_classification", {}, 2),
-        ("sequence_classification", {"text": ("a", "b"), "labels": ("x", "y", "z")}, 3),
-        ("sequence_classification", {"regression": True}, 1),
-        ("token_classification", {"labels": ("x", "y", "z")}, 3),
-        ("question_answering", {"text": ("a", "b")}, 2),
-        ("multiple_choice", {"choices": ("a", "b", "c")}, 2),
+        ("classification", "sequence_classification", {}, 2),
+        ("classification", "sequence_classification", {"text": ("a", "b"), "labels": ("x", "y", "z")}, 3),
+        ("regression", "sequence_classification", {}, 1),
+        ("tagging", "token_classification", {"labels": ("x", "y", "z")}, 3),
+        ("question_answering", "question_answering", {"text": ("a", "b")}, 2),
+        ("multiple_choice", "multiple_choice", {"choices": ("a", "b", "c")}, 2),
     ],
 )
-def test_fine_tuning_is_planned_where_its_steps_are_given(config_dict, head, changes, labels):
+def test_fine_tuning_is_planned_where_its_steps_are_given(config_dict, name, head, changes, labels):
     values = config_dict.to_dict()
-    values["model"]["heads"] = (head,)
+    values["task"], values["model"]["heads"] = name, (head,)
     values["data"] = vars(labeled(**changes))
-    task = task_without_data(from_config_dict(values))
-    assert task.config.model.num_labels == labels
-    (phase,) = plan.plan(task.config, task, plan.local_target()).phases
+    objective = objective_of(from_config_dict(values))
+    assert objective.config.model.num_labels == labels
+    (phase,) = plan.plan(objective.config, objective, plan.local_target()).phases
     assert phase.steps == 20
     sequences = 8 * (len(changes.get("choices", ())) or 1)
     assert phase.tokens == sequences * 16
-    assert phase.flops == task.flops_per_token() * sequences * 16
+    assert phase.flops == objective.flops_per_token() * sequences * 16
     assert phase.batch >= sequences * 16 * 5  # tokens and what is valid of them
 
 
 def test_the_steps_of_epochs_are_not_known_without_data(config_dict):
     values = config_dict.to_dict()
-    values["model"]["heads"] = ("sequence_classification",)
+    values["task"], values["model"]["heads"] = "classification", ("sequence_classification",)
     values["data"], values["training"]["num_epochs"] = vars(labeled()), 2.0
     with pytest.raises(InputError, match=r"training.num_epochs=2.0 .*--config.training.num_steps=N"):
-        task_without_data(from_config_dict(values))
+        objective_of(from_config_dict(values))
 
 
 def test_times_follow_from_cycles_bytes_and_peaks():

@@ -24,7 +24,7 @@ def made(smoke_config, tiny_store):
     task = MaskedLM(config, tiny_store)
     optimizer = Optimizer(config)
     mesh = sharding.make_mesh(config.mesh)
-    return task, optimizer, mesh, init_state(task, optimizer, 0, mesh)
+    return task, optimizer, mesh, init_state(task.objective, optimizer, 0, mesh)
 
 
 def at(state, step):
@@ -36,8 +36,8 @@ def test_what_is_saved_comes_back_bitwise(made, tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(at(state, 7))
         checkpoints.wait()
-        restored = checkpoints.restore(7, abstract_state(task, optimizer, mesh))
-        params = checkpoints.restore_params(7, abstract_state(task, optimizer, mesh).params)
+        restored = checkpoints.restore(7, abstract_state(task.objective, optimizer, mesh))
+        params = checkpoints.restore_params(7, abstract_state(task.objective, optimizer, mesh).params)
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(at(state, 7)), strict=True):
         np.testing.assert_array_equal(a, b)

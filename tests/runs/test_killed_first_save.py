@@ -27,7 +27,7 @@ def distillation_config(folder, tiny_store):
     labeled_files.write_model(folder / "model", tiny_store.tokenizer(), num_layers=2, heads=("masked_lm",))
     c = bert_base.get_config("smoke")
     c.model.heads, c.data.packing, c.data.store = ("masked_lm",), "full_sentences", str(tiny_store.path)
-    c.distillation.layers = 1
+    c.task, c.distillation.layers = "distillation", 1
     return c
 
 

@@ -202,7 +202,8 @@ def test_a_number_is_no_label(tokenizer, tmp_path):
     again = from_hf.read(tmp_path / "model")[0]
     assert (again.labels, again.problem_type) == ((), "regression")
     write_data(tmp_path / "train.txt", "texts", {"no": "0.5", "perhaps": "1.5", "yes": "2"})
-    c = config(tmp_path, "texts", regression=True, metrics=("pearson",))
+    c = config(tmp_path, "texts", metrics=("pearson",))
+    c.task = "regression"
     c.training.best_metric = "pearson"
     done = train(c, tmp_path / "run")
     assert done.run.fresh == ()

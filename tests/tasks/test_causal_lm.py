@@ -12,7 +12,7 @@ from tx_jax.config import from_config_dict
 from tx_jax.data.corpus.prepare import PrepareConfig, prepare
 from tx_jax.data.corpus.sources import SourceConfig
 from tx_jax.tasks.causal_lm import CausalLM
-from tx_jax.tasks.registry import open_task, task_without_data
+from tx_jax.tasks.registry import objective_of, open_task
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +42,13 @@ def make_task(store, **data):
 def test_metrics_match_numpy_from_the_logits(store, packing):
     task = make_task(store, packing=packing)
     assert isinstance(task, CausalLM)
-    params = jax.jit(task.init)(jax.random.key(0))
+    params = jax.jit(task.objective.init)(jax.random.key(0))
     batch = task.batches("train", batch_size=6, repeat=True).batch_at(0)
-    logits = np.float64(jax.jit(lambda p: task.apply(p, batch, dropout_rng=None).causal_lm)(params))
+    logits = np.float64(jax.jit(lambda p: task.objective.apply(p, batch, dropout_rng=None).logits["causal_lm"])(params))
     log_z = np.log(np.exp(logits).sum(-1))
     nats = log_z - np.take_along_axis(logits, batch["targets"][..., None], axis=-1)[..., 0]
     weights = batch["target_weights"]
-    values = {name: m.mean() for name, m in task.metrics(params, batch, dropout_rng=None).items()}
+    values = {name: m.mean() for name, m in task.objective.metrics(params, batch, dropout_rng=None).items()}
     loss = (nats * weights).sum() / weights.sum()
     np.testing.assert_allclose(values["causal_lm_loss"], loss, rtol=1e-5)
     hits = (logits.argmax(-1) == batch["targets"]) * weights
@@ -60,9 +60,11 @@ def test_metrics_match_numpy_from_the_logits(store, packing):
 def test_a_token_does_not_see_its_target(store):
     """A change of the last input token changes no logits before it."""
     task = make_task(store)
-    params = jax.jit(task.init)(jax.random.key(0))
+    params = jax.jit(task.objective.init)(jax.random.key(0))
     batch = task.batches("train", batch_size=2, repeat=True).batch_at(0)
-    run = jax.jit(lambda tokens: task.apply(params, {**batch, "tokens": tokens}, dropout_rng=None).causal_lm)
+    run = jax.jit(
+        lambda tokens: task.objective.apply(params, {**batch, "tokens": tokens}, dropout_rng=None).logits["causal_lm"]
+    )
     changed = batch["tokens"].copy()
     changed[:, -1] = (changed[:, -1] + 1) % 300
     before, after = np.asarray(run(batch["tokens"])), np.asarray(run(changed))
@@ -86,4 +88,4 @@ def test_baselines_count_the_targets(store):
 @pytest.mark.parametrize("packing", ["chunks", "packed_documents"])
 def test_shapes_from_the_configuration_are_those_of_a_batch(store, packing):
     task = make_task(store, packing=packing)
-    assert_shapes_agree(task, task_without_data(task.config))
+    assert_shapes_agree(task, objective_of(task.config))

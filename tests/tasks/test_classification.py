@@ -15,7 +15,7 @@ from tx_jax.data.labeled import readers
 from tx_jax.errors import InputError
 from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.multiple_choice import MultipleChoice
-from tx_jax.tasks.registry import open_task, task_without_data
+from tx_jax.tasks.registry import objective_of, open_task
 from tx_jax.tasks.regression import Regression
 
 
@@ -24,7 +24,7 @@ def tokenizer(kind="wordpiece"):
     return text.train(kind, [" ".join(labeled_files.WORDS)] * 20, vocab_size=280 if "bpe" in kind else 70)
 
 
-def make_task(tmp_path, *, kind="wordpiece", model=None, **data):
+def make_task(tmp_path, *, name="classification", kind="wordpiece", model=None, **data):
     """The task of the configuration of texts of one's own, on 40 synthetic records, with a model of one layer."""
     from configs import classification
 
@@ -34,14 +34,14 @@ def make_task(tmp_path, *, kind="wordpiece", model=None, **data):
     c.data.sequence_length = 24
     c.model = {
         **vars(small.config(vocab_size=tokenizer(kind).vocab_size, max_length=64, num_layers=1)),
-        "heads": ("multiple_choice",) if "choices" in data else ("sequence_classification",),
+        "heads": ("multiple_choice" if name == "multiple_choice" else "sequence_classification",),
         **(model or {}),
     }
-    for name, value in data.items():
-        c.data[name] = value
+    c.task = name
+    c.data.update(data)
     config = from_config_dict(c)
     if not (tmp_path / "train.jsonl").exists():
-        labeled_files.write(tmp_path / "train.jsonl", config.data, count=40)
+        labeled_files.write(tmp_path / "train.jsonl", config.data, count=40, numbers=name == "regression")
     return open_task(config, tokenizer=tokenizer(kind))
 
 
@@ -54,13 +54,13 @@ def validation(task, batch_size=8):
     batches = task.batches("validation", batch_size=batch_size, repeat=False)
     rows = [batches.batch_at(i) for i in range(len(batches))]
     assert rows[-1]["example_weights"].sum() < batch_size
-    return rows, [jax.device_get(task.outputs(params_of(task), batch)) for batch in rows]
+    return rows, [jax.device_get(task.objective.outputs(params_of(task), batch)) for batch in rows]
 
 
-def joined(rows, outputs):
+def joined(rows, outputs, target="labels"):
     real = np.concatenate([batch["example_weights"] for batch in rows]) > 0
     return (
-        np.concatenate([part["labels"] for part in rows])[real],
+        np.concatenate([part[target] for part in rows])[real],
         np.concatenate([part["logits"] for part in outputs])[real],
         np.concatenate([part["example"] for part in rows])[real],
     )
@@ -82,7 +82,7 @@ def test_labels_are_read_held_out_and_counted(tmp_path):
 def test_loss_accuracy_and_scores(tmp_path):
     task = make_task(tmp_path)
     rows, outputs = validation(task)
-    sums = [task.metrics(params_of(task), batch, dropout_rng=None) for batch in rows]
+    sums = [task.objective.metrics(params_of(task), batch, dropout_rng=None) for batch in rows]
     labels, logits, examples = joined(rows, outputs)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
@@ -93,7 +93,7 @@ def test_loss_accuracy_and_scores(tmp_path):
     scores = task.scores({"logits": logits, "example": examples}, "validation")
     assert scores.keys() == {"accuracy", "macro_f1"}
     assert scores["accuracy"] == pytest.approx(total["accuracy"].mean())
-    assert task.loss_weights(rows[-1])["loss"] == 2
+    assert task.objective.loss_weights(rows[-1])["loss"] == 2
 
 
 def test_predictions(tmp_path):
@@ -149,14 +149,14 @@ def test_more_splits(tmp_path):
 
 
 def test_regression(tmp_path):
-    task = make_task(tmp_path, regression=True, metrics=("pearson", "spearman"))
+    task = make_task(tmp_path, name="regression", metrics=("pearson", "spearman"))
     assert isinstance(task, Regression)
     assert task.config.model.num_labels == 1
     rows, outputs = validation(task)
-    labels, logits, examples = joined(rows, outputs)
+    labels, logits, examples = joined(rows, outputs, "values")
     assert labels.dtype == np.float32
     total = functools.reduce(
-        lambda a, b: a + b, [task.metrics(params_of(task), batch, dropout_rng=None)["loss"] for batch in rows]
+        lambda a, b: a + b, [task.objective.metrics(params_of(task), batch, dropout_rng=None)["loss"] for batch in rows]
     )
     assert total.mean() == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-5)
     scores = task.scores({"logits": logits, "example": examples}, "validation")
@@ -172,20 +172,20 @@ def test_regression(tmp_path):
 
 
 def test_choices_are_scored_one_by_one(tmp_path):
-    task = make_task(tmp_path, text=("a", "b"), choices=("c", "d", "e"), metrics=("accuracy",))
+    task = make_task(tmp_path, name="multiple_choice", text=("a", "b"), choices=("c", "d", "e"), metrics=("accuracy",))
     assert isinstance(task, MultipleChoice)
     assert task.config.data.labels == ("0", "1", "2")
     params = params_of(task)
     batch = task.split("train").table.rows(np.arange(4)) | {"example_weights": np.ones(4, np.float32)}
-    logits = jax.device_get(task.outputs(params, batch)["logits"])
+    logits = jax.device_get(task.objective.outputs(params, batch)["logits"])
     assert logits.shape == (4, 3)
     turned = {key: batch[key][:, [2, 0, 1]] for key in ("tokens", "segments", "valid")}
     # The same rows in another order: equal to rounding.
-    np.testing.assert_allclose(task.outputs(params, turned)["logits"], logits[:, [2, 0, 1]], atol=1e-5)
-    right = task.metrics(params, batch, dropout_rng=None)["accuracy"]
+    np.testing.assert_allclose(task.objective.outputs(params, turned)["logits"], logits[:, [2, 0, 1]], atol=1e-5)
+    right = task.objective.metrics(params, batch, dropout_rng=None)["accuracy"]
     assert right.mean() == np.mean(logits.argmax(1) == batch["labels"])
     with pytest.raises(InputError, match=r"must name each of data\.choices"):
-        make_task(tmp_path, text=("a", "b"), choices=("c", "d", "e"), labels=("A", "B"))
+        make_task(tmp_path, name="multiple_choice", text=("a", "b"), choices=("c", "d", "e"), labels=("A", "B"))
 
 
 @pytest.mark.parametrize(
@@ -193,14 +193,14 @@ def test_choices_are_scored_one_by_one(tmp_path):
     [
         {},
         {"text": ("a", "b")},
-        {"regression": True, "metrics": ("pearson",)},
-        {"text": ("a",), "choices": ("c", "d", "e"), "metrics": ("accuracy",)},
+        {"name": "regression", "metrics": ("pearson",)},
+        {"name": "multiple_choice", "text": ("a",), "choices": ("c", "d", "e"), "metrics": ("accuracy",)},
     ],
 )
 def test_the_shapes_of_a_batch_are_known_without_data(tmp_path, data):
     task = make_task(tmp_path, **data)
-    without_data = task_without_data(task.config)
-    shapes, expected = (jax.eval_shape(one.init, jax.random.key(0)) for one in (without_data, task))
+    without_data = objective_of(task.config)
+    shapes, expected = (jax.eval_shape(one.init, jax.random.key(0)) for one in (without_data, task.objective))
     assert shapes == expected
     assert_shapes_agree(task, without_data)
 
@@ -212,9 +212,9 @@ def test_a_decoder_classifies_from_the_last_token(tmp_path):
     params, table = params_of(task), task.split("train").table
     short = table.rows(np.arange(3), length=int(table.lengths[:3].max()))
     assert (short["tokens"][np.arange(3), table.lengths[:3] - 1] == tokenizer("gpt2_bpe").eos_id).all()
-    logits = task.outputs(params, short)["logits"]
+    logits = task.objective.outputs(params, short)["logits"]
     assert logits.shape == (3, 3)
-    np.testing.assert_allclose(logits, task.outputs(params, table.rows(np.arange(3)))["logits"], atol=1e-5)
+    np.testing.assert_allclose(logits, task.objective.outputs(params, table.rows(np.arange(3)))["logits"], atol=1e-5)
 
 
 def test_unlabeled_records_are_encoded_without_labels(tmp_path):

@@ -16,6 +16,7 @@ from tx_jax.errors import InputError
 from tx_jax.runs.start import open_start
 from tx_jax.tasks.base import total_loss
 from tx_jax.tasks.distillation import TEACHER, Distillation
+from tx_jax.tasks.masked_lm import MaskedLMObjective
 from tx_jax.tasks.registry import open_task
 
 
@@ -33,6 +34,7 @@ def teacher(tiny_store, tmp_path):
 def values_of(smoke_config, teacher, **distillation):
     c = smoke_config
     c.start_from = str(teacher)
+    c.task = "distillation"
     c.model.heads = ("masked_lm",)
     c.data.packing = "full_sentences"
     c.distillation.layers = 2
@@ -44,7 +46,7 @@ def values_of(smoke_config, teacher, **distillation):
 def distilled(smoke_config, teacher, tmp_path):
     values, start = open_start(values_of(smoke_config, teacher), tmp_path / "run")
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
-    return task, start, start.fill(task.init(jax.random.key(0)), labels=())
+    return task, start, start.fill(task.objective.init(jax.random.key(0)), labels=())
 
 
 def test_the_student_begins_as_every_second_layer_and_the_teacher_is_whole(distilled, teacher):
@@ -70,23 +72,22 @@ def test_the_student_begins_as_every_second_layer_and_the_teacher_is_whole(disti
 def test_losses_match_numpy(distilled):
     task, _, (params, _) = distilled
     batch = task.batches("train", batch_size=4, repeat=True).batch_at(0)
-    metrics = task.metrics(params, batch, dropout_rng=None)
-    student = task.apply(
+    metrics = task.objective.metrics(params, batch, dropout_rng=None)
+    student = task.objective.apply(
         {name: x for name, x in params.items() if name != TEACHER},
         batch,
         dropout_rng=None,
         masked_positions_BP=batch["masked_positions"],
     )
-    taught = dataclasses.replace(task, config=dataclasses.replace(task.config, model=task.teacher)).apply(
-        params[TEACHER], batch, dropout_rng=None, masked_positions_BP=batch["masked_positions"]
-    )
+    teacher = MaskedLMObjective(dataclasses.replace(task.config, model=task.objective.teacher))
+    taught = teacher.apply(params[TEACHER], batch, dropout_rng=None, masked_positions_BP=batch["masked_positions"])
 
     def log_softmax(logits):
         x = np.asarray(logits, np.float64) / 2.0
         x -= x.max(axis=-1, keepdims=True)
         return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
 
-    p, q = log_softmax(taught.masked_lm), log_softmax(student.masked_lm)
+    p, q = log_softmax(taught.logits["masked_lm"]), log_softmax(student.logits["masked_lm"])
     soft = (np.exp(p) * (p - q)).sum(axis=-1) * 4.0
     weights = batch["masked_weights"]
     expected = (soft * weights).sum() / weights.sum()
@@ -95,7 +96,7 @@ def test_losses_match_numpy(distilled):
     a, b = np.asarray(student.hidden, np.float64), np.asarray(taught.hidden, np.float64)
     cosine = 1 - (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
     np.testing.assert_allclose(metrics["cosine_loss"].mean(), cosine[batch["valid"]].mean(), rtol=1e-4)
-    total = total_loss(metrics, task.loss_weights(batch))
+    total = total_loss(metrics, task.objective.loss_weights(batch))
     parts = [metrics[name].mean() for name in ("soft_loss", "masked_lm_loss", "cosine_loss")]
     np.testing.assert_allclose(total, np.dot(parts, [5, 2, 1]), rtol=1e-5)
 
@@ -110,8 +111,10 @@ def test_the_student_is_a_distilbert(distilled, tmp_path):
 def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_config, teacher, tmp_path):
     values, start = open_start(values_of(smoke_config, teacher, layers=4), tmp_path / "run")
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
-    params, _ = start.fill(task.init(jax.random.key(0)), labels=())
-    metrics = task.metrics(params, task.batches("train", batch_size=4, repeat=True).batch_at(0), dropout_rng=None)
+    params, _ = start.fill(task.objective.init(jax.random.key(0)), labels=())
+    metrics = task.objective.metrics(
+        params, task.batches("train", batch_size=4, repeat=True).batch_at(0), dropout_rng=None
+    )
     np.testing.assert_allclose(metrics["soft_loss"].mean(), 0, atol=1e-5)
     np.testing.assert_allclose(metrics["cosine_loss"].mean(), 0, atol=1e-5)
 
@@ -125,7 +128,7 @@ def test_the_teacher_stays_and_the_student_learns(distilled):
     optimizer = Optimizer(task.config)
     before = jax.device_get(params)
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    step = jit_train_step(task.config, task, optimizer)
+    step = jit_train_step(task.config, task.objective, optimizer)
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     losses = []
     for _ in range(8):
@@ -150,3 +153,17 @@ def test_what_cannot_be_distilled(smoke_config, teacher, tmp_path):
 def smoke_config_without(values):
     """The same experiment without a teacher."""
     return {**values, "start_from": "", "distillation": {"layers": 0}}
+
+
+def test_rows_that_only_fill_up_a_batch_count_nothing(distilled):
+    """Held-out metrics are the same whatever the last batch is filled up with."""
+    task, _, (params, _) = distilled
+    whole = task.batches("validation", batch_size=4, repeat=False)
+    last = whole.batch_at(len(whole) - 1)
+    real = int(last["example_weights"].sum())
+    assert 0 < real < 4
+    alone = {name: x[:real] for name, x in last.items()}
+    found, expected = (task.objective.metrics(params, batch, dropout_rng=None) for batch in (last, alone))
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].weight, value.weight, err_msg=name)
+        np.testing.assert_allclose(found[name].mean(), value.mean(), rtol=1e-5, err_msg=name)

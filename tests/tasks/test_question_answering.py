@@ -16,7 +16,7 @@ from tests.tasks.test_tagging import evaluated
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks.question_answering import QuestionAnswering
-from tx_jax.tasks.registry import open_task, task_without_data
+from tx_jax.tasks.registry import objective_of, open_task
 
 
 def make_task(tmp_path, *, content=None, **data):
@@ -38,7 +38,7 @@ def make_task(tmp_path, *, content=None, **data):
 
 def test_the_shapes_of_a_batch_are_known_without_data(tmp_path):
     task = make_task(tmp_path)
-    assert_shapes_agree(task, task_without_data(task.config))
+    assert_shapes_agree(task, objective_of(task.config))
 
 
 def test_whole_articles_are_held_out(tmp_path):
@@ -76,9 +76,11 @@ def test_loss_and_accuracy(tmp_path):
     losses, correct = [], []
     total = None
     for batch in rows:
-        part = task.metrics(params, batch, dropout_rng=None)
+        part = task.objective.metrics(params, batch, dropout_rng=None)
         total = part if total is None else {name: total[name] + part[name] for name in part}
-        logits = np.asarray(task.apply(params, batch, dropout_rng=None).question_answering, np.float64)
+        logits = np.asarray(
+            task.objective.apply(params, batch, dropout_rng=None).logits["question_answering"], np.float64
+        )
         for i in np.flatnonzero((batch["answer_start"] >= 0) & (batch["example_weights"] > 0)):
             inside = logits[i][batch["valid"][i]]
             log_odds = inside - np.log(np.exp(inside).sum(axis=0))
@@ -103,7 +105,7 @@ def test_it_learns_to_answer_and_predicts_with_probabilities(tmp_path):
     @jax.jit
     def step(params, state):
         def loss(params):
-            metric = task.metrics(params, batch, dropout_rng=None)["loss"]
+            metric = task.objective.metrics(params, batch, dropout_rng=None)["loss"]
             return metric.total / metric.weight
 
         value, gradient = jax.value_and_grad(loss)(params)
@@ -113,7 +115,9 @@ def test_it_learns_to_answer_and_predicts_with_probabilities(tmp_path):
     for _ in range(60):
         params, state, value = step(params, state)
     assert value < 0.1
-    outputs = {name: np.asarray(x) for name, x in task.outputs(params, jax.tree.map(jnp.asarray, batch)).items()}
+    outputs = {
+        name: np.asarray(x) for name, x in task.objective.outputs(params, jax.tree.map(jnp.asarray, batch)).items()
+    }
     assert task.scores(outputs | {"example": np.arange(len(table))}, "train") == {"f1": 1.0, "exact_match": 1.0}
     records = task.records("train")
     for record, one in zip(records, task.predictions(outputs, records, table), strict=True):

@@ -13,7 +13,7 @@ from tests.tasks.test_classification import tokenizer
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.registry import open_task, task_without_data
+from tx_jax.tasks.registry import objective_of, open_task
 from tx_jax.tasks.tagging import Tagging
 
 
@@ -43,7 +43,7 @@ def evaluated(task, split="validation", batch_size=4):
     batches = task.batches(split, batch_size=batch_size, repeat=False)
     rows = [batches.batch_at(i) for i in range(len(batches))]
     params = small.params(task.config.model)
-    outputs = [jax.device_get(task.outputs(params, batch)) for batch in rows]
+    outputs = [jax.device_get(task.objective.outputs(params, batch)) for batch in rows]
     real = np.concatenate([batch["example_weights"] for batch in rows]) > 0
     examples = np.concatenate([batch["example"] for batch in rows])[real]
     order = np.argsort(examples)
@@ -61,23 +61,29 @@ def test_loss_and_accuracy_are_over_the_pieces_that_learn(tmp_path, pieces, kind
     params = small.params(task.config.model)
     total, losses, correct = None, [], []
     for batch in rows:
-        part = task.metrics(params, batch, dropout_rng=None)
+        part = task.objective.metrics(params, batch, dropout_rng=None)
         total = part if total is None else {name: total[name] + part[name] for name in part}
-        logits = np.asarray(task.apply(params, batch, dropout_rng=None).token_classification, np.float64)
+        logits = np.asarray(
+            task.objective.apply(params, batch, dropout_rng=None).logits["token_classification"], np.float64
+        )
         log_odds = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-        for i, j in np.argwhere((batch["labels"] >= 0) & (batch["example_weights"] > 0)[:, None]):
-            losses.append(-log_odds[i, j, batch["labels"][i, j]])
-            correct.append(logits[i, j].argmax() == batch["labels"][i, j])
+        for i, j in np.argwhere((batch["token_labels"] >= 0) & (batch["example_weights"] > 0)[:, None]):
+            losses.append(-log_odds[i, j, batch["token_labels"][i, j]])
+            correct.append(logits[i, j].argmax() == batch["token_labels"][i, j])
     # float32 sums of some hundred terms of order 1
     assert total["loss"].mean() == pytest.approx(np.mean(losses), rel=1e-5)
     assert total["accuracy"].mean() == pytest.approx(np.mean(correct))
-    assert float(total["loss"].weight) == len(losses) == sum(float(task.loss_weights(batch)["loss"]) for batch in rows)
+    assert (
+        float(total["loss"].weight)
+        == len(losses)
+        == sum(float(task.objective.loss_weights(batch)["loss"]) for batch in rows)
+    )
 
 
 @pytest.mark.parametrize("length", [24, 8])
 def test_scores_are_over_words_whatever_rows_they_are_in(tmp_path, length):
     task = make_task(tmp_path, sequence_length=length, metrics=("accuracy", "entity_f1"))
-    assert_shapes_agree(task, task_without_data(task.config))
+    assert_shapes_agree(task, objective_of(task.config))
     table = task.split("validation").table
     assert (len(table) > len(task.records("validation"))) == (length == 8)
     _, outputs = evaluated(task)
@@ -99,7 +105,7 @@ def test_a_text_is_cut_into_words(tmp_path):
     records = [{"words": "cat, dog"}, {"words": ["sun"]}]
     table = task.encode(records, labeled=False)
     batch = table.rows(np.arange(len(table)))
-    outputs = jax.device_get(task.outputs(small.params(task.config.model), batch))
+    outputs = jax.device_get(task.objective.outputs(small.params(task.config.model), batch))
     first, second = task.predictions(outputs, records, table)
     assert first["words"] == ["cat", ",", "dog"]
     assert len(first["prediction"]) == len(first["probability"]) == 3

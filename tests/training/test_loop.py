@@ -20,8 +20,9 @@ from tx_jax.models import registry
 from tx_jax.runs import manifest, metrics_log, plots
 from tx_jax.runs.checkpoint import Checkpoints, SaveFailed
 from tx_jax.tasks.base import WeightedSum
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training import loop
+from tx_jax.training.recorder import NonFiniteLossError
 
 
 class Silent:
@@ -244,20 +245,21 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
     config = from_config_dict(small)
 
     class Exploding(MaskedLM):
-        def metrics(self, params, batch, *, dropout_rng):
-            metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
-            if dropout_rng is None:
-                return metrics
-            bias = params["masked_lm"]["bias"]
-            moved = abs(bias).max() > 3e-5
-            loss = metrics["masked_lm_loss"]
-            if what == "loss":
-                total = loss.total / (1 - moved)
-            else:  # the square root of zero: finite, with an infinite slope
-                total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
-            return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
+        class objective_class(MaskedLMObjective):
+            def metrics(self, params, batch, *, dropout_rng):
+                metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
+                if dropout_rng is None:
+                    return metrics
+                bias = params["masked_lm"]["bias"]
+                moved = abs(bias).max() > 3e-5
+                loss = metrics["masked_lm_loss"]
+                if what == "loss":
+                    total = loss.total / (1 - moved)
+                else:  # the square root of zero: finite, with an infinite slope
+                    total = loss.total + jnp.sqrt(jnp.where(moved, bias[0] - jax.lax.stop_gradient(bias[0]), 1.0))
+                return metrics | {"masked_lm_loss": WeightedSum(total, loss.weight)}
 
-    with pytest.raises(loop.NonFiniteLossError, match="step"):
+    with pytest.raises(NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
     assert ("as in the 2 steps before" in (tmp_path / "FAILED").read_text()) == (limit == 2)
     target = sharding.with_sharding(sharding.make_mesh(config.mesh), registry.param_shapes(config.model))

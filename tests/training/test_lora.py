@@ -86,7 +86,7 @@ def test_only_adapters_and_the_new_rooms_move(runs, stored):
 def test_the_optimizer_and_the_checkpoint_hold_what_trains(runs):
     folder, _, config, _ = runs
     task = open_task(config)
-    state = abstract_state(task, Optimizer(config), sharding.make_mesh(config.mesh))
+    state = abstract_state(task.objective, Optimizer(config), sharding.make_mesh(config.mesh))
     moments = [path for path, leaf in tree.flatten(state.opt_state).items() if leaf.ndim]
     # a and b for query and value, the pooler's kernel and bias; two moments of each.
     assert len(moments) == 2 * (4 + 2)

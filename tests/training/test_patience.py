@@ -3,9 +3,9 @@
 import pytest
 
 from tests import labeled_files
+from tests.runs.test_manifest import flip, largest
 from tests.tasks.test_classification import tokenizer
 from tests.training.test_loop import Silent
-from tests.runs.test_manifest import flip, largest
 from tx_jax.config import from_config_dict
 from tx_jax.runs import metrics_log, trained
 from tx_jax.runs.start import open_start

@@ -12,7 +12,7 @@ from tx_jax.data.loader import phase_seed
 from tx_jax.errors import InputError
 from tx_jax.runs import metrics_log
 from tx_jax.runs.checkpoint import Checkpoints
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training import loop, recorder
 from tx_jax.training import run as run_module
 from tx_jax.training.optimizer import make_schedule
@@ -89,9 +89,10 @@ def test_the_step_is_compiled_once_a_shape(phased, tiny_store, tmp_path):
     config, shapes = from_config_dict(phased), []
 
     class Counting(MaskedLM):
-        def metrics(self, params, batch, *, dropout_rng):
-            shapes.append((batch["tokens"].shape, dropout_rng is not None))
-            return super().metrics(params, batch, dropout_rng=dropout_rng)
+        class objective_class(MaskedLMObjective):
+            def metrics(self, params, batch, *, dropout_rng):
+                shapes.append((batch["tokens"].shape, dropout_rng is not None))
+                return super().metrics(params, batch, dropout_rng=dropout_rng)
 
     loop.train(config, Counting(config, tiny_store), tmp_path, Silent())
     assert [shape for shape, training in shapes if training] == [(8, 16), (4, 32)]
@@ -117,7 +118,7 @@ def test_held_out_data_keeps_the_lengths_of_data(phased, tiny_store, tmp_path):
     run = build(phased, tiny_store, tmp_path)
     assert run.validation_batches.batch_at(0)["tokens"].shape == (8, 32)
     assert [run.train_batches.batch_at(step)["tokens"].shape for step in (4, 5)] == [(8, 16), (4, 32)]
-    assert run.task.flops_per_token(run.phase_of(5)) != run.task.flops_per_token(run.phase_of(6))
+    assert run.task.objective.flops_per_token(run.phase_of(5)) != run.task.objective.flops_per_token(run.phase_of(6))
 
 
 def test_speed_counts_the_tokens_of_the_phase_and_no_compilation(phased, tiny_store, tmp_path, monkeypatch):
@@ -148,7 +149,7 @@ def test_speed_counts_the_tokens_of_the_phase_and_no_compilation(phased, tiny_st
     monkeypatch.setattr(recorder, "model_flops_utilization", lambda speed, flops, *devices: seen.append(flops))
     train(phased, tiny_store, tmp_path)
     task, phases = MaskedLM(from_config_dict(phased), tiny_store), from_config_dict(phased).training_phases
-    assert seen == [task.flops_per_token(phase) for phase in phases for _ in range(4)]
+    assert seen == [task.objective.flops_per_token(phase) for phase in phases for _ in range(4)]
     records = {r["step"]: r for r in metrics_log.read(tmp_path) if r["split"] == "train"}
     assert [step for step, r in records.items() if "tokens_per_second" not in r] == [1, 6]
     assert records[8]["tokens_per_second"] == 2 * records[3]["tokens_per_second"]

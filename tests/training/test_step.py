@@ -8,7 +8,7 @@ import pytest
 from tx_jax import tree
 from tx_jax.config import from_config_dict
 from tx_jax.tasks.base import WeightedSum, total_loss
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key, jit_train_step
@@ -17,9 +17,9 @@ from tx_jax.training.step import dropout_key, jit_train_step
 def start(task):
     """A fresh state and the step."""
     optimizer = Optimizer(task.config)
-    params = task.init(jax.random.key(0))
+    params = task.objective.init(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
-    return state, jit_train_step(task.config, task, optimizer)
+    return state, jit_train_step(task.config, task.objective, optimizer)
 
 
 def run_steps(config, store, steps, accumulation_steps):
@@ -66,10 +66,10 @@ def test_dropout_differs_between_steps_and_repeats_for_a_step(smoke_config, tiny
     _, second = run_steps(config, tiny_store, 2, 1)
     assert first == second
     task = MaskedLM(config, tiny_store)
-    params = task.init(jax.random.key(0))
+    params = task.objective.init(jax.random.key(0))
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     keys = [jax.random.fold_in(dropout_key(0), step) for step in range(2)]
-    losses = [task.metrics(params, batch, dropout_rng=key)["masked_lm_loss"].mean() for key in keys]
+    losses = [task.objective.metrics(params, batch, dropout_rng=key)["masked_lm_loss"].mean() for key in keys]
     assert losses[0] != losses[1]
 
 
@@ -94,13 +94,14 @@ def test_an_update_that_is_not_finite_changes_nothing_but_the_step(smoke_config,
     config = from_config_dict(smoke_config)
 
     class Breaking(MaskedLM):
-        def metrics(self, params, batch, *, dropout_rng):
-            metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
-            loss = metrics["masked_lm_loss"]
-            return metrics | {"masked_lm_loss": WeightedSum(loss.total / batch["fine"][0], loss.weight)}
+        class objective_class(MaskedLMObjective):
+            def metrics(self, params, batch, *, dropout_rng):
+                metrics = super().metrics(params, batch, dropout_rng=dropout_rng)
+                loss = metrics["masked_lm_loss"]
+                return metrics | {"masked_lm_loss": WeightedSum(loss.total / batch["fine"][0], loss.weight)}
 
-        def loss_weights(self, batch):
-            return super().loss_weights({name: value for name, value in batch.items() if name != "fine"})
+            def loss_weights(self, batch):
+                return super().loss_weights({name: value for name, value in batch.items() if name != "fine"})
 
     task = Breaking(config, tiny_store)
     (state, step), batches = start(task), task.batches("train", batch_size=8, repeat=True)
@@ -124,7 +125,7 @@ FROZEN = ("^embeddings/", "layer_0/")
 def test_what_is_frozen_stays_and_the_rest_learns(smoke_config, tiny_store, parts):
     smoke_config.optimizer.frozen = FROZEN
     config = from_config_dict(smoke_config)
-    before = tree.flatten(MaskedLM(config, tiny_store).init(jax.random.key(0)))
+    before = tree.flatten(MaskedLM(config, tiny_store).objective.init(jax.random.key(0)))
     state, _ = run_steps(config, tiny_store, 2, parts)
     for path, leaf in tree.flatten(state.params).items():
         assert np.array_equal(leaf, before[path]) == tree.matches(path, FROZEN), path
@@ -135,8 +136,10 @@ def test_the_norm_of_the_gradient_counts_what_trains(no_dropout, tiny_store):
     frozen = dataclasses.replace(no_dropout, optimizer=dataclasses.replace(no_dropout.optimizer, frozen=FROZEN))
     task = MaskedLM(frozen, tiny_store)
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
-    params, weights = task.init(jax.random.key(0)), task.loss_weights(batch)
-    grads = jax.grad(lambda params: total_loss(task.metrics(params, batch, dropout_rng=None), weights))(params)
+    params, weights = task.objective.init(jax.random.key(0)), task.objective.loss_weights(batch)
+    grads = jax.grad(lambda params: total_loss(task.objective.metrics(params, batch, dropout_rng=None), weights))(
+        params
+    )
     squares = {path: float((g**2).sum()) for path, g in tree.flatten(grads).items()}
     trained = sum(square for path, square in squares.items() if not tree.matches(path, FROZEN))
     assert trained < 0.9 * sum(squares.values())

@@ -8,14 +8,13 @@ from tx_jax.config.data import DataConfig
 from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, model_from_dict, to_dict
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.lora import LoraConfig
-from tx_jax.config.model import HeadName, TransformerConfig
+from tx_jax.config.model import TransformerConfig
 from tx_jax.config.phases import Phase, PhasesConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 
 __all__ = [
     "DataConfig",
     "ExperimentConfig",
-    "HeadName",
     "LabeledDataConfig",
     "LoraConfig",
     "MeshConfig",

@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from tx_jax.config.checks import require
-from tx_jax.config.data import CAUSAL, MASKED, PAIRED, DataConfig
+from tx_jax.config.data import DataConfig
 from tx_jax.config.distillation import NO_DISTILLATION, DistillationConfig
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.lora import NO_LORA, LoraConfig
 from tx_jax.config.model import TransformerConfig
+from tx_jax.config.old_runs import with_task
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.errors import InputError, did_you_mean
-
-# The heads that learn from labels.
-SUPERVISED = frozenset({"sequence_classification", "token_classification", "question_answering", "multiple_choice"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,12 +24,14 @@ class ExperimentConfig:
     """One experiment, whole: what `config.json` of a run directory holds.
 
     Attributes:
-      data: token stores for pretraining heads, examples with labels for the others.
+      task: what the model learns, a name of the table in `tasks/registry.py`; it says whether the data is a token store
+        or examples with labels.
       start_from: a run directory, a converted model or a Hugging Face model, which gives the model its shape and its
         first parameters; empty: all of them are fresh.
       start_fresh: only the shape and the tokenizer are from there.
     """
 
+    task: str
     seed: int
     model: TransformerConfig
     data: DataConfig | LabeledDataConfig
@@ -59,58 +59,11 @@ class ExperimentConfig:
             f"distillation.layers={self.distillation.layers} needs a teacher: start_from={self.start_from!r}, with "
             f"start_fresh={self.start_fresh}, is none",
         )
-        require(
-            not self.distillation.layers or model.heads == ("masked_lm",),
-            f"model.heads={model.heads}: distillation is for ('masked_lm',)",
-        )
         resolve(self.phases, data, self.training)  # raises where a phase is not possible
         require(
             not self.lora.rank or bool(self.start_from),
             f"lora.rank={self.lora.rank} adapts a trained model: give --config.start_from=FOLDER",
         )
-        if isinstance(data, LabeledDataConfig):
-            self._check_labeled()
-        else:
-            self._check_pretraining(data)
-
-    def _check_labeled(self) -> None:
-        heads = self.model.heads
-        require(
-            len(SUPERVISED.intersection(heads)) == 1,
-            f"model.heads={heads}: fine-tuning is for one of {', '.join(sorted(SUPERVISED))}",
-        )
-        require(
-            ("multiple_choice" in heads) == bool(self.data.choices),
-            f"model.heads={heads} with data.choices={self.data.choices}: multiple choice needs the columns of the "
-            "choices, --config.data.choices=\"('a', 'b')\", and nothing else has them",
-        )
-        require(not self.phases.steps, f"phases.steps={self.phases.steps}: fine-tuning has one phase")
-
-    def _check_pretraining(self, data: DataConfig) -> None:
-        model, epochs = self.model, self.training.num_epochs
-        require(not epochs, f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
-        causal = "causal_lm" in model.heads
-        require(
-            causal or "masked_lm" in model.heads,
-            f"model.heads={model.heads} lacks 'masked_lm' or 'causal_lm', one of which pretraining needs",
-        )
-        fitting = CAUSAL if causal else MASKED
-        require(
-            data.packing in fitting,
-            f"data.packing={data.packing!r} does not fit model.heads={model.heads}: choose one of {', '.join(fitting)}",
-        )
-        if data.packing in PAIRED:
-            require(
-                "next_sentence" in model.heads and model.num_segments >= 2,
-                f"data.packing={data.packing!r} trains next-sentence prediction: it needs 'next_sentence' in "
-                f"model.heads={model.heads} and model.num_segments={model.num_segments} >= 2",
-            )
-        else:
-            require(
-                "next_sentence" not in model.heads,
-                f"data.packing={data.packing!r} makes no sentence pairs: drop 'next_sentence' from "
-                f"model.heads, --config.model.heads=\"('masked_lm',)\"",
-            )
 
     @property
     def trains_all(self) -> bool:
@@ -129,7 +82,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     Raises:
       InputError: an unknown key (with the nearest known one), a missing key, a wrong type or a value out of range.
     """
-    return _build(ExperimentConfig, values, where="config")
+    return _build(ExperimentConfig, with_task(values), where="config")
 
 
 def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:

@@ -27,7 +27,6 @@ class LabeledDataConfig:
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
       label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
         data calls otherwise: its head keeps their rows.
-      regression: the label is a number to be predicted as such.
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`.
       label_pieces: tagging: which pieces of a word learn its label.
@@ -55,7 +54,6 @@ class LabeledDataConfig:
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     label_map: tuple[str, ...] = ()
-    regression: bool = False
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
     max_question_length: int = 64
@@ -100,9 +98,4 @@ class LabeledDataConfig:
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
         for entry in self.label_map:
             require("=" in entry, f"data.label_map: {entry!r} must be OLD=NEW, such as 'LABEL_0=negative'")
-        require(
-            not (self.label_map and self.regression), f"data.regression=True has no data.label_map={self.label_map}"
-        )
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
-        require(not (self.regression and self.labels), f"data.regression=True has no data.labels={self.labels}")
-        require(not (self.regression and self.choices), f"data.regression=True has no data.choices={self.choices}")

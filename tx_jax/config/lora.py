@@ -4,9 +4,10 @@ import dataclasses
 import math
 
 from tx_jax.config.checks import require, require_patterns
+from tx_jax.config.heads import SUPERVISED
 
 # What fine-tuning begins anew, and so trains whole.
-NEW_MODULES = ("pooler", "sequence_classification", "token_classification", "question_answering", "multiple_choice")
+NEW_MODULES = ("pooler", *SUPERVISED)
 
 
 @dataclasses.dataclass(frozen=True)

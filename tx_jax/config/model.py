@@ -2,29 +2,11 @@
 
 import dataclasses
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 from tx_jax.config.checks import require
-
-HeadName = Literal[
-    "masked_lm",
-    "next_sentence",
-    "replaced_token",
-    "causal_lm",
-    "pooled",
-    "sequence_classification",
-    "token_classification",
-    "question_answering",
-    "multiple_choice",
-]
-HEADS: tuple[str, ...] = get_args(HeadName)
-
-# Which heads an architecture can carry.
-HEADS_OF = {
-    "encoder": tuple(head for head in HEADS if head != "causal_lm"),
-    "decoder": ("causal_lm", "sequence_classification", "token_classification"),
-    "encoder_decoder": ("causal_lm",),
-}
+from tx_jax.config.heads import HEADS, heads_of
+from tx_jax.errors import InputError, did_you_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +18,7 @@ class TransformerConfig:
       max_length: positions, where `position_embedding` is learned a table of them.
       num_segments: rows of the segment table; 0 = none.
       norm_position: "post" is the original's and BERT's, "pre" GPT-2's.
-      heads: what stands on top. "pooled" is a pooler alone, for sentence vectors.
+      heads: what stands on top, names of the table `HEADS`. "pooled" is a pooler alone, for sentence vectors.
       num_labels: outputs of sequence and token classification.
       embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim).
       embedding_norm: LayerNorm after the sum of the embeddings.
@@ -75,7 +57,7 @@ class TransformerConfig:
     dropout: float
     attention_dropout: float
     init_stddev: float
-    heads: tuple[HeadName, ...]
+    heads: tuple[str, ...]
     dtype: Literal["float32", "bfloat16"]
     remat: Literal["none", "dots", "block"]
     num_decoder_layers: int = 0
@@ -128,11 +110,13 @@ class TransformerConfig:
 
     def _check_architecture(self) -> None:
         require(len(set(self.heads)) == len(self.heads), f"model.heads={self.heads} names a head twice")
-        allowed = HEADS_OF[self.architecture]
-        require(
-            set(self.heads) <= set(allowed),
-            f"model.heads={self.heads}: model.architecture={self.architecture!r} can have {', '.join(allowed)}",
-        )
+        allowed = heads_of(self.architecture)
+        for head in self.heads:
+            if head not in allowed:
+                raise InputError(
+                    f"model.heads={self.heads}: {head!r} is not one of those that model.architecture="
+                    f"{self.architecture!r} can have: {', '.join(allowed)}.{did_you_mean(head, allowed)}"
+                )
         require(
             (self.num_decoder_layers > 0) == (self.architecture == "encoder_decoder"),
             f"model.num_decoder_layers={self.num_decoder_layers} with model.architecture={self.architecture!r}: "
@@ -179,5 +163,4 @@ class TransformerConfig:
 
     @property
     def needs_pooler(self) -> bool:
-        pooled = {"next_sentence", "pooled", "sequence_classification", "multiple_choice"}
-        return self.architecture == "encoder" and not pooled.isdisjoint(self.heads)
+        return self.architecture == "encoder" and any(HEADS[head].reads == "pooled" for head in self.heads)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import LABELED
 from tx_jax.convert.rules import Rule
 from tx_jax.data.labeled.label_names import default_names
 from tx_jax.errors import InputError
@@ -25,8 +26,6 @@ ACTIVATIONS = {
 
 # Fields that do not change what a trained model computes: config.json need not be able to say them.
 OF_TRAINING = {"dtype", "remat", "dropout", "attention_dropout", "init_stddev", "scale_residual_init"}
-# The heads whose outputs `num_labels` counts.
-LABELLED = {"sequence_classification", "token_classification"}
 
 
 class Field(NamedTuple):
@@ -91,7 +90,7 @@ def labels_of_heads(
 
     Where it gives no name to each, they have those that transformers shows: LABEL_0, LABEL_1, ...
     """
-    if not LABELLED.intersection(config.heads).difference(untrained):
+    if not set(LABELED).intersection(config.heads).difference(untrained):
         return ()
     if "sequence_classification" in config.heads and (
         config.num_labels == 1 or problem_type_of(hf_config) == "regression"
@@ -244,7 +243,7 @@ class Family:
             found.append(str(error))
             back = self.read_config({}, heads=config.heads)
             unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}
-        if not LABELLED & {*config.heads}:
+        if not {*LABELED} & {*config.heads}:
             unknown.add("num_labels")
         names = [f.name for f in dataclasses.fields(config) if f.name not in unknown]
         differing = [name for name in names if getattr(config, name) != getattr(back, name)]

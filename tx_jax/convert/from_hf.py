@@ -11,8 +11,9 @@ import numpy as np
 
 from tx_jax import text, tree
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import LABELED
 from tx_jax.convert import families, hf_folder
-from tx_jax.convert.family import LABELLED, Family, label_problem, labels_of_heads, problem_type_of
+from tx_jax.convert.family import Family, label_problem, labels_of_heads, problem_type_of
 from tx_jax.convert.heads import check_wanted, ordered, shapes_of
 from tx_jax.convert.matching import Match, match
 from tx_jax.convert.model_dir import Model, Source
@@ -89,7 +90,7 @@ def read(
             f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
         )
     warnings += _warnings_of_values(found, params)
-    if LABELLED.intersection(found.config.heads) and (problem := label_problem(hf_config)):
+    if set(LABELED).intersection(found.config.heads) and (problem := label_problem(hf_config)):
         warnings.append(problem)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)

@@ -5,21 +5,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from tx_jax.config import HeadName, TransformerConfig
+from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import HEADS, head_of
 from tx_jax.convert.family import Family
 from tx_jax.convert.hf_folder import Stored
 from tx_jax.convert.rules import Shape
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.models import registry
 from tx_jax.tree import flatten
-
-# The first part of a path of ours -> the head that the parameter is of.
-_HEAD_OF_ROOM = {name: name for name in HeadName.__args__} | {"pooler": "pooled"}
-
-
-def head_of(path: str) -> str | None:
-    """The head that a parameter belongs to; None for the body."""
-    return _HEAD_OF_ROOM.get(path.partition("/")[0])
 
 
 def shapes_of(config: TransformerConfig) -> dict[str, Shape]:
@@ -100,7 +93,7 @@ def detect(
 
 def ordered(heads: Collection[str]) -> tuple[str, ...]:
     """In the order in which configurations list them."""
-    return tuple(head for head in HeadName.__args__ if head in heads)
+    return tuple(head for head in HEADS if head in heads)
 
 
 def check_wanted(heads: Iterable[str], family: Family) -> tuple[str, ...]:

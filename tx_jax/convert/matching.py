@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.convert.family import LABELLED, Family
-from tx_jax.convert.heads import check_sizes, detect, head_of, names_of_heads, ordered, shapes_of
+from tx_jax.config.heads import LABELED, head_of
+from tx_jax.convert.family import Family
+from tx_jax.convert.heads import check_sizes, detect, names_of_heads, ordered, shapes_of
 from tx_jax.convert.hf_folder import Stored
 from tx_jax.convert.rules import Rule, Shape, check, covering, expand
 from tx_jax.errors import InputError
@@ -128,7 +129,7 @@ def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Ma
             tensors[name].shape if name in tensors else shape
             for name, shape in zip(rule.hf_names, expected, strict=True)
         ]
-        heads |= {head_of(rule.paths[0])} & LABELLED if found != expected else set()
+        heads |= {head_of(rule.paths[0])} & {*LABELED} if found != expected else set()
     return {path for path in shapes if head_of(path) in heads}
 
 

@@ -10,14 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
+from tx_jax.batch import without_filling
 from tx_jax.config.skipped import Ranges, batch_of
 from tx_jax.data.pretraining.mixture import Mixture
 from tx_jax.data.pretraining.targets import Batch, MakeTargets
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
 _ORDER, _CORRUPTION, _PHASE = map(hash_text, ("order", "corruption", "phase"))
-# What an example that only fills up a batch has none of.
-_WEIGHTS = ("masked_weights", "masked_dropped", "target_weights", "target_bytes")
 
 
 class Examples(Protocol):
@@ -86,7 +85,7 @@ class Loader:
         return -(-self.num_examples // self.batch_size)
 
     def batch_at(self, step: int) -> Batch:
-        """This process's rows of the global batch of a step. The keys are described in `tx_jax/tasks/base.py`."""
+        """This process's rows of the global batch of a step. The keys are those of `tx_jax/batch.py`."""
         local = self.batch_size // self.num_processes
         place = batch_of(step + 1, self.skipped, self.first_step) - 1 - self.first_step
         number = place * self.batch_size + self.process * local + np.arange(local)
@@ -98,9 +97,7 @@ class Loader:
             corpus, number = self._in_one_pass(number % self.num_examples)
         parts = [(chosen, self._build(c, number[chosen], step)) for c, chosen in _split(corpus)]
         batch = _join(parts)
-        for name in batch.keys() & _WEIGHTS:
-            batch[name] = batch[name] * weights.reshape(-1, *[1] * (batch[name].ndim - 1))
-        return batch | {"example_weights": weights}
+        return without_filling(batch, weights)
 
     def _in_one_pass(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Corpus and number in it when each example comes once."""

@@ -3,6 +3,8 @@
 Shapes: B rows, T sequence length, N runs.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tx_jax.data.corpus.token_store import Split
@@ -24,9 +26,23 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.repeat(starts - begins, lengths) + np.arange(int(lengths.sum()))
 
 
-def document_bounds(split: Split) -> np.ndarray:
-    """int64 [num_documents + 1]: the token offset where each document begins, and the total."""
-    return split.sentence_offsets[split.document_offsets]
+def document_bounds(split: Split, first: int = 0, last: int | None = None) -> np.ndarray:
+    """int64 [last - first + 1]: the token offset where each document from `first` on begins, and where they end."""
+    last = split.num_documents if last is None else last
+    return split.sentence_offsets[split.document_offsets[first : last + 1]]
+
+
+def document_blocks(split: Split, tokens: int) -> Iterator[tuple[int, int]]:
+    """Consecutive documents from the first to the one before the last of each pair, of at most so many tokens together,
+    or one that is longer. So all can be looked at without holding anything for each of them.
+    """
+    sentences, documents = split.sentence_offsets, split.document_offsets
+    first = 0
+    while first < split.num_documents:
+        fitting = np.searchsorted(sentences, sentences[documents[first]] + tokens, side="right") - 1
+        last = max(int(np.searchsorted(documents, fitting, side="right")) - 1, first + 1)
+        yield first, last
+        first = last
 
 
 def spread(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -133,7 +133,7 @@ def _log_probability(
     output = registry.build(config).apply(
         {"params": params}, tokens_NT, valid_BT=valid_NT, masked_positions_BP=positions_NP, deterministic=True
     )
-    log_probabilities_NPV = jax.nn.log_softmax(output.masked_lm[..., :vocab_size])  # the table may be padded
+    log_probabilities_NPV = jax.nn.log_softmax(output.logits["masked_lm"][..., :vocab_size])  # the table may be padded
     wanted_NP1 = wanted_NP[..., None]
     return (jnp.take_along_axis(log_probabilities_NPV, wanted_NP1, axis=-1)[..., 0] * weights_NP).sum(axis=-1)
 

@@ -9,28 +9,29 @@ import jax
 import numpy as np
 
 from tx_jax import sharding
+from tx_jax.batch import Batch
 from tx_jax.runs.trained import Trained
-from tx_jax.tasks.base import Batch, Batches, Metrics, Task
+from tx_jax.tasks.base import Batches, Metrics, Objective, Task
 
 EvalStep = Callable[[Any, Batch], tuple[Metrics, Mapping[str, jax.Array]]]
 Scores = Callable[[Mapping[str, np.ndarray]], dict[str, float]]
 
 
-def eval_step(params: Any, batch: Batch, *, task: Task) -> tuple[Metrics, dict[str, jax.Array]]:
-    """Metrics of one batch, without dropout, and its outputs, if the task has scores, with which examples they are of.
+def eval_step(params: Any, batch: Batch, *, objective: Objective) -> tuple[Metrics, dict[str, jax.Array]]:
+    """Metrics of one batch, without dropout, and its outputs, if there are any, with which examples they are of.
 
     The forward pass that both need is compiled into one.
     """
-    outputs = task.outputs(params, batch)
+    outputs = objective.outputs(params, batch)
     if outputs:
         outputs |= {"example": batch["example"], "example_weights": batch["example_weights"]}
-    return task.metrics(params, batch, dropout_rng=None), outputs
+    return objective.metrics(params, batch, dropout_rng=None), outputs
 
 
-def jit_eval_step(task: Task, mesh: jax.sharding.Mesh) -> EvalStep:
-    """`eval_step` of a task, whose results are on every device."""
+def jit_eval_step(objective: Objective, mesh: jax.sharding.Mesh) -> EvalStep:
+    """`eval_step` of an objective, whose results are on every device."""
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.jit(functools.partial(eval_step, task=task), out_shardings=everywhere)
+    return jax.jit(functools.partial(eval_step, objective=objective), out_shardings=everywhere)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,9 @@ def evaluate_model(
     """
     scores = functools.partial(task.scores, split=split)
     with jax.set_mesh(model.mesh):
-        return evaluate(eval_step or jit_eval_step(task, model.mesh), model.params, batches, model.mesh, scores)
+        return evaluate(
+            eval_step or jit_eval_step(task.objective, model.mesh), model.params, batches, model.mesh, scores
+        )
 
 
 def in_order(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

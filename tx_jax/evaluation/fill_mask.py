@@ -32,7 +32,7 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
         deterministic=True,
     )
     # The model's table may be padded beyond the tokenizer's vocabulary.
-    logits = output.masked_lm[0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
+    logits = output.logits["masked_lm"][0, np.flatnonzero(np.array(ids) == tokenizer.mask_id), : tokenizer.vocab_size]
     probabilities, best = jax.lax.top_k(jax.nn.softmax(logits), min(top, tokenizer.vocab_size))
     return [
         [(_text(tokenizer, int(i)), float(p)) for i, p in zip(row, values, strict=True)]

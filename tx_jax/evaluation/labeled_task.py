@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, MeshConfig
-from tx_jax.config.experiment import SUPERVISED
+from tx_jax.config.heads import LABELED, SUPERVISED
 from tx_jax.config.training import OptimizerConfig, TrainingConfig
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import default_names, listed, match, rename
 from tx_jax.data.labeled.labels import label_text
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.runs.trained import Trained
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import TASKS, open_task
 from tx_jax.tasks.supervised import Supervised
 
 DATA = "data"  # the only split of a task on a file
@@ -111,7 +111,7 @@ def _configuration(
     if config is not None and isinstance(config.data, LabeledDataConfig):
         labels = rename(config.data.labels, label_map, option="--label_map")
         return dataclasses.replace(config, data=dataclasses.replace(config.data, **options, labels=labels))
-    heads = SUPERVISED.intersection(model.model.heads)
+    heads = set(SUPERVISED).intersection(model.model.heads)
     if len(heads) != 1:
         raise InputError(
             f"{model.name} has no head that was trained on labels; its heads are {', '.join(model.model.heads)}: "
@@ -120,12 +120,16 @@ def _configuration(
     (head,) = heads
     if head in model.untrained:
         warnings.warn(f"{head} is untrained: what it predicts means nothing", InputWarning, stacklevel=3)
-    data = _DEFAULTS[head] | _outputs(model, head) | {"sequence_length": min(LONGEST, model.model.max_length)}
+    is_regression = head == "sequence_classification" and _predicts_a_number(model)
+    data = _DEFAULTS[head] | {"sequence_length": min(LONGEST, model.model.max_length)}
+    data |= {"metrics": ("pearson", "spearman")} if is_regression else _with_labels(model, head)
     if labels := data.get("labels"):
         data["labels"] = rename(labels, label_map, option="--label_map")
     elif label_map:
         raise InputError(f"--label_map={','.join(label_map)}: {model.name} has no labels to rename")
+    fitting = (name for name, kind in TASKS.items() if getattr(kind.objective_class, "head", "") == head)
     return ExperimentConfig(
+        task="regression" if is_regression else next(fitting),
         seed=0,
         model=model.model,
         data=LabeledDataConfig(**{"train": source, "validation": source, "read_ahead": 1} | data | dict(options)),
@@ -135,16 +139,19 @@ def _configuration(
     )
 
 
-def _outputs(model: Trained, head: str) -> dict[str, Any]:
-    """What the outputs of the head are."""
-    if head == "sequence_classification":
-        if model.problem_type == "multi_label_classification":
-            raise InputError(f"{model.name} gives each text several labels, which is not supported")
-        if model.problem_type == "regression" or model.model.num_labels == 1:
-            if model.model.num_labels > 1:
-                raise InputError(f"{model.name} predicts {model.model.num_labels} numbers: only one is supported")
-            return {"regression": True, "metrics": ("pearson", "spearman")}
-    if head not in ("sequence_classification", "token_classification"):
+def _predicts_a_number(model: Trained) -> bool:
+    """Of a model with the head `sequence_classification`; as transformers has it, one output is a number."""
+    if model.problem_type == "multi_label_classification":
+        raise InputError(f"{model.name} gives each text several labels, which is not supported")
+    count = model.model.num_labels
+    if model.problem_type == "regression" and count > 1:
+        raise InputError(f"{model.name} predicts {count} numbers: only one is supported")
+    return count == 1
+
+
+def _with_labels(model: Trained, head: str) -> dict[str, Any]:
+    """The labels of a head that tells any, and what it is judged by where that depends on them."""
+    if head not in LABELED:
         return {}
     labels = model.labels or default_names(model.model.num_labels)
     if head == "token_classification" and all(map(_ENTITY.fullmatch, labels)):

@@ -16,6 +16,7 @@ import numpy as np
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.evaluation.evaluate import device_batch
+from tx_jax.tasks.base import Objective
 from tx_jax.tasks.supervised import Record, Supervised
 
 SHORTEST = 16
@@ -55,8 +56,8 @@ def outputs(
     batch_size: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, np.ndarray]:
-    """The task's `outputs` for all rows of the table, in order; where rows have lengths, filled up with zeros."""
-    step = _jit_outputs(task, mesh)
+    """The objective's `outputs` for all rows of the table, in order; where rows have lengths, filled up with zeros."""
+    step = _jit_outputs(task.objective, mesh)
     parts: list[tuple[np.ndarray, Mapping[str, np.ndarray]]] = []
     pending: list[tuple[np.ndarray, Mapping[str, jax.Array]]] = []
     done = 0
@@ -73,9 +74,9 @@ def outputs(
 
 
 @functools.cache  # so that texts that come one by one do not compile it anew each time
-def _jit_outputs(task: Supervised, mesh: jax.sharding.Mesh) -> Callable[[Any, Any], dict[str, jax.Array]]:
+def _jit_outputs(objective: Objective, mesh: jax.sharding.Mesh) -> Callable[[Any, Any], dict[str, jax.Array]]:
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    return jax.jit(task.outputs, out_shardings=everywhere)
+    return jax.jit(objective.outputs, out_shardings=everywhere)
 
 
 def _fetch(indices: np.ndarray, values: Mapping[str, jax.Array]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -74,7 +74,7 @@ def evaluate_run(
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
     every = data.evaluation_splits if labeled else ("validation",)
-    eval_step = jit_eval_step(task, model.mesh)
+    eval_step = jit_eval_step(task.objective, model.mesh)
     names = every if split is None else (split,)
     return {name: evaluate_split(model, task, name, batches, eval_step) for name in names}
 

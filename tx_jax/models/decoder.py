@@ -8,10 +8,11 @@ import flax.linen as nn
 import jax
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import HEADS
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embeddings, row_positions
-from tx_jax.nn.heads import CausalLMHead, Classifier, last_tokens
+from tx_jax.nn.heads import build_head, last_tokens
 from tx_jax.nn.masks import causal_mask, document_mask, padding_mask
 from tx_jax.nn.stack import Stack
 
@@ -25,12 +26,8 @@ class Decoder(nn.Module):
         config = self.config
         self.embeddings = Embeddings(config)
         self.decoder = Stack(config, config.num_layers)
-        if "causal_lm" in config.heads:
-            self.causal_lm = CausalLMHead(config)
-        if "sequence_classification" in config.heads:
-            self.sequence_classification = Classifier(config, config.num_labels, 0.0, use_bias=False)
-        if "token_classification" in config.heads:
-            self.token_classification = Classifier(config, config.num_labels, config.dropout)
+        for name in config.heads:
+            setattr(self, name, build_head(name, config))
 
     def __call__(
         self,
@@ -59,14 +56,11 @@ class Decoder(nn.Module):
             valid_BT=valid_BT,
             deterministic=deterministic,
         )
-        output = Output(hidden=hidden_BTD)
-        if "causal_lm" in config.heads:
-            output = output.replace(causal_lm=self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend))
-        if "sequence_classification" in config.heads:
-            last_BD = last_tokens(hidden_BTD, valid_BT)
-            logits = self.sequence_classification(last_BD, deterministic=deterministic)
-            output = output.replace(sequence_classification=logits)
-        if "token_classification" in config.heads:
-            logits = self.token_classification(hidden_BTD, deterministic=deterministic)
-            output = output.replace(token_classification=logits)
-        return output
+        logits = {}
+        for name in config.heads:
+            if name == "causal_lm":
+                logits[name] = self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend)
+            else:
+                x = last_tokens(hidden_BTD, valid_BT) if HEADS[name].reads == "pooled" else hidden_BTD
+                logits[name] = getattr(self, name)(x, deterministic=deterministic)
+        return Output(hidden_BTD, logits)

@@ -7,10 +7,11 @@ import flax.linen as nn
 import jax
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import HEADS
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embedding, Embeddings, row_positions, token_positions
-from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, ReplacedTokenHead, gather_positions
+from tx_jax.nn.heads import build_head, gather_positions
 from tx_jax.nn.masks import document_mask, padding_mask
 from tx_jax.nn.stack import Stack
 
@@ -27,19 +28,10 @@ class Encoder(nn.Module):
         if config.enhanced_mask_decoder:
             self.mask_decoder_position = Embedding(config.max_length, config.dim, config.init_stddev)
         if config.needs_pooler:
-            self.pooler = Pooler(config)
-        heads = {
-            "masked_lm": lambda: MaskedLMHead(config),
-            "next_sentence": lambda: Classifier(config, 2, 0.0),
-            "replaced_token": lambda: ReplacedTokenHead(config),
-            "sequence_classification": lambda: Classifier(config, config.num_labels, config.dropout),
-            "token_classification": lambda: Classifier(config, config.num_labels, config.dropout),
-            "question_answering": lambda: Classifier(config, 2, 0.0),
-            "multiple_choice": lambda: Classifier(config, 1, config.dropout),
-        }
+            self.pooler = build_head("pooled", config)
         for name in config.heads:
             if name != "pooled":
-                setattr(self, name, heads[name]())
+                setattr(self, name, build_head(name, config))
 
     def __call__(
         self,
@@ -81,22 +73,17 @@ class Encoder(nn.Module):
             queries_BTD=self.mask_decoder_position(positions_BT) if config.enhanced_mask_decoder else None,
             deterministic=deterministic,
         )
-        results = {"hidden": hidden_BTD}
-        if config.needs_pooler:
-            results["pooled"] = self.pooler(hidden_BTD)
-        for name in ("next_sentence", "sequence_classification", "multiple_choice"):
-            if name in config.heads:
-                results[name] = getattr(self, name)(results["pooled"], deterministic=deterministic)
-        for name in ("token_classification", "question_answering"):
-            if name in config.heads:
-                results[name] = getattr(self, name)(hidden_BTD, deterministic=deterministic)
-        if "multiple_choice" in config.heads:
-            results["multiple_choice"] = results["multiple_choice"][:, 0]
-        if "replaced_token" in config.heads:
-            results["replaced_token"] = self.replaced_token(hidden_BTD)
-        if "masked_lm" in config.heads:
-            x_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
-            if masked_positions_BP is not None:
-                x_BTD = gather_positions(x_BTD, masked_positions_BP)
-            results["masked_lm"] = self.masked_lm(x_BTD, attend=self.embeddings.token.attend)
-        return Output(**results)
+        pooled_BD = self.pooler(hidden_BTD) if config.needs_pooler else None
+        read = {"pooled": pooled_BD, "tokens": hidden_BTD}
+        logits = {}
+        for name in config.heads:
+            if name == "masked_lm":
+                x_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
+                if masked_positions_BP is not None:
+                    x_BTD = gather_positions(x_BTD, masked_positions_BP)
+                logits[name] = self.masked_lm(x_BTD, attend=self.embeddings.token.attend)
+            elif name != "pooled":
+                logits[name] = getattr(self, name)(read[HEADS[name].reads], deterministic=deterministic)
+        if "multiple_choice" in logits:
+            logits["multiple_choice"] = logits["multiple_choice"][:, 0]
+        return Output(hidden_BTD, logits, pooled_BD)

@@ -73,7 +73,8 @@ class EncoderDecoder(nn.Module):
             memory_mask_BHTS=padding_mask(memory_valid_BS),
         )
         hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic)
-        return Output(hidden=hidden_BTD, causal_lm=self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend))
+        logits_BTV = self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend)
+        return Output(hidden_BTD, {"causal_lm": logits_BTV})
 
     def _run(
         self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import HEADS
 from tx_jax.nn.dense import Dense
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.mlp import ACTIVATIONS
@@ -81,8 +82,8 @@ class ReplacedTokenHead(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
-        """Logits [B, T], float32; positive = replaced."""
+    def __call__(self, hidden_BTD: jax.Array, *, deterministic: bool = True) -> jax.Array:
+        """Logits [B, T], float32; positive = replaced. It has no dropout."""
         config = self.config
         transform = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), name="transform")
         h_BTD = ACTIVATIONS[config.activation](transform(hidden_BTD))
@@ -102,3 +103,18 @@ class Classifier(nn.Module):
         dense = Dense(self.outputs, self.config.init_stddev, jnp.float32, use_bias=self.use_bias)
         nn.share_scope(self, dense)
         return dense(nn.Dropout(self.dropout)(x, deterministic=deterministic))
+
+
+# Heads that are more than a `Classifier`.
+MODULES = {"masked_lm": MaskedLMHead, "causal_lm": CausalLMHead, "replaced_token": ReplacedTokenHead, "pooled": Pooler}
+
+
+def build_head(name: str, config: TransformerConfig) -> nn.Module:
+    """The module of a head of the table `config.heads.HEADS`."""
+    if name in MODULES:
+        return MODULES[name](config)
+    head = HEADS[name]
+    outputs = config.num_labels if head.outputs == "labels" else head.outputs
+    # GPT-2's classifier of sequences has neither dropout nor bias (transformers, modeling_gpt2.py).
+    plain = config.architecture == "decoder" and head.reads == "pooled"
+    return Classifier(config, outputs, config.dropout if head.dropout and not plain else 0.0, use_bias=not plain)

@@ -15,8 +15,7 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
 from tx_jax.planning import hlo, tpu_slices
-from tx_jax.tasks.pretraining import Pretraining
-from tx_jax.tasks.supervised import Supervised
+from tx_jax.tasks.base import Objective
 from tx_jax.training import out_of_memory
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state
@@ -148,11 +147,11 @@ class Plan:
         return sum(phase.steps * each for phase, each in zip(self.phases, seconds, strict=True)) / 86_400
 
 
-def plan(config: ExperimentConfig, task: Pretraining | Supervised, target: Target) -> Plan:
+def plan(config: ExperimentConfig, objective: Objective, target: Target) -> Plan:
     """Compiles the train step of each phase: minutes for each.
 
     Args:
-      task: one without data will do.
+      objective: of the configuration.
 
     Raises:
       InputError: the mesh does not fit the devices or the batches.
@@ -160,17 +159,15 @@ def plan(config: ExperimentConfig, task: Pretraining | Supervised, target: Targe
     """
     mesh = sharding.make_mesh(config.mesh, target.devices)
     check_batch_sizes(config, mesh)
-    phases = tuple(_plan_phase(config, task, target, mesh, phase) for phase in config.training_phases)
+    phases = tuple(_plan_phase(config, objective, target, mesh, phase) for phase in config.training_phases)
     return Plan(target, target.devices[0].device_kind, dict(mesh.shape), phases)
 
 
-def _plan_phase(
-    config: ExperimentConfig, task: Pretraining | Supervised, target: Target, mesh: Mesh, phase: Phase
-) -> PhasePlan:
-    state = abstract_state(task, Optimizer(config), mesh)
+def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, mesh: Mesh, phase: Phase) -> PhasePlan:
+    state = abstract_state(objective, Optimizer(config), mesh)
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh, name, x.ndim))
-        for name, x in task.batch_shapes(phase).items()
+        for name, x in objective.batch_shapes(phase).items()
     }
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
     if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
@@ -178,7 +175,7 @@ def _plan_phase(
         raise _does_not_fit(config, mesh, where, needed, target, state_alone=True)
     began = time.perf_counter()
     try:
-        compiled = lower_train_step(config, task, mesh, state, batch).compile()
+        compiled = lower_train_step(config, objective, mesh, state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
         if (sizes := out_of_memory.parse(str(error))) is None:
             raise
@@ -194,7 +191,7 @@ def _plan_phase(
         batch_size=phase.batch_size,
         sequence_length=phase.data.sequence_length,
         tokens=phase.tokens_per_step,
-        flops=task.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
+        flops=objective.flops_per_token(phase) * phase.tokens_per_step if config.trains_all else None,
         xla_flops=(compiled.cost_analysis() or {}).get("flops", 0.0),
         parameters=sharding.bytes_per_device(state.params),
         optimizer_state=sharding.bytes_per_device(state.opt_state),
@@ -209,14 +206,14 @@ def _plan_phase(
 
 
 def lower_train_step(
-    config: ExperimentConfig, task: Pretraining | Supervised, mesh: Mesh, state: TrainState, batch: dict
+    config: ExperimentConfig, objective: Objective, mesh: Mesh, state: TrainState, batch: dict
 ) -> jax.stages.Lowered:
     """The train step of the loop, lowered for the mesh's devices from shapes that know where they live."""
     platform = mesh.devices.flat[0].platform
     key = jax.eval_shape(lambda: dropout_key(config.seed, platform))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
     with jax.set_mesh(mesh):
-        return jit_train_step(config, task, Optimizer(config)).lower(state, batch, key)
+        return jit_train_step(config, objective, Optimizer(config)).lower(state, batch, key)
 
 
 def _does_not_fit(

@@ -12,8 +12,8 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
+from tx_jax.config.heads import LABELED
 from tx_jax.convert import from_hf, hub, model_dir
-from tx_jax.convert.family import LABELLED
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.models import forward, lora
@@ -163,14 +163,12 @@ def _open_run(place: Place, step: int | None) -> OpenModel:
 
 def _labels(config: ExperimentConfig) -> tuple[str, ...]:
     """The names of the outputs that a run learned to tell apart."""
-    has_labels = isinstance(config.data, LabeledDataConfig) and LABELLED.intersection(config.model.heads)
+    has_labels = isinstance(config.data, LabeledDataConfig) and set(LABELED).intersection(config.model.heads)
     return config.data.labels if has_labels else ()
 
 
 def _problem_type(config: ExperimentConfig) -> str | None:
-    if not isinstance(config.data, LabeledDataConfig) or "sequence_classification" not in config.model.heads:
-        return None
-    return "regression" if config.data.regression else "single_label_classification"
+    return {"classification": "single_label_classification", "regression": "regression"}.get(config.task)
 
 
 def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints) -> int | None:

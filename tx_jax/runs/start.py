@@ -16,8 +16,7 @@ from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import experiment_values
-from tx_jax.convert.family import LABELLED
-from tx_jax.convert.heads import head_of
+from tx_jax.config.heads import LABELED, head_of
 from tx_jax.data.labeled.label_names import default_names, rename
 from tx_jax.errors import InputError
 from tx_jax.hosts import distributed
@@ -198,7 +197,7 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
 
 def _labels(opened: OpenModel, heads: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """The head that is to train on and tells labels apart, and its labels; "" and () where there is none."""
-    for head in LABELLED.intersection(heads, opened.config.heads).difference(opened.untrained):
+    for head in set(LABELED).intersection(heads, opened.config.heads).difference(opened.untrained):
         if opened.problem_type != "regression" and opened.config.num_labels > 1:
             return head, opened.labels or default_names(opened.config.num_labels)
     return "", ()

@@ -4,40 +4,48 @@ import math
 from collections.abc import Iterable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from tx_jax.batch import Batch
 from tx_jax.config import Phase
+from tx_jax.config.data import CAUSAL
 from tx_jax.data.pretraining.batches import causal_lm_batches
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.pretraining import Pretraining, classification, entropy
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classification, entropy
 
 
-class CausalLM(Pretraining):
-    """The task of `causal_lm_batches`.
+class CausalLMObjective(PretrainingObjective):
+    """Predicts each token from those before it.
 
     Beside the loss in nats per token it reports bits per byte of text, which models with different tokenizers share.
     """
 
-    make_batches = staticmethod(causal_lm_batches)
+    head = "causal_lm"
+    packings = CAUSAL
 
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        rows, length, _ = phase.shape
-        return super().batch_shapes(phase) | {
-            "targets": jax.ShapeDtypeStruct((rows, length), jnp.int32),
-            "target_weights": jax.ShapeDtypeStruct((rows, length), jnp.float32),
-            "target_bytes": jax.ShapeDtypeStruct((rows,), jnp.float32),
-        }
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        return (*super().keys(phase), "targets", "target_weights", "target_bytes")
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"causal_lm_loss": batch["target_weights"].sum()}
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        logits = self.apply(params, batch, dropout_rng=dropout_rng).causal_lm
+        logits = self.apply(params, batch, dropout_rng=dropout_rng).logits["causal_lm"]
         metrics = classification("causal_lm", logits, batch["targets"], batch["target_weights"])
         bits = metrics["causal_lm_loss"].total / math.log(2)
         return metrics | {"bits_per_byte": WeightedSum(bits, batch["target_bytes"].sum())}
+
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        length = self.data(phase).sequence_length
+        return registry.flops_per_token(self.config.model, length, length)
+
+
+class CausalLM(Pretraining):
+    """Causal language modelling on token stores."""
+
+    objective_class = CausalLMObjective
+    make_batches = staticmethod(causal_lm_batches)
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         counts, num_bytes = np.zeros(self.stores.vocab_size), 0.0
@@ -50,7 +58,3 @@ class CausalLM(Pretraining):
             "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
             "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy, spread over bytes"),
         }
-
-    def flops_per_token(self, phase: Phase | None = None) -> float:
-        length = self.data(phase).sequence_length
-        return registry.flops_per_token(self.config.model, length, length)

@@ -12,22 +12,52 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import sequences
 from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.supervised import Record, Supervised
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
+
+
+class ClassificationObjective(SupervisedObjective):
+    """Trains the head `sequence_classification`. The loss is the cross entropy in nats."""
+
+    head = "sequence_classification"
+    target = "labels"  # the key of the batch
+
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        return (*super().keys(phase), self.target)
+
+    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
+        """[B, L], float32."""
+        return self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": batch["example_weights"].sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
+        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+        correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
+        weight = weights.sum()
+        return {
+            "loss": WeightedSum((losses * weights).sum(), weight),
+            "accuracy": WeightedSum((correct * weights).sum(), weight),
+        }
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        return {"logits": self.logits(params, batch, dropout_rng=None)}
 
 
 class Classification(Supervised):
-    """The task of the head `sequence_classification`. The loss is the cross entropy in nats."""
+    """Labels of texts and of pairs of texts."""
 
-    head = "sequence_classification"
+    objective_class = ClassificationObjective
     known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
-    target_dtype = jnp.int32
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         if not config.data.labels:
@@ -57,7 +87,7 @@ class Classification(Supervised):
         return rare_labels(self.values(self.records("train")), self.data.labels) + super().notices()
 
     def targets(self, records: Sequence[Record]) -> np.ndarray:
-        """[N], as in a batch's `labels`."""
+        """[N], as at the objective's `target` in a batch."""
         return label_ids(self.values(records), self.data.labels)
 
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
@@ -66,31 +96,8 @@ class Classification(Supervised):
             self.data,
             self.tokenizer,
             segments=self.config.model.num_segments > 1,
-            targets=self.targets(records) if labeled else None,
+            targets={self.objective_class.target: self.targets(records)} if labeled else {},
         )
-
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        return super().batch_shapes(phase) | {"labels": jax.ShapeDtypeStruct((phase.batch_size,), self.target_dtype)}
-
-    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
-        """[B, L], float32."""
-        return self.apply(params, batch, dropout_rng=dropout_rng).sequence_classification
-
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"loss": batch["example_weights"].sum()}
-
-    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
-        losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
-        weight = weights.sum()
-        return {
-            "loss": WeightedSum((losses * weights).sum(), weight),
-            "accuracy": WeightedSum((correct * weights).sum(), weight),
-        }
-
-    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        return {"logits": self.logits(params, batch, dropout_rng=None)}
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         targets = self.split(split).table.columns["labels"][outputs["example"]]
@@ -115,7 +122,7 @@ class Classification(Supervised):
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         known, name = self.reference
         counts = np.bincount(self.split(known).table.columns["labels"], minlength=len(self.data.labels))
-        targets, best = real_labels(batches), int(counts.argmax())
+        targets, best = real_targets(batches, "labels"), int(counts.argmax())
         always = f"always {self.data.labels[best]!r}, the most frequent in {name}"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
         shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
@@ -125,6 +132,6 @@ class Classification(Supervised):
         }
 
 
-def real_labels(batches: Iterable[Batch]) -> np.ndarray:
-    """The labels [N] of all examples but those that only fill up."""
-    return np.concatenate([np.asarray(batch["labels"])[np.asarray(batch["example_weights"]) > 0] for batch in batches])
+def real_targets(batches: Iterable[Batch], key: str) -> np.ndarray:
+    """What stands at this key [N] of all examples but those that only fill up."""
+    return np.concatenate([np.asarray(batch[key])[np.asarray(batch["example_weights"]) > 0] for batch in batches])

@@ -10,20 +10,32 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tx_jax.batch import Batch, token_weights
 from tx_jax.config import Phase, TransformerConfig
+from tx_jax.errors import InputError
 from tx_jax.models import registry
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.base import Metrics, WeightedSum, model_inputs
+from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 
 TEACHER = "teacher"
 
 
-class Distillation(MaskedLM):
-    """The task of `masked_lm_batches`, with a teacher.
+class DistillationObjective(MaskedLMObjective):
+    """Masked language modelling with a teacher.
 
     The soft targets are taken at the masked positions alone, where the head runs (the published code has this as
     `--restrict_ce_to_mask`); the hidden states are compared at all tokens.
     """
+
+    def check(self) -> None:
+        super().check()
+        config = self.config
+        if not config.distillation.layers:
+            raise InputError(
+                "task='distillation' needs a student: --config.distillation.layers=N, fewer than its teacher"
+            )
+        if config.model.heads != ("masked_lm",):
+            raise InputError(f"model.heads={config.model.heads}: distillation is for ('masked_lm',)")
 
     @property
     def teacher(self) -> TransformerConfig:
@@ -37,7 +49,7 @@ class Distillation(MaskedLM):
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         """A loss is divided by its weight: one that counts five times has a fifth."""
-        config, masked, tokens = self.config.distillation, batch["masked_weights"].sum(), batch["valid"].sum()
+        config, masked, tokens = self.config.distillation, batch["masked_weights"].sum(), token_weights(batch).sum()
         weights = {
             "soft_loss": (masked, config.soft_weight),
             "masked_lm_loss": (masked, config.masked_lm_weight),
@@ -52,24 +64,22 @@ class Distillation(MaskedLM):
         taught = registry.build(self.teacher).apply(
             {"params": params[TEACHER]},
             batch["tokens"],
-            segments_BT=batch.get("segments"),
-            valid_BT=batch["valid"],
-            documents_BT=batch.get("documents"),
-            positions_BT=batch.get("positions"),
+            **model_inputs(batch),
             masked_positions_BP=positions,
             deterministic=True,
         )
-        weights_BP, valid_BT = batch["masked_weights"], batch["valid"].astype(jnp.float32)
+        weights_BP, tokens_BT = batch["masked_weights"], token_weights(batch)
         temperature = self.config.distillation.temperature
         soft_BP = optax.losses.kl_divergence_with_log_targets(
-            jax.nn.log_softmax(output.masked_lm / temperature), jax.nn.log_softmax(taught.masked_lm / temperature)
+            jax.nn.log_softmax(output.logits["masked_lm"] / temperature),
+            jax.nn.log_softmax(taught.logits["masked_lm"] / temperature),
         )
         cosine_BT = optax.losses.cosine_distance(
             output.hidden.astype(jnp.float32), taught.hidden.astype(jnp.float32), epsilon=1e-6
         )
         return self.masked_lm_metrics(output, batch) | {
             "soft_loss": WeightedSum((soft_BP * weights_BP).sum() * temperature**2, weights_BP.sum()),
-            "cosine_loss": WeightedSum((cosine_BT * valid_BT).sum(), valid_BT.sum()),
+            "cosine_loss": WeightedSum((cosine_BT * tokens_BT).sum(), tokens_BT.sum()),
         }
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
@@ -77,3 +87,9 @@ class Distillation(MaskedLM):
         data = self.data(phase)
         teacher = registry.flops_per_token(self.teacher, data.sequence_length, data.max_predictions)
         return super().flops_per_token(phase) + teacher / 3
+
+
+class Distillation(MaskedLM):
+    """Distillation on token stores."""
+
+    objective_class = DistillationObjective

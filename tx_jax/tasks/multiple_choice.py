@@ -8,24 +8,47 @@ from collections.abc import Sequence
 
 import jax
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig
 from tx_jax.data.labeled import choices
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch
-from tx_jax.tasks.classification import Classification
+from tx_jax.tasks.classification import Classification, ClassificationObjective
 from tx_jax.tasks.supervised import Record
 
 
+class MultipleChoiceObjective(ClassificationObjective):
+    """Trains the head `multiple_choice`: the scores of an example's choices compete in a softmax."""
+
+    head = "multiple_choice"
+
+    def check(self) -> None:
+        super().check()
+        if not self.data.choices:
+            raise InputError(
+                "task='multiple_choice' needs the columns of the choices, --config.data.choices=\"('a', 'b')\""
+            )
+
+    @property
+    def pairs(self) -> bool:
+        return True  # the context and a choice
+
+    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
+        """[B, C], float32: each choice is a row of its own for the model."""
+        shape = batch["tokens"].shape
+        rows = {name: batch[name].reshape(-1, shape[2]) for name in ("tokens", "segments", "valid") if name in batch}
+        return self.apply(params, rows, dropout_rng=dropout_rng).logits[self.head].reshape(shape[:2])
+
+
 class MultipleChoice(Classification):
-    """The task of the head `multiple_choice`: labels are the numbers of the choices, whose scores compete.
+    """Labels are the numbers of the choices.
 
     Raises:
       InputError: the configuration names another number of labels than of choices.
     """
 
-    head = "multiple_choice"
+    objective_class = MultipleChoiceObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         data = config.data
@@ -41,11 +64,5 @@ class MultipleChoice(Classification):
             self.data,
             self.tokenizer,
             segments=self.config.model.num_segments > 1,
-            targets=self.targets(records) if labeled else None,
+            targets={"labels": self.targets(records)} if labeled else {},
         )
-
-    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> jax.Array:
-        """[B, C], float32: each choice is a row of its own for the model."""
-        shape = batch["tokens"].shape
-        rows = {name: batch[name].reshape(-1, shape[2]) for name in ("tokens", "segments", "valid") if name in batch}
-        return self.apply(params, rows, dropout_rng=dropout_rng).multiple_choice.reshape(shape[:2])

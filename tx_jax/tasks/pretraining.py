@@ -1,6 +1,5 @@
 """What the pretraining objectives share: a model that learns from token stores."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,42 +8,66 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tx_jax.config import DataConfig, ExperimentConfig, Phase, skipped
+from tx_jax.config import DataConfig, ExperimentConfig, LabeledDataConfig, Phase, skipped
 from tx_jax.data.corpus.stores import Stores
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.data.loader import Loader, phase_seed
 from tx_jax.data.pretraining.batches import data_fingerprint, words_that_never_occur
 from tx_jax.errors import InputError
-from tx_jax.models import forward
-from tx_jax.models.output import Output
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
+from tx_jax.tasks.base import Metrics, Objective, WeightedSum
 from tx_jax.text.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
+class PretrainingObjective(Objective):
+    """The base of the objectives on token stores.
+
+    Attributes:
+      packings: those that make its batches.
+    """
+
+    packings: ClassVar[tuple[str, ...]]
+
+    def check(self) -> None:
+        config, data, task = self.config, self.config.data, self.config.task
+        if isinstance(data, LabeledDataConfig):
+            raise InputError(f"task={task!r} learns from a token store, data.store, and has no labels: data.train")
+        if self.head not in config.model.heads:
+            raise InputError(f"model.heads={config.model.heads} lacks {self.head!r}, which task={task!r} trains")
+        if epochs := config.training.num_epochs:
+            raise InputError(f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
+        if data.packing not in self.packings:
+            fitting = ", ".join(self.packings)
+            raise InputError(f"data.packing={data.packing!r} does not fit task={task!r}: choose one of {fitting}")
+
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        packed = ("documents", "positions") if phase.data.packing == "packed_documents" else ()
+        return ("tokens", "valid", "example_weights", *packed)
+
+    def data(self, phase: Phase | None) -> DataConfig:
+        """The configuration of the data in a phase, or of all else."""
+        return phase.data if phase else self.config.data
+
+
 class Pretraining:
     """The base of the tasks on token stores.
 
     Attributes:
-      stores: None where no data is needed, as for the shapes of a training that is only planned.
-      make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining`.
-
-    Raises:
-      InputError: the stores' vocabulary is larger than the model's.
+      objective_class: of the objective.
+      make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining.batches`.
     """
 
-    config: ExperimentConfig
-    stores: Stores | TokenStore | None
+    objective_class: ClassVar[type[PretrainingObjective]]
     make_batches: ClassVar[Callable[..., Loader]]
     score_names: ClassVar[tuple[str, ...]] = ()
 
-    def __post_init__(self):
-        if self.stores is None:
-            return
-        needed, have = self.stores.vocab_size, self.config.model.vocab_size
+    def __init__(self, config: ExperimentConfig, stores: Stores | TokenStore):
+        """Raises InputError as the objective does, and where the stores' vocabulary is larger than the model's."""
+        self.config, self.stores = config, stores
+        self.objective = self.objective_class(config)
+        needed, have = stores.vocab_size, config.model.vocab_size
         if needed > have:
             raise InputError(
-                f"the tokenizer of {self.config.data.store} has {needed} tokens, the model only "
+                f"the tokenizer of {config.data.store} has {needed} tokens, the model only "
                 f"model.vocab_size={have}: give --config.model.vocab_size={needed} or prepare a smaller vocabulary"
             )
 
@@ -55,10 +78,6 @@ class Pretraining:
     @property
     def data_fingerprint(self) -> str:
         return data_fingerprint(self.stores, self.config.data)
-
-    def data(self, phase: Phase | None) -> DataConfig:
-        """The configuration of the data in a phase, or of all else."""
-        return phase.data if phase else self.config.data
 
     def batches(
         self,
@@ -73,7 +92,7 @@ class Pretraining:
         return self.make_batches(
             self.stores,
             split,
-            self.data(phase),
+            self.objective.data(phase),
             batch_size=batch_size,
             seed=phase_seed(self.config.seed, phase.number if phase else 0),
             repeat=repeat,
@@ -82,39 +101,6 @@ class Pretraining:
             process=process,
             num_processes=num_processes,
         )
-
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        """The global batch of a phase, without its contents: from the configuration alone, no data is read."""
-        rows, length, _ = phase.shape
-        shapes = {
-            "tokens": jax.ShapeDtypeStruct((rows, length), jnp.int32),
-            "valid": jax.ShapeDtypeStruct((rows, length), jnp.bool_),
-            "example_weights": jax.ShapeDtypeStruct((rows,), jnp.float32),
-        }
-        if phase.data.packing == "packed_documents":
-            shapes |= {name: jax.ShapeDtypeStruct((rows, length), jnp.int32) for name in ("documents", "positions")}
-        return shapes
-
-    def init(self, rng: jax.Array) -> dict:
-        return forward.init_params(self.config.model, self.config.lora, rng)
-
-    def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
-        """The model on a batch; without `dropout_rng` there is no dropout."""
-        return forward.forward(
-            self.config.model,
-            self.config.lora,
-            params,
-            batch["tokens"],
-            segments_BT=batch.get("segments"),
-            valid_BT=batch["valid"],
-            documents_BT=batch.get("documents"),
-            positions_BT=batch.get("positions"),
-            dropout_rng=dropout_rng,
-            **inputs,
-        )
-
-    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        return {}
 
     def scores(self, outputs: dict[str, np.ndarray], split: str) -> dict[str, float]:
         return {}
@@ -125,7 +111,7 @@ class Pretraining:
         shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
         return [f"{len(absent)} words of {self.config.data.selective_words} never occur: {shown}"]
 
-    def unigrams(self, batch: Batch, targets: str, weights: str) -> np.ndarray:
+    def unigrams(self, batch: dict[str, np.ndarray], targets: str, weights: str) -> np.ndarray:
         """How often each token is to be predicted: [V]."""
         ids, counted = np.asarray(batch[targets]).ravel(), np.asarray(batch[weights]).ravel()
         return np.bincount(ids, counted, self.stores.vocab_size)

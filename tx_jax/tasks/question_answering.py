@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import questions
 from tx_jax.data.labeled.labels import hold_out
@@ -18,8 +19,8 @@ from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks import squad_scores
 from tx_jax.tasks.answers import Answers, answers
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.supervised import Record, Supervised
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 from tx_jax.text import sentences
 
 _SCORES = ("exact_match", "f1")
@@ -35,13 +36,45 @@ _SCORES_WITH_NULL = (
 )
 
 
-class QuestionAnswering(Supervised):
-    """The task of the head `question_answering`. The loss is the mean of the cross entropies of the answer's first and
-    last token among the tokens of a window, in nats; "accuracy" is the share of windows with both right. Scores are
-    those of SQuAD over questions, see `squad_scores`.
-    """
+class QuestionAnsweringObjective(SupervisedObjective):
+    """Trains the head `question_answering`. The loss is the mean of the cross entropies of the answer's first and last
+    token among the tokens of a window, in nats; "accuracy" is the share of windows with both right."""
 
     head = "question_answering"
+
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        return (*super().keys(phase), "answer_start", "answer_end")
+
+    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Of the answer's first and last token: each [B, T], very small for padding."""
+        logits_BT2 = self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
+        logits_BT2 = jnp.where(batch["valid"][..., None], logits_BT2, -1e9)
+        return logits_BT2[..., 0], logits_BT2[..., 1]
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": _weights(batch).sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        weights, losses, correct = _weights(batch), 0.0, 1.0
+        both = self.logits(params, batch, dropout_rng=dropout_rng)
+        for logits_BT, name in zip(both, ("answer_start", "answer_end"), strict=True):
+            targets = jnp.maximum(batch[name], 0)
+            losses += optax.losses.softmax_cross_entropy_with_integer_labels(logits_BT, targets) / 2
+            correct *= (logits_BT.argmax(axis=-1) == targets).astype(jnp.float32)
+        weight = weights.sum()
+        return {
+            "loss": WeightedSum((losses * weights).sum(), weight),
+            "accuracy": WeightedSum((correct * weights).sum(), weight),
+        }
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        return dict(zip(("start_logits", "end_logits"), self.logits(params, batch, dropout_rng=None), strict=True))
+
+
+class QuestionAnswering(Supervised):
+    """Answers to questions in contexts. Scores are those of SQuAD over questions, see `squad_scores`."""
+
+    objective_class = QuestionAnsweringObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         if len(config.data.text) != 2:
@@ -67,35 +100,6 @@ class QuestionAnswering(Supervised):
         return questions.table(
             records, self.data, self.tokenizer, segments=self.config.model.num_segments > 1, labeled=labeled
         )
-
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        answer = jax.ShapeDtypeStruct((phase.batch_size,), jnp.int32)
-        return super().batch_shapes(phase) | {"answer_start": answer, "answer_end": answer}
-
-    def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Of the answer's first and last token: each [B, T], very small for padding."""
-        logits_BT2 = self.apply(params, batch, dropout_rng=dropout_rng).question_answering
-        logits_BT2 = jnp.where(batch["valid"][..., None], logits_BT2, -1e9)
-        return logits_BT2[..., 0], logits_BT2[..., 1]
-
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"loss": _weights(batch).sum()}
-
-    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        weights, losses, correct = _weights(batch), 0.0, 1.0
-        both = self.logits(params, batch, dropout_rng=dropout_rng)
-        for logits_BT, name in zip(both, ("answer_start", "answer_end"), strict=True):
-            targets = jnp.maximum(batch[name], 0)
-            losses += optax.losses.softmax_cross_entropy_with_integer_labels(logits_BT, targets) / 2
-            correct *= (logits_BT.argmax(axis=-1) == targets).astype(jnp.float32)
-        weight = weights.sum()
-        return {
-            "loss": WeightedSum((losses * weights).sum(), weight),
-            "accuracy": WeightedSum((correct * weights).sum(), weight),
-        }
-
-    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        return dict(zip(("start_logits", "end_logits"), self.logits(params, batch, dropout_rng=None), strict=True))
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         records, table = self.split(split).records, self.split(split).table

@@ -1,12 +1,12 @@
-"""From a configuration to its task."""
+"""The table of tasks, and from a configuration to its task."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.corpus.stores import Stores
-from tx_jax.errors import InputError
-from tx_jax.tasks.base import Task
+from tx_jax.errors import InputError, did_you_mean
+from tx_jax.tasks.base import Objective, Task
 from tx_jax.tasks.causal_lm import CausalLM
 from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.distillation import Distillation
@@ -19,10 +19,24 @@ from tx_jax.tasks.supervised import Record, Supervised
 from tx_jax.tasks.tagging import Tagging
 from tx_jax.text import Tokenizer
 
-# By the head that they train; a number in the place of labels is for `Regression`.
-SUPERVISED: dict[str, type[Supervised]] = {
-    task.head: task for task in (Classification, MultipleChoice, QuestionAnswering, Tagging)
+# The name in a configuration -> the task.
+TASKS: dict[str, type[Pretraining] | type[Supervised]] = {
+    "masked_lm": MaskedLM,
+    "causal_lm": CausalLM,
+    "distillation": Distillation,
+    "classification": Classification,
+    "regression": Regression,
+    "tagging": Tagging,
+    "question_answering": QuestionAnswering,
+    "multiple_choice": MultipleChoice,
 }
+
+
+def task_class(config: ExperimentConfig) -> type[Pretraining] | type[Supervised]:
+    """Raises InputError for a name that is not in the table."""
+    if config.task not in TASKS:
+        raise InputError(f"task={config.task!r} is not one of {', '.join(TASKS)}.{did_you_mean(config.task, TASKS)}")
+    return TASKS[config.task]
 
 
 def open_task(
@@ -32,7 +46,7 @@ def open_task(
     label_order: Sequence[str] = (),
     records: Mapping[str, Sequence[Record]] | None = None,
 ) -> Task:
-    """The task that the model's heads call for.
+    """The task that the configuration names, with its data.
 
     Args:
       store: for pretraining, other token stores than `config.data.store`.
@@ -44,14 +58,16 @@ def open_task(
     Raises:
       InputError: the data cannot be read, or does not fit the model or the tokenizer.
     """
-    if isinstance(config.data, LabeledDataConfig):
+    kind = task_class(config)
+    kind.objective_class(config)  # what does not fit is told before any data is read
+    if issubclass(kind, Supervised):
         if tokenizer is None:
             raise InputError(
                 "fine-tuning needs a model with its tokenizer to start from: --config.start_from=FOLDER, a run "
                 "directory, a converted model or a Hugging Face model"
             )
-        return _supervised(config)(config, tokenizer, label_order, records)
-    task = _pretraining(config)(config, Stores.open(store or config.data.store))
+        return kind(config, tokenizer, label_order, records)
+    task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
             f"the token store {store or config.data.store} has another tokenizer than the model: prepare the text "
@@ -60,33 +76,21 @@ def open_task(
     return task
 
 
-def task_without_data(config: ExperimentConfig) -> Pretraining | Supervised:
-    """The same task, of which only what needs no data can be used: the model, the loss, the shapes, the figures.
+def objective_of(config: ExperimentConfig) -> Objective:
+    """The objective alone, without data: the model, the loss, the shapes, the figures.
 
     Of fine-tuning there are as many labels as `data.labels` names, or else `model.num_labels`.
 
     Raises:
       InputError: the configuration counts in epochs, and only the data tells how many steps they are.
     """
-    data, model = config.data, config.model
-    if not isinstance(data, LabeledDataConfig):
-        return _pretraining(config)(config, None)
-    if config.training.num_epochs:
-        raise InputError(
-            f"only the data tells how many steps training.num_epochs={config.training.num_epochs} are. Without it: "
-            "--config.training.num_epochs=0 --config.training.num_steps=N"
-        )
-    labels = 1 if data.regression else len(data.labels) or model.num_labels
-    return _supervised(config)(dataclasses.replace(config, model=dataclasses.replace(model, num_labels=labels)), None)
-
-
-def _supervised(config: ExperimentConfig) -> type[Supervised]:
-    if config.data.regression:
-        return Regression
-    return next(task for head, task in SUPERVISED.items() if head in config.model.heads)
-
-
-def _pretraining(config: ExperimentConfig) -> type[Pretraining]:
-    if "causal_lm" in config.model.heads:
-        return CausalLM
-    return Distillation if config.distillation.layers else MaskedLM
+    kind = task_class(config)
+    if isinstance(config.data, LabeledDataConfig) and issubclass(kind, Supervised):
+        if config.training.num_epochs:
+            raise InputError(
+                f"only the data tells how many steps training.num_epochs={config.training.num_epochs} are. Without "
+                "it: --config.training.num_epochs=0 --config.training.num_steps=N"
+            )
+        model = dataclasses.replace(config.model, num_labels=kind.objective_class.num_outputs(config))
+        config = dataclasses.replace(config, model=model)
+    return kind.objective_class(config)

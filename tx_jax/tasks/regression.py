@@ -8,23 +8,44 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig
 from tx_jax.data.labeled.labels import numbers
 from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.classification import Classification, real_labels
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.classification import Classification, ClassificationObjective, real_targets
 from tx_jax.tasks.supervised import Record, Supervised
 
 
-class Regression(Classification):
-    """The task of the head `sequence_classification` with one output. The loss is the mean squared error."""
+class RegressionObjective(ClassificationObjective):
+    """Trains the head `sequence_classification` with one output. The loss is the mean squared error."""
 
+    target = "values"
+
+    @classmethod
+    def num_outputs(cls, config: ExperimentConfig) -> int:
+        return 1
+
+    def check(self) -> None:
+        super().check()
+        if labels := self.data.labels:
+            raise InputError(f"task='regression' predicts numbers: it has no data.labels={labels}")
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        errors = self.logits(params, batch, dropout_rng=dropout_rng)[:, 0] - batch[self.target]
+        weights = batch["example_weights"]
+        return {"loss": WeightedSum((errors**2 * weights).sum(), weights.sum())}
+
+
+class Regression(Classification):
+    """A number for each text or pair of texts."""
+
+    objective_class = RegressionObjective
     known_scores = scores.OF_NUMBERS
-    target_dtype = jnp.float32
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         scores.check(config.data.metrics, self.known_scores, 1)
@@ -39,13 +60,8 @@ class Regression(Classification):
     def targets(self, records: Sequence[Record]) -> np.ndarray:
         return numbers(self.values(records))
 
-    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        errors = self.logits(params, batch, dropout_rng=dropout_rng)[:, 0] - batch["labels"]
-        weights = batch["example_weights"]
-        return {"loss": WeightedSum((errors**2 * weights).sum(), weights.sum())}
-
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
-        targets = self.split(split).table.columns["labels"][outputs["example"]]
+        targets = self.split(split).table.columns["values"][outputs["example"]]
         return self.score(targets, outputs["logits"][:, 0])
 
     def predictions(
@@ -55,7 +71,7 @@ class Regression(Classification):
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         known, name = self.reference
-        mean = self.split(known).table.columns["labels"].mean()
-        targets = real_labels(batches)
+        mean = self.split(known).table.columns["values"].mean()
+        targets = real_targets(batches, "values")
         values = {"loss": float(np.mean((targets - mean) ** 2)), **self.score(targets, np.full_like(targets, mean))}
         return {metric: (value, f"always {mean:.3g}, the mean of {name}") for metric, value in values.items()}

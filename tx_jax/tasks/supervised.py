@@ -14,19 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
+from tx_jax.config.heads import SUPERVISED
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import match
 from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Loader
 from tx_jax.errors import InputError
-from tx_jax.models import forward, registry
-from tx_jax.models.output import Output
-from tx_jax.tasks.base import Batch, Metrics
+from tx_jax.models import registry
+from tx_jax.tasks.base import Objective
 from tx_jax.text.tokenizer import Tokenizer
 
 Record = Mapping[str, Any]
@@ -44,38 +44,77 @@ class LabeledSplit:
     table: Table
 
 
+class SupervisedObjective(Objective):
+    """The base of the objectives on examples with labels."""
+
+    def check(self) -> None:
+        config, heads = self.config, self.config.model.heads
+        if not isinstance(config.data, LabeledDataConfig):
+            raise InputError(
+                f"task={config.task!r} learns from examples with labels, data.train, not from a token store"
+            )
+        if [head for head in heads if head in SUPERVISED] != [self.head]:
+            raise InputError(
+                f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other head with labels: give "
+                f"--config.model.heads=\"('{self.head}',)\""
+            )
+        if config.phases.steps:
+            raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
+        if choices := config.data.choices if self.head != "multiple_choice" else ():
+            raise InputError(f"data.choices={choices} are for task='multiple_choice', not for task={config.task!r}")
+
+    @classmethod
+    def num_outputs(cls, config: ExperimentConfig) -> int:
+        """`model.num_labels`, as far as the configuration tells without data."""
+        return len(config.data.labels) or config.model.num_labels
+
+    @property
+    def data(self) -> LabeledDataConfig:
+        return self.config.data
+
+    @property
+    def pairs(self) -> bool:
+        """Whether examples are of two texts, which segments tell apart."""
+        return len(self.data.text) == 2
+
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        segments = ("segments",) if self.pairs and self.config.model.num_segments > 1 else ()
+        return ("tokens", "valid", "example", "example_weights", *segments)
+
+    @abc.abstractmethod
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        """What scores and predictions are made from: arrays [B, ...], one row for each of the batch."""
+
+    def flops_per_token(self, phase: Phase | None = None) -> float:
+        return registry.flops_per_token(self.config.model, self.data.sequence_length, 0)
+
+
 class Supervised(abc.ABC):
     """The base of the tasks that learn from labels.
 
     Attributes:
-      head: the head of the model that the task trains.
+      objective_class: of the objective.
       config: that of the run, with what only the data tells filled in: labels, and the number of steps where it is
         given in epochs.
       score_names: metrics beside those of `metrics`, computed over whole splits.
     """
 
-    head: ClassVar[str]
+    objective_class: ClassVar[type[SupervisedObjective]]
 
     def __init__(
         self,
         config: ExperimentConfig,
-        tokenizer: Tokenizer | None,
+        tokenizer: Tokenizer,
         label_order: Sequence[str] = (),
         records: Mapping[str, Sequence[Record]] | None = None,
     ):
-        """
-        Args:
-          tokenizer: None where no data is needed, as for the shapes of a training that is only planned; the number of
-            labels and of steps is then the configuration's.
-          label_order, records: as of `registry.open_task`.
+        """Raises InputError where the data cannot be read, or does not fit the model.
 
-        Raises:
-          InputError: the data cannot be read, or does not fit the model.
+        Args:
+          label_order, records: as of `registry.open_task`.
         """
+        self.objective_class(config)  # before anything is read
         self._given = records
-        if tokenizer is None:
-            self.tokenizer, self.config = None, config
-            return
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
@@ -87,6 +126,7 @@ class Supervised(abc.ABC):
             data = dataclasses.replace(self.config.data, labels=same.labels)
             self.config = dataclasses.replace(self.config, data=data)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
+        self.objective = self.objective_class(self.config)
 
     @property
     def data(self) -> LabeledDataConfig:
@@ -162,38 +202,6 @@ class Supervised(abc.ABC):
             num_processes=num_processes,
         )
 
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        """The global batch, without its contents: from the configuration alone, no data is read."""
-        rows, length, _ = phase.shape
-        text = (rows, len(self.data.choices), length) if self.data.choices else (rows, length)
-        shapes = {
-            "tokens": jax.ShapeDtypeStruct(text, jnp.int32),
-            "valid": jax.ShapeDtypeStruct(text, jnp.bool_),
-            "example": jax.ShapeDtypeStruct((rows,), jnp.int32),
-            "example_weights": jax.ShapeDtypeStruct((rows,), jnp.float32),
-        }
-        if self.config.model.num_segments > 1 and (self.data.choices or len(self.data.text) == 2):
-            shapes["segments"] = jax.ShapeDtypeStruct(text, jnp.int32)
-        return shapes
-
-    def init(self, rng: jax.Array) -> dict:
-        return forward.init_params(self.config.model, self.config.lora, rng)
-
-    def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Output:
-        """The model on a batch; without `dropout_rng` there is no dropout."""
-        return forward.forward(
-            self.config.model,
-            self.config.lora,
-            params,
-            batch["tokens"],
-            segments_BT=batch.get("segments"),
-            valid_BT=batch["valid"],
-            dropout_rng=dropout_rng,
-        )
-
-    def flops_per_token(self, phase: Phase | None = None) -> float:
-        return registry.flops_per_token(self.config.model, self.data.sequence_length, 0)
-
     def notices(self) -> list[str]:
         """What happened to the data that its owner should know, a line each: how many texts were cut."""
         return [
@@ -218,18 +226,6 @@ class Supervised(abc.ABC):
           InputError: a label that training does not have.
         """
 
-    @abc.abstractmethod
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """As of `tasks.base.Task`."""
-
-    @abc.abstractmethod
-    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        """As of `tasks.base.Task`."""
-
-    @abc.abstractmethod
-    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        """What scores and predictions are made from: arrays [B, ...], one row for each of the batch."""
-
     @property
     def score_names(self) -> tuple[str, ...]:
         return self.data.metrics
@@ -239,8 +235,8 @@ class Supervised(abc.ABC):
         """The metrics `score_names`.
 
         Args:
-          outputs: rows of `outputs` and, as "example", which rows of the split's table they are: ascending, and all of
-            them unless evaluation is limited to some batches.
+          outputs: rows of the objective's `outputs` and, as "example", which rows of the split's table they are:
+            ascending, and all of them unless evaluation is limited to some batches.
         """
 
     @abc.abstractmethod

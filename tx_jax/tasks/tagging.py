@@ -15,27 +15,56 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import tagging
 from tx_jax.data.labeled.labels import labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
-from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.supervised import Record, Supervised
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
 _BIO = re.compile(r"O|[BIES]-.+")
 
 
+class TaggingObjective(SupervisedObjective):
+    """Trains the head `token_classification`. The loss is the cross entropy in nats, over the pieces that learn
+    a label."""
+
+    head = "token_classification"
+
+    def keys(self, phase: Phase) -> tuple[str, ...]:
+        return (*super().keys(phase), "token_labels")
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": _weights(batch).sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits_BTL = self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
+        targets_BT, weights_BT = jnp.maximum(batch["token_labels"], 0), _weights(batch)
+        losses_BT = optax.losses.softmax_cross_entropy_with_integer_labels(logits_BTL, targets_BT)
+        correct_BT = (logits_BTL.argmax(axis=-1) == targets_BT).astype(jnp.float32)
+        weight = weights_BT.sum()
+        return {
+            "loss": WeightedSum((losses_BT * weights_BT).sum(), weight),
+            "accuracy": WeightedSum((correct_BT * weights_BT).sum(), weight),
+        }
+
+    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        """The best label of each token and its probability, both [B, T]: all labels would be L times as much."""
+        probabilities_BTL = jax.nn.softmax(self.apply(params, batch, dropout_rng=None).logits[self.head])
+        return {"labels": probabilities_BTL.argmax(axis=-1), "probability": probabilities_BTL.max(axis=-1)}
+
+
 class Tagging(Supervised):
-    """The task of the head `token_classification`. The loss is the cross entropy in nats, over the pieces that learn a
-    label; scores are over words.
+    """Labels of words. Scores are over words.
 
     Raises:
       InputError: scores of entities, but labels that tell none, such as B-PER, I-PER and O.
     """
 
-    head = "token_classification"
+    objective_class = TaggingObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         data = config.data
@@ -62,29 +91,6 @@ class Tagging(Supervised):
 
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return tagging.table(records, self.data, self.tokenizer, labels=self.data.labels if labeled else None)
-
-    def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        rows, length, _ = phase.shape
-        return super().batch_shapes(phase) | {"labels": jax.ShapeDtypeStruct((rows, length), jnp.int32)}
-
-    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"loss": _weights(batch).sum()}
-
-    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        logits_BTL = self.apply(params, batch, dropout_rng=dropout_rng).token_classification
-        targets_BT, weights_BT = jnp.maximum(batch["labels"], 0), _weights(batch)
-        losses_BT = optax.losses.softmax_cross_entropy_with_integer_labels(logits_BTL, targets_BT)
-        correct_BT = (logits_BTL.argmax(axis=-1) == targets_BT).astype(jnp.float32)
-        weight = weights_BT.sum()
-        return {
-            "loss": WeightedSum((losses_BT * weights_BT).sum(), weight),
-            "accuracy": WeightedSum((correct_BT * weights_BT).sum(), weight),
-        }
-
-    def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        """The best label of each token and its probability, both [B, T]: all labels would be L times as much."""
-        probabilities_BTL = jax.nn.softmax(self.apply(params, batch, dropout_rng=None).token_classification)
-        return {"labels": probabilities_BTL.argmax(axis=-1), "probability": probabilities_BTL.max(axis=-1)}
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         table, rows = self.split(split).table, outputs["example"]
@@ -139,7 +145,7 @@ class Tagging(Supervised):
 
 def _weights(batch: Batch) -> jax.Array:
     """[B, T]: 1 for a token that learns a label."""
-    return (batch["labels"] >= 0) * batch["example_weights"][:, None]
+    return (batch["token_labels"] >= 0) * batch["example_weights"][:, None]
 
 
 def _at_words(values_BT: np.ndarray, table: Table, rows_B: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def train(
     begun = False  # bad input that is found before leaves an earlier run's files as they are
     try:
         with (
-            out_of_memory.explained(config, task),
+            out_of_memory.explained(config, task.objective),
             _alone_in(directory),
             Checkpoints(
                 directory.checkpoints,

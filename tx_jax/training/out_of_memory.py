@@ -11,7 +11,7 @@ import jax
 
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig
-from tx_jax.tasks.base import Task
+from tx_jax.tasks.base import Objective
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_state
 
@@ -33,7 +33,7 @@ class OutOfMemory(RuntimeError):
 
 
 @contextlib.contextmanager
-def explained(config: ExperimentConfig, task: Task) -> Iterator[None]:
+def explained(config: ExperimentConfig, objective: Objective) -> Iterator[None]:
     """Turns what jax and NumPy raise where memory runs out into an `OutOfMemory` that says what helps."""
     try:
         yield
@@ -41,7 +41,7 @@ def explained(config: ExperimentConfig, task: Task) -> Iterator[None]:
         if (sizes := parse(str(error))) is None:
             raise
         mesh = sharding.make_mesh(config.mesh)
-        state = abstract_state(task, Optimizer(config), mesh)
+        state = abstract_state(objective, Optimizer(config), mesh)
         device = jax.local_devices()[0]  # of the mesh's first one another process may know alone
         lines = [_headline(*sizes, device), *_of_state(state), *_of_program(str(error)), *_advice(config, mesh)]
         raise OutOfMemory("\n".join(lines)) from error

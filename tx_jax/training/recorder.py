@@ -87,7 +87,10 @@ class Recorder:
         if not self._run.config.trains_all:  # the formula counts the backward pass through every parameter
             return speed
         mfu = model_flops_utilization(
-            tokens_per_second, self._run.task.flops_per_token(phase), devices.flat[0].device_kind, devices.size
+            tokens_per_second,
+            self._run.task.objective.flops_per_token(phase),
+            devices.flat[0].device_kind,
+            devices.size,
         )
         return speed | ({"mfu": mfu} if mfu is not None else {})
 

@@ -82,21 +82,22 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     mesh = sharding.make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
     training = config.training
-    train_batches = _train_batches(config, task, mesh)
-    validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
+    with doing("finding the examples in the data"):  # minutes where a large store is used for the first time
+        train_batches = _train_batches(config, task, mesh)
+        validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
     told = ""
     if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
-        state = checkpoints.restore(steps[-1], abstract_state(task, optimizer, mesh))
+        state = checkpoints.restore(steps[-1], abstract_state(task.objective, optimizer, mesh))
     else:
-        state = init_state(task, optimizer, config.seed, mesh)
+        state = init_state(task.objective, optimizer, config.seed, mesh)
         if start is not None:
             labels = getattr(config.data, "labels", ())
             params, fresh = start.fill(state.params, labels=labels)
             told = start.carry(labels).told
             state = state.replace(params=params)
-    evaluation = jit_eval_step(task, mesh)
+    evaluation = jit_eval_step(task.objective, mesh)
     if training.keep_best or training.patience:
         with doing("waiting for data", limit=training.stall_seconds):
             batch = validation_batches.batch_at(0)
@@ -108,7 +109,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
                 f"training.best_metric={training.best_metric!r} is not among the metrics: {known}."
                 + did_you_mean(training.best_metric, names)
             )
-    step = jit_train_step(config, task, optimizer)
+    step = jit_train_step(config, task.objective, optimizer)
     return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told)
 
 

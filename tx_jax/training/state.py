@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax import sharding
-from tx_jax.tasks.base import Task
+from tx_jax.tasks.base import Objective
 from tx_jax.training.optimizer import Optimizer
 
 
@@ -26,18 +26,18 @@ class TrainState:
     opt_state: Any
 
 
-def _fresh(task: Task, optimizer: Optimizer, seed: int) -> TrainState:
+def _fresh(objective: Objective, optimizer: Optimizer, seed: int) -> TrainState:
     # threefry: initial parameters are the same on every backend.
-    params = task.init(jax.random.key(seed, impl="threefry2x32"))
+    params = objective.init(jax.random.key(seed, impl="threefry2x32"))
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
-def abstract_state(task: Task, optimizer: Optimizer, mesh: jax.sharding.Mesh) -> TrainState:
+def abstract_state(objective: Objective, optimizer: Optimizer, mesh: jax.sharding.Mesh) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s that know where each array lives; nothing is allocated."""
-    return sharding.with_sharding(mesh, jax.eval_shape(lambda: _fresh(task, optimizer, 0)))
+    return sharding.with_sharding(mesh, jax.eval_shape(lambda: _fresh(objective, optimizer, 0)))
 
 
-def init_state(task: Task, optimizer: Optimizer, seed: int, mesh: jax.sharding.Mesh) -> TrainState:
+def init_state(objective: Objective, optimizer: Optimizer, seed: int, mesh: jax.sharding.Mesh) -> TrainState:
     """A fresh state, every array created where it will live."""
-    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(task, optimizer, mesh))
-    return jax.jit(lambda: _fresh(task, optimizer, seed), out_shardings=shardings)()
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh))
+    return jax.jit(lambda: _fresh(objective, optimizer, seed), out_shardings=shardings)()

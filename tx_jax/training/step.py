@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from tx_jax import sharding, tree
+from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig
-from tx_jax.tasks.base import Batch, Metrics, Task, WeightedSum, total_loss
+from tx_jax.tasks.base import Metrics, Objective, WeightedSum, total_loss
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 
@@ -32,7 +33,7 @@ def train_step(
     batch: Batch,
     rng: jax.Array,
     *,
-    task: Task,
+    objective: Objective,
     optimizer: Optimizer,
     accumulation_steps: int,
 ) -> tuple[TrainState, Metrics]:
@@ -47,11 +48,11 @@ def train_step(
     of the whole run did so: it follows from the state, and is the same after a resume.
     """
     rng = jax.random.fold_in(rng, state.step)
-    weights = task.loss_weights(batch)
+    weights = objective.loss_weights(batch)
     trained, frozen = optimizer.split(state.params)
 
     def loss_and_metrics(trained: Any, part: Batch, part_rng: jax.Array) -> tuple[jax.Array, Metrics]:
-        metrics = task.metrics(tree.join(trained, frozen), part, dropout_rng=part_rng)
+        metrics = objective.metrics(tree.join(trained, frozen), part, dropout_rng=part_rng)
         return total_loss(metrics, weights), metrics
 
     gradient = jax.grad(loss_and_metrics, has_aux=True)
@@ -97,12 +98,12 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
     return jax.lax.scan(body, zeros, (parts, jnp.arange(steps)))[0]
 
 
-def jit_train_step(config: ExperimentConfig, task: Task, optimizer: Optimizer) -> TrainStep:
+def jit_train_step(config: ExperimentConfig, objective: Objective, optimizer: Optimizer) -> TrainStep:
     """`train_step` with everything but its arrays filled in; the state that it takes is donated. It is compiled
     for each shape of batch that it meets: once a phase at most."""
     step = functools.partial(
         train_step,
-        task=task,
+        objective=objective,
         optimizer=optimizer,
         accumulation_steps=config.training.accumulation_steps,
     )

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from tx_jax import text
+from tx_jax.data.corpus import index
 from tx_jax.data.corpus.prepare import PrepareConfig, prepare
 from tx_jax.data.corpus.sources import SourceConfig
 from tx_jax.data.corpus.token_store import TokenStore
+from tx_jax.data.pretraining.packing import FullSentences
 from tx_jax.errors import InputError
 
 WORDS = [a + b for a in ("ba", "ke", "lo", "mu", "ti") for b in ("na", "re", "so", "vi")]
@@ -136,7 +138,7 @@ def test_a_finished_store_is_left_as_it_is(made, corpus_file):
     assert contents(made) == before
 
 
-def test_a_store_made_otherwise_is_refused_and_replaced_only_on_request(corpus_file, tmp_path):
+def test_a_store_made_otherwise_is_refused_and_replaced_only_on_request(corpus_file, tmp_path, monkeypatch):
     config = settings(tmp_path / "store", corpus_file)
     prepare(config)
     other = text.train("wordpiece", ["another text " * 9], vocab_size=40)
@@ -150,9 +152,13 @@ def test_a_store_made_otherwise_is_refused_and_replaced_only_on_request(corpus_f
         prepare(replace(config, tokenizer=str(tmp_path / "other")))
     assert contents(config.store) == before
     (config.store / "notes.txt").write_text("mine")
+    monkeypatch.setattr(index, "SMALL", 0)
+    FullSentences(TokenStore.open(config.store).split("train"), sequence_length=16, pad_id=0, cls_id=1, sep_id=2)
+    assert (config.store / "index").is_dir()
     prepare(replace(config, tokenizer=str(tmp_path / "other"), overwrite=True))
     assert TokenStore.open(config.store).tokenizer().fingerprint == other.fingerprint
     assert (config.store / "notes.txt").read_text() == "mine"
+    assert not (config.store / "index").exists()
     # With the same settings there is nothing to replace, until something is damaged.
     replaced = replace(config, tokenizer=str(tmp_path / "other"), overwrite=True)
     assert prepare(replaced).was_complete

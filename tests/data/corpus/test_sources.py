@@ -62,7 +62,7 @@ INVALID = b"Fine.\nCaf\xe9 here.\nAlso fine.\n\nLast \xff\xfe.\n"
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz"])
 def test_invalid_utf8_is_an_error_that_says_where(tmp_path, name):
     path = write(tmp_path / name, INVALID)
-    with pytest.raises(InputError, match=rf"{name}, line 2, byte 9: not valid UTF-8; .*iconv.*replace or skip"):
+    with pytest.raises(InputError, match=rf"{name}, line 2, byte 9: not valid UTF-8 .*iconv.*replace or skip"):
         read(path)
 
 
@@ -77,7 +77,7 @@ def test_invalid_utf8_replaced_or_skipped_is_counted(tmp_path):
 
 
 def test_utf16_is_recognised(tmp_path):
-    with pytest.raises(InputError, match="line 1, byte 0: not valid UTF-8 but UTF-16"):
+    with pytest.raises(InputError, match=r"a.txt is in UTF-16, not UTF-8: .*iconv"):
         read(write(tmp_path / "a.txt", "Año".encode("utf-16")))
 
 
@@ -118,7 +118,7 @@ def test_skipping_invalid_utf8_drops_the_record_and_keeps_line_numbers(tmp_path)
         next(documents)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "scrambled", "wrong checksum", "not gzip"])
+@pytest.mark.parametrize("damage", ["truncated", "scrambled", "wrong checksum"])
 def test_a_damaged_gz_file_is_named(tmp_path, damage):
     lines = "".join(f"Line {i * i} of the text.\n" for i in range(1000))
     data = bytearray(gzip.compress(lines.encode()))
@@ -126,10 +126,8 @@ def test_a_damaged_gz_file_is_named(tmp_path, damage):
         del data[-20:]
     elif damage == "scrambled":
         data[20:200] = bytes(180)
-    elif damage == "wrong checksum":
-        data[-6] ^= 0xFF
     else:
-        data = b"plain text"
+        data[-6] ^= 0xFF
     (tmp_path / "a.txt.gz").write_bytes(data)
     with pytest.raises(InputError, match=r"a.txt.gz is damaged after line \d+ \(.*fetch or compress it again"):
         read(tmp_path / "a.txt.gz")

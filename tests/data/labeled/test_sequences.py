@@ -33,7 +33,7 @@ def test_pairs(tokenizer):
     pairs = [[" ".join(rng.choice(words, n)) for n in rng.integers(1, 14, 2)] for _ in range(200)]
     records = [{"one": a, "two": b} for a, b in pairs]
     data = labeled(text=("one", "two"), sequence_length=16)
-    table = sequences.table(records, data, tokenizer, segments=True, targets=np.arange(200, dtype=np.int32))
+    table = sequences.table(records, data, tokenizer, segments=True, targets={"labels": np.arange(200, dtype=np.int32)})
     specials = 2 if tokenizer.cls_id is None else len(row(tokenizer, [], [], 0)[0])
     cut = 0
     batch = table.rows(np.arange(200))
@@ -52,7 +52,7 @@ def test_pairs(tokenizer):
 
 def test_one_text(tokenizer):
     records = [{"text": "the cat"}, {"text": " ".join(["dog"] * 40)}, {"text": ""}]
-    table = sequences.table(records, labeled(sequence_length=8), tokenizer, segments=True, targets=None)
+    table = sequences.table(records, labeled(sequence_length=8), tokenizer, segments=True, targets={})
     assert table.columns.keys() == {"tokens"}  # all are of the first segment, which is what a model takes without
     cat, dog = tokenizer.encode("the cat"), tokenizer.encode(records[1]["text"])
     before, after = ([], [tokenizer.eos_id]) if tokenizer.cls_id is None else ([tokenizer.cls_id], [tokenizer.sep_id])
@@ -79,7 +79,7 @@ def test_choices(tokenizer):
     ]
     data = labeled(text=("start", "subject"), choices=("e0", "e1"), sequence_length=64)
     targets = np.array([1, 0], np.int32)
-    table = choices.table(records, data, tokenizer, segments=True, targets=targets)
+    table = choices.table(records, data, tokenizer, segments=True, targets={"labels": targets})
     batch = table.rows(np.array([1, 0]), length=40)
     assert batch["tokens"].shape == batch["segments"].shape == batch["valid"].shape == (2, 2, 40)
     assert batch["labels"].tolist() == [0, 1]
@@ -95,4 +95,4 @@ def test_choices(tokenizer):
     assert table.counts == {}
     long = [{"start": "the cat", "e0": "sat " * 9, "e1": "ran " * 9}] * 3
     data = labeled(text=("start",), choices=("e0", "e1"), sequence_length=8)
-    assert choices.table(long, data, tokenizer, segments=True, targets=None).counts == {"truncated": 3}
+    assert choices.table(long, data, tokenizer, segments=True, targets={}).counts == {"truncated": 3}

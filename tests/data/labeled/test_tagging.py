@@ -53,11 +53,11 @@ def test_words_become_pieces_as_in_transformers(name, pieces):
         numbers = [LABELS.index(tag) for tag in records[i]["tags"]]
         rest = (lambda n, count: [n] * count) if pieces == "all" else (lambda n, count: [-1] * count)
         learned = [x for n, ids in zip(numbers, words, strict=True) for x in [n, *rest(n, len(ids) - 1)]]
-        assert batch["labels"][i, :length].tolist() == [-1] * bert + learned + [-1]
-        assert (batch["labels"][i, length:] == -1).all()
+        assert batch["token_labels"][i, :length].tolist() == [-1] * bert + learned + [-1]
+        assert (batch["token_labels"][i, length:] == -1).all()
     dropped = sum(any(not ids for ids in words) for words in expected)
     assert table.counts == ({"with a word that the tokenizer drops": dropped} if dropped else {})
-    assert words_again(table, batch["labels"]) == {
+    assert words_again(table, batch["token_labels"]) == {
         i: [LABELS.index(tag) for tag in record["tags"]] for i, record in enumerate(records)
     }
 
@@ -69,8 +69,8 @@ def test_a_long_sentence_becomes_several_rows_and_loses_no_word():
     table = tagging.table(records, config(12), tokenizer, labels=LABELS)
     assert table.lengths.max() <= 12
     assert (np.diff(table.alignment["record"]) >= 0).all()
-    expected = words_again(whole, whole.rows(np.arange(len(whole)))["labels"])
-    assert words_again(table, table.rows(np.arange(len(table)))["labels"]) == expected
+    expected = words_again(whole, whole.rows(np.arange(len(whole)))["token_labels"])
+    assert words_again(table, table.rows(np.arange(len(table)))["token_labels"]) == expected
     tokens = words_again(table, table.rows(np.arange(len(table)))["tokens"])
     assert tokens == words_again(whole, whole.rows(np.arange(len(whole)))["tokens"])
     rows = np.bincount(table.alignment["record"])
@@ -90,7 +90,7 @@ def test_a_word_longer_than_a_row_is_cut_and_counted():
     table = tagging.table(records, config(10), tokenizer, labels=LABELS)
     assert table.lengths.tolist()[1] == 10
     assert table.counts == {"in several rows": 1, "with a word cut to the length of a row": 1}
-    assert words_again(table, table.rows(np.arange(3))["labels"]) == {0: [0, 1, 2]}
+    assert words_again(table, table.rows(np.arange(3))["token_labels"]) == {0: [0, 1, 2]}
 
 
 def test_words_without_labels_and_texts_without_words():
@@ -102,7 +102,7 @@ def test_words_without_labels_and_texts_without_words():
     assert tagging.words_of({"tokens": text}, config()) == expected
     table = tagging.table(records, config(), tokenizer, labels=None)
     assert table.alignment["record"].tolist() == [0, 2]
-    assert (table.rows(np.arange(2))["labels"] == -1).all()
+    assert (table.rows(np.arange(2))["token_labels"] == -1).all()
     unknown = table.rows(np.array([1]))["tokens"][0, :4]
     assert unknown.tolist() == [tokenizer.cls_id, tokenizer.unk_id, *tokenizer.encode("no"), tokenizer.sep_id][:4]
     assert table.counts == {"with a word that the tokenizer drops": 1}

@@ -1,6 +1,7 @@
 """From a configuration to batches: every packing and corruption, alike on any number of hosts."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ import pytest
 from tests.conftest import write_corpus
 from tx_jax import text
 from tx_jax.config import DataConfig
+from tx_jax.data.corpus import index
 from tx_jax.data.corpus.prepare import PrepareConfig, prepare
 from tx_jax.data.corpus.sources import Source, SourceConfig
 from tx_jax.data.corpus.stores import Stores
+from tx_jax.data.pretraining import best_fit, chunks, packed_documents, packing, selective, spans
 from tx_jax.data.pretraining.batches import (
     causal_lm_batches,
     data_fingerprint,
@@ -18,7 +21,7 @@ from tx_jax.data.pretraining.batches import (
     words_that_never_occur,
 )
 from tx_jax.data.pretraining.byte_lengths import byte_lengths
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 
 CONFIG = DataConfig(
     store="somewhere",
@@ -113,6 +116,59 @@ def test_batches_depend_on_seed_and_step_alone(one, maker, changes, names):
     assert all(np.array_equal(batch[key], whole[key]) for key in whole)
     assert not np.array_equal(make(maker, store, changes, seed=1).batch_at(7)["tokens"], whole["tokens"])
     assert not np.array_equal(made.batch_at(8)["tokens"], whole["tokens"])
+
+
+@pytest.fixture
+def with_indexes(one, tmp_path, monkeypatch):
+    """A copy of the store `one` with indexes although it is small, made in blocks that are small as well."""
+    store = shutil.copytree(one.stores[0].path, tmp_path / "large")
+    monkeypatch.setattr(index, "SMALL", 0)
+    for module, block in ((spans, 900), (chunks, 900), (packed_documents, 900), (best_fit, 7), (packing, 50)):
+        monkeypatch.setattr(module, "_BLOCK", block)
+    return Stores.open(store)
+
+
+@pytest.mark.parametrize(("maker", "changes"), ALL_FORMATS)
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_examples_that_are_kept_beside_the_store_are_those_that_are_made_anew(
+    one, with_indexes, monkeypatch, maker, changes, split
+):
+    with monkeypatch.context() as plain:
+        plain.setattr(index, "SMALL", 1 << 62)
+        for module in (spans, chunks, packed_documents, best_fit, packing):
+            plain.setattr(module, "_BLOCK", 1 << 25)
+        fresh = make(maker, one, changes, split=split)
+    assert fresh.corpora[0].nbytes > 0
+    expected = [fresh.batch_at(step) for step in (0, 7)]
+    for start in ("first", "second"):
+        if start == "second":
+            monkeypatch.setattr(index, "_write", lambda *_: pytest.fail("made again"))
+        kept = make(maker, with_indexes, changes, split=split)
+        assert kept.num_examples == fresh.num_examples
+        assert kept.corpora[0].nbytes == 0
+        for step, batch in zip((0, 7), expected, strict=True):
+            got = kept.batch_at(step)
+            assert {key: value.dtype for key, value in got.items()} == {k: v.dtype for k, v in batch.items()}
+            for key, value in batch.items():
+                np.testing.assert_array_equal(got[key], value, err_msg=key)
+        del kept
+
+
+def test_phases_of_one_length_share_their_examples(with_indexes):
+    one, other = (make(masked_lm_batches, with_indexes, {"packing": "pairs"}, seed=seed) for seed in (0, 1))
+    assert one.corpora[0].spans.starts is other.corpora[0].spans.starts
+    longer = make(masked_lm_batches, with_indexes, {"packing": "pairs", "sequence_length": 40})
+    assert longer.corpora[0].eligible is one.corpora[0].eligible
+
+
+def test_a_store_that_cannot_be_written_is_trained_on_all_the_same(one, with_indexes, tmp_path, monkeypatch):
+    folder = with_indexes.stores[0].path
+    (folder / "index").write_text("in the way")
+    monkeypatch.setenv("HOME", str(tmp_path / "index"))
+    expected = make(masked_lm_batches, one, {}, split="validation").batch_at(3)
+    with pytest.warns(InputWarning, match="large/index cannot be written"):
+        got = make(masked_lm_batches, with_indexes, {}, split="validation").batch_at(3)
+    assert all(np.array_equal(got[key], expected[key]) for key in expected)
 
 
 @pytest.mark.parametrize(("maker", "changes"), ALL_FORMATS)
@@ -292,6 +348,20 @@ def test_listed_words_that_never_occur_are_told(one, stores):
     listed = (stores / "words.txt").read_text()
     (stores / "words.txt").write_text(f"unicorn\n{listed}\nUnicorns")
     assert words_that_never_occur(Stores.open("large,small"), config) == ["unicorn", "Unicorns"]
+
+
+def test_listed_words_are_counted_once(with_indexes, stores, monkeypatch):
+    config = dataclasses.replace(CONFIG, selective_words="words.txt")
+    (stores / "words.txt").write_text("unicorn\nthe")
+    absent = words_that_never_occur(with_indexes, config)
+    monkeypatch.setattr(selective, "count_occurrences", lambda *_: pytest.fail("counted again"))
+    assert words_that_never_occur(with_indexes, config) == absent
+    assert "unicorn" in absent
+    counted = []
+    monkeypatch.setattr(selective, "count_occurrences", lambda _, words: counted.append(words) or np.zeros(2, int))
+    (stores / "words.txt").write_text("unicorns\nthe")
+    assert words_that_never_occur(with_indexes, config) == ["unicorns", "the"]
+    assert len(counted) == 1
 
 
 def test_the_list_of_words_is_part_of_the_data(one, stores):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.data.synthetic import OneSentenceDocuments, SyntheticSplit, random_split
-from tx_jax.data.pretraining.best_fit import best_fit, pack_histogram
+from tx_jax.data.pretraining.best_fit import best_fit as in_blocks
+from tx_jax.data.pretraining.best_fit import pack_histogram
 from tx_jax.data.pretraining.packed_documents import PackedDocuments
 from tx_jax.data.rng import RowRandom, keys
 from tx_jax.errors import InputError
@@ -15,6 +16,13 @@ PAD, BEGIN, END = 0, 1, 2
 def packed(split, length, causal):
     begin = END if causal else BEGIN
     return PackedDocuments(split, sequence_length=length, pad_id=PAD, begin_id=begin, end_id=END, causal=causal)
+
+
+def best_fit(lengths, capacity):
+    """The items row after row, and where each row begins."""
+    blocks = [(np.empty(0, np.int64), np.empty(0, np.int64)), *in_blocks(lengths, capacity)]
+    order, sizes = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return order, np.concatenate([[0], np.cumsum(sizes)])
 
 
 def rows_of(examples, index=None):

@@ -8,80 +8,25 @@ meta.json comes last, so nothing unfinished can be mistaken for a store.
 import contextlib
 import itertools
 import os
-import shutil
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tx_jax import text
-from tx_jax.data.corpus import token_store
+from tx_jax.data.corpus import resume, token_store
+from tx_jax.data.corpus.accents import AccentCount
+from tx_jax.data.corpus.config import PrepareConfig
 from tx_jax.data.corpus.encoding import Digest, Encoder, encode_in_order, join_long_documents, text_blocks
-from tx_jax.data.corpus.sources import Source, SourceConfig
+from tx_jax.data.corpus.sources import Source
 from tx_jax.data.corpus.writer import SplitWriter
-from tx_jax.errors import InputError
-from tx_jax.text import sentences
+from tx_jax.errors import InputError, InputWarning
 
 # What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
 # removed, and sentences cut because they were too long.
 CLEANED = ("documents_empty", "invalid_utf8", "nul", "sentences_cut")
-
-
-@dataclass(frozen=True)
-class PrepareConfig:
-    """How to make a token store. Raises InputError for a value out of its range.
-
-    Attributes:
-      store: folder to write.
-      source: where the documents come from.
-      sentences: mode of sentence splitting, see `sentences.split`.
-      tokenizer: folder of a tokenizer to use; None trains one on the documents.
-      tokenizer_kind, vocab_size, lowercase, strip_accents: of the tokenizer to train, see `text.train`.
-      tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
-      validation_fraction: expected share of documents held out; which ones depends on their content alone.
-      workers: processes that encode; None is one per core.
-      overwrite: replace what is in `store` where it cannot be used: made with other settings, from a source that has
-        changed since, or damaged. What an interrupted call with the same settings left is still continued.
-      max_sentence_characters: longer sentences are cut, and counted.
-      block_characters: text handed to a worker at once.
-      shard_tokens: tokens of one file.
-      journal_seconds: record progress this often.
-    """
-
-    store: Path
-    source: SourceConfig
-    sentences: str = "punctuation"
-    tokenizer: str | None = None
-    tokenizer_kind: str = "wordpiece"
-    vocab_size: int = 30_522
-    lowercase: bool | None = None
-    strip_accents: bool | None = None
-    tokenizer_characters: int = 200_000_000
-    validation_fraction: float = 0.05
-    workers: int | None = None
-    overwrite: bool = False
-    max_sentence_characters: int = 4096
-    block_characters: int = 1 << 19
-    shard_tokens: int = 1 << 26
-    journal_seconds: float = 2.0
-
-    def __post_init__(self):
-        sentences.check_mode(self.sentences)
-        text.check(self.tokenizer_kind, lowercase=self.lowercase, strip_accents=self.strip_accents)
-        if not 0 <= self.validation_fraction < 1:
-            raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
-        for name in (
-            "vocab_size",
-            "tokenizer_characters",
-            "max_sentence_characters",
-            "block_characters",
-            "shard_tokens",
-        ):
-            if (value := getattr(self, name)) < 1:
-                raise InputError(f"{name}={value}: expected 1 or more")
-        if self.workers is not None and self.workers < 1:
-            raise InputError(f"workers={self.workers}: expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -124,7 +69,7 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
     except token_store.UnusableStore as error:
         if not config.overwrite:
             raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
-    _remove(config.store)
+    resume.remove(config.store)
     return _prepare(config, progress)
 
 
@@ -132,10 +77,11 @@ def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Pre
     """As `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
     source = Source(config.source)
     given = text.load(config.tokenizer) if config.tokenizer else None
-    settings = _settings(config, given)
-    if meta := _finished_meta(config, settings, source):
+    settings = resume.settings(config, given)
+    if meta := resume.finished_meta(config, settings, source):
         return Prepared(meta, was_complete=True)
-    journal = _open_journal(config.store, settings)
+    source.check_files()
+    journal = resume.open_journal(config.store, settings, source)
     tokenizer = _tokenizer(config, given, source, progress)
     with contextlib.ExitStack() as stack:
         writers = {name: _open_writer(config, name, tokenizer, journal) for name in token_store.SPLITS}
@@ -144,90 +90,10 @@ def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Pre
         journal = _encode(config, source, tokenizer, journal, writers, progress)
         if writers["train"].num_documents:
             return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
-    _remove(config.store)
+    resume.remove(config.store)
     if held_out := writers["validation"].num_documents:
         raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
     raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
-
-
-def _settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
-    """Everything that determines the bytes of the store, but for the contents of the source."""
-    source = asdict(config.source) | {"specs": list(config.source.specs)}
-    del source["tfds_data_dir"]  # where it lies, not what it is
-    names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
-    if given:
-        return {**source, "tokenizer": given.fingerprint, **{name: getattr(config, name) for name in names}}
-    names += ["vocab_size", "strip_accents", "tokenizer_characters"]
-    is_wordpiece = config.tokenizer_kind == "wordpiece"
-    return {
-        **source,
-        "tokenizer": "trained on the source" if is_wordpiece else f"{config.tokenizer_kind} trained on the source",
-        "lowercase": is_wordpiece if config.lowercase is None else config.lowercase,
-        **{name: getattr(config, name) for name in names},
-    }
-
-
-def _finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
-    """meta.json of a finished store, None where there is none. Raises UnusableStore if it is not what is asked for."""
-    if not (config.store / token_store.META).is_file():
-        return None
-    store = token_store.TokenStore.open(config.store)
-    _refuse_other_settings(config.store, store.meta["settings"], settings)
-    if store.meta["source_signature"] != source.signature:
-        raise token_store.UnusableStore(f"the files of the source changed since {config.store} was made from them")
-    if config.overwrite:  # then damage is the only reason left to make it anew
-        store.verify()
-    return store.meta
-
-
-def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
-    differing = [
-        f"{name} {old.get(name, 'unset')!r}, now {new.get(name, 'unset')!r}"
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if differing:
-        raise token_store.UnusableStore(f"{store} was made with other settings ({'; '.join(differing)})")
-
-
-def _open_journal(store: Path, settings: dict) -> dict:
-    """The journal of an interrupted call with these settings, or a new one, written before anything else is."""
-    path = store / token_store.JOURNAL
-    if path.is_file():
-        journal = token_store.read_json(path)
-        if journal["format"] == token_store.FORMAT and journal["documents"]:
-            old = dict(journal["settings"])
-            if old["encoding_errors"] == "error":
-                # What has been consumed was valid, so every policy would have given the same; this one may go on.
-                old["encoding_errors"] = settings["encoding_errors"]
-            _refuse_other_settings(store, old, settings)
-            return journal | {"settings": settings}
-        _remove(store)
-    elif store.exists() and not store.is_dir():
-        raise InputError(f"{store} is a file: choose another --store")
-    elif foreign := [name for name in (token_store.TOKENIZER, *token_store.SPLITS) if (store / name).exists()]:
-        raise InputError(f"{store} is no token store, yet holds {', '.join(foreign)}: choose another --store")
-    store.mkdir(parents=True, exist_ok=True)
-    journal = {
-        "format": token_store.FORMAT,
-        "settings": settings,
-        "documents": 0,
-        "digest": Digest().hexdigest(),
-        "counts": {},
-        "splits": {},
-    }
-    token_store.write_json(path, journal)
-    return journal
-
-
-def _remove(store: Path) -> None:
-    """Delete the files of a store, and nothing else that may lie in its folder."""
-    # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
-    token_store.write_json(store / token_store.JOURNAL, {"format": token_store.FORMAT, "documents": 0})
-    (store / token_store.META).unlink(missing_ok=True)
-    for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
-        shutil.rmtree(store / name, ignore_errors=True)
-    (store / token_store.JOURNAL).unlink()
 
 
 def _tokenizer(
@@ -242,14 +108,21 @@ def _tokenizer(
         fraction = max(characters / config.tokenizer_characters, source.fraction_read or 0.0)
         progress(Progress("tokenizer", characters=characters, fraction=fraction))
 
+    accents = AccentCount()
     tokenizer = given or text.train(
         config.tokenizer_kind,
-        _beginning(source, config.tokenizer_characters),
+        accents.counted(_beginning(source, config.tokenizer_characters)),
         vocab_size=config.vocab_size,
         lowercase=config.lowercase,
         strip_accents=config.strip_accents,
         progress=report,
     )
+    if config.strip_accents is None and getattr(tokenizer, "strip_accents", False) and (lost := accents.lost()):
+        warnings.warn(
+            f"the tokenizer drops accents by default: {lost}; --strip_accents=false keeps them",
+            InputWarning,
+            stacklevel=2,
+        )
     partial = folder.with_name(f"{token_store.TOKENIZER}.partial")
     tokenizer.save(partial)
     partial.rename(folder)
@@ -349,6 +222,7 @@ def _finish(
         "source_signature": source.signature,
         "source_digest": journal["digest"],
         "documents_read": journal["documents"],
+        "taken_for": source.taken_for(),
         "characters": counts.pop("characters"),
         "cleaned": {reason: counts[reason] for reason in CLEANED},
         "splits": splits,

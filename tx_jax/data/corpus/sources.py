@@ -1,52 +1,21 @@
-"""Streaming sources of documents: text files, JSON lines, TFDS data sets, and the embedded corpus.
+"""Streaming sources of documents: files of several kinds, TFDS data sets, and the embedded corpus.
 
 A source is iterated once per pass and holds one document at a time, so memory does not grow with the corpus.
 """
 
-import codecs
+import functools
 import glob
-import gzip
-import json
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from tx_jax.data.corpus import embedded
-from tx_jax.errors import InputError, did_you_mean
-
-DOCUMENT_BOUNDARIES = ("blank_line", "file", "line")
-ENCODING_POLICIES = ("error", "replace", "skip")
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Where documents come from, and how files become documents. Raises InputError for a value out of its range.
-
-    Attributes:
-      specs: one or more of: a glob of files (plain or .gz; .jsonl and .jsonl.gz hold one JSON object a line, all else
-        is text), "tfds:NAME[/CONFIG][:VERSION][#SPLIT]", and "embedded". Files of one glob come in sorted order.
-      documents: what ends a document in a text file: "blank_line", "file" (one file is one document), or "line".
-      field: the field of a JSON object or TFDS record that holds the text.
-      encoding_errors: what to do with invalid UTF-8: "error", "replace" (by U+FFFD), or "skip" (drop the line of a
-        text file, the record of the others).
-      tfds_data_dir: where TFDS data sets lie; None is TFDS's own default.
-    """
-
-    specs: tuple[str, ...]
-    documents: str = "blank_line"
-    field: str = "text"
-    encoding_errors: str = "error"
-    tfds_data_dir: str | None = None
-
-    def __post_init__(self):
-        if not self.specs or not all(self.specs):
-            raise InputError("no source of documents: give a glob of files, tfds:NAME, or embedded")
-        for name, known in (("documents", DOCUMENT_BOUNDARIES), ("encoding_errors", ENCODING_POLICIES)):
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"{name}={value!r}: expected one of {known}.{did_you_mean(value, known)}")
+from tx_jax.data.corpus.cleaning import Cleaner
+from tx_jax.data.corpus.config import SourceConfig
+from tx_jax.data.corpus.documents import read_documents, recognize
+from tx_jax.data.reading import InputFile, files_in
+from tx_jax.data.sniffing import Content
+from tx_jax.errors import InputError
 
 
 class Source:
@@ -57,27 +26,66 @@ class Source:
       counts: what was cleaned or skipped in the current pass: "invalid_utf8" (lines or records), "nul" (characters).
       fraction_read: share of the files' bytes read in the current pass; None where there are only other sources.
       signature: what identifies the corpus cheaply: [name, bytes] of every file, [name, 0] of other sources.
+      contents: of every path, what each file in it is taken for; looked at when first asked for, or iterated.
 
-    Raises InputError at construction where a glob matches nothing, and while iterating, with the file and the line,
-    for input that cannot be used.
+    Raises InputError at construction where a glob matches nothing; from `contents` for files that cannot be used; and
+    while iterating, with the file and the line, for input that cannot.
     """
 
     def __init__(self, config: SourceConfig):
         self.config = config
-        self.counts: Counter[str] = Counter()
+        self._cleaner = Cleaner(config)
         self._bytes_read = 0
+        self._documents: Counter[str] = Counter()
         self._parts = [(spec, matches(spec)) for spec in config.specs]
         self.signature = []
         for spec, files in self._parts:
             self.signature += [[spec, 0]] if files is None else [[str(path), path.stat().st_size] for path in files]
         self._total_bytes = sum(size for _, size in self.signature)
+        if all(files is None for _, files in self._parts) and (idle := _about_files(config)):
+            raise InputError(f"{idle[0]} is for files, and {', '.join(config.specs)} is none: drop it")
+
+    @property
+    def counts(self) -> Counter[str]:
+        return self._cleaner.counts
 
     @property
     def fraction_read(self) -> float | None:
         return self._bytes_read / self._total_bytes if self._total_bytes else None
 
+    @functools.cached_property
+    def contents(self) -> dict[Path, list[tuple[InputFile, Content]]]:
+        contents, refused = {}, []
+        for path in (path for _, files in self._parts for path in files or ()):
+            try:
+                contents[path] = [(file, recognize(file, self.config)) for file in files_in(path)]
+            except InputError as error:
+                refused.append(error)
+        if refused:
+            more = len(refused) - 1
+            raise InputError(f"{refused[0]} ({more} more cannot be used either)" if more else str(refused[0]))
+        tables = [content for found in contents.values() for _, content in found if content.kind == "table"]
+        if not tables and (idle := [name for name in _about_files(self.config) if name != "format"]):
+            raise InputError(f"{idle[0]} is for tables, and no file looks like one: give --format=csv, or drop it")
+        return contents
+
+    def check_files(self) -> None:
+        """Looks at all files, so that one that cannot be used is an InputError before any work."""
+        _ = self.contents
+
+    def taken_for(self) -> list[dict]:
+        """What the files are taken for: for each kind its name, its "files", their "documents" in the pass so far, and
+        the first of them ("example"), with what it is taken for and why ("as")."""
+        kinds: dict[str, dict] = {}
+        for file, content in (entry for found in self.contents.values() for entry in found):
+            first = {"kind": content.kind, "files": 0, "documents": self._documents[content.kind]}
+            kind = kinds.setdefault(content.kind, first | {"example": str(file), "as": str(content)})
+            kind["files"] += 1
+        return list(kinds.values())
+
     def __iter__(self) -> Iterator[str]:
         self.counts.clear()
+        self._documents.clear()
         self._bytes_read = 0
         for spec, files in self._parts:
             if spec == "embedded":
@@ -86,84 +94,31 @@ class Source:
                 yield from self._tfds(spec.removeprefix("tfds:"))
             else:
                 for path in files:
-                    yield from self._file(path)
+                    yield from self._path(path)
 
-    def _file(self, path: Path) -> Iterator[str]:
-        if path.name.removesuffix(".gz").endswith(".jsonl"):
-            return self._jsonl(path)
-        lines = (text for _, text in self._lines(path))
-        if self.config.documents == "line":
-            return (line for line in lines if line.strip())
-        return _gather(lines, at_blank_lines=self.config.documents == "blank_line")
+    def _path(self, path: Path) -> Iterator[str]:
+        before = self._bytes_read
 
-    def _lines(self, path: Path) -> Iterator[tuple[int, str]]:
-        """(number from 1, text with its "\\n") of every line that the policy for invalid UTF-8 leaves."""
-        offset, before, place = 0, self._bytes_read, f"{path}, line"
-        with path.open("rb") as raw, gzip.open(raw) if path.suffix == ".gz" else raw as stream:
-            for number, line in enumerate(guarded(stream, path), start=1):
-                data = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                text = self._decode(data, place, number, offset + len(line) - len(data))
-                offset += len(line)
-                if number % 64 == 0:
-                    self._bytes_read = before + raw.tell()
-                if text is not None:
-                    yield number, text.removesuffix("\r\n") + "\n" if text.endswith("\r\n") else text
-            self._bytes_read = before + raw.tell()
+        def report(bytes_read: int) -> None:
+            self._bytes_read = before + bytes_read
 
-    def _jsonl(self, path: Path) -> Iterator[str]:
-        for number, line in self._lines(path):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error})") from None
-            if (text := self._text(record, f"{path}, line", number)) is not None:
-                yield text
+        for file, content in self.contents[path]:
+            for document in read_documents(file, content, self._cleaner, report):
+                self._documents[content.kind] += 1
+                yield document
+        self._bytes_read = before + path.stat().st_size
 
     def _tfds(self, spec: str) -> Iterator[str]:
         name, _, split = spec.partition("#")
         records = open_tfds(name, split or "train", self.config.tfds_data_dir)
         for index in range(len(records)):
-            if (text := self._text(records[index], f"tfds:{name}, record", index)) is not None:
+            if (text := self._cleaner.text_of(records[index], f"tfds:{name}, record", index)) is not None:
                 yield text
 
-    def _text(self, record: object, place: str, number: int) -> str | None:
-        """The text of a JSON or TFDS record; None where the policy for invalid UTF-8 drops the record."""
-        name = self.config.field
-        if not isinstance(record, dict) or name not in record:
-            found = ", ".join(map(str, record)) if isinstance(record, dict) else f"a {type(record).__name__}"
-            raise InputError(
-                f"{place} {number}: no field {name!r}, found: {found or 'none'}; name the field that holds the text"
-            )
-        value = record[name]
-        if isinstance(value, str):
-            # JSON can spell half of a surrogate pair, which is no text: let the policy decide.
-            value = value.encode("utf-8", errors="surrogatepass")
-        if not isinstance(value, bytes):
-            raise InputError(f"{place} {number}: field {name!r} is not text but {type(value).__name__}")
-        return self._decode(value, place, number)
 
-    def _decode(self, data: bytes, place: str, number: int, offset: int | None = None) -> str | None:
-        """Text of UTF-8 bytes without NULs; None where the policy drops them. `offset`: of the bytes in their file."""
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            if self.config.encoding_errors == "error":
-                utf16 = offset == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-                byte = "" if offset is None else f", byte {offset + error.start}"
-                raise InputError(
-                    f"{place} {number}{byte}: not valid UTF-8{' but UTF-16' if utf16 else ''}; "
-                    "convert the file with iconv, or set encoding_errors to replace or skip"
-                ) from None
-            self.counts["invalid_utf8"] += 1
-            if self.config.encoding_errors == "skip":
-                return None
-            text = data.decode("utf-8", errors="replace")
-        if "\0" in text:
-            self.counts["nul"] += text.count("\0")
-            text = text.replace("\0", "")
-        return text
+def _about_files(config: SourceConfig) -> list[str]:
+    """Which options were given that say how files are read."""
+    return [name for name in ("format", "delimiter", "quote") if getattr(config, name) not in ("auto", None)]
 
 
 def matches(spec: str) -> list[Path] | None:
@@ -176,30 +131,6 @@ def matches(spec: str) -> list[Path] | None:
             f"no file matches {spec!r}: check the path (globs such as 'corpus/**/*.txt' are expanded here)"
         )
     return files
-
-
-def guarded(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """The lines of a stream, with damaged compression turned into an InputError."""
-    lines = 0
-    try:
-        for line in stream:
-            lines += 1
-            yield line
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path} is damaged after line {lines} ({error}): fetch or compress it again") from None
-
-
-def _gather(lines: Iterable[str], *, at_blank_lines: bool) -> Iterator[str]:
-    """Join lines to documents, which end at blank lines or else at the end of the file."""
-    document = []
-    for line in lines:
-        if line.strip() or not at_blank_lines:
-            document.append(line)
-        elif document:
-            yield "".join(document)
-            document.clear()
-    if document:
-        yield "".join(document)
 
 
 def open_tfds(name: str, split: str, data_dir: str | None):

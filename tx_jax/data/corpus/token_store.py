@@ -7,6 +7,7 @@
     STORE/train/documents.npy       int64 [documents + 1]: sentence index where each document begins
     STORE/train/unigram.npy         int64 [vocab_size]: how often each token occurs
     STORE/validation/               the same
+    STORE/index/                    no part of the store: what was made of it once and is kept; see `corpus/index.py`
 
 Both offset arrays begin with 0 and end with the total. No document straddles two shards. Neither writing nor reading
 holds anything per sentence in memory.
@@ -25,7 +26,7 @@ from tx_jax.files import write_atomically
 
 FORMAT = 1
 SPLITS = ("train", "validation")
-META, JOURNAL, TOKENIZER = "meta.json", "journal.json", "tokenizer"
+META, JOURNAL, TOKENIZER, INDEX = "meta.json", "journal.json", "tokenizer", "index"
 SENTENCES, DOCUMENTS, UNIGRAM = "sentences.npy", "documents.npy", "unigram.npy"
 
 
@@ -100,7 +101,7 @@ class TokenStore:
         """One of the two splits, "train" or "validation"."""
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}: expected one of {SPLITS}")
-        return Split(self.path, name, self.meta["splits"][name], self.vocab_size)
+        return Split(self.path, name, self.meta["splits"][name], self.vocab_size, self.fingerprint)
 
 
 class Split:
@@ -108,18 +109,20 @@ class Split:
 
     Attributes:
       name: the store and the split, for messages.
+      folder: STORE/train or STORE/validation.
+      fingerprint: of the store; empty where it is not known.
       num_documents, num_sentences, num_tokens: totals.
       sentence_offsets: int64 [num_sentences + 1], token offset where each sentence begins; memory-mapped.
       document_offsets: int64 [num_documents + 1], sentence index where each document begins; memory-mapped.
       unigram: int64 [vocab_size], how often each token occurs.
     """
 
-    def __init__(self, store: Path, name: str, meta: dict, vocab_size: int):
+    def __init__(self, store: Path, name: str, meta: dict, vocab_size: int, fingerprint: str = ""):
         self.name = f"{store} ({name})"
+        self.folder, self.fingerprint = store / name, fingerprint
         self.num_documents: int = meta["documents"]
         self.num_sentences: int = meta["sentences"]
         self.num_tokens: int = meta["tokens"]
-        self._folder = store / name
         self._vocab_size = vocab_size
         self._paths = [store / shard["file"] for shard in meta["shards"]]
         self._bounds = np.cumsum([0, *(shard["tokens"] for shard in meta["shards"])])
@@ -127,15 +130,15 @@ class Split:
 
     @cached_property
     def sentence_offsets(self) -> np.ndarray:
-        return _map(self._folder / SENTENCES)
+        return map_array(self.folder / SENTENCES)
 
     @cached_property
     def document_offsets(self) -> np.ndarray:
-        return _map(self._folder / DOCUMENTS)
+        return map_array(self.folder / DOCUMENTS)
 
     @cached_property
     def unigram(self) -> np.ndarray:
-        return _map(self._folder / UNIGRAM)
+        return map_array(self.folder / UNIGRAM)
 
     def read(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Concatenate the token ranges [starts[i], ends[i]) in the order given: int32 [sum(ends - starts)].
@@ -152,7 +155,7 @@ class Split:
             raise ValueError("a token range is reversed, leaves its shard, or lies outside the split")
         for shard in np.unique(shards):
             if self._shards[shard] is None:
-                self._shards[shard] = _map(self._paths[shard])
+                self._shards[shard] = map_array(self._paths[shard])
         firsts = self._bounds[shards]
         pieces = [
             self._shards[shard][start:end]
@@ -170,7 +173,7 @@ class Split:
         return tokens
 
 
-def _map(path: Path) -> np.ndarray:
+def map_array(path: Path) -> np.ndarray:
     """A memory-mapped .npy file as a plain ndarray, whose slices are several times cheaper than a memmap's."""
     return np.asarray(np.load(path, mmap_mode="r"))
 

@@ -1,6 +1,6 @@
 """Multiple choice: a row for each choice, [CLS] context [SEP] choice [SEP] (Devlin et al. 2018, section 4.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,9 +17,9 @@ def table(
     tokenizer: Tokenizer,
     *,
     segments: bool,
-    targets: np.ndarray | None,
+    targets: Mapping[str, np.ndarray],
 ) -> Table:
-    """ "tokens" and "segments" [N, choices, T], and "labels", the number of the right choice, where `targets` has them.
+    """ "tokens" and "segments" [N, choices, T], and the targets.
 
     The context is the first column of `data.text`; a second one begins every choice, as the subject of the ending in
     SWAG. Counted, as "truncated" for instance, are records that have such a choice.
@@ -32,5 +32,5 @@ def table(
         columns = [[f"{a} {b}".strip() for a, b in zip(beginnings, column, strict=True)] for column in columns]
     choices = [text for row in zip(*columns, strict=True) for text in row]
     encoded, counts = encode([contexts, choices], tokenizer, data.sequence_length, segments=segments, group=size)
-    labels = {} if targets is None else {"labels": targets}
-    return Table({name: Groups(part, size) for name, part in encoded.items()} | labels, data.sequence_length, counts)
+    columns = {name: Groups(part, size) for name, part in encoded.items()}
+    return Table({**columns, **targets}, data.sequence_length, counts)

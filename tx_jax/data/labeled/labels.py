@@ -80,7 +80,7 @@ def numbers(values: Sequence[Any]) -> np.ndarray:
         if not np.isfinite(result[i]):
             raise InputError(
                 f"example {i + 1} has {value!r} where regression needs a number; for classes give "
-                "--config.data.regression=False"
+                "--config.task=classification"
             )
     return result
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.corpus.sources import matches, open_tfds
+from tx_jax.data.json_values import parse_json
 from tx_jax.data.labeled.conll import conll, conllu
-from tx_jax.data.labeled.lines import lines, parse_json
+from tx_jax.data.labeled.lines import lines
 from tx_jax.data.labeled.squad_json import squad
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 

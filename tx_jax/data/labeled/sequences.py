@@ -1,7 +1,7 @@
 """One text or two as a row: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] (Devlin et al. 2018, section 3)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -49,17 +49,17 @@ def table(
     tokenizer: Tokenizer,
     *,
     segments: bool,
-    targets: np.ndarray | None,
+    targets: Mapping[str, np.ndarray],
 ) -> Table:
-    """The records' texts, and their labels where `targets` has them, as the column "labels".
+    """The records' texts, and their targets.
 
     Args:
       segments: whether the model tells the texts of a pair apart by segments.
+      targets: arrays [N] or [N, ...] by their key in the batch; empty for texts to predict.
     """
     parts = [texts(records, name) for name in data.text]
     columns, counts = encode(parts, tokenizer, data.sequence_length, segments=segments)
-    labels = {} if targets is None else {"labels": targets}
-    return Table(columns | labels, data.sequence_length, counts)
+    return Table({**columns, **targets}, data.sequence_length, counts)
 
 
 def texts(records: Sequence[Record], name: str) -> list[str]:

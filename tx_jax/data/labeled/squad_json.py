@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
-from tx_jax.data.labeled.lines import lines, parse_json
+from tx_jax.data.json_values import parse_json
+from tx_jax.data.labeled.lines import lines
 from tx_jax.errors import InputError
 
 

@@ -29,7 +29,7 @@ _WORDS = pre_tokenizers.Split(Regex(r"\w+(?:[\u200c\u200d]\w+)*|[^\w\s]"), "remo
 def table(
     records: Sequence[Record], data: LabeledDataConfig, tokenizer: Tokenizer, *, labels: Sequence[str] | None
 ) -> Table:
-    """ "tokens", and "labels": of each token that learns one its number, else `NO_LABEL`.
+    """ "tokens", and "token_labels": of each token that learns one its number, else `NO_LABEL`.
 
     Its `alignment`: "record", int64 [N], the record that a row is from, ascending; "first_pieces", whether a token is
     the first piece of a word. The words of a record are the first pieces of its rows, in order.
@@ -58,7 +58,7 @@ def table(
         learned.append(_flat(([n] + [n if every else NO_LABEL] * others for n, others in of_words), layout, NO_LABEL))
     columns = {
         "tokens": Ragged.of(tokens, fill=tokenizer.pad_id or 0),
-        "labels": Ragged.of(learned, fill=NO_LABEL),
+        "token_labels": Ragged.of(learned, fill=NO_LABEL),
     }
     alignment = {"record": np.array(record, np.int64), "first_pieces": Ragged.of(first, dtype=bool)}
     counts = {

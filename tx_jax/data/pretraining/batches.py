@@ -14,7 +14,7 @@ from tx_jax.data.pretraining.mixture import Mixture, smoothed_shares
 from tx_jax.data.pretraining.packed_documents import PackedDocuments
 from tx_jax.data.pretraining.packing import DocSentences, FullSentences
 from tx_jax.data.pretraining.pairs import SentencePairs
-from tx_jax.data.pretraining.selective import WordList, count_occurrences, read_words
+from tx_jax.data.pretraining.selective import WordList, kept_counts, read_words
 from tx_jax.data.pretraining.targets import CausalTargets, MaskedTargets, RateSchedule
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
@@ -100,11 +100,12 @@ def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
 
 def words_that_never_occur(stores: Stores | TokenStore, config: DataConfig) -> list[str]:
     """The words of `config.selective_words` that no training document holds, which deserve a warning: they may be
-    misspelled or in another case. None without a list; with one, reads all tokens, about 20 million a second."""
+    misspelled or in another case. None without a list. The first call with a list reads all
+    tokens, about 20 million a second; what it counts is kept beside the stores."""
     if not config.selective_words:
         return []
     words = WordList(read_words(config.selective_words), stores.tokenizer())
-    counts = sum(count_occurrences(part, words) for part in _parts(stores, "train"))
+    counts = sum(kept_counts(part, words) for part in _parts(stores, "train"))
     return [word for word, count in zip(words.words, counts, strict=True) if not count]
 
 

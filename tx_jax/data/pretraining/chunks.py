@@ -3,11 +3,17 @@
 Shapes: B examples, T sequence length.
 """
 
+import functools
+from collections.abc import Iterator
+
 import numpy as np
 
+from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import document_bounds, place, require_documents, require_room, spread
+from tx_jax.data.rows import document_blocks, document_bounds, place, require_documents, require_room, spread
+
+_BLOCK = 1 << 25  # tokens looked at together
 
 
 class Chunks:
@@ -18,7 +24,9 @@ class Chunks:
     chunk is filled up. Attention goes across documents; see `PackedDocuments` where it must not.
 
     Attributes:
-      nbytes: memory held, in bytes: 8 a document.
+      begins: unsigned or int64 [num_documents + 1], where in the stream the end-of-text before each document stands;
+        and the last one.
+      nbytes: memory held, in bytes.
     """
 
     def __init__(self, split: Split, *, sequence_length: int, pad_id: int, end_id: int):
@@ -26,10 +34,12 @@ class Chunks:
         require_room(sequence_length, 0, "a chunk")
         self.split, self.length = split, sequence_length
         self.pad_id, self.end_id = pad_id, end_id
-        # Where in the stream the end-of-text before each document stands; then that of the last one.
-        self.begins = document_bounds(split) + np.arange(split.num_documents + 1)
-        self.num_targets = int(self.begins[-1])
-        self.nbytes = self.begins.nbytes
+        self.num_targets = split.num_tokens + split.num_documents
+        columns = {"begins": count_type(self.num_targets)}
+        recipe = Recipe("stream", "stream of documents", {}, columns, functools.partial(_begins, split))
+        self._index = open_index(split, recipe)
+        self.begins = self._index["begins"]
+        self.nbytes = self._index.nbytes
 
     def __len__(self) -> int:
         return -(-self.num_targets // self.length)
@@ -38,10 +48,11 @@ class Chunks:
         """tokens int32 [B, T], targets int32 [B, T] (the next tokens), valid bool [B, T]. Draws nothing."""
         start = np.asarray(indices, np.int64) * self.length
         stop = np.minimum(start + self.length + 1, self.num_targets + 1)
-        first, last = np.searchsorted(self.begins, np.stack([start, stop - 1]), side="right") - 1
+        ends = np.stack([start, stop - 1]).astype(self.begins.dtype)  # of another type, all would be copied
+        first, last = np.searchsorted(self.begins, ends, side="right") - 1
         row, document = spread(first, np.minimum(last, self.split.num_documents - 1))
-        begins = np.maximum(self.begins[document] + 1, start[row])
-        ends = np.maximum(np.minimum(self.begins[document + 1], stop[row]), begins)
+        begins = np.maximum(self.begins[document].astype(np.int64) + 1, start[row])
+        ends = np.maximum(np.minimum(self.begins[document + 1].astype(np.int64), stop[row]), begins)
         stream = np.full((len(start), self.length + 1), self.end_id, np.int32)
         within = begins - document - 1  # documents before and their ends: from the stream to the split
         stream[place(row, begins - start[row], ends - begins)] = self.split.read(within, within + ends - begins)
@@ -51,3 +62,9 @@ class Chunks:
             "targets": np.where(valid, stream[:, 1:], np.int32(self.pad_id)),
             "valid": valid,
         }
+
+
+def _begins(split: Split) -> Iterator[dict[str, np.ndarray]]:
+    for first, last in document_blocks(split, _BLOCK):
+        yield {"begins": document_bounds(split, first, last)[:-1] + np.arange(first, last)}
+    yield {"begins": np.array([split.num_tokens + split.num_documents])}

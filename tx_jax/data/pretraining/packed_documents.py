@@ -3,14 +3,18 @@
 Shapes: B examples, T sequence length, N pieces of documents in the batch.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
+from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.pretraining.best_fit import best_fit
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import document_bounds, place, ranges, require_documents, require_room
+from tx_jax.data.rows import document_blocks, document_bounds, place, ranges, require_documents, require_room
+
+_BLOCK = 1 << 25  # tokens looked at together
 
 
 class _Pieces(NamedTuple):
@@ -42,7 +46,7 @@ class PackedDocuments:
 
     Attributes:
       padding: share of all positions that are padding.
-      nbytes: memory held, in bytes: about 4 a document and 8 a row.
+      nbytes: memory held, in bytes.
     """
 
     def __init__(self, split: Split, *, sequence_length: int, pad_id: int, begin_id: int, end_id: int, causal: bool):
@@ -51,18 +55,34 @@ class PackedDocuments:
         self.pad_id, self.begin_id, self.end_id = pad_id, begin_id, end_id
         self.num_specials = 0 if causal else 2
         self.capacity = require_room(sequence_length, self.num_specials, "[CLS] text [SEP]")
-        inputs = np.diff(document_bounds(split)) + causal
-        full, rest = np.divmod(inputs, self.capacity)
-        has_rest = np.flatnonzero(rest)
-        order, begins = best_fit(rest[has_rest] + self.num_specials, sequence_length)
-        self._num_packed = len(begins) - 1
-        self._begins = begins
-        # The rows that one piece fills come after the packed ones; of each, the document and the offset are kept.
-        self._members = has_rest.astype(order.dtype)[order]
-        self._full_documents = np.repeat(np.arange(len(full), dtype=order.dtype), full)
-        used = int(inputs.sum()) + self.num_specials * (len(order) + len(self._full_documents))
+        settings = {"length": sequence_length, "num_specials": self.num_specials, "causal": causal}
+        documents = count_type(split.num_documents)
+        # The rows that one piece fills come after the packed ones; of each, the document is kept.
+        columns = {"begins": np.dtype("<i8"), "members": documents, "full_documents": documents}
+        title = f"rows of {sequence_length} tokens of documents"
+        self._index = open_index(split, Recipe("packed_documents", title, settings, columns, self._pack))
+        self._begins, self._members, self._full_documents = map(self._index.__getitem__, columns)
+        self._num_packed = len(self._begins) - 1
+        num_pieces = len(self._members) + len(self._full_documents)
+        used = split.num_tokens + causal * split.num_documents + self.num_specials * num_pieces
         self.padding = 1 - used / (len(self) * sequence_length)
-        self.nbytes = sum(a.nbytes for a in (self._begins, self._members, self._full_documents))
+        self.nbytes = self._index.nbytes
+
+    def _pack(self) -> Iterator[dict[str, np.ndarray]]:
+        """`begins`, where each packed row begins among the members, and the total; `members`, their documents;
+        `full_documents`, one for each row that it fills alone."""
+        # What remains of each document, with its special tokens; 0 where nothing does.
+        rests = np.empty(self.split.num_documents, np.min_scalar_type(self.length))
+        for first, last in document_blocks(self.split, _BLOCK):
+            inputs = np.diff(document_bounds(self.split, first, last)) + self.causal
+            full, rest = np.divmod(inputs, self.capacity)
+            rests[first:last] = np.where(rest, rest + self.num_specials, 0)
+            yield {"full_documents": np.repeat(np.arange(first, last), full)}
+        total = 0
+        yield {"begins": np.array([0])}
+        for members, sizes in best_fit(rests, self.length):
+            yield {"members": members, "begins": total + np.cumsum(sizes)}
+            total += len(members)
 
     def __len__(self) -> int:
         return self._num_packed + len(self._full_documents)

@@ -4,10 +4,14 @@ A sentence longer than the sequence makes a row of its own, cut at a place drawn
 Shapes: B examples, T sequence length.
 """
 
+import functools
+from collections.abc import Iterator
+
 import numpy as np
 
+from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
-from tx_jax.data.pretraining.spans import Spans, pack
+from tx_jax.data.pretraining.spans import Spans, chain
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import place, require_documents, require_room, spread
 
@@ -27,7 +31,7 @@ class DocSentences:
         self.split, self.length = split, sequence_length
         self.max_tokens = require_room(sequence_length, NUM_SPECIALS, "[CLS] text [SEP]")
         self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
-        self.spans: Spans = pack(split, target=self.max_tokens, min_sentences=1, overshoot=False)
+        self.spans = Spans(split, target=self.max_tokens, min_sentences=1, overshoot=False)
         self.nbytes = self.spans.nbytes
 
     def __len__(self) -> int:
@@ -35,10 +39,9 @@ class DocSentences:
 
     def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
         """tokens int32 [B, T], segments int32 [B, T] (all 0), valid bool [B, T]."""
-        first = self.spans.starts[indices]
-        last = first + self.spans.counts[indices] - 1
-        documents = self.spans.documents[indices]
-        return _rows(self, first, last, documents, documents, rng)
+        first, stop = self.spans.sentences(indices)
+        documents = self.spans.documents[indices].astype(np.int64)
+        return _rows(self, first, stop - 1, documents, documents, rng)
 
 
 class FullSentences:
@@ -46,7 +49,7 @@ class FullSentences:
     goes on in the next document: [CLS] end of one document [SEP] beginning of the next [SEP].
 
     Attributes:
-      starts: int64 [rows + 1], the sentence that each row begins with, and the total.
+      starts: unsigned or int64 [rows + 1], the sentence that each row begins with, and the total.
       nbytes: memory held, in bytes.
     """
 
@@ -55,26 +58,30 @@ class FullSentences:
         self.split, self.length = split, sequence_length
         self.max_tokens = require_room(sequence_length, NUM_SPECIALS, "[CLS] text [SEP]")
         self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
-        self.starts = pack_across_documents(split, self.max_tokens)
-        self.nbytes = self.starts.nbytes
+        columns = {"starts": count_type(split.num_sentences)}
+        pack = functools.partial(pack_across_documents, split, self.max_tokens)
+        title, settings = f"rows of {self.max_tokens} tokens", {"target": self.max_tokens}
+        self._index = open_index(split, Recipe("full_sentences", title, settings, columns, pack))
+        self.starts = self._index["starts"]
+        self.nbytes = self._index.nbytes
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def rows(self, indices: np.ndarray, rng: RowRandom) -> dict[str, np.ndarray]:
         """tokens int32 [B, T], segments int32 [B, T] (all 0), valid bool [B, T]."""
-        first, last = self.starts[indices], self.starts[indices + 1] - 1
+        first, last = self.starts[indices].astype(np.int64), self.starts[indices + 1].astype(np.int64) - 1
         documents = np.searchsorted(self.split.document_offsets, np.stack([first, last]), side="right") - 1
         return _rows(self, first, last, *documents, rng)
 
 
-def pack_across_documents(split: Split, target: int) -> np.ndarray:
-    """Greedy packing of all sentences in order: where each row begins, int64 [rows + 1], and the total.
+def pack_across_documents(split: Split, target: int) -> Iterator[dict[str, np.ndarray]]:
+    """Greedy packing of all sentences in order: `starts`, where each row begins, a block at a time, and the total.
 
     A row holds at most `target` tokens, one separator for every document that begins inside it included; a longer
     sentence is a row of its own.
     """
-    starts, start = [], 0
+    start = 0
     while start < split.num_sentences:
         # A row reaches over at most `target` sentences, so this much of the offsets decides about the whole block.
         begin, end = start, min(start + _BLOCK, split.num_sentences)
@@ -86,13 +93,10 @@ def pack_across_documents(split: Split, target: int) -> np.ndarray:
         # Offsets and separators in one number: a row of the sentences i to j takes ends[j] - begins[i].
         begins, ends = offsets[:-1] + document, offsets[1:] + document
         follows = begin + np.searchsorted(ends, begins[: end - begin] + target, side="right")
-        follows = np.maximum(follows, np.arange(begin + 1, end + 1)).tolist()
-        found = []
-        while start < end:  # each row begins where the one before it ends: a chain, 50 ns a link
-            found.append(start)
-            start = follows[start - begin]
-        starts.append(np.array(found, np.int64))
-    return np.concatenate([*starts, [start]]).astype(np.int64)
+        links = chain(np.maximum(follows, np.arange(begin + 1, end + 1)), begin)
+        yield {"starts": links[:-1]}  # each row begins where the one before it ends
+        start = int(links[-1])
+    yield {"starts": np.array([start], np.int64)}
 
 
 def _rows(

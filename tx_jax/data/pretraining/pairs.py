@@ -12,10 +12,13 @@ Deliberate differences from `create_pretraining_data.py`, so that any example ca
 Shapes: B examples, T sequence length.
 """
 
+import functools
+
 import numpy as np
 
+from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
-from tx_jax.data.pretraining.spans import Spans, pack
+from tx_jax.data.pretraining.spans import Spans, documents_of_sentences
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import place, require_room
 from tx_jax.errors import InputError
@@ -61,10 +64,8 @@ class SentencePairs:
         self.short_sequence_probability = 0.0 if single_sentences else short_sequence_probability
         self.pad_id, self.cls_id, self.sep_id = pad_id, cls_id, sep_id
         target = 1 if single_sentences else self.max_tokens
-        self.spans: Spans = pack(split, target=target, min_sentences=2, overshoot=True)
-        sentences = np.diff(split.document_offsets)
-        self.eligible = np.flatnonzero(sentences >= 2)  # the documents that pairs are drawn from
-        self.nbytes = self.spans.nbytes + self.eligible.nbytes
+        self._index = open_index(split, _eligible(split))
+        self.eligible = self._index["documents"]  # those that pairs are drawn from
         if len(self.eligible) < 2:
             raise InputError(
                 f"next-sentence prediction needs at least two documents of two sentences; of the {split.num_documents} "
@@ -73,6 +74,8 @@ class SentencePairs:
                 "(--validation_fraction) if the split is validation, or train without it: "
                 "--config.data.packing=doc_sentences --config.model.heads=\"('masked_lm',)\""
             )
+        self.spans = Spans(split, target=target, min_sentences=2, overshoot=True)
+        self.nbytes = self.spans.nbytes + self._index.nbytes
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -105,8 +108,7 @@ class SentencePairs:
 
     def _sub_spans(self, indices: np.ndarray, rng: RowRandom) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First sentence, end and target length of each example: the whole span, or a short run inside it."""
-        start = self.spans.starts[indices]
-        stop = start + self.spans.counts[indices]
+        start, stop = self.spans.sentences(indices)
         short = rng.uniform() < self.short_sequence_probability
         target = np.where(short, 2 + rng.integers(self.max_tokens - 1), self.max_tokens)
         short_start = start + rng.integers(stop - start - 1)
@@ -118,9 +120,9 @@ class SentencePairs:
     def _random_next(self, indices: np.ndarray, wanted: np.ndarray, rng: RowRandom) -> tuple[np.ndarray, np.ndarray]:
         """Token ranges of whole sentences of another document, from a random one on, of at least `wanted` tokens."""
         offsets, documents = self.split.sentence_offsets, self.split.document_offsets
-        own = np.searchsorted(self.eligible, self.spans.documents[indices])
+        own = np.searchsorted(self.eligible, self.spans.documents[indices])  # of one type: else all would be copied
         other = rng.integers(len(self.eligible) - 1)
-        other = self.eligible[other + (other >= own)]
+        other = self.eligible[other + (other >= own)].astype(np.int64)
         first, last = documents[other], documents[other + 1]
         start = first + rng.integers(last - first)
         stop = np.minimum(np.searchsorted(offsets, offsets[start] + np.maximum(wanted, 1)), last)
@@ -141,6 +143,12 @@ class SentencePairs:
         tokens[place(np.repeat(row, 2), columns, runs)] = flat
         second = (column >= b_begin[:, None]) & (column < total)
         return {"tokens": tokens, "segments": second.astype(np.int32), "valid": column < total}
+
+
+def _eligible(split: Split) -> Recipe:
+    columns = {"documents": count_type(split.num_documents)}
+    find = functools.partial(documents_of_sentences, split, 2)
+    return Recipe("documents", "list of documents of two sentences", {"least": 2}, columns, find)
 
 
 def truncate_pair(a_start, a_stop, b_start, b_stop, max_tokens: int, rng: RowRandom):

@@ -10,18 +10,20 @@ rate is a share of is a choice here, `rate_of`:
 A sequence without a listed word predicts nothing. Shapes: B examples, T sequence length, M matches.
 """
 
+import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from tx_jax.data.corpus.index import Recipe, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.pretraining.words import fill_budget, random_order, run_sizes, spread_over_words
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import document_bounds, place
+from tx_jax.data.rows import document_blocks, document_bounds, place
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
@@ -186,11 +188,9 @@ def count_occurrences(split: Split, words: WordList) -> np.ndarray:
     Words that never occur deserve a warning: they may be misspelled, or written in another case.
     """
     counts = np.zeros(len(words.words), np.int64)
-    bounds = document_bounds(split)
-    first = 0
-    while first < split.num_documents:
-        last = max(int(np.searchsorted(bounds, bounds[first] + _BLOCK, side="right")) - 1, first + 1)
-        starts, ends = bounds[first:last], bounds[first + 1 : last + 1]
+    for first, last in document_blocks(split, _BLOCK):
+        bounds = document_bounds(split, first, last)
+        starts, ends = bounds[:-1], bounds[1:]
         lengths = ends - starts
         # One row, with a gap after each document, so that no occurrence goes across.
         columns = starts - starts[0] + np.arange(len(starts))
@@ -199,5 +199,15 @@ def count_occurrences(split: Split, words: WordList) -> np.ndarray:
         at = place(np.zeros_like(columns), columns, lengths)
         tokens[at], valid[at] = split.read(starts, ends), True
         counts += np.bincount(words.find(tokens, valid).word, minlength=len(counts))
-        first = last
     return counts
+
+
+def kept_counts(split: Split, words: WordList) -> np.ndarray:
+    """`count_occurrences`, which is done once and kept beside the store."""
+    digest = hashlib.sha256("\n".join(words.words).encode()).hexdigest()
+
+    def blocks() -> Iterator[dict[str, np.ndarray]]:
+        yield {"counts": count_occurrences(split, words)}
+
+    title, columns = f"counts of {len(words.words):,} listed words", {"counts": np.dtype("<i8")}
+    return open_index(split, Recipe("occurrences", title, {"words": digest}, columns, blocks))["counts"]

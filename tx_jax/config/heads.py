@@ -1,0 +1,59 @@
+"""The table of heads: what stands on a model, what each reads, how many outputs it has, and who may have it.
+
+Models, validation, sharding, adapters, conversion and display read it. The modules themselves are in `nn/heads.py`; a
+head without one there is a `Classifier`.
+"""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One head.
+
+    Attributes:
+      reads: what of the last layer's output: "pooled", the pooler's vector of a whole sequence (of a decoder, which has
+        no pooler, that of the last token); "tokens", every token; "masked", the tokens whose words are to be predicted.
+      outputs: a number; "labels", `TransformerConfig.num_labels`; "vocabulary"; or 0, where there is no output layer.
+      architectures: those that may have it.
+      supervised: whether it learns from examples with labels, and so begins anew in a fine-tuning.
+      dropout: whether there is dropout before its output layer.
+      module: the first part of the paths of its parameters; by default its name.
+    """
+
+    reads: Literal["pooled", "tokens", "masked"]
+    outputs: int | Literal["labels", "vocabulary"]
+    architectures: tuple[str, ...] = ("encoder",)
+    supervised: bool = False
+    dropout: bool = False
+    module: str = ""
+
+
+# In the order in which configurations list them.
+HEADS: dict[str, Head] = {
+    "masked_lm": Head("masked", "vocabulary"),
+    "next_sentence": Head("pooled", 2),
+    "replaced_token": Head("tokens", 1),
+    "causal_lm": Head("tokens", "vocabulary", ("decoder", "encoder_decoder")),
+    "pooled": Head("pooled", 0, module="pooler"),
+    "sequence_classification": Head("pooled", "labels", ("encoder", "decoder"), supervised=True, dropout=True),
+    "token_classification": Head("tokens", "labels", ("encoder", "decoder"), supervised=True, dropout=True),
+    "question_answering": Head("tokens", 2, supervised=True),
+    "multiple_choice": Head("pooled", 1, supervised=True, dropout=True),
+}
+HEAD_OF_MODULE = {head.module or name: name for name, head in HEADS.items()}
+# Modules that end in no vocabulary.
+CLASSIFIERS = tuple(head.module or name for name, head in HEADS.items() if head.outputs != "vocabulary")
+SUPERVISED = tuple(name for name, head in HEADS.items() if head.supervised)
+LABELED = tuple(name for name, head in HEADS.items() if head.outputs == "labels")
+
+
+def heads_of(architecture: str) -> tuple[str, ...]:
+    """The heads that an architecture may have."""
+    return tuple(name for name, head in HEADS.items() if architecture in head.architectures)
+
+
+def head_of(path: str) -> str | None:
+    """The head that a parameter belongs to, by its path; None for one of the body."""
+    return HEAD_OF_MODULE.get(path.partition("/")[0])

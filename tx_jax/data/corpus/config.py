@@ -1,0 +1,128 @@
+"""What a token store is made of, and how: where documents come from, how files are read, and how they are encoded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tx_jax import text
+from tx_jax.errors import InputError, did_you_mean
+from tx_jax.text import sentences
+
+DOCUMENT_BOUNDARIES = ("blank_line", "file", "line")
+ENCODING_POLICIES = ("error", "replace", "skip")
+FORMATS = ("auto", "text", "jsonl", "json", "csv", "tsv", "parquet")
+TABLES = ("csv", "tsv")
+_DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|", "space": " "}
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where documents come from, and how files become documents. Raises InputError for a value out of its range.
+
+    Attributes:
+      specs: one or more of: a glob of files, "tfds:NAME[/CONFIG][:VERSION][#SPLIT]", and "embedded". Files of one glob
+        come in sorted order; compression (gzip, bzip2, xz, zstd, zip) is undone.
+      documents: what ends a document in a text file: "blank_line", "file" (one file is one document), or "line".
+      field: what holds the text: the field of a JSON object or TFDS record, the column of a table or a parquet file.
+        "a.b" is the field of that name, or else field b of the object in field a.
+      encoding_errors: what to do with invalid UTF-8: "error", "replace" (by U+FFFD), or "skip" (drop the line of a
+        text file or table, the record of the others).
+      tfds_data_dir: where TFDS data sets lie; None is TFDS's own default.
+      format: of all files: "text", "jsonl" (JSON lines), "json" (an array, or objects one after another), "csv", "tsv",
+        "parquet"; "auto" looks at the content of each.
+      delimiter: between the columns of a table: one character, or "tab", "comma", "semicolon", "bar", "space"; None
+        is what fits the beginning of each table.
+      quote: the character around fields of a table, or "none" where quotes mean nothing; None is what fits.
+    """
+
+    specs: tuple[str, ...]
+    documents: str = "blank_line"
+    field: str = "text"
+    encoding_errors: str = "error"
+    tfds_data_dir: str | None = None
+    format: str = "auto"
+    delimiter: str | None = None
+    quote: str | None = None
+
+    def __post_init__(self):
+        if not self.specs or not all(self.specs):
+            raise InputError("no source of documents: give a glob of files, tfds:NAME, or embedded")
+        for name, known in (
+            ("documents", DOCUMENT_BOUNDARIES),
+            ("encoding_errors", ENCODING_POLICIES),
+            ("format", FORMATS),
+        ):
+            if (value := getattr(self, name)) not in known:
+                raise InputError(f"{name}={value!r}: expected one of {known}.{did_you_mean(value, known)}")
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", _DELIMITER_NAMES.get(self.delimiter, self.delimiter))
+            if len(self.delimiter) != 1 or self.delimiter in "\r\n":
+                known = ", ".join(name for name in _DELIMITER_NAMES if name.isalpha())
+                raise InputError(f"delimiter={self.delimiter!r}: expected one character, or one of {known}")
+        if self.quote not in (None, "none") and (len(self.quote) != 1 or self.quote in ("\r", "\n", self.delimiter)):
+            raise InputError(f"quote={self.quote!r}: expected one character, or none")
+        idle = [name for name in ("delimiter", "quote") if getattr(self, name) is not None]
+        if idle and self.format not in ("auto", *TABLES):
+            raise InputError(f"{idle[0]} is for tables, but format={self.format}: drop one of the two")
+        if self.format == "tsv" and self.delimiter not in (None, "\t"):
+            raise InputError(f"format=tsv is a table with tabs, but delimiter={self.delimiter!r}: give format=csv")
+
+    @property
+    def quote_character(self) -> str | None:
+        """As `tables.rows` has it: "" for none, None for what fits."""
+        return "" if self.quote == "none" else self.quote
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How to make a token store. Raises InputError for a value out of its range.
+
+    Attributes:
+      store: folder to write.
+      source: where the documents come from.
+      sentences: mode of sentence splitting, see `sentences.split`.
+      tokenizer: folder of a tokenizer to use; None trains one on the documents.
+      tokenizer_kind, vocab_size, lowercase, strip_accents: of the tokenizer to train, see `text.train`.
+      tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
+      validation_fraction: expected share of documents held out; which ones depends on their content alone.
+      workers: processes that encode; None is one per core.
+      overwrite: replace what is in `store` where it cannot be used: made with other settings, from a source that has
+        changed since, or damaged. What an interrupted call with the same settings left is still continued.
+      max_sentence_characters: longer sentences are cut, and counted.
+      block_characters: text handed to a worker at once.
+      shard_tokens: tokens of one file.
+      journal_seconds: record progress this often.
+    """
+
+    store: Path
+    source: SourceConfig
+    sentences: str = "punctuation"
+    tokenizer: str | None = None
+    tokenizer_kind: str = "wordpiece"
+    vocab_size: int = 30_522
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    tokenizer_characters: int = 200_000_000
+    validation_fraction: float = 0.05
+    workers: int | None = None
+    overwrite: bool = False
+    max_sentence_characters: int = 4096
+    block_characters: int = 1 << 19
+    shard_tokens: int = 1 << 26
+    journal_seconds: float = 2.0
+
+    def __post_init__(self):
+        sentences.check_mode(self.sentences)
+        text.check(self.tokenizer_kind, lowercase=self.lowercase, strip_accents=self.strip_accents)
+        if not 0 <= self.validation_fraction < 1:
+            raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
+        for name in (
+            "vocab_size",
+            "tokenizer_characters",
+            "max_sentence_characters",
+            "block_characters",
+            "shard_tokens",
+        ):
+            if (value := getattr(self, name)) < 1:
+                raise InputError(f"{name}={value}: expected 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(f"workers={self.workers}: expected 1 or more")

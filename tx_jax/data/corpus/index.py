@@ -1,0 +1,248 @@
+"""Indexes: arrays that are made of a split once and kept beside its store, such as where each example begins.
+
+    STORE/index/FINGERPRINT/train-spans-0123456789ab/index.json    what it was made of, and the sizes of its files
+    STORE/index/FINGERPRINT/train-spans-0123456789ab/starts.npy    one file for each column
+
+They are memory-mapped, so that they hold no memory of their own, and phases and processes share them. They are no part
+of the store: whoever deletes STORE/index only has them made again. An index is made in a folder of another name, which
+is renamed when all of it is on the disk: a kill leaves nothing that is taken for an index, and where several processes
+make the same one, the first to finish wins. Where the store cannot be written, they are kept in ~/.cache/tx_jax/index,
+and where that cannot be written either, in memory. Those of a small split are made in memory at every start.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tx_jax.data.corpus.token_store import INDEX, Split, map_array, read_json, write_json
+from tx_jax.data.corpus.writer import GrowingArray
+from tx_jax.errors import InputWarning
+from tx_jax.files import sync_folder
+
+FORMAT = 1  # to be raised whenever an index of the same name and settings comes to hold something else
+SMALL = 1 << 22  # tokens of a split, below which an index takes less than a tenth of a second to make
+LONG = 1 << 28  # tokens of a split, from which on the user is told that an index is made
+ABANDONED_SECONDS = 6 * 3600  # without a change, after which an unfinished index is deleted
+_RECORD = "index.json"
+_PREFIX = 16  # characters of a fingerprint in the name of a folder
+_DELETED = r"\.[0-9a-f]{16}-[0-9a-f]{32}"  # what such a folder is called while it is deleted
+_logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How an index is made.
+
+    Attributes:
+      name: of the kind of index, a part of its folder's name.
+      title: what it is, for the user: "making the {title} of ...".
+      settings: plain values; everything but the split that the contents depend on.
+      columns: the name and type of each array.
+      blocks: makes the contents: pieces of some or all columns at a time, to be joined in this order.
+    """
+
+    name: str
+    title: str
+    settings: Mapping[str, Any]
+    columns: Mapping[str, np.dtype]
+    blocks: Callable[[], Iterator[Mapping[str, np.ndarray]]]
+
+
+class Index:
+    """The arrays of an index, by name; one-dimensional.
+
+    Attributes:
+      nbytes: memory held, in bytes: 0 where they are memory-mapped.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray], *, mapped: bool):
+        self._columns = columns
+        self.nbytes = 0 if mapped else sum(column.nbytes for column in columns.values())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._columns[name]
+
+
+_opened: weakref.WeakValueDictionary[tuple[str, str], Index] = weakref.WeakValueDictionary()
+_warned: set[str] = set()
+
+
+def count_type(most: int) -> np.dtype:
+    """The narrower of the two types that hold the numbers from 0 to `most`."""
+    return np.dtype("<u4" if most < 1 << 32 else "<i8")
+
+
+def open_index(split: Split, recipe: Recipe) -> Index:
+    """The index, as it was kept by an earlier start or another process; else made now, and kept.
+
+    Warns (InputWarning) where it cannot be kept beside the store. Logs (INFO) where making it takes seconds or longer.
+    """
+    if split.num_tokens < SMALL or not split.fingerprint:
+        return _in_memory(recipe)
+    record = {
+        "format": FORMAT,
+        "store": split.fingerprint,
+        "split": split.folder.name,
+        "name": recipe.name,
+        "settings": dict(recipe.settings),
+        "columns": {name: np.dtype(dtype).str for name, dtype in recipe.columns.items()},
+    }
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    name = f"{record['split']}-{recipe.name}-{digest[:12]}"
+    index = _opened.get((split.fingerprint, name))
+    if index is None:
+        index = _opened[split.fingerprint, name] = _find_or_make(split, recipe, record, name)
+    return index
+
+
+def delete_indexes(store: Path, *, but: str = "") -> None:
+    """Deletes the indexes beside a store, where that can be done, but for those of the contents with this fingerprint.
+    What is left can do no harm: an index is found by the fingerprint of what it is made of.
+    """
+    place = store / INDEX
+    for folder in place.glob("*"):
+        is_ours = re.fullmatch(_DELETED, folder.name) or any(folder.glob(f"*/{_RECORD}"))
+        if is_ours and folder.name != but[:_PREFIX]:
+            with contextlib.suppress(OSError):
+                _delete(folder)
+    if not but:
+        with contextlib.suppress(OSError):  # such as for something else that lies there
+            place.rmdir()
+
+
+def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Index:
+    beside = split.folder.parent / INDEX
+    places = [beside, *([cache] if (cache := _cache_folder()) else [])]
+    folders = [place / split.fingerprint[:_PREFIX] / name for place in places]
+    for folder in folders:
+        if (index := _read(folder, record)) is not None:
+            return index
+    if split.num_tokens >= LONG:
+        _logger.info(f"{split.name}, {split.num_tokens:,} tokens: making the {recipe.title}, once for all starts")
+    problems = []
+    for place, folder in zip(places, folders, strict=True):
+        try:
+            if place == beside:
+                delete_indexes(split.folder.parent, but=split.fingerprint)
+            _write(folder, record, recipe)
+            index = _read(folder, record)
+        except OSError as error:
+            problems.append(f"{place} cannot be written ({error.strerror or error})")
+            continue
+        if index is not None:
+            if problems:
+                _warn_once(f"{problems[0]}: what is made of the token store once is kept in {place}")
+            return index
+        problems.append(f"{place} does not give back what was written")
+    _warn_once(
+        f"{', '.join(problems)}: what could be kept for later starts is held in memory, and made at each of them"
+    )
+    return _in_memory(recipe)
+
+
+def _warn_once(text: str) -> None:
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, InputWarning, stacklevel=2)
+
+
+def _cache_folder() -> Path | None:
+    folder = Path(os.path.expanduser("~/.cache/tx_jax/index"))
+    return folder if folder.is_absolute() else None  # it is not where the user has no home
+
+
+def _in_memory(recipe: Recipe) -> Index:
+    parts: dict[str, list[np.ndarray]] = {name: [np.empty(0, dtype)] for name, dtype in recipe.columns.items()}
+    for block in recipe.blocks():
+        for name, values in block.items():
+            parts[name].append(values.astype(recipe.columns[name]))
+    return Index({name: np.concatenate(arrays) for name, arrays in parts.items()}, mapped=False)
+
+
+def _read(folder: Path, record: dict) -> Index | None:
+    """None where there is no such index, or it is not whole."""
+    try:
+        found = read_json(folder / _RECORD)
+        items = found.pop("items")
+        if found != record:
+            return None
+        columns = {name: map_array(folder / f"{name}.npy") for name in record["columns"]}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # numpy's reader raises many
+        return None
+    is_whole = all(
+        column.dtype.str == record["columns"][name] and column.shape == (items.get(name),)
+        for name, column in columns.items()
+    )
+    return Index(columns, mapped=True) if is_whole else None
+
+
+def _write(folder: Path, record: dict, recipe: Recipe) -> None:
+    """Makes an index a block at a time. Raises OSError where it cannot be written; then nothing of it is left."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _delete_abandoned(folder.parent)
+    partial = _hidden(folder)
+    partial.mkdir()
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, partial, ignore_errors=True)
+        arrays: dict[str, GrowingArray] = {}
+        for name, dtype in recipe.columns.items():
+            arrays[name] = GrowingArray(partial / f"{name}.npy", dtype)
+            stack.callback(_close, arrays[name])
+        for block in recipe.blocks():
+            for name, values in block.items():
+                arrays[name].append(values)
+        for array in arrays.values():
+            array.finish()
+        write_json(partial / _RECORD, record | {"items": {name: array.length for name, array in arrays.items()}})
+        _publish(partial, folder, record)
+
+
+def _close(array: GrowingArray) -> None:
+    with contextlib.suppress(OSError):  # it writes what is left, which a full disk refuses again
+        array.close()
+
+
+def _publish(partial: Path, folder: Path, record: dict) -> None:
+    """Gives a finished index its name, unless another process was faster. Raises OSError where that fails."""
+    if folder.exists() and _read(folder, record) is None:  # damaged
+        _delete(folder)
+    try:
+        partial.rename(folder)
+    except OSError:
+        if _read(folder, record) is None:
+            raise
+    sync_folder(folder.parent)
+
+
+def _hidden(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+
+
+def _delete(folder: Path) -> None:
+    """Its name goes first, so that nobody finds a part of it."""
+    hidden = _hidden(folder)
+    folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """What killed processes left unfinished. Others may be at work at this moment."""
+    for partial in folder.glob(".*"):
+        with contextlib.suppress(OSError):
+            changed = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+            if time.time() - changed > ABANDONED_SECONDS:
+                shutil.rmtree(partial, ignore_errors=True)
