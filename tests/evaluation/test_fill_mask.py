@@ -43,7 +43,7 @@ def seen(monkeypatch):
             seen.append(tokens[0].tolist())
             logits = np.zeros((*tokens.shape, 1000), np.float32)
             logits[..., 7] = 5.0
-            return dataclasses.make_dataclass("Output", ["masked_lm"])(logits)
+            return dataclasses.make_dataclass("Output", ["logits"])({"masked_lm": logits})
 
     monkeypatch.setattr(fill_mask.registry, "build", lambda config: Model())
     return seen
