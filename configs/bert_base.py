@@ -188,7 +188,7 @@ def smoke(c: ConfigDict) -> None:
     c.data.store = "data/quickstart"
     c.data.sequence_length = 32
     c.data.max_predictions = 5
-    c.optimizer.warmup_steps = 5
+    c.optimizer.warmup_share = 0.25
     c.training.num_steps = 20
     c.training.batch_size = 8
     c.training.log_every = 5

@@ -4,8 +4,9 @@
     python -m experiments.train --config=configs/tagging.py:ud_pos --workdir=runs/pos
 
 Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. JSON lines with
-a list of words and a list of labels do as well. Names as B-PER, I-PER, O are scored as whole entities:
---config.data.metrics="('entity_f1', 'accuracy')" --config.training.best_metric=entity_f1
+a list of words and a list of labels do as well. Labels of names, such as B-PER, I-PER, O, are scored as whole entities,
+and entity F1 decides which checkpoint is best; others by accuracy. Others of your own choice:
+--config.data.metrics="('accuracy',)".
 
 Variants read the files as published; those of 2002 and 2003 must be converted to UTF-8 first:
 
@@ -34,7 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant and variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     VARIANTS.get(variant, two_columns)(c)
-    c.training.best_metric = c.data.metrics[0]
+    c.training.best_metric = "auto"  # the first of the metrics
     return c
 
 
@@ -42,7 +43,7 @@ def two_columns(c: ConfigDict) -> None:
     c.data.train = "mine.conll"
     c.data.text = ("0",)
     c.data.label = "1"
-    c.data.metrics = ("accuracy",)
+    c.data.metrics = ()  # by the labels: those of entities where they are B-PER, I-PER, O, else accuracy
 
 
 def conll2003(c: ConfigDict) -> None:
@@ -87,7 +88,7 @@ def treebank(c: ConfigDict, prefix: str) -> None:
     c.data.train, c.data.validation, c.data.test = (f"{prefix}-{part}.conllu" for part in ("train", "dev", "test"))
     c.data.text = ("form",)
     c.data.label = "upos"
-    c.data.metrics = ("accuracy",)
+    c.data.metrics = ()  # by the labels, as above
 
 
 def smoke(c: ConfigDict) -> None:

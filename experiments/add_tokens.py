@@ -24,7 +24,8 @@ OUT = flags.DEFINE_string("out", None, "Where the model goes: a folder that does
 def main(argv: list[str]) -> int:
     if not MODEL.value or not OUT.value:
         command_line.fail("needed: --model and --out; see --help")
-    from tx_jax.config.further import read_similar, read_words
+    from experiments.next_steps import after_adding_tokens
+    from experiments.word_lists import read_similar, read_words
     from tx_jax.convert import hf_folder, model_dir, new_tokens
     from tx_jax.runs.open_model import open_model
 
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
         print(f"{word}: was {as_before}; begins as the mean of {', '.join(similar.get(word, [as_before]))}")
     added = after.tokenizer.vocab_size - before.tokenizer.vocab_size  # two words may have one form
     print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {added} of them new")
+    print(f"next: {after_adding_tokens(Path(OUT.value))}")
     return 0
 
 

@@ -3,9 +3,10 @@
 import importlib.util
 import logging as stdlib_logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,9 +14,16 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from tx_jax.errors import InputError, InputWarning, did_you_mean
+from tx_jax.files import local_path
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# Flags that hold neither a path nor a name of data or a model. All others are searched for addresses such as gs://, so
+# that no flag can be forgotten.
+FREE_TEXT = frozenset({"text", "coordinator"})
+# A value may hold several paths, with commas, and a path may stand behind NAME=.
+_BEFORE_A_PATH = re.compile(r"[,;=\s]")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -23,7 +31,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
-            fail(f"unexpected argument {argv[1]!r}; options start with --, see --help")
+            truth = f"; for true or false give --FLAG={argv[1]}" if argv[1].lower() in ("true", "false") else ""
+            fail(f"unexpected argument {argv[1]!r}{truth}; options start with --, see --help")
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
         stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
         _show_log("tx_jax")
@@ -90,7 +99,9 @@ def _parse_flags(argv: list[str]) -> list[str]:
             _help(config)
         if config:
             _check_config(config, argv)
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        check_paths(flags.FLAGS.flag_values_dict())
+        return rest
     except InputError as error:
         fail(str(error))
     except flags.Error as error:
@@ -120,16 +131,44 @@ def _flag_value(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def given(group: str) -> list[str]:
-    """The keys of a group of --config that are on the command line."""
-    keys = config_flags.get_override_values(flags.FLAGS["config"])
-    return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")]
+def given(group: str = "") -> list[str]:
+    """The keys of --config that are on the command line: all of them, or those of a group, without its name."""
+    keys = list(config_flags.get_override_values(flags.FLAGS["config"]))
+    return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")] if group else keys
+
+
+def check_paths(values: Mapping[str, object]) -> None:
+    """Raises InputError for the address of an object store in any flag, or in any key of a configuration.
+
+    Args:
+      values: of the flags, by name.
+    """
+    for name, value in values.items():
+        if isinstance(value, ConfigDict):
+            for key, leaf in _leaves(value).items():
+                check_path(leaf, f"--{name}.{key}")
+        elif name not in FREE_TEXT:
+            check_path(value, f"--{name}")
+
+
+def check_path(value: object, what: str) -> None:
+    """Raises InputError where a value is, or holds, the address of an object store; any other value is fine.
+
+    Args:
+      what: where it was given: the error names it.
+    """
+    if isinstance(value, str):
+        for part in _BEFORE_A_PATH.split(value):
+            local_path(part, what)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            check_path(item, what)
 
 
 def _check_config(config: str, argv: Sequence[str]) -> None:
     """Raises InputError for a configuration that is not there or an override whose key is not in it."""
     path, _, variant = config.partition(":")
-    keys = list(_leaves(_load_config(Path(path), variant)))
+    keys = keys_of(_load_config(Path(path), variant))
     for argument in argv:
         key = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and key.startswith("config.") and key.removeprefix("config.") not in keys:
@@ -149,6 +188,11 @@ def _load_config(path: Path, variant: str) -> ConfigDict:
         return module.get_config(variant) if variant else module.get_config()
     except Exception as error:  # whatever a user's own Python file raises
         raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def keys_of(config: ConfigDict) -> list[str]:
+    """Every key, as training.batch_size; those of phases last, for of keys called alike the others are meant."""
+    return sorted(_leaves(config), key=lambda key: key.startswith("phases."))
 
 
 def _leaves(config: ConfigDict, prefix: str = "") -> dict[str, object]:

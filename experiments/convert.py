@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
 
 def read() -> None:
     """--from_hf -> --out."""
+    from experiments.next_steps import after_converting
     from tx_jax.convert import from_hf, hf_folder, model_dir
     from tx_jax.runs.open_model import locate
 
@@ -86,6 +87,9 @@ def read() -> None:
             "tokenizer": tokenizer(model),
         },
     )
+    untrained = "masked_lm" in model.untrained
+    if command := after_converting(model.config, model.tokenizer, untrained, Path(OUT.value)):
+        print(f"next: {command}")
 
 
 def write() -> None:
@@ -110,6 +114,7 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
+    print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
 
 
 def count(model) -> str:

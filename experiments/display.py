@@ -83,6 +83,7 @@ def make_console() -> Console:
 SHORT_NAMES = {
     "loss": "loss {:.4f}",
     "accuracy": "accuracy {:.1%}",
+    "window_accuracy": "windows right {:.1%}",
     "f1": "F1 {:.3f}",
     "exact_match": "exact match {:.1%}",
     "entity_f1": "entity F1 {:.3f}",

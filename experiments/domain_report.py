@@ -33,7 +33,7 @@ OUT = flags.DEFINE_string("out", None, "A folder for the results.")
 def main(argv: list[str]) -> int:
     if not BEFORE.value or not AFTER.value or not OUT.value:
         command_line.fail("needed: --before, --after and --out; see --help")
-    from tx_jax.config.further import read_words
+    from experiments.word_lists import read_words
     from tx_jax.data.corpus.token_store import TokenStore
     from tx_jax.evaluation import domain
     from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
@@ -99,7 +99,7 @@ def _show(report: dict[str, Any]) -> None:
     console.print(table)
     if reached := {name: figures["downstream"] for name, figures in models.items() if "downstream" in figures}:
         seeds, *splits = next(iter(reached.values())).items()
-        table = Table("fine-tuned", *reached, title=f"WeightedSum and standard deviation of {len(seeds[1])} seeds")
+        table = Table("fine-tuned", *reached, title=f"Mean and standard deviation of {len(seeds[1])} seeds")
         for split, metrics in splits:
             for metric in metrics:
                 spreads = [scores[split][metric] for scores in reached.values()]

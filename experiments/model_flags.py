@@ -18,7 +18,7 @@ _COLUMNS = {
     "choices": "Of multiple choice: the columns of the choices.",
     "columns": "Names of the data's columns, with commas, if its first line has none.",
 }
-DATA_FLAGS = (*_COLUMNS, "label", "format", "sequence_length", "unanswerable")
+DATA_FLAGS = (*_COLUMNS, "label", "label_separator", "format", "sequence_length", "unanswerable")
 
 
 def define_model(what: str = "a run directory, a converted model, a Hugging Face folder, or a name on its Hub") -> None:
@@ -31,6 +31,7 @@ def define_data() -> None:
     for name, meaning in _COLUMNS.items():
         flags.DEFINE_list(name, None, meaning)
     flags.DEFINE_string("label", None, "The column of the label.")
+    flags.DEFINE_string("label_separator", None, "What stands between the labels of a text that has several.")
     flags.DEFINE_enum("format", None, FORMATS, "Of the data; auto, the default: by its name.")
     flags.DEFINE_integer("sequence_length", None, "Tokens of a row, special ones included.", lower_bound=8)
     flags.DEFINE_bool("unanswerable", None, "Of question answering: whether some questions have no answer (SQuAD 2.0).")

@@ -11,12 +11,16 @@ from rich.table import Table
 
 from experiments import display
 from tx_jax.config import ExperimentConfig, from_config_dict
+from tx_jax.config.further import experiment_values
+from tx_jax.config.starting import check_start, check_steps
 from tx_jax.errors import InputError
 from tx_jax.planning import plan
 from tx_jax.planning.plan import GIB, PhasePlan, Plan
+from tx_jax.runs.left_open import fill_in
 from tx_jax.runs.start import Start, open_start
 from tx_jax.tasks.base import Objective
 from tx_jax.tasks.registry import objective_of, open_task
+from tx_jax.training.begin import check_patterns
 
 NOTE = (
     "Planned, not measured. {time} Evaluation, checkpoints and waiting for data come on top. Tokens count padding; MFU "
@@ -35,13 +39,24 @@ NO_TIME = "The compiler of these devices makes no estimate of time; only TPUs' d
 
 
 def make_and_show(values: dict[str, Any], topology: str | None, given: Collection[str] = ()) -> None:
-    """Plans the experiment with these values for TPUs by their name, or for the devices at hand. `given`: as of
-    `open_start`.
+    """Plans the experiment with these values for TPUs by their name, or for the devices at hand.
+
+    Args:
+      given: the keys that are on the command line.
+
+    Raises:
+      InputError: the configuration could not be trained either.
     """
+    check_start(experiment_values(values), given)
     jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
-    values, start = open_start(values, Path(os.devnull), given)  # no run has begun
+    of_model = [key.removeprefix("model.") for key in given if key.startswith("model.")]
+    values, filled_in = fill_in(values, given)
+    print("".join(f"{line}\n" for line in filled_in), end="", flush=True)
+    values, start = open_start(values, Path(os.devnull), of_model)  # no run has begun
     objective = _objective(from_config_dict(values), start)
     config = objective.config
+    check_steps(config, given)
+    check_patterns(objective, given)
     target = plan.tpu_target(topology) if topology else plan.local_target()
     steps = "train step" if len(config.training_phases) == 1 else f"{len(config.training_phases)} train steps"
     print(f"Compiling the {steps} for {target.name}, which takes minutes for a large model.", flush=True)

@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import command_line
+from experiments.next_steps import after_preparing
 from experiments.progress import PrepareProgress
 from tx_jax import text
 from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FORMATS, PrepareConfig, SourceConfig
@@ -37,7 +38,6 @@ from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
 from tx_jax.text.sentences import MODES
-from tx_jax.text.wordpiece import WordPiece
 
 _SOURCE = flags.DEFINE_multi_string(
     "source",
@@ -187,11 +187,7 @@ def _report(meta: dict, store: Path, was_complete: bool) -> None:
     if not meta["splits"]["validation"]["documents"]:
         console.print("note: no document was held out, which training needs: raise --validation_fraction")
     tokenizer = TokenStore.open(store).tokenizer()
-    recipe = "quickstart" if isinstance(tokenizer, WordPiece) else "roberta_base" if tokenizer.mask_id else "gpt2_small"
-    console.print(
-        f"next: python -m experiments.train --config=configs/{recipe}.py "
-        f"--config.data.store={store} --config.model.vocab_size={meta['vocab_size']} --workdir=runs/{store.name}"
-    )
+    console.print(f"next: {after_preparing(store, tokenizer, _TOKENIZER.value)}", markup=False)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ def main(argv: list[str]) -> int:
     from experiments.display import make_console
     from tx_jax.config import from_config_dict
     from tx_jax.data.pretraining import preview
+    from tx_jax.runs.left_open import fill_in
     from tx_jax.tasks.registry import open_task
 
-    config = from_config_dict(CONFIG.value)
+    config = from_config_dict(fill_in(CONFIG.value.to_dict(), command_line.given())[0])
     task = open_task(config)
     batches, batch_size, stop, data = source(config, task)
     if STEP.value >= stop:

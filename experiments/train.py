@@ -53,6 +53,7 @@ from ml_collections import config_flags
 from experiments import command_line
 
 if TYPE_CHECKING:
+    from tx_jax.config import ExperimentConfig
     from tx_jax.evaluation.report import Report
 
 EXIT_FAILED = 1
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> int:
             os.environ["JAX_PLATFORMS"] = "cpu"  # the compiler for TPUs needs none, and jax would look for them
         from experiments import plan_report
 
-        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given("model"))
+        plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given())
         return 0
     from tx_jax.hosts import allocator
     from tx_jax.hosts.stopping import StopRequest
@@ -119,17 +120,26 @@ def main(argv: list[str]) -> int:
 def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "Mapping[str, Report]"]:
     """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
     from experiments.display import TrainingDisplay, show_reports
+    from experiments.next_steps import after_training
     from tx_jax.config import LabeledDataConfig, from_config_dict
+    from tx_jax.config.further import experiment_values
+    from tx_jax.config.starting import check_start
     from tx_jax.errors import InputError
     from tx_jax.evaluation import report
     from tx_jax.hosts import distributed
     from tx_jax.hosts.watchdog import doing
     from tx_jax.runs import metrics_log, plots
+    from tx_jax.runs.checkpoint import Checkpoints
+    from tx_jax.runs.left_open import fill_in
     from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import loop, out_of_memory
+    from tx_jax.training import begin, loop, out_of_memory
     from tx_jax.training.recorder import NonFiniteLossError
 
+    begins = distributed.agreed(lambda: not Checkpoints(workdir / "checkpoints", read_only=True).on_disk())
+    if begins:  # a run that goes on may have a configuration that would be refused now
+        check_start(experiment_values(values), command_line.given())
+    values, filled_in = fill_in(values, command_line.given(), begun=None if begins else workdir)
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
     config = from_config_dict(values)
@@ -140,11 +150,14 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
     first = distributed.is_first()
+    notices = begin.check_task(task, command_line.given()) if begins else []
     with doing("looking at the data"):
-        for notice in task.notices() if first else ():
+        for notice in (*notices, *task.notices()) if first else ():
             print(f"warning: {notice}", file=sys.stderr)
+    for line in (*filled_in, *_by_the_labels(config, task.config)) if first else ():
+        print(line, flush=True)
     display = TrainingDisplay()
-    code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: python -m experiments.evaluate --workdir={workdir}"
+    code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
@@ -168,6 +181,15 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     if first:
         print(end, file=sys.stderr if code else sys.stdout)
     return code, reports
+
+
+def _by_the_labels(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
+    """What the task chose by the labels of the data, a line each."""
+    metrics = getattr(resolved.data, "metrics", ())
+    if metrics == getattr(config.data, "metrics", ()):
+        return []
+    chosen = f"data.metrics={metrics}, training.best_metric={resolved.training.best_metric!r}"
+    return [f"By the labels of the data: {chosen}. Others: --config.data.metrics=\"('accuracy',)\""]
 
 
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:

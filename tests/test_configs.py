@@ -194,4 +194,5 @@ def test_every_variant_reads_the_files_that_it_names(name, variant, tiny_store, 
     task = open_task(config, tokenizer=tiny_store.tokenizer())
     for split in ("train", *config.data.evaluation_splits):
         assert len(task.split(split).table)
-    assert config.training.best_metric == task.score_names[0]
+    assert task.config.training.best_metric == task.score_names[0]
+    assert (task.score_names[0] == "entity_f1") == (name == "tagging")  # all are B-PER, I-PER, O here

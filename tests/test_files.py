@@ -1,10 +1,12 @@
-"""Files replaced whole."""
+"""Paths as they are given, and files replaced whole."""
 
 import os
+from pathlib import Path
 
 import pytest
 
-from tx_jax.files import write_atomically
+from tx_jax.errors import InputError
+from tx_jax.files import local_path, write_atomically
 
 
 def test_the_text_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -28,3 +30,25 @@ def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch
         write_atomically(tmp_path / "a.json", "new")
     assert (tmp_path / "a.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["gs://bucket/run", "s3://b/k", "hdfs://host:9000/x", "http://x.org/a.csv", "file:///tmp/x", "GS://b", "gs:/b"],
+)
+def test_the_address_of_an_object_store_is_refused(given):
+    with pytest.raises(InputError, match=rf"--workdir={given}: paths that begin with \w+:// are not supported yet"):
+        local_path(given, "--workdir")
+
+
+def test_an_address_on_the_hub_is_answered_with_its_name():
+    with pytest.raises(InputError, match=r"by its name alone, google-bert/bert-base-cased$"):
+        local_path("https://huggingface.co/google-bert/bert-base-cased/tree/main", "start_from")
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["runs/a", "/tmp/a", "C:/a", "google-bert/bert-base-cased", "tfds:glue/cola#train", "a:b", "texts/*.txt", ""],
+)
+def test_any_other_text_is_a_path_as_it_is(given):
+    assert local_path(given, "x") == Path(given)

@@ -133,6 +133,17 @@ def test_a_model_that_predicts_a_number(tokenizer, opened, tmp_path, problem_typ
     assert report.baselines["loss"][1] == "always 1.2, the mean of this data itself"
 
 
+def test_a_model_that_gives_several_labels(tokenizer, opened, tmp_path):
+    model = opened(certain(tokenizer, "sequence_classification", ORDER), problem_type="multi_label_classification")
+    model.params["sequence_classification"]["bias"] -= 2.0  # from 0 for what a text does not say
+    assert [one["prediction"] for one in predicted(model, [{"text": "cat"}, {"text": "sun"}])] == [["no"], ["yes"]]
+    (tmp_path / "test.csv").write_text("text,label\ncat,NO\nsun,YES\ndog,PERHAPS|NO\n")
+    report, taken = evaluated(model, tmp_path / "test.csv", label_separator="|")
+    assert taken == "yes for YES, no for NO, perhaps for PERHAPS"
+    assert report.metrics["subset_accuracy"] == pytest.approx(2 / 3)
+    assert report.baselines["loss"][1] == "how frequent each label is in this data itself"
+
+
 def test_a_model_that_answers(tokenizer, opened, tmp_path):
     config = small.config(vocab_size=tokenizer.vocab_size, max_length=64, num_layers=1, heads=("question_answering",))
     params = {path: np.asarray(x) for path, x in tree.flatten(small.params(config)).items()}
@@ -149,7 +160,6 @@ def test_a_model_that_answers(tokenizer, opened, tmp_path):
 def test_what_cannot_be_used_as_it_is(tokenizer, opened, tmp_path):
     classifier = opened(certain(tokenizer, "sequence_classification", ORDER))
     for changes, said in (
-        ({"problem_type": "multi_label_classification"}, "gives each text several labels, which is not supported"),
         ({"problem_type": "regression"}, "predicts 3 numbers: only one is supported"),
         ({"tokenizer": None}, "without a tokenizer"),
         ({"model": dataclasses.replace(classifier.model, heads=("masked_lm",))}, "no head that was trained on labels"),

@@ -143,6 +143,9 @@ BAD_INPUT = {
     "whole number": ("train", [SMOKE, "--config.model.num_layers=2.5"], "num_layers=2.5"),
     "unknown value": ("train", [SMOKE, "--config.model.activation=geluu"], "'gelu'"),
     "out of range": ("train", [SMOKE, "--config.model.dropout=1.5"], "model.dropout=1.5"),
+    "idle key": ("train", [SMOKE, "--config.data.span_max_words=3"], "does nothing because data.mask_unit='token'"),
+    "idle key of a plan": ("train", [SMOKE, "--plan", "--config.lora.alpha=3"], "does nothing because lora.rank=0"),
+    "boolean apart": ("train", [SMOKE, "--config.model.use_bias", "false"], "for true or false give --FLAG=false"),
     "missing config": ("train", ["--config=configs/bert_bas.py"], "'configs/bert_base.py'"),
     "unknown variant": ("train", ["--config=configs/bert_base.py:smok"], "smoke"),
     "no config": ("train", ["--workdir=x"], "--config"),
@@ -240,3 +243,17 @@ def test_help_teaches(module):
     assert done.returncode == 0
     assert f"python -m experiments.{module}" in done.stdout
     assert "--" in done.stdout
+
+
+def test_a_run_that_goes_on_may_have_what_would_be_refused_to_start(whole_run, train_arguments, tmp_path):
+    """And its vocabulary is the store's, where the command does not say another one."""
+    idle = "--config.data.read_ahead=3", "--config.optimizer.warmup_steps=3"
+    arguments = [argument for argument in train_arguments if "vocab_size" not in argument]
+    done = run("train", *arguments, *idle, f"--workdir={whole_run[0]}")
+    assert done.returncode == 0, done.stderr
+    assert "model.vocab_size=200, that of " in done.stdout
+    assert "The run is complete" in done.stdout
+    done = run("train", *arguments, *idle, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert "optimizer.warmup_steps=3 does nothing because optimizer.warmup_share=0.25" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -105,6 +105,8 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     done = run("train", "--config=configs/tagging.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
     assert "the most frequent label of each word" in done.stdout
+    assert "By the labels of the data: data.metrics=('entity_f1', " in done.stdout
+    assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
     files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]
     done = run("predict", f"--workdir={tmp_path / 'run'}", *files)
@@ -133,6 +135,7 @@ def test_answers_from_questions(tiny_store, tmp_path):
 
 def test_the_plan_of_epochs_reads_the_data(arguments):
     """36 examples train, the others are held out; 2 epochs in batches of 8."""
+    arguments = [argument for argument in arguments if "num_steps" not in argument]
     done = run("train", *arguments, "--plan", "--config.training.num_epochs=2", "--config.optimizer.frozen=('^e',)")
     assert done.returncode == 0, done.stderr
     assert "9 steps of 8 x 32" in done.stdout
@@ -146,6 +149,11 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
             ["--plan", "--config.training.num_epochs=2", "--config.data.train=gone.csv"],
             "To plan without data: --config.training.num_epochs=0",
         ),
+        (
+            ["--config.training.num_epochs=2", "--config.training.num_steps=9"],
+            "num_steps=9 does nothing because training",
+        ),
+        (["--config.optimizer.no_decay=('bais$',)"], "no_decay: 'bais$' matches no parameter. Did you mean 'bias'?"),
         (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
         (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
         (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
@@ -155,6 +163,8 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
     ],
 )
 def test_bad_input(arguments, tmp_path, changes, expected):
+    if any("num_epochs" in change for change in changes):
+        arguments = [argument for argument in arguments if "num_steps" not in argument]
     done = run("train", *arguments, *changes, f"--workdir={tmp_path}")
     assert done.returncode == 2
     assert expected in done.stderr

@@ -24,6 +24,7 @@ TINY = {
     "training.log_every": 1,
     "training.eval_every": 5,
     "training.checkpoint_every": 4,
+    "training.keep_best": 0,
     "training.batch_size": 8,
     "training.stall_seconds": 6,
 }

@@ -40,3 +40,11 @@ def test_they_are_read_from_the_log(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     assert Evaluations.read(tmp_path, "f1").items() == [(5, 0.2), (10, 0.1)]
     assert Evaluations.read(tmp_path / "none", "f1").items() == []
+
+
+def test_metrics_of_former_versions_count_under_their_new_names():
+    evaluations = Evaluations("window_accuracy")
+    for step, values in ((1, {"accuracy": 0.3}), (2, {"window_accuracy": 0.5}), (3, {"accuracy": 0.4})):
+        evaluations.add(step, values)
+    assert evaluations.best([1, 2, 3]) == 2
+    assert evaluations.best([1, 3]) == 3

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -204,3 +205,8 @@ def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path
         holder.communicate()
     with RunDir(tmp_path).lock():
         assert (tmp_path / "LOCK").read_text().startswith(f"{os.getpid()} on ")
+
+
+def test_an_object_store_is_no_run_directory():
+    with pytest.raises(InputError, match=r"workdir=gs:/bucket/run: .* not supported yet"):
+        RunDir(Path("gs://bucket/run"))

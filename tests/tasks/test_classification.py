@@ -222,3 +222,25 @@ def test_unlabeled_records_are_encoded_without_labels(tmp_path):
     table = task.encode([{"text": "cat"}], labeled=False)
     assert "labels" not in table.columns
     assert readers.read(task.data.train, task.data, labeled=False)
+
+
+@pytest.mark.parametrize("given", [("balanced",), ("1=2.5", "0=0.5")])
+def test_class_weights(tmp_path, given):
+    """As PyTorch's weighted cross entropy: the sum is divided by the weights of the examples."""
+    task = make_task(tmp_path, class_weights=given)
+    counts = np.bincount(task.split("train").table.columns["labels"])
+    balanced = counts.sum() / (len(counts) * counts)  # scikit-learn's "balanced"
+    expected = balanced if given == ("balanced",) else np.array([0.5, 2.5, 1.0])
+    np.testing.assert_allclose(task.objective.class_weights, expected, rtol=1e-6)
+    rows, outputs = validation(task)
+    labels, logits, _ = joined(rows, outputs)
+    sums = [task.objective.metrics(params_of(task), batch, dropout_rng=None) for batch in rows]
+    total = functools.reduce(lambda a, b: a + b, [metrics["loss"] for metrics in sums])
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    assert total.mean() == pytest.approx(np.average(losses, weights=expected[labels]), rel=1e-5)
+    assert sum(float(task.objective.loss_weights(batch)["loss"]) for batch in rows) == pytest.approx(
+        expected[labels].sum()
+    )
+    loss, _ = task.baselines(rows, "validation")["loss"]
+    shares = (counts + 1) / (counts + 1).sum()
+    assert loss == pytest.approx(np.average(-np.log(shares[labels]), weights=expected[labels]))

@@ -1,5 +1,6 @@
 """Question answering: against the definitions, and that it can be learned."""
 
+import dataclasses
 import json
 
 import jax
@@ -89,7 +90,7 @@ def test_loss_and_accuracy(tmp_path):
             correct.append(tuple(inside.argmax(axis=0)) == (start, end))
     # float32 sums of some dozen terms of order 1
     assert total["loss"].mean() == pytest.approx(np.mean(losses), rel=1e-5)
-    assert total["accuracy"].mean() == pytest.approx(np.mean(correct))
+    assert total["window_accuracy"].mean() == pytest.approx(np.mean(correct))
     table = task.split("validation").table
     assert len(losses) == (table.columns["answer_start"] >= 0).sum() < len(table)
 
@@ -167,3 +168,25 @@ def test_the_baseline_is_the_likeliest_sentence(tmp_path):
     # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalised, 5 and 4 words.
     assert values["f1"][0] == pytest.approx((0 + 2 / 5) / 2)
     assert values["exact_match"][0] == 0
+
+
+def test_window_accuracy_has_the_baseline_of_the_most_frequent_place(tmp_path):
+    """Counted anew here: how often the most frequent place of training is right."""
+    task = make_task(tmp_path, content=labeled_files.squad(16), sequence_length=12, stride=4)
+    train, validation = (task.split(name).table.columns for name in ("train", "validation"))
+    places = np.stack([train["answer_start"], train["answer_end"]], axis=1)
+    found, counts = np.unique(places[places[:, 0] >= 0], axis=0, return_counts=True)
+    commonest = found[counts.argmax()]
+    known = validation["answer_start"] >= 0
+    same = (validation["answer_start"] == commonest[0]) & (validation["answer_end"] == commonest[1])
+    batches = task.batches("validation", batch_size=8, repeat=False)
+    value, name = task.baselines([batches.batch_at(i) for i in range(len(batches))], "validation")["window_accuracy"]
+    assert value == same[known].mean() > 0
+    assert name == "the most frequent place in training"
+
+
+def test_a_run_that_chose_accuracy_goes_on_with_its_new_name(tmp_path):
+    task = make_task(tmp_path, content=labeled_files.squad(16))
+    config = task.config
+    config = dataclasses.replace(config, training=dataclasses.replace(config.training, best_metric="accuracy"))
+    assert task.with_labels(config).training.best_metric == "window_accuracy"

@@ -165,3 +165,22 @@ def test_what_cannot_be(tmp_path):
     task = make_task(tmp_path, validation=str(tmp_path / "held.jsonl"))
     with pytest.raises(InputError, match="validation data: 1 words have a label that training does not know: 'X'"):
         task.split("validation")
+
+
+@pytest.mark.parametrize(
+    ("labels", "best"),
+    [
+        (("B-PER", "I-PER", "O"), "entity_f1"),
+        (("I-LOC", "O"), "entity_f1"),
+        (("S-LOC", "E-LOC", "B-LOC", "I-LOC", "O"), "entity_f1"),
+        (("N", "V"), "accuracy"),
+        (("O", "X"), "accuracy"),
+        (("B-PER", "PER", "O"), "accuracy"),
+    ],
+)
+def test_the_labels_tell_which_metric_decides_unless_one_is_chosen(tmp_path, labels, best):
+    train = [(["cat", "dog"], [label, label]) for label in labels] * 4
+    task = make_task(tmp_path, train=train)
+    assert task.config.training.best_metric == task.score_names[0] == best
+    chosen = make_task(tmp_path, train=train, metrics=("accuracy",))
+    assert (chosen.config.training.best_metric, chosen.score_names) == ("accuracy", ("accuracy",))

@@ -90,6 +90,11 @@ def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
     return _build(TransformerConfig, values, where="model")
 
 
+def group_from_dict(name: str, values: Any) -> Any:
+    """One group of an experiment's configuration by itself, such as `optimizer`. Raises as `from_config_dict` does."""
+    return _convert(typing.get_type_hints(ExperimentConfig)[name], values, f"config.{name}")
+
+
 def to_dict(config: ExperimentConfig) -> dict[str, Any]:
     """Nested plain values, as stored in `config.json`; `from_config_dict` reads them back."""
     return dataclasses.asdict(config)

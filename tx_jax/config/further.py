@@ -1,10 +1,8 @@
 """Further pretraining: what a configuration says beside the training itself."""
 
 import dataclasses
-import os
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config.checks import require
@@ -40,11 +38,6 @@ class FurtherConfig:
         _ = self.fine_tuning
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The new tokens; errors as of `read_words`."""
-        return read_words(self.new_tokens)
-
-    @property
     def fine_tuning(self) -> tuple[str, ...]:
         """The arguments of experiments.train for `downstream`, with three seeds where it names none."""
         try:
@@ -77,55 +70,3 @@ def further_config(values: Mapping[str, Any]) -> FurtherConfig:
     if "source" not in values:
         raise InputError("a configuration of further pretraining has a source: see configs/further_pretrain.py")
     return FurtherConfig(**{key: values[key] for key in FURTHER_KEYS if key in values})
-
-
-def read_words(given: str) -> tuple[str, ...]:
-    """Words with commas between them, or the lines of a file. Raises InputError for one that is given twice."""
-    words = tuple(_items(given, ","))
-    twice = sorted({word for word in words if words.count(word) > 1})
-    require(not twice, f"{given}: {', '.join(twice)} twice")
-    return words
-
-
-def read_similar(given: str) -> dict[str, tuple[str, ...]]:
-    """For each word its similar ones, from "covid=virus,pandemic;variant=strain" or the lines of a file.
-
-    Raises:
-      InputError: an entry that is not of this form, or a word that has two.
-    """
-    similar = {}
-    for entry in _items(given, ";"):
-        word, equals, others = entry.partition("=")
-        others = tuple(filter(None, map(str.strip, others.split(","))))
-        require(bool(equals and others), f"similar words: {entry!r} is not of the form word=similar,similar")
-        require(word.strip() not in similar, f"similar words: {word.strip()} twice")
-        similar[word.strip()] = others
-    return similar
-
-
-def _items(given: str, separator: str) -> list[str]:
-    """Of a file, the lines; of anything else, what stands between the separators."""
-    if os.path.isfile(given):  # Path.is_file raises where a list of words is too long for a name
-        try:
-            parts = Path(given).read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise InputError(f"{given} is not UTF-8: convert it, iconv -f windows-1252 -t utf-8 {given}") from None
-    else:
-        parts = given.split(separator)
-    return [part.strip() for part in parts if part.strip()]
-
-
-_SIMILAR = "--config.similar"
-
-
-def one_argument_each(argv: Sequence[str]) -> list[str]:
-    """The command line with every flag and its value in one argument, and with all --config.similar.WORD=A,B and
-    --config.similar=... gathered into one --config.similar=WORD=A,B;..."""
-    argv = list(argv)
-    for i in reversed(range(len(argv) - 1)):
-        if argv[i].startswith("--") and "=" not in argv[i] and not argv[i + 1].startswith("--"):
-            argv[i : i + 2] = [f"{argv[i]}={argv[i + 1]}"]
-    beginnings = (f"{_SIMILAR}.", f"{_SIMILAR}=")
-    entries = [argument[len(_SIMILAR) + 1 :] for argument in argv if argument.startswith(beginnings)]
-    others = [argument for argument in argv if not argument.startswith(beginnings)]
-    return [*others, f"{_SIMILAR}={';'.join(entries)}"] if entries else others

@@ -24,11 +24,15 @@ class LabeledDataConfig:
         those of the question and the context; multiple choice: that of what all choices continue.
       choices: multiple choice: the columns of the choices.
       label: the column of the label; of a multiple choice, the number of the right one, from 0.
+      label_separator: task multi_label: what stands between the labels of a text, where they are no JSON list.
+      class_weights: how much each label counts in the loss, rows LABEL=WEIGHT; or ("balanced",): labels that are rare
+        in training count more. For the tasks classification and multi_label.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
       label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
         data calls otherwise: its head keeps their rows.
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
-        `tasks/question_answering.py`.
+        `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
+        and O, accuracy for others.
       label_pieces: tagging: which pieces of a word learn its label.
       stride: question answering: tokens that neighbouring windows of a long context share.
       max_question_length: longer questions are cut.
@@ -54,6 +58,8 @@ class LabeledDataConfig:
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     label_map: tuple[str, ...] = ()
+    label_separator: str = ""
+    class_weights: tuple[str, ...] = ()
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
     max_question_length: int = 64

@@ -89,6 +89,7 @@ class TrainingConfig:
         in a row end the run.
       num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
         `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
+      best_metric: of held-out data; of fine-tuning also "auto", the first of `data.metrics`.
       patience: so many evaluations in a row without a better `best_metric` end the run; 0: none do.
     """
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,13 +19,17 @@ from tx_jax.tasks.supervised import Supervised
 
 DATA = "data"  # the only split of a task on a file
 LONGEST = 512  # tokens of a row, unless the user says otherwise
-_ENTITY = re.compile(r"O|[BIES]-.+")
 # What a head reads and how it is judged, unless the user says otherwise.
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "sequence_classification": {"text": ("text",), "label": "label", "metrics": ("accuracy", "macro_f1")},
-    "token_classification": {"text": ("0",), "label": "1", "metrics": ("accuracy",)},
+    "token_classification": {"text": ("0",), "label": "1", "metrics": ()},
     "question_answering": {"text": ("question", "context"), "label": "answers", "metrics": ("f1", "exact_match")},
     "multiple_choice": {"text": ("text",), "label": "label", "metrics": ("accuracy",)},
+}
+# The same, by the task where several train one head.
+_METRICS: dict[str, dict[str, Any]] = {
+    "regression": {"metrics": ("pearson", "spearman")},
+    "multi_label": {"metrics": ("micro_f1", "macro_f1")},
 }
 # Nothing trains with these.
 _NO_OPTIMIZER = OptimizerConfig(
@@ -86,8 +89,7 @@ def to_evaluate(
     records = readers.read(source, config.data)
     taken = ""
     if config.data.labels and not config.data.choices:
-        found = [record[config.data.label] for record in records]
-        lists = (value if isinstance(value, list) else [value] for value in found)
+        lists = (_labels_of(record[config.data.label], config.data.label_separator) for record in records)
         there = dict.fromkeys(map(label_text, itertools.chain.from_iterable(lists)))
         if (matched := match(config.data.labels, there, some=True)) is None:
             unknown = [label for label in there if label not in config.data.labels]
@@ -96,7 +98,7 @@ def to_evaluate(
                 f"{listed(config.data.labels)}. Where they are the same under other names: --label_map=OLD=NEW,OLD=NEW"
             )
         taken = matched.taken
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, labels=matched.labels))
+        config = dataclasses.replace(config, data=_called(config.data, matched.labels))
     task = open_task(config, tokenizer=model.require_tokenizer(), records={DATA: records})
     for what, count in task.split(DATA).table.counts.items():
         warnings.warn(f"{what}: {count:,} of {len(records):,}", InputWarning, stacklevel=2)
@@ -109,8 +111,8 @@ def _configuration(
     """That of the run, or one around the model."""
     config = model.config
     if config is not None and isinstance(config.data, LabeledDataConfig):
-        labels = rename(config.data.labels, label_map, option="--label_map")
-        return dataclasses.replace(config, data=dataclasses.replace(config.data, **options, labels=labels))
+        data = _called(config.data, rename(config.data.labels, label_map, option="--label_map"))
+        return dataclasses.replace(config, data=dataclasses.replace(data, **options))
     heads = set(SUPERVISED).intersection(model.model.heads)
     if len(heads) != 1:
         raise InputError(
@@ -120,16 +122,15 @@ def _configuration(
     (head,) = heads
     if head in model.untrained:
         warnings.warn(f"{head} is untrained: what it predicts means nothing", InputWarning, stacklevel=3)
-    is_regression = head == "sequence_classification" and _predicts_a_number(model)
+    task = _task(model, head)
     data = _DEFAULTS[head] | {"sequence_length": min(LONGEST, model.model.max_length)}
-    data |= {"metrics": ("pearson", "spearman")} if is_regression else _with_labels(model, head)
+    data |= _METRICS.get(task, {}) | ({} if task == "regression" else _with_labels(model, head))
     if labels := data.get("labels"):
         data["labels"] = rename(labels, label_map, option="--label_map")
     elif label_map:
         raise InputError(f"--label_map={','.join(label_map)}: {model.name} has no labels to rename")
-    fitting = (name for name, kind in TASKS.items() if getattr(kind.objective_class, "head", "") == head)
     return ExperimentConfig(
-        task="regression" if is_regression else next(fitting),
+        task=task,
         seed=0,
         model=model.model,
         data=LabeledDataConfig(**{"train": source, "validation": source, "read_ahead": 1} | data | dict(options)),
@@ -139,21 +140,37 @@ def _configuration(
     )
 
 
-def _predicts_a_number(model: Trained) -> bool:
-    """Of a model with the head `sequence_classification`; as transformers has it, one output is a number."""
-    if model.problem_type == "multi_label_classification":
-        raise InputError(f"{model.name} gives each text several labels, which is not supported")
-    count = model.model.num_labels
-    if model.problem_type == "regression" and count > 1:
-        raise InputError(f"{model.name} predicts {count} numbers: only one is supported")
-    return count == 1
+def _task(model: Trained, head: str) -> str:
+    """The task that a head was trained for; as transformers has it, a classifier's only output is a number."""
+    if head == "sequence_classification":
+        count = model.model.num_labels
+        if model.problem_type == "multi_label_classification":
+            return "multi_label"
+        if model.problem_type == "regression" and count > 1:
+            raise InputError(f"{model.name} predicts {count} numbers: only one is supported")
+        if count == 1:
+            return "regression"
+    return next(name for name, kind in TASKS.items() if kind.objective_class.head == head)
+
+
+def _labels_of(value: Any, separator: str) -> list[Any]:
+    """The labels of a record: of a text, of its words, or several of a text."""
+    if isinstance(value, list):
+        return value
+    return [part for part in str(value).split(separator) if part.strip()] if separator else [value]
+
+
+def _called(data: LabeledDataConfig, labels: tuple[str, ...]) -> LabeledDataConfig:
+    """The same labels under other names."""
+    name_of = dict(zip(data.labels, labels, strict=True))
+    rows = (row.rpartition("=") for row in data.class_weights)
+    weights = tuple(f"{name_of.get(label, label)}={weight}" for label, _, weight in rows)
+    return dataclasses.replace(data, labels=labels, class_weights=weights)
 
 
 def _with_labels(model: Trained, head: str) -> dict[str, Any]:
-    """The labels of a head that tells any, and what it is judged by where that depends on them."""
+    """The labels of a head that tells any."""
     if head not in LABELED:
         return {}
     labels = model.labels or default_names(model.model.num_labels)
-    if head == "token_classification" and all(map(_ENTITY.fullmatch, labels)):
-        return {"labels": labels, "metrics": ("entity_f1", "entity_precision", "entity_recall", "accuracy")}
     return {"labels": labels}

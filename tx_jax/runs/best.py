@@ -6,6 +6,9 @@ from pathlib import Path
 
 from tx_jax.runs import metrics_log
 
+# What metrics were called in the logs of former versions.
+FORMER_NAMES = {"window_accuracy": "accuracy"}
+
 
 def quality(metric: str, value: float) -> float:
     """What is larger where a metric is better: losses and bits per byte when lower, any other when higher, none when it
@@ -34,8 +37,9 @@ class Evaluations:
         return evaluations
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        if self._metric in values:
-            self._qualities[step] = quality(self._metric, values[self._metric])
+        name = self._metric if self._metric in values else FORMER_NAMES.get(self._metric)
+        if name in values:
+            self._qualities[step] = quality(self._metric, values[name])
 
     def items(self) -> list[tuple[int, float]]:
         return list(self._qualities.items())

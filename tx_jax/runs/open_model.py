@@ -16,6 +16,7 @@ from tx_jax.config.heads import LABELED
 from tx_jax.convert import from_hf, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import local_path
 from tx_jax.models import forward, lora
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.checkpoint import Checkpoints
@@ -64,7 +65,7 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
     Raises:
       InputError: there is no model.
     """
-    path = Path(name)
+    path = local_path(str(name), "model")
     if not path.is_dir():
         if path.exists():
             raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
@@ -168,7 +169,11 @@ def _labels(config: ExperimentConfig) -> tuple[str, ...]:
 
 
 def _problem_type(config: ExperimentConfig) -> str | None:
-    return {"classification": "single_label_classification", "regression": "regression"}.get(config.task)
+    return {
+        "classification": "single_label_classification",
+        "multi_label": "multi_label_classification",
+        "regression": "regression",
+    }.get(config.task)
 
 
 def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints) -> int | None:

@@ -31,7 +31,7 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import write_atomically
+from tx_jax.files import local_path, write_atomically
 from tx_jax.hosts import distributed
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.text import Tokenizer
@@ -56,7 +56,12 @@ SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
+    """Raises InputError where the path is an address such as gs://bucket/run, which Path makes gs:/bucket/run of."""
+
     path: Path
+
+    def __post_init__(self):
+        local_path(str(self.path), "workdir")
 
     @property
     def checkpoints(self) -> Path:

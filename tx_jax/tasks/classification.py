@@ -13,12 +13,12 @@ import numpy as np
 import optax
 
 from tx_jax.batch import Batch
-from tx_jax.config import ExperimentConfig, Phase
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import sequences
 from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
-from tx_jax.tasks import scores
+from tx_jax.tasks import class_weights, scores
 from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
@@ -27,6 +27,7 @@ class ClassificationObjective(SupervisedObjective):
     """Trains the head `sequence_classification`. The loss is the cross entropy in nats."""
 
     head = "sequence_classification"
+    options = ("class_weights",)
     target = "labels"  # the key of the batch
 
     def keys(self, phase: Phase) -> tuple[str, ...]:
@@ -36,17 +37,27 @@ class ClassificationObjective(SupervisedObjective):
         """[B, L], float32."""
         return self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
 
+    @property
+    def class_weights(self) -> np.ndarray | None:
+        """float32 [L]; None where all labels count alike."""
+        return class_weights.weights_of(self.data.class_weights, self.data.labels)
+
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        return {"loss": batch["example_weights"].sum()}
+        return {"loss": self._weights(batch).sum()}
+
+    def _weights(self, batch: Batch) -> jax.Array:
+        """[B]: how much each example counts in the loss."""
+        of_label = self.class_weights
+        return batch["example_weights"] * (1 if of_label is None else jnp.asarray(of_label)[batch["labels"]])
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
         losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         correct = (logits.argmax(axis=-1) == batch["labels"]).astype(jnp.float32)
-        weight = weights.sum()
+        in_loss = self._weights(batch)
         return {
-            "loss": WeightedSum((losses * weights).sum(), weight),
-            "accuracy": WeightedSum((correct * weights).sum(), weight),
+            "loss": WeightedSum((losses * in_loss).sum(), in_loss.sum()),
+            "accuracy": WeightedSum((correct * weights).sum(), weights.sum()),
         }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
@@ -65,7 +76,20 @@ class Classification(Supervised):
             config = dataclasses.replace(config, data=data)
         count = len(config.data.labels)
         scores.check(config.data.metrics, self.known_scores, count)
+        config = dataclasses.replace(config, data=self._with_class_weights(config.data))
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
+
+    def _with_class_weights(self, data: LabeledDataConfig) -> LabeledDataConfig:
+        """Balanced weights are those of scikit-learn: N / (L times the label's examples)."""
+        if data.class_weights != class_weights.BALANCED:  # nothing to count: a model that predicts reads no data
+            weights = class_weights.resolved(data.class_weights, data.labels, np.ones(len(data.labels)))
+            return dataclasses.replace(data, class_weights=weights)
+        ids = label_ids(self.values(self.records("train")), data.labels)
+        counts = np.bincount(ids, minlength=len(data.labels))
+        balanced = len(ids) / (len(data.labels) * np.maximum(counts, 1))
+        return dataclasses.replace(
+            data, class_weights=class_weights.resolved(data.class_weights, data.labels, balanced)
+        )
 
     def values(self, records: Sequence[Record]) -> list[Any]:
         """The labels [N] as they were read.
@@ -76,7 +100,10 @@ class Classification(Supervised):
         values = [record[self.data.label] for record in records]
         for number, value in enumerate(values, start=1):
             if isinstance(value, list | dict):
-                raise InputError(f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label")
+                raise InputError(
+                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; texts "
+                    "with several are for --config.task=multi_label"
+                )
         return values
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
@@ -126,8 +153,13 @@ class Classification(Supervised):
         always = f"always {self.data.labels[best]!r}, the most frequent in {name}"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
         shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
+        weights = self.objective.class_weights
+        weights = np.ones(len(targets)) if weights is None else weights[targets]
         return {
-            "loss": (float(-np.log(shares[targets]).mean()), f"how frequent each label is in {name}"),
+            "loss": (
+                float(np.average(-np.log(shares[targets]), weights=weights)),
+                f"how frequent each label is in {name}",
+            ),
             **{metric: (value, always) for metric, value in values.items()},
         }
 

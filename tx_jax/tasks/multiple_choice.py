@@ -22,6 +22,7 @@ class MultipleChoiceObjective(ClassificationObjective):
     """Trains the head `multiple_choice`: the scores of an example's choices compete in a softmax."""
 
     head = "multiple_choice"
+    options = ("choices",)
 
     def check(self) -> None:
         super().check()

@@ -3,6 +3,9 @@
 Shapes: B batch, T sequence length.
 """
 
+import collections
+import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +41,8 @@ _SCORES_WITH_NULL = (
 
 class QuestionAnsweringObjective(SupervisedObjective):
     """Trains the head `question_answering`. The loss is the mean of the cross entropies of the answer's first and last
-    token among the tokens of a window, in nats; "accuracy" is the share of windows with both right."""
+    token among the tokens of a window, in nats; "window_accuracy" is the share of windows with both right, most of
+    which may be windows without the answer."""
 
     head = "question_answering"
 
@@ -64,7 +68,7 @@ class QuestionAnsweringObjective(SupervisedObjective):
         weight = weights.sum()
         return {
             "loss": WeightedSum((losses * weights).sum(), weight),
-            "accuracy": WeightedSum((correct * weights).sum(), weight),
+            "window_accuracy": WeightedSum((correct * weights).sum(), weight),
         }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
@@ -86,6 +90,9 @@ class QuestionAnswering(Supervised):
                 raise InputError(
                     f"data.metrics: {name!r} is none of {', '.join(known)}{needs}.{did_you_mean(name, known)}"
                 )
+        if config.training.best_metric == "accuracy":  # what it was called in former versions
+            training = dataclasses.replace(config.training, best_metric="window_accuracy")
+            config = dataclasses.replace(config, training=training)
         return config
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
@@ -144,7 +151,18 @@ class QuestionAnswering(Supervised):
             question, context = self.data.text
             predictions = [_likeliest_sentence(record[question], record[context]) for record in records]
         values = self.score(predictions, self._golds(records))
-        return {score: (values[score], name) for score in self.score_names if score in values}
+        found = {score: (values[score], name) for score in self.score_names if score in values}
+        return found | {
+            "window_accuracy": (self._commonest_place(split, rows), f"the most frequent place in {self.reference[1]}")
+        }
+
+    def _commonest_place(self, split: str, rows: np.ndarray) -> float:
+        """The share of these windows whose answer has the first and last token that are the most frequent in training:
+        mostly those of "not in this window"."""
+        counts = collections.Counter(_places(self.split(self.reference[0]).table))
+        places = _places(self.split(split).table, rows)
+        ((commonest, _),) = counts.most_common(1)
+        return places.count(commonest) / len(places) if places else math.nan
 
     def _contexts(self, records: Sequence[Record]) -> list[str]:
         return [record[self.data.text[1]] for record in records]
@@ -154,6 +172,12 @@ class QuestionAnswering(Supervised):
             [gold.text for gold in questions.gold_answers(record, number, self.data)]
             for number, record in enumerate(records, start=1)
         ]
+
+
+def _places(table: Table, rows: np.ndarray | slice = slice(None)) -> list[tuple[int, int]]:
+    """The first and the last token of the answer, of those rows whose answer is known."""
+    starts, ends = (table.columns[name][rows].tolist() for name in ("answer_start", "answer_end"))
+    return [place for place in zip(starts, ends, strict=True) if place[0] >= 0]
 
 
 def _weights(batch: Batch) -> jax.Array:

@@ -11,6 +11,7 @@ from tx_jax.tasks.causal_lm import CausalLM
 from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.distillation import Distillation
 from tx_jax.tasks.masked_lm import MaskedLM
+from tx_jax.tasks.multi_label import MultiLabel
 from tx_jax.tasks.multiple_choice import MultipleChoice
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.question_answering import QuestionAnswering
@@ -25,6 +26,7 @@ TASKS: dict[str, type[Pretraining] | type[Supervised]] = {
     "causal_lm": CausalLM,
     "distillation": Distillation,
     "classification": Classification,
+    "multi_label": MultiLabel,
     "regression": Regression,
     "tagging": Tagging,
     "question_answering": QuestionAnswering,

@@ -24,6 +24,7 @@ from tx_jax.tasks.supervised import Record, Supervised
 class RegressionObjective(ClassificationObjective):
     """Trains the head `sequence_classification` with one output. The loss is the mean squared error."""
 
+    options = ()
     target = "values"
 
     @classmethod

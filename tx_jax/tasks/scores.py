@@ -65,6 +65,20 @@ def _correlation(function: Callable, targets: np.ndarray, predictions: np.ndarra
     return float(function(targets, predictions).statistic)
 
 
+def micro_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
+    """Of sets of labels, bool [N, L]: the F1 of all pairs of an example and a label together."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(targets, predictions, average="micro", zero_division=0))
+
+
+def label_f1(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+    """Of sets of labels, bool [N, L]: the F1 of each label, [L]."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(targets, predictions, average=None, zero_division=0)
+
+
 Sentences = Sequence[Sequence[str]]  # of each word its label
 
 
@@ -97,6 +111,7 @@ def entity_recall(targets: Sentences, predictions: Sentences) -> float:
 
 Score = Callable[..., float]
 OF_LABELS: dict[str, Score] = {"accuracy": accuracy, "f1": f1, "macro_f1": macro_f1, "mcc": mcc}
+OF_LABEL_SETS: dict[str, Callable] = {"micro_f1": micro_f1, "macro_f1": macro_f1, "label_f1": label_f1}
 OF_NUMBERS: dict[str, Score] = {"pearson": pearson, "spearman": spearman}
 
 OF_WORDS: dict[str, Score] = {

@@ -44,8 +44,18 @@ class LabeledSplit:
     table: Table
 
 
+# Keys of `data` that only some tasks know, and that are empty where they are not used.
+OPTIONAL = ("choices", "label_separator", "class_weights")
+
+
 class SupervisedObjective(Objective):
-    """The base of the objectives on examples with labels."""
+    """The base of the objectives on examples with labels.
+
+    Attributes:
+      options: those of `OPTIONAL` that it knows.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
 
     def check(self) -> None:
         config, heads = self.config, self.config.model.heads
@@ -60,8 +70,9 @@ class SupervisedObjective(Objective):
             )
         if config.phases.steps:
             raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
-        if choices := config.data.choices if self.head != "multiple_choice" else ():
-            raise InputError(f"data.choices={choices} are for task='multiple_choice', not for task={config.task!r}")
+        for name in OPTIONAL:
+            if name not in self.options and (value := getattr(config.data, name)):
+                raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
@@ -121,10 +132,10 @@ class Supervised(abc.ABC):
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, config
-        self.config = self.with_labels(config)
-        if not config.data.labels and (same := match(label_order, self.config.data.labels)):
-            data = dataclasses.replace(self.config.data, labels=same.labels)
-            self.config = dataclasses.replace(self.config, data=data)
+        labeled = self.with_labels(config)
+        if not config.data.labels and (same := match(label_order, labeled.data.labels)):
+            labeled = dataclasses.replace(labeled, data=dataclasses.replace(labeled.data, labels=same.labels))
+        self.config = _with_best_metric(labeled)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
@@ -253,6 +264,14 @@ class Supervised(abc.ABC):
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """As of `tasks.base.Task`."""
+
+
+def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:
+    """The configuration, with the first of the metrics in the place of "auto"."""
+    if config.training.best_metric != "auto":
+        return config
+    best = next(iter(config.data.metrics), "loss")
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, best_metric=best))
 
 
 def _with_steps(config: ExperimentConfig, num_examples: Callable[[], int]) -> ExperimentConfig:

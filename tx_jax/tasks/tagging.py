@@ -27,6 +27,14 @@ from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
 _BIO = re.compile(r"O|[BIES]-.+")
 
+# The first decides: it is what the field compares (Tjong Kim Sang and De Meulder 2003).
+ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall", "accuracy")
+
+
+def tells_entities(labels: Sequence[str]) -> bool:
+    """Whether the labels are of entities, such as B-PER, I-PER and O."""
+    return all(map(_BIO.fullmatch, labels)) and set(labels) != {"O"}
+
 
 class TaggingObjective(SupervisedObjective):
     """Trains the head `token_classification`. The loss is the cross entropy in nats, over the pieces that learn
@@ -58,7 +66,8 @@ class TaggingObjective(SupervisedObjective):
 
 
 class Tagging(Supervised):
-    """Labels of words. Scores are over words.
+    """Labels of words. Scores are over words: where `data.metrics` names none, `ENTITY_METRICS` for labels of entities,
+    and the accuracy for others.
 
     Raises:
       InputError: scores of entities, but labels that tell none, such as B-PER, I-PER and O.
@@ -72,6 +81,8 @@ class Tagging(Supervised):
             # Examples that are held out of the training file may have a rare label for themselves.
             splits = ("train",) if data.validation else ("train", "validation")
             data = dataclasses.replace(data, labels=labels_of([x for split in splits for x in self.values(split)]))
+        if not data.metrics:
+            data = dataclasses.replace(data, metrics=ENTITY_METRICS if tells_entities(data.labels) else ("accuracy",))
         scores.check(data.metrics, scores.OF_WORDS, len(data.labels))
         others = [label for label in data.labels if not _BIO.fullmatch(label)]
         if others and (entities := [name for name in data.metrics if name.startswith("entity")]):

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 import jax
@@ -9,7 +11,7 @@ import jax
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches
-from tx_jax.errors import InputError, did_you_mean
+from tx_jax.errors import InputError, InputWarning, did_you_mean
 from tx_jax.evaluation.evaluate import EvalStep, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.hosts import distributed
 from tx_jax.hosts.stopping import StopRequest
@@ -119,4 +121,18 @@ def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh
     parts = [
         local_batches(task, "train", mesh, batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases
     ]
+    if distributed.is_first():
+        _warn_of_large_batches(phases, parts)
     return PhasedBatches([phase.start for phase in phases], parts)
+
+
+def _warn_of_large_batches(phases: Sequence[Phase], parts: Sequence[Batches]) -> None:
+    for phase, part in zip(phases, parts, strict=True):
+        examples = getattr(part, "num_examples", phase.batch_size)
+        if phase.batch_size > examples:
+            warnings.warn(
+                f"training.batch_size={phase.batch_size} is more than the {examples:,} examples to learn from: every "
+                f"step goes through them {phase.batch_size / examples:.1f} times",
+                InputWarning,
+                stacklevel=4,
+            )

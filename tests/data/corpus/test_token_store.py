@@ -8,6 +8,7 @@ from tx_jax import text
 from tx_jax.data.corpus import token_store
 from tx_jax.data.corpus.prepare import PrepareConfig, prepare
 from tx_jax.data.corpus.sources import SourceConfig
+from tx_jax.data.corpus.stores import Stores
 from tx_jax.data.corpus.token_store import TokenStore, token_dtype
 from tx_jax.data.corpus.writer import GrowingArray, SplitWriter, TokenBlock
 from tx_jax.errors import InputError
@@ -214,3 +215,8 @@ def test_what_is_no_store_is_refused_with_the_remedy(store, tmp_path):
     (store / "meta.json").rename(store / "journal.json")
     with pytest.raises(InputError, match=r"is unfinished: run the same python -m experiments.prepare again"):
         TokenStore.open(store)
+
+
+def test_an_object_store_holds_no_token_store():
+    with pytest.raises(InputError, match=r"data.store=s3://bucket/b: .* not supported yet"):
+        Stores.open("s3://bucket/b")

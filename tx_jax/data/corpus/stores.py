@@ -7,6 +7,7 @@ from pathlib import Path
 from tx_jax import text
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
+from tx_jax.files import local_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +33,15 @@ class Stores:
 
     @classmethod
     def open(cls, paths: str | Path) -> "Stores":
-        """Opens "one/store", or "several,of/them". Raises as `TokenStore.open`, and where the tokenizers differ."""
+        """Opens "one/store", or "several,of/them".
+
+        Raises:
+          InputError: no token store, an address such as gs://bucket/store, or the tokenizers differ.
+        """
         names = [name.strip() for name in str(paths).split(",")]
         if not all(names) or len(set(names)) < len(names):
             raise InputError(f"data.store={str(paths)!r}: expected folders, each once, with commas between them")
-        return cls(tuple(TokenStore.open(name) for name in names))
+        return cls(tuple(TokenStore.open(local_path(name, "data.store")) for name in names))
 
     @property
     def vocab_size(self) -> int:

@@ -1,0 +1,92 @@
+"""What a command says at its end: the next command, of those that fit what was made."""
+
+import shlex
+from pathlib import Path
+
+from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
+from tx_jax.text.tokenizer import Tokenizer
+from tx_jax.text.wordpiece import WordPiece
+
+_FILES = {"question_answering": "json", "token_classification": "conll"}
+
+
+def after_training(config: ExperimentConfig, tokenizer: Tokenizer, workdir: Path) -> str:
+    """Of a run: predictions for a fine-tuned model, filled masks for a masked LM, an evaluation for a causal one."""
+    if isinstance(config.data, LabeledDataConfig):
+        ending = next((_FILES[head] for head in config.model.heads if head in _FILES), "csv")
+        output = "jsonl" if ending == "json" else ending
+        return _command("predict", f"--workdir={workdir}", f"--input=new.{ending}", f"--output=labeled.{output}")
+    if "masked_lm" in config.model.heads and tokenizer.mask_id is not None:
+        return _fill_mask(tokenizer, workdir)
+    return _command("evaluate", f"--workdir={workdir}")
+
+
+def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str:
+    """Of a token store: to train on the model whose tokenizer was given, or else one from scratch.
+
+    Args:
+      given: the --tokenizer that the store was made with; None where one was trained.
+    """
+    if given and (model := _model_of(Path(given))) and tokenizer.mask_id is not None:
+        return _command(
+            "train",
+            "--config=configs/further_pretrain.py",
+            f"--config.start_from={model}",
+            f"--config.data.store={store}",
+            f"--workdir=runs/{store.name}",
+        )
+    recipe = "gpt2_small" if tokenizer.mask_id is None else "roberta_base"
+    recipe = "quickstart" if isinstance(tokenizer, WordPiece) else recipe
+    return _command(
+        "train",
+        f"--config=configs/{recipe}.py",
+        f"--config.data.store={store}",
+        f"--config.model.vocab_size={tokenizer.vocab_size}",
+        f"--workdir=runs/{store.name}",
+    )
+
+
+def after_adding_tokens(model: Path) -> str:
+    """Of a model with new words: text of the domain in its tokens, on which it is trained then."""
+    return _command(
+        "prepare", "--source=texts/*.txt", f"--tokenizer={model / 'tokenizer'}", f"--store=data/{model.name}"
+    )
+
+
+def after_converting(
+    config: TransformerConfig, tokenizer: Tokenizer | None, untrained: bool, model: Path
+) -> str | None:
+    """Of a model from Hugging Face; None for one that cannot read text.
+
+    Args:
+      untrained: whether the head that would be used has only fresh parameters.
+    """
+    if tokenizer is None:
+        return None
+    if "masked_lm" in config.heads and tokenizer.mask_id is not None and not untrained:
+        return _fill_mask(tokenizer, model)
+    return _command(
+        "train",
+        "--config=configs/classification.py",
+        f"--config.start_from={model}",
+        "--config.data.train=texts.csv",
+        f"--workdir=runs/{model.name}",
+    )
+
+
+def _fill_mask(tokenizer: Tokenizer, model: Path) -> str:
+    return _command("fill_mask", f"--workdir={model}", f"--text=A text with a {tokenizer.token(tokenizer.mask_id)}.")
+
+
+def _model_of(tokenizer: Path) -> Path | None:
+    """The model that a tokenizer's folder belongs to: the folder itself, or the one that it lies in."""
+    for folder in (tokenizer, tokenizer.parent):
+        if any((folder / name).is_file() for name in ("model.json", "model.safetensors")) or (
+            (folder / "checkpoints").is_dir()
+        ):
+            return folder
+    return None
+
+
+def _command(name: str, *arguments: str) -> str:
+    return shlex.join(["python", "-m", f"experiments.{name}", *arguments])

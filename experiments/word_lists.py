@@ -1,0 +1,45 @@
+"""Words on the command line: in place, or in files."""
+
+import os
+from pathlib import Path
+
+from tx_jax.errors import InputError
+
+
+def read_words(given: str) -> tuple[str, ...]:
+    """Words with commas between them, or the lines of a file. Raises InputError for one that is given twice."""
+    words = tuple(_items(given, ","))
+    twice = sorted({word for word in words if words.count(word) > 1})
+    if twice:
+        raise InputError(f"{given}: {', '.join(twice)} twice")
+    return words
+
+
+def read_similar(given: str) -> dict[str, tuple[str, ...]]:
+    """For each word its similar ones, from "covid=virus,pandemic;variant=strain" or the lines of a file.
+
+    Raises:
+      InputError: an entry that is not of this form, or a word that has two.
+    """
+    similar = {}
+    for entry in _items(given, ";"):
+        word, equals, others = entry.partition("=")
+        others = tuple(filter(None, map(str.strip, others.split(","))))
+        if not (equals and others):
+            raise InputError(f"similar words: {entry!r} is not of the form word=similar,similar")
+        if word.strip() in similar:
+            raise InputError(f"similar words: {word.strip()} twice")
+        similar[word.strip()] = others
+    return similar
+
+
+def _items(given: str, separator: str) -> list[str]:
+    """Of a file, the lines; of anything else, what stands between the separators."""
+    if os.path.isfile(given):  # Path.is_file raises where a list of words is too long for a name
+        try:
+            parts = Path(given).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise InputError(f"{given} is not UTF-8: convert it, iconv -f windows-1252 -t utf-8 {given}") from None
+    else:
+        parts = given.split(separator)
+    return [part.strip() for part in parts if part.strip()]

@@ -1,0 +1,105 @@
+"""What all commands share: which addresses no flag and no key takes."""
+
+import ast
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import configs
+import experiments
+from experiments import command_line
+from tx_jax.errors import InputError
+
+ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "https://x.org/x.csv", "file:///x", "gs:/bucket/x")
+NOT_TEXT = {"DEFINE_integer", "DEFINE_float", "DEFINE_bool", "DEFINE_enum", "DEFINE_config_file"}
+CONFIGS = [name for _, name, _ in pkgutil.iter_modules(configs.__path__)]
+
+
+def flags_that_take_text():
+    """(command, flag, whether it is a list) of every flag whose value is text: two commands may have the same flag, so
+    that they cannot be imported together."""
+    for path in sorted(Path(experiments.__path__[0]).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            function = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            if function.startswith("DEFINE") and function not in NOT_TEXT:
+                yield path.stem, node.args[0].value, function != "DEFINE_string"
+
+
+FLAGS = list(flags_that_take_text())
+
+
+@pytest.mark.parametrize(("command", "flag", "is_list"), FLAGS, ids=[f"{command} {flag}" for command, flag, _ in FLAGS])
+def test_every_flag_that_takes_text_refuses_the_address_of_an_object_store(command, flag, is_list):
+    """But for those that say they hold neither a path nor a name: a new flag cannot be forgotten."""
+    for address in ADDRESSES:
+        values = {flag: [address] if is_list else address}
+        if flag in command_line.FREE_TEXT:
+            command_line.check_paths(values)
+            continue
+        with pytest.raises(InputError, match=rf"^--{flag}={address}: .* not supported yet"):
+            command_line.check_paths(values)
+
+
+def test_the_flags_are_found():
+    names = {flag for _, flag, _ in FLAGS}
+    assert {"workdir", "store", "source", "input", "output", "from_hf", "out"} <= names
+    assert names >= command_line.FREE_TEXT
+    assert len({command for command, _, _ in FLAGS}) >= 9
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["--config=configs/bert_base.py:smoke", "--workdir=gs://bucket/run"]),
+        ("train", ["--config=configs/bert_base.py:smoke", "--config.data.store=data/a,s3://b/c", "--workdir=run"]),
+        ("prepare", ["--source=https://x.org/text.txt", "--store=store"]),
+    ],
+)
+def test_it_is_refused_before_any_work(command, arguments, tmp_path):
+    root = Path(experiments.__path__[0]).parent
+    arguments = [argument.replace("=configs", f"={root}/configs") for argument in arguments]
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiments.{command}", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "not supported yet" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_key_that_takes_text_refuses_it_too(name):
+    path = str(Path(configs.__path__[0]) / f"{name}.py")
+    config = command_line._load_config(Path(path), "")
+    keys = [key for key, value in command_line._leaves(config).items() if isinstance(value, str)]
+    assert "start_from" in keys
+    command_line.check_paths({"config": config})
+    for key in keys:
+        changed = config.copy_and_resolve_references()
+        group, _, last = key.rpartition(".")
+        (changed[group] if group else changed)[last] = "gs://bucket/x"
+        with pytest.raises(InputError, match=rf"^--config.{key}=gs://bucket/x: "):
+            command_line.check_paths({"config": changed})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["data/a,gs://b/c", ["a", "gs://b/c"], ("mismatched=gs://b/c",), "configs/x.py --config.data.train=gs://b/c"],
+)
+def test_lists_and_parts_are_looked_through(value):
+    with pytest.raises(InputError, match=r"^--x=gs://b/c: "):
+        command_line.check_path(value, "--x")
+
+
+@pytest.mark.parametrize("value", ["tfds:glue/cola#train", "org/name", ("^pooler/=10", "(?:bias)$"), "a:b", 3, None])
+def test_all_else_is_left_alone(value):
+    command_line.check_path(value, "--x")

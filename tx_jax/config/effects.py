@@ -1,0 +1,245 @@
+"""Which keys of a configuration have an effect, given the others."""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from tx_jax.config.data import PAIRED
+from tx_jax.config.experiment import ExperimentConfig, group_from_dict
+from tx_jax.config.model import TransformerConfig
+from tx_jax.config.old_runs import with_task
+
+Groups = SimpleNamespace  # an ExperimentConfig, or one of which the model's shape is not known yet
+
+
+@dataclasses.dataclass(frozen=True)
+class Effect:
+    """When keys have an effect.
+
+    Attributes:
+      depends_on: the keys whose values decide; the message names them.
+      mend: what to give so that they have one; "" where there is nothing.
+      of_files: whether a file that has them must give them an effect: XLM-R's recipe says how several stores are mixed,
+        and may be trained on one.
+    """
+
+    keys: tuple[str, ...]
+    works: Callable[[Groups], bool]
+    depends_on: tuple[str, ...]
+    mend: str = ""
+    of_files: bool = True
+
+
+def _masked(c: Groups) -> bool:
+    return "causal_lm" not in c.model.heads
+
+
+def _has_head(*heads: str) -> Callable[[Groups], bool]:
+    return lambda c: not set(heads).isdisjoint(c.model.heads)
+
+
+def _keys(group: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{group}.{name}" for name in names.split())
+
+
+# Keys that are in no row always have an effect. (`model.pooler` has one for what is fine-tuned from the model later,
+# and `training.best_metric` on the picture of the run.)
+EFFECTS = (
+    Effect(("start_fresh",), lambda c: bool(c.start_from), ("start_from",)),
+    # The model.
+    Effect(("model.num_labels",), _has_head("sequence_classification", "token_classification"), ("model.heads",)),
+    Effect(("model.tie_embeddings",), _has_head("masked_lm", "causal_lm"), ("model.heads",)),
+    Effect(
+        _keys("model", "relative_distance relative_buckets relative_norm share_relative_projections"),
+        lambda c: bool(c.model.relative_attention),
+        ("model.relative_attention",),
+    ),
+    Effect(("model.key_bias",), lambda c: c.model.use_bias, ("model.use_bias",)),
+    Effect(("model.conv_activation",), lambda c: c.model.conv_kernel > 0, ("model.conv_kernel",)),
+    Effect(
+        ("model.position_offset",), lambda c: c.model.position_embedding == "learned", ("model.position_embedding",)
+    ),
+    Effect(
+        _keys("model", "rotary_theta local_rotary_theta"),
+        lambda c: c.model.position_embedding == "rotary",
+        ("model.position_embedding",),
+    ),
+    Effect(
+        _keys("model", "local_rotary_theta global_every"), lambda c: c.model.local_window > 0, ("model.local_window",)
+    ),
+    # Token stores.
+    Effect(
+        _keys(
+            "data",
+            "mask_rate mask_rate_end mask_rate_steps max_predictions mask_unit replace_with_mask replace_with_random "
+            "masking dupe_factor selective_words",
+        ),
+        _masked,
+        ("model.heads",),
+    ),
+    Effect(
+        ("data.short_sequence_probability",),
+        lambda c: c.data.packing == "pairs",
+        ("data.packing",),
+        "--config.data.packing=pairs",
+    ),
+    Effect(("data.pair_separators",), lambda c: c.data.packing in PAIRED, ("data.packing",)),
+    Effect(
+        ("data.mask_rate_end",),
+        lambda c: c.data.mask_rate_steps > 0,
+        ("data.mask_rate_steps",),
+        "--config.data.mask_rate_steps=N",
+    ),
+    Effect(
+        _keys("data", "span_probability span_max_words"),
+        lambda c: c.data.mask_unit == "span",
+        ("data.mask_unit",),
+        "--config.data.mask_unit=span",
+    ),
+    Effect(
+        _keys("data", "selective_share selective_rate_of"),
+        lambda c: bool(c.data.selective_words),
+        ("data.selective_words",),
+        "--config.data.selective_words=FILE",
+    ),
+    Effect(
+        ("data.dupe_factor",), lambda c: c.data.masking == "static", ("data.masking",), "--config.data.masking=static"
+    ),
+    Effect(
+        _keys("data", "mixture_weights mixture_alpha"),
+        lambda c: "," in c.data.store,
+        ("data.store",),
+        of_files=False,
+    ),
+    # Examples with labels.
+    Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
+    Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
+    Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
+    Effect(("data.labels",), lambda c: c.task in ("classification", "multi_label", "tagging"), ("task",)),
+    Effect(("data.label_pieces",), _has_head("token_classification"), ("model.heads",)),
+    Effect(
+        _keys("data", "stride max_question_length max_answer_length n_best unanswerable null_threshold"),
+        _has_head("question_answering"),
+        ("model.heads",),
+    ),
+    Effect(
+        ("data.null_threshold",),
+        lambda c: c.data.unanswerable,
+        ("data.unanswerable",),
+        "--config.data.unanswerable=true",
+    ),
+    # The optimizer and the loop.
+    Effect(
+        ("optimizer.warmup_steps",),
+        lambda c: not c.optimizer.warmup_share,
+        ("optimizer.warmup_share",),
+        "--config.optimizer.warmup_share=0",
+    ),
+    Effect(
+        ("optimizer.final_share",),
+        lambda c: c.optimizer.schedule in ("linear", "cosine"),
+        ("optimizer.schedule",),
+        "--config.optimizer.schedule=cosine",
+    ),
+    Effect(("optimizer.no_decay",), lambda c: c.optimizer.weight_decay > 0, ("optimizer.weight_decay",)),
+    Effect(
+        ("training.num_steps",),
+        lambda c: not c.training.num_epochs,
+        ("training.num_epochs",),
+        "--config.training.num_epochs=0",
+    ),
+    Effect(
+        ("training.batch_size",),
+        lambda c: not (c.phases.steps and c.phases.batch_size),
+        ("phases.batch_size",),
+        '--config.phases.batch_size="()"',
+    ),
+    Effect(
+        _keys("phases", "sequence_length max_predictions batch_size"), lambda c: bool(c.phases.steps), ("phases.steps",)
+    ),
+    Effect(("phases.max_predictions",), _masked, ("model.heads",)),
+    # What goes with a model to start from.
+    Effect(
+        _keys("lora", "alpha dropout targets also_train"),
+        lambda c: c.lora.rank > 0,
+        ("lora.rank",),
+        "--config.lora.rank=8",
+    ),
+    Effect(
+        _keys("distillation", "layers temperature soft_weight masked_lm_weight cosine_weight"),
+        lambda c: c.task == "distillation",
+        ("task",),
+        "--config.task=distillation",
+    ),
+    Effect(("distillation.temperature",), lambda c: c.distillation.soft_weight > 0, ("distillation.soft_weight",)),
+    # Filled in from the teacher, whatever is given.
+    Effect(_keys("distillation", "teacher_layers teacher_segments"), lambda c: False, ("start_from",)),
+)
+
+
+def groups_of(values: Mapping[str, Any]) -> Groups:
+    """Each group by itself, without what binds them together; of the model what there is, and defaults."""
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(TransformerConfig)
+        if field.default is not dataclasses.MISSING
+    }
+    names = ("data", "optimizer", "training", "phases", "lora", "distillation")
+    values = with_task(values)
+    return SimpleNamespace(
+        task=values["task"],
+        model=SimpleNamespace(**{"heads": (), **defaults, **values["model"]}),
+        start_from=values.get("start_from", ""),
+        start_fresh=values.get("start_fresh", False),
+        **{name: group_from_dict(name, values.get(name, {})) for name in names},
+    )
+
+
+def idle_keys(groups: Groups, given: Collection[str]) -> Iterator[str]:
+    """A sentence for each key that was chosen and does nothing.
+
+    Chosen is what was given on the command line, and what a file sets to other than its default, unless the command
+    line changed what it depends on. A value that means "none" (0, False, empty) is never reported.
+    """
+    told = set()
+    for effect in EFFECTS:
+        for key in effect.keys:
+            if key in told or not _is_there(groups, key) or effect.works(groups):
+                continue
+            if _is_chosen(groups, key, given, effect):
+                told.add(key)
+                reason = ", ".join(f"{other}={_value(groups, other)!r}" for other in effect.depends_on)
+                mend = f", or give {effect.mend}" if effect.mend else ""
+                yield f"{key}={_value(groups, key)!r} does nothing because {reason}: leave it out{mend}"
+
+
+def _is_chosen(groups: Groups, key: str, given: Collection[str], effect: Effect) -> bool:
+    value, default = _value(groups, key), _default(groups, key)
+    if not value and value == default:
+        return False
+    if key in given:
+        return True
+    switched_off = not set(effect.depends_on).isdisjoint(given)
+    if switched_off or not effect.of_files or default is dataclasses.MISSING:
+        return False
+    # What a model to start from has is its shape, which is taken whatever the file says.
+    return value != default and not (key.startswith("model.") and groups.start_from)
+
+
+def _is_there(groups: Groups, key: str) -> bool:
+    group, _, name = key.rpartition(".")
+    return hasattr(getattr(groups, group) if group else groups, name)
+
+
+def _value(groups: Groups, key: str) -> Any:
+    group, _, name = key.rpartition(".")
+    value = getattr(getattr(groups, group) if group else groups, name)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _default(groups: Groups, key: str) -> Any:
+    """Of the field; `dataclasses.MISSING` where it has none."""
+    group, _, name = key.rpartition(".")
+    owner = {"model": TransformerConfig, "": ExperimentConfig}.get(group) or type(getattr(groups, group))
+    return next(field.default for field in dataclasses.fields(owner) if field.name == name)

@@ -1,0 +1,177 @@
+"""Fine-tuning to tell which of several labels a text, or a pair of texts, has: none, one or many of them.
+
+The loss is the binary cross entropy of each label, in nats, as in transformers' "multi_label_classification".
+Shapes: B batch, L labels, N examples.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tx_jax.batch import Batch
+from tx_jax.config import ExperimentConfig
+from tx_jax.data.labeled.labels import label_ids, label_text, labels_of, rare_labels
+from tx_jax.data.labeled.table import Table
+from tx_jax.errors import InputError
+from tx_jax.tasks import class_weights, scores
+from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.tasks.classification import Classification, ClassificationObjective, real_targets
+from tx_jax.tasks.supervised import Record, Supervised
+
+
+class MultiLabelObjective(ClassificationObjective):
+    """Trains the head `sequence_classification`, each of its outputs by itself.
+
+    With `data.class_weights` an example that has a label counts as many times in that label's loss.
+    """
+
+    options = ("class_weights", "label_separator")
+    target = "label_sets"
+
+    def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
+        return {"loss": batch["example_weights"].sum()}
+
+    def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
+        logits, weights = self.logits(params, batch, dropout_rng=dropout_rng), batch["example_weights"]
+        targets = batch[self.target]
+        losses = optax.losses.sigmoid_binary_cross_entropy(logits, targets)
+        if (of_label := self.class_weights) is not None:
+            losses = losses * jnp.where(targets > 0, jnp.asarray(of_label)[None], 1.0)
+        correct = ((logits > 0) == (targets > 0)).all(axis=-1).astype(jnp.float32)
+        weight = weights.sum()
+        return {
+            "loss": WeightedSum((losses.mean(axis=-1) * weights).sum(), weight),
+            "subset_accuracy": WeightedSum((correct * weights).sum(), weight),
+        }
+
+
+class MultiLabel(Classification):
+    """Any number of labels for each text or pair of texts: a JSON list, or a text with `data.label_separator`."""
+
+    objective_class = MultiLabelObjective
+    known_scores = scores.OF_LABEL_SETS
+
+    def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
+        data = config.data
+        if not data.labels:
+            values = [label for labels in self.values(self.records("train")) for label in labels]
+            data = dataclasses.replace(data, labels=labels_of(values))
+            config = dataclasses.replace(config, data=data)
+        count = len(data.labels)
+        scores.check(data.metrics, self.known_scores, count)
+        if data.class_weights == class_weights.BALANCED:
+            having = self._sets(self.records("train"), data.labels).sum(axis=0)
+            without = len(self.records("train")) - having
+            balanced = np.maximum(without, 1) / np.maximum(having, 1)
+        else:  # nothing to count: a model that predicts reads no data
+            balanced = np.ones(count)
+        weights = class_weights.resolved(data.class_weights, data.labels, balanced)
+        config = dataclasses.replace(config, data=dataclasses.replace(data, class_weights=weights))
+        return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
+
+    def values(self, records: Sequence[Record]) -> list[list[Any]]:
+        """The labels of each record.
+
+        Raises:
+          InputError: what stands there is no list, and there is no separator to split a text at.
+        """
+        return [self._labels(record[self.data.label], number) for number, record in enumerate(records, start=1)]
+
+    def _labels(self, value: Any, number: int) -> list[Any]:
+        where, separator = f"example {number}: column {self.data.label!r}", self.data.label_separator
+        if isinstance(value, list):
+            if bad := [one for one in value if one is None or isinstance(one, list | dict) or not label_text(one)]:
+                raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
+            return value
+        if isinstance(value, dict):
+            raise InputError(f"{where} holds {value!r:.60}, not a list of labels")
+        if not separator:
+            raise InputError(
+                f"{where} holds {value!r:.60}, not a list of labels: where a text holds several, say what stands "
+                'between them, such as --config.data.label_separator="|"'
+            )
+        return [label for part in str(value).split(separator) if (label := part.strip())]
+
+    def hold_out(self, records: Sequence[Record]) -> np.ndarray:
+        return Supervised.hold_out(self, records)
+
+    def notices(self) -> list[str]:
+        values = self.values(self.records("train"))
+        none = sum(not labels for labels in values)
+        return [
+            *([f"train: without any label: {none:,} of {len(values):,}"] if none else []),
+            *rare_labels([label for labels in values for label in labels], self.data.labels),
+            *Supervised.notices(self),
+        ]
+
+    def targets(self, records: Sequence[Record]) -> np.ndarray:
+        return self._sets(records, self.data.labels)
+
+    def _sets(self, records: Sequence[Record], labels: Sequence[str]) -> np.ndarray:
+        """float32 [N, L]: 1 for the labels that an example has."""
+        values = self.values(records)
+        row = np.repeat(np.arange(len(values)), list(map(len, values)))
+        column = label_ids([label for of_record in values for label in of_record], labels, unit="label")
+        sets = np.zeros((len(values), len(labels)), np.float32)
+        sets[row, column] = 1
+        return sets
+
+    def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
+        targets = self.split(split).table.columns["label_sets"][outputs["example"]]
+        return self.score(targets, outputs["logits"] > 0)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Those of `data.metrics`; "label_f1" stands for the F1 of each label."""
+        return tuple(
+            name
+            for metric in self.data.metrics
+            for name in ([f"f1_{label}" for label in self.data.labels] if metric == "label_f1" else [metric])
+        )
+
+    def score(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+        """The metrics `score_names` of predictions [N, L]."""
+        found: dict[str, float] = {}
+        for metric in self.data.metrics:
+            value = self.known_scores[metric](targets > 0, predictions > 0)
+            names = [f"f1_{label}" for label in self.data.labels] if metric == "label_f1" else [metric]
+            found |= dict(zip(names, np.atleast_1d(value).tolist(), strict=True))
+        return found
+
+    def predictions(
+        self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
+    ) -> list[dict[str, Any]]:
+        """The labels with a probability above one half, joined by the separator where there is one, and the
+        probability of each."""
+        labels, separator = self.data.labels, self.data.label_separator
+        result = []
+        for row in outputs["logits"].astype(np.float64):
+            chosen = [label for label, logit in zip(labels, row, strict=True) if logit > 0]
+            odds = {f"probability_{label}": float(p) for label, p in zip(labels, 1 / (1 + np.exp(-row)), strict=True)}
+            result.append({"prediction": separator.join(chosen) if separator else chosen, **odds})
+        return result
+
+    def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
+        known, name = self.reference
+        train = self.split(known).table.columns["label_sets"]
+        targets = real_targets(batches, "label_sets")
+        shares = (train.sum(axis=0) + 1) / (len(train) + 2)  # between 0 and 1, whatever training has
+        losses = -np.log(np.where(targets > 0, shares, 1 - shares))
+        if (weights := self.objective.class_weights) is not None:
+            losses = losses * np.where(targets > 0, weights, 1)
+        sets, counts = np.unique(train, axis=0, return_counts=True)
+        frequent = sets[counts.argmax()]
+        everything = "always every label"
+        return {
+            "loss": (float(losses.mean()), f"how frequent each label is in {name}"),
+            "subset_accuracy": (
+                float((targets == frequent).all(axis=1).mean()),
+                f"always the most frequent set of labels in {name}",
+            ),
+            **{metric: (value, everything) for metric, value in self.score(targets, np.ones_like(targets)).items()},
+        }

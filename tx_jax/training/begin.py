@@ -1,0 +1,70 @@
+"""What is asked before a training begins, and of no run that goes on: that it would learn something."""
+
+from collections.abc import Collection
+from typing import Any
+
+import jax
+import numpy as np
+
+from tx_jax import tree
+from tx_jax.config.starting import check_steps
+from tx_jax.errors import InputError
+from tx_jax.tasks.base import Objective, Task
+
+# Batches that are looked at for something to predict.
+LOOKED_AT = 100
+
+
+def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
+    """Looks at what only the open task tells.
+
+    Args:
+      given: the keys that are on the command line, as of `check_start`.
+
+    Returns:
+      What the user should know, a line each.
+
+    Raises:
+      InputError: patterns match no parameter, the number of steps leaves a key without effect, or none of the
+        words to mask occurs.
+    """
+    check_steps(task.config, given)
+    check_patterns(task.objective, given)
+    return _check_listed_words(task)
+
+
+def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:
+    """Raises InputError where `optimizer.no_decay` matches no parameter. (The optimizer checks the other patterns.)
+
+    Of the patterns in a file one is enough: recipes of models with and without biases share them.
+    """
+    optimizer = objective.config.optimizer
+    if not optimizer.weight_decay:
+        return
+    paths = list(tree.flatten(jax.eval_shape(objective.init, jax.random.key(0))))
+    unmatched = [pattern for pattern in optimizer.no_decay if not any(tree.matches(path, [pattern]) for path in paths)]
+    if unmatched and ("optimizer.no_decay" in given or len(unmatched) == len(optimizer.no_decay)):
+        tree.require_matches("optimizer.no_decay", unmatched, paths)
+
+
+def _check_listed_words(task: Task) -> list[str]:
+    """Raises InputError where no batch of a pass over the token stores has a word of `data.selective_words`."""
+    config = task.config
+    if not getattr(config.data, "selective_words", ""):  # then every row has something to predict
+        return []
+    phase = config.training_phases[0]
+    batches = task.batches("train", batch_size=phase.batch_size, repeat=False, phase=phase)
+    count = min(len(batches), LOOKED_AT)
+    if any(_has_loss(task, batches.batch_at(number)) for number in range(count)):
+        return []
+    if count < len(batches):
+        return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
+    raise InputError(
+        f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM "
+        "would learn nothing"
+    )
+
+
+def _has_loss(task: Task, batch: dict[str, Any]) -> bool:
+    """Whether every term of the loss has something: next-sentence prediction always has."""
+    return all(float(np.sum(weight)) > 0 for weight in task.objective.loss_weights(batch).values())
