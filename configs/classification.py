@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/classification.py --config.data.train=texts.csv --workdir=runs/texts
     python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
 
-CSV, TSV or JSON lines, also gzipped. Other columns: --config.data.text="('title', 'body')" (two are a pair), and
+A table, JSON lines, a JSON list or parquet, also compressed: the content tells which, not the name; where they differ,
+the start of the training says so. Other columns: --config.data.text="('title', 'body')" (two are a pair), and
 --config.data.label=topic. A number to predict: --config.task=regression --config.data.metrics="('pearson',)"
 --config.training.best_metric=pearson. Another model: --config.start_from=FOLDER_OR_NAME.
 
@@ -22,7 +23,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
     bert_base.one_phase(c)
     c.start_from = "google-bert/bert-base-uncased"
-    c.task = "classification"  # regression: the label is a number to predict
+    c.task = "classification"  # multi_label: several labels; regression: a number
     c.model.heads = ("sequence_classification",)
 
     c.data = ConfigDict()
@@ -31,14 +32,21 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.test = ""
     c.data.more_splits = ()  # others to evaluate on: ("mismatched=dev_mismatched.tsv",)
     c.data.validation_fraction = 0.1
-    c.data.format = "auto"  # csv, tsv, jsonl, conll, conllu, squad
+    c.data.format = "auto"  # told by the content; or csv, tsv, jsonl, json, parquet, conll, conllu, squad
     c.data.columns = ()  # the names of the columns, where a table's first line does not give them
-    c.data.bad_lines = "error"  # or skip: lines with another number of fields than columns
+    c.data.delimiter = ""  # of a table; empty: found out
+    c.data.quote = ""  # of a table: what stands around texts with delimiters in them; or none
+    c.data.comment = ""  # of CoNLL's columns: what lines that are comments begin with
+    c.data.null_values = ()  # texts that mean that there is no value: ("NA", "nan")
+    c.data.bad_lines = "error"  # or skip: lines with another number of fields than columns, or without text or label
     c.data.text = ("text",)  # two: a pair
     c.data.label = "label"
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
     c.data.label_map = ()  # of a model to start from that has other names for the labels: ("LABEL_0=negative", ...)
+    c.data.decimal = "."  # or ",": in the numbers of regression
     c.data.choices = ()
+    c.data.label_separator = ""  # of texts with several labels (task multi_label), where they are no JSON list
+    c.data.class_weights = ()  # rows LABEL=WEIGHT, or ("balanced",): rare labels count more in the loss
     c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman
     c.data.sequence_length = 128
     c.data.read_ahead = 4

@@ -3,9 +3,10 @@
     python -m experiments.train --config=configs/tagging.py --config.data.train=mine.conll --workdir=runs/tags
     python -m experiments.train --config=configs/tagging.py:ud_pos --workdir=runs/pos
 
-Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. JSON lines with
-a list of words and a list of labels do as well. Labels of names, such as B-PER, I-PER, O, are scored as whole entities,
-and entity F1 decides which checkpoint is best; others by accuracy. Others of your own choice:
+Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. Comments, as
+GermEval has them: --config.data.comment=#, for lines before a sentence that begin with it and white space. JSON lines
+with a list of words and a list of labels do as well. Labels of names, such as B-PER, I-PER, O, are scored as whole
+entities, and entity F1 decides which checkpoint is best; others by accuracy. Others of your own choice:
 --config.data.metrics="('accuracy',)".
 
 Variants read the files as published; those of 2002 and 2003 must be converted to UTF-8 first:

@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
         (pieces,) = before.tokenizer.encode_words([word])
         as_before = " ".join(before.tokenizer.tokens(pieces))
         print(f"{word}: was {as_before}; begins as the mean of {', '.join(similar.get(word, [as_before]))}")
-    added = after.tokenizer.vocab_size - before.tokenizer.vocab_size  # two words may have one form
+    added = len({ids for (ids,) in after.tokenizer.encode_words(words)})  # two words may have one form
     print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {added} of them new")
     print(f"next: {after_adding_tokens(Path(OUT.value))}")
     return 0

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line, model_flags
+from experiments import command_line, model_flags, reading_flags
 
 model_flags.define_model()
 model_flags.define_data()
+flags.adopt_module_key_flags(reading_flags)
 DATA = flags.DEFINE_string("data", None, "A file with labels, in the place of a run's own data; several with commas.")
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; by default the newest, of a fine-tuned run the best.")
 STORE = flags.DEFINE_string("store", None, "A token store of the same tokenizer; by default that of training.")
@@ -55,10 +56,9 @@ def _on_file(name: str) -> int:
     from tx_jax.runs import trained
 
     model = trained.load(name, STEP.value)
-    with model_flags.named_as_flags():
-        task, taken = labeled_task.to_evaluate(
-            model, DATA.value, model_flags.data_options(), tuple(flags.FLAGS.label_map)
-        )
+    with reading_flags.named_as_flags():
+        options = reading_flags.options() | model_flags.data_options()
+        task, taken = labeled_task.to_evaluate(model, DATA.value, options, tuple(flags.FLAGS.label_map))
     if taken:
         print(f"Labels taken: {taken}")
     files = ", ".join(Path(part).name for part in DATA.value.split(","))

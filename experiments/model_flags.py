@@ -1,7 +1,6 @@
-"""The flags of commands that use a model: which one, and how data for it is to be read."""
+"""The flags of commands that use a model: which one, and what data for it holds. How a file is to be
+read is told by `reading_flags`."""
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,12 @@ from experiments import command_line
 
 flags.disclaim_key_flags()  # they count as the entry point's own, so that its --help shows them
 
-FORMATS = ["auto", "csv", "tsv", "jsonl", "txt", "conll", "conllu", "squad"]
 # Flag -> what it means, for flags that are columns: names with commas between them.
 _COLUMNS = {
     "text": "The column of the text, or the two of a pair, with a comma: the words of tagging, question and context.",
     "choices": "Of multiple choice: the columns of the choices.",
-    "columns": "Names of the data's columns, with commas, if its first line has none.",
 }
-DATA_FLAGS = (*_COLUMNS, "label", "label_separator", "format", "sequence_length", "unanswerable")
+DATA_FLAGS = (*_COLUMNS, "label", "label_separator", "sequence_length", "unanswerable")
 
 
 def define_model(what: str = "a run directory, a converted model, a Hugging Face folder, or a name on its Hub") -> None:
@@ -32,7 +29,6 @@ def define_data() -> None:
         flags.DEFINE_list(name, None, meaning)
     flags.DEFINE_string("label", None, "The column of the label.")
     flags.DEFINE_string("label_separator", None, "What stands between the labels of a text that has several.")
-    flags.DEFINE_enum("format", None, FORMATS, "Of the data; auto, the default: by its name.")
     flags.DEFINE_integer("sequence_length", None, "Tokens of a row, special ones included.", lower_bound=8)
     flags.DEFINE_bool("unanswerable", None, "Of question answering: whether some questions have no answer (SQuAD 2.0).")
     flags.DEFINE_list(
@@ -57,14 +53,3 @@ def data_options() -> dict[str, Any]:
     values = {name: flags.FLAGS[name].value for name in DATA_FLAGS}
     given = {name: value for name, value in values.items() if value is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-@contextlib.contextmanager
-def named_as_flags() -> Iterator[None]:
-    """What fails for the sake of data names the options of training; here they are flags."""
-    from tx_jax.errors import InputError
-
-    try:
-        yield
-    except InputError as error:
-        raise InputError(str(error).replace("--config.data.", "--")) from None

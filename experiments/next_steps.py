@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
+from tx_jax.text.described_wordpiece import DescribedWordPiece
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import WordPiece
 
@@ -36,7 +37,7 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
             f"--workdir=runs/{store.name}",
         )
     recipe = "gpt2_small" if tokenizer.mask_id is None else "roberta_base"
-    recipe = "quickstart" if isinstance(tokenizer, WordPiece) else recipe
+    recipe = "quickstart" if isinstance(tokenizer, WordPiece | DescribedWordPiece) else recipe
     return _command(
         "train",
         f"--config=configs/{recipe}.py",

@@ -4,8 +4,9 @@
     python -m experiments.predict --model=runs/texts
 
 The model is a run, a converted model or one of Hugging Face, such as a classifier from its Hub. The input has the
-columns that a run was trained on, without the label, or those that --text names (CSV, TSV, JSON lines, also gzipped;
-.txt: a text a line). The output, in the same order, also has `prediction` and, of labels, the probability of each. Of
+columns that a run was trained on, without the label, or those that --text names: a table, JSON lines, a JSON list,
+parquet, or words in CoNLL's columns, which the content tells; what is none of them and named .txt is a text a line. All
+may be compressed. The output, in the same order, also has `prediction` and, of labels, the probability of each. Of
 words it has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
 Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
 """
@@ -17,10 +18,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line, model_flags
+from experiments import command_line, model_flags, reading_flags
 
 model_flags.define_model()
 model_flags.define_data()
+flags.adopt_module_key_flags(reading_flags)
 INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
@@ -45,9 +47,8 @@ def main(argv: list[str]) -> int:
     if OUTPUT.value:
         writers.check(Path(OUTPUT.value))
     model = trained.load(name, STEP.value)
-    # What is to be predicted may be of another form than what a run was trained on.
-    options = {"format": "auto", "columns": ()} | model_flags.data_options()
-    with model_flags.named_as_flags():
+    with reading_flags.named_as_flags():
+        options = reading_flags.options() | model_flags.data_options()
         task = labeled_task.to_predict(model, options, tuple(flags.FLAGS.label_map))
     if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.objective.head != "token_classification":
         raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
@@ -55,8 +56,10 @@ def main(argv: list[str]) -> int:
     if not INPUT.value:
         columns = [*task.data.text, *task.data.choices]
         return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
-    with model_flags.named_as_flags():
+    with reading_flags.named_as_flags():
         records = readers.read(INPUT.value, task.data, labeled=False)
+        for notice in readers.notices(INPUT.value, task.data, labeled=False):
+            print(f"warning: {notice}", file=sys.stderr)
     # What would fail at the end fails before the work.
     writers.check(Path(OUTPUT.value), records)
     _check_free(records, ("prediction",))

@@ -36,7 +36,7 @@ ALWAYS = {
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
     "relative_attention conv_kernel enhanced_mask_decoder local_window",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
-    "choices metrics label_separator class_weights",  # an objective tells of which of these it knows
+    "choices metrics label_separator class_weights null_values",  # an objective tells of which of these it knows
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
     "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches checkpoint_every "
@@ -116,6 +116,7 @@ REFUSED = [
     (FINE_TUNING, {"data.columns": ("a", "b")}, {"data.format": "jsonl"}, "because data.format='jsonl'"),
     (TAGGING, {"data.bad_lines": "skip"}, {"data.format": "conll"}, "because data.format='conll'"),
     (ANSWERS, {"data.labels": ("a", "b")}, {}, "because task='question_answering'"),
+    (FINE_TUNING, {"data.label_map": ("a=b",)}, {"start_from": ""}, "because start_from=''"),
     (FINE_TUNING, {"data.label_pieces": "all"}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {"data.stride": 64}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {}, {"data.unanswerable": True}, "because model.heads=('sequence_classification',)"),

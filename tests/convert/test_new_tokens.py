@@ -7,7 +7,7 @@ from tests.models import small
 from tx_jax import text, tree
 from tx_jax.convert.model_dir import Model
 from tx_jax.convert.new_tokens import add_tokens, pieces_of
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 
 TEXT = ["The virus spreads fast in a pandemic.", "Nobody expected such a pandemic of the virus."] * 20
 
@@ -42,11 +42,20 @@ def test_new_rows_are_means_of_similar_words_and_all_others_stay(model):
         np.testing.assert_allclose(larger.params[path][corona], mean_of(model, ["corona"], path), rtol=1e-6)
 
 
-def test_a_table_with_room_does_not_grow(model):
+def roomy(model, rows):
+    """The model with 8 rows more than its tokenizer has tokens; `rows` changes them in place."""
     size = model.tokenizer.vocab_size
-    roomy = small.config(vocab_size=size + 8, heads=("masked_lm",))
-    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(roomy)).items()}
-    larger = add_tokens(Model(roomy, params, model.tokenizer, None), ["covid"], {"covid": ["virus"]})
+    config = small.config(vocab_size=size + 8, heads=("masked_lm",))
+    params = {path: np.array(x) for path, x in tree.flatten(small.params(config)).items()}
+    for path in PATHS:
+        rows(params[path][size:])
+    return Model(config, params, model.tokenizer, None)
+
+
+def test_a_table_with_rows_of_zeros_does_not_grow(model):
+    size = model.tokenizer.vocab_size
+    before = roomy(model, lambda rows: rows.fill(0))
+    larger, params = add_tokens(before, ["covid"], {"covid": ["virus"]}), before.params
     assert larger.config.vocab_size == size + 8
     table = larger.params["embeddings/token/embedding"]
     np.testing.assert_allclose(
@@ -55,11 +64,30 @@ def test_a_table_with_room_does_not_grow(model):
     np.testing.assert_array_equal(table[size + 1 :], params["embeddings/token/embedding"][size + 1 :])
 
 
+def test_rows_that_hold_something_are_never_overwritten(model, tmp_path):
+    """They may belong to words whose names were lost, as where only vocab.txt was copied."""
+    size = model.tokenizer.vocab_size
+    before = roomy(model, lambda rows: rows.fill(0.5))
+    with pytest.warns(InputWarning, match=rf"rows {size} to {size + 7} may belong to tokens.*begin at {size + 8}"):
+        larger = add_tokens(before, ["covid", "corona"], {})
+    assert larger.config.vocab_size == larger.tokenizer.vocab_size == size + 10
+    assert larger.tokenizer.encode_words(["covid", "corona"]) == [[size + 8], [size + 9]]
+    for path in PATHS:
+        np.testing.assert_array_equal(larger.params[path][: size + 8], before.params[path], err_msg=path)
+    line = f"the virus [row {size}] spreads"
+    assert larger.tokenizer.encode(line) == model.tokenizer.encode(line)
+    larger.tokenizer.save(tmp_path)
+    assert text.load(tmp_path).fingerprint == larger.tokenizer.fingerprint
+    assert add_tokens(larger, ["corvid"], {}).tokenizer.encode_words(["corvid"]) == [[size + 10]]
+
+
 def test_what_cannot_be_added(model):
     with pytest.raises(InputError, match="similar words for flu, not among the new tokens: covid"):
         add_tokens(model, ["covid"], {"flu": ["virus"]})
     with pytest.raises(InputError, match="without a tokenizer"):
         add_tokens(Model(model.config, model.params, None, None), ["covid"], {})
+    with pytest.raises(InputError, match="without a tokenizer, so no words can be added: it is in Python"):
+        add_tokens(Model(model.config, model.params, None, None, tokenizer_problem="it is in Python"), ["covid"], {})
 
 
 def test_a_similar_word_that_the_tokenizer_does_not_know():

@@ -154,6 +154,9 @@ def test_a_token_that_the_vocabulary_holds_twice_is_named(tmp_path):
     lines = (path / "vocab.txt").read_text().splitlines()
     lines[9] = lines[20] = lines[7]
     (path / "vocab.txt").write_text("\n".join(lines) + "\n")
+    definition = json.loads((path / "tokenizer.json").read_text())
+    definition["model"]["vocab"] = {token: index for index, token in enumerate(lines)}
+    (path / "tokenizer.json").write_text(json.dumps(definition))
     _, report = from_hf.read(path)
     assert report.warnings == (
         "the vocabulary holds 'word2' 3 times, first as token 7 (1 such in all): the last of them is used",

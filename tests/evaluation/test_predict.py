@@ -1,5 +1,7 @@
 """Every row comes once, in few shapes, and back in order."""
 
+import types
+
 import numpy as np
 import pytest
 
@@ -60,7 +62,7 @@ def test_outputs_of_other_lengths_are_filled_up_and_each_shape_is_compiled_once(
     task = make_task(tmp_path, sequence_length=64)
     table = task.encode([{"text": " ".join(["cat"] * n)} for n in (40, 2, 5)], labeled=False)
     mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=1, tensor=1))
-    tokens = Tokens()
+    tokens = types.SimpleNamespace(objective=Tokens())
     found = outputs(tokens, {}, mesh, table, 2, lambda done, total: None)
     np.testing.assert_array_equal(found["tokens"], table.rows(np.arange(3))["tokens"])  # their padding is 0
     assert found["count"].tolist() == table.lengths.tolist()

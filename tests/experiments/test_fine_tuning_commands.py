@@ -69,6 +69,12 @@ def test_predictions_for_a_file(seeds, tmp_path):
         odds = [float(row[f"probability_{label}"]) for label in (0, 1, 2)]
         assert sum(odds) == pytest.approx(1)
         assert odds[int(row["prediction"])] == max(odds)
+    (tmp_path / "bars.txt").write_text('id^text\n0^"cat" sun\n')
+    files = f"--input={tmp_path / 'bars.txt'}", f"--output={tmp_path / 'bars.jsonl'}"
+    done = run("predict", f"--workdir={folder}", *files, "--delimiter=^", "--quote=none")
+    assert done.returncode == 0, done.stderr
+    assert "bars.txt: taken for a table with '^' between its columns" in done.stderr
+    assert json.loads((tmp_path / "bars.jsonl").read_text())["text"] == '"cat" sun'
     (tmp_path / "bodies.csv").write_text("body\ncat\n")
     for source, target, expected in (
         ("out.csv", "b.csv", "has a column 'prediction' already"),

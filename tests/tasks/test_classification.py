@@ -122,6 +122,25 @@ def test_baselines_are_those_of_the_training_labels(tmp_path):
     assert values["loss"] == pytest.approx(-(2 * np.log(2 / 6) + np.log(4 / 6)) / 3)
 
 
+@pytest.mark.parametrize(
+    ("train", "held", "labels"),
+    [
+        (("False", "True"), ("true", "false", '"TRUE"'), ("False", "True")),
+        (("0", "1"), ("1", "1.0", '"1"', '"0.0"'), ("0", "1")),
+        (("0.0", "1.0"), ("1", "1.0", '"1"', '"0.0"'), ("0.0", "1.0")),
+    ],
+)
+def test_one_label_in_files_that_spell_it_differently(tmp_path, train, held, labels):
+    (tmp_path / "train.csv").write_text("text,label\n" + "".join(f"cat,{label}\n" for label in train * 4))
+    (tmp_path / "v.jsonl").write_text("".join(f'{{"text": "cat", "label": {label}}}\n' for label in held))
+    task = make_task(tmp_path, train=str(tmp_path / "train.csv"), validation=str(tmp_path / "v.jsonl"))
+    assert task.config.data.labels == labels
+    found = task.split("validation").table.columns["labels"].tolist()
+    assert found == [int(label.strip('"').lower() in ("true", "1", "1.0")) for label in held]
+    mixed = make_task(tmp_path, train=f"{tmp_path}/train.csv,{tmp_path}/v.jsonl", validation_fraction=0.25)
+    assert mixed.config.model.num_labels == 2
+
+
 def test_what_training_does_not_know(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"text": "cat", "label": "9"}\n')
     with pytest.raises(InputError, match="validation data: 1 examples have a label that training does not know: '9'"):
@@ -146,6 +165,14 @@ def test_more_splits(tmp_path):
     for bad in ("mismatched", "test=a.csv", "=a.csv"):
         with pytest.raises(InputError, match="must be NAME=SOURCE"):
             make_task(tmp_path, more_splits=(bad,))
+
+
+def test_a_decimal_comma(tmp_path):
+    (tmp_path / "train.csv").write_text("text;label\n" + "cat;1,5\ndog;-2\n" * 8)
+    task = make_task(tmp_path, name="regression", metrics=("pearson",), train=str(tmp_path / "train.csv"), decimal=",")
+    assert sorted(set(task.split("train").table.columns["values"].tolist())) == [-2.0, 1.5]
+    with pytest.raises(InputError, match=r"data.decimal=',' is for task='regression', not for 'classification'"):
+        make_task(tmp_path, decimal=",")
 
 
 def test_regression(tmp_path):

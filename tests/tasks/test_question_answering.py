@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,28 @@ def test_whole_articles_are_held_out(tmp_path):
     ]
     with pytest.raises(InputError, match="1 contexts are too few to hold out 25% of them"):
         make_task(tmp_path, content=labeled_files.squad(1)).records("validation")
+
+
+def test_nothing_to_learn_from(tmp_path):
+    """As of a file whose answers begin at bytes, or one character too late."""
+    content = labeled_files.squad(16)
+    for article in content["data"]:
+        for question in article["paragraphs"][0]["qas"]:
+            question["answers"][0]["answer_start"] += 1
+    task = make_task(tmp_path, content=content)
+    task.batches("validation", batch_size=4, repeat=False)
+    expected = r"train data: there is nothing to learn from in 24 examples \(answer is not in the context where .*: 24"
+    with pytest.raises(InputError, match=expected):
+        task.batches("train", batch_size=4, repeat=True)
+
+
+def test_the_case_of_answers_that_all_begin_elsewhere(tmp_path):
+    folder = pathlib.Path(__file__).parents[2] / ".." / "shared" / "cases" / "squad_all_off"
+    if not folder.is_dir():
+        pytest.skip("the folder ../shared/cases is not there")
+    task = make_task(tmp_path, content=json.loads((folder / "train.json").read_text()), validation_fraction=0.1)
+    with pytest.raises(InputError, match="there is nothing to learn from in 36 examples"):
+        task.batches("train", batch_size=4, repeat=True)
 
 
 def test_loss_and_accuracy(tmp_path):

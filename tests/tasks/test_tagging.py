@@ -156,6 +156,36 @@ def test_a_rare_label_may_be_among_those_held_out(tmp_path):
     assert held <= set(task.config.data.labels)
 
 
+def test_one_label_has_one_spelling(tmp_path):
+    """Scores and baselines compare labels as the model's outputs are spelled."""
+    (tmp_path / "held.jsonl").write_text('{"words": ["cat", "dog"], "tags": [true, "FALSE"]}\n')
+    train = [(["cat", "dog"], ["True", "False"])] * 4
+    task = make_task(tmp_path, train=train, validation=str(tmp_path / "held.jsonl"))
+    assert task.config.data.labels == ("False", "True")
+    assert task.split("validation").table.columns["token_labels"].values.tolist() == [-1, 1, 0, -1]
+    rows, _ = evaluated(task)
+    assert task.baselines(rows, "validation")["accuracy"][0] == 1.0
+
+
+def test_nothing_to_learn_from(tmp_path):
+    (tmp_path / "held.jsonl").write_text('{"words": ["cat"], "tags": ["N"]}\n')
+    task = make_task(
+        tmp_path,
+        train=[([], [])] * 3,
+        validation=str(tmp_path / "held.jsonl"),
+        labels=("N", "V"),
+        metrics=("accuracy",),
+    )
+    with pytest.raises(InputError, match="train data: there is nothing to learn from in 3 examples"):
+        task.batches("train", batch_size=2, repeat=True)
+
+
+def test_a_word_without_a_label(tmp_path):
+    for missing in (None, float("nan"), "NA", " "):
+        with pytest.raises(InputError, match=r"example \d+: word 2 has no label in column 'tags'"):
+            make_task(tmp_path, train=[(["cat"], ["N"]), (["dog", "sun"], ["V", missing])] * 4, null_values=("NA",))
+
+
 def test_what_cannot_be(tmp_path):
     with pytest.raises(InputError, match="entity_f1 needs labels as B-PER, I-PER and O, not N, V"):
         make_task(tmp_path, train=[(["cat", "dog"], ["N", "V"])] * 4, metrics=("entity_f1",))

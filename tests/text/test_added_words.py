@@ -231,7 +231,8 @@ def test_one_of_several_added_tokens_may_be_special(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
     loaded = text.load(tmp_path)
     assert loaded.encode("the covid, covidien") == tokenizer.encode("the covid, covidien")
-    assert loaded.special_ids[-1] == tokenizer.vocab_size
+    assert loaded.special_ids == tokenizer.special_ids  # a marker without a role is found, as in transformers
+    assert loaded.encode("a <new> covid")[1:] == [tokenizer.vocab_size, tokenizer.vocab_size - 1]
     assert loaded.with_tokens(["lockdown"]).encode("a lockdown")[-1] == tokenizer.vocab_size + 1
 
 

@@ -47,6 +47,7 @@ def test_the_ids_are_those_of_transformers(name, tmp_path):
         between = [sep] if name.startswith(("wordpiece", "deberta")) else [sep, sep]
         assert [cls, *a, sep] == expected["single"]
         assert [cls, *a, *between, *b, sep] == expected["pair"]
+        assert same.pair_separators == len(between)
         assert same.encode_masked(multilingual.MASKED.format(same.token(same.mask_id))) == expected["masked"]
         roles = ("pad", "unk", "cls", "sep", "mask")
         assert {role: getattr(same, f"{role}_id") for role in roles} == {

@@ -16,10 +16,17 @@ class LabeledDataConfig:
       train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
         held out; `test` may be empty.
       more_splits: others to evaluate on, each NAME=SOURCE: mismatched=dev_mismatched.tsv.
-      format: "auto" tells by the ending of the name, .gz aside.
+      format: of the files; "auto" tells by what is in them.
       columns: names of the columns, where a table's first line does not give them.
-      bad_lines: of a table, those with another number of fields than there are columns: refuse the file, or leave them
-        out and say how many.
+      delimiter: of a table: what separates its columns; "": found out, among , ; | and tab. "\\t" is a tab too.
+      quote: of a table: what stands around texts with delimiters or line breaks in them; "none": nothing does; "": the
+        double quote, of TSV nothing.
+      comment: of CoNLL's columns: lines that begin with it and a white space, or are nothing else, are left out; "":
+        there are none.
+      null_values: what else than nothing means that there is no value: ("NA", "nan"). In the columns of text, choices
+        and label.
+      bad_lines: those with another number of fields than a table has columns, and those without a text or a label:
+        refuse the file, or leave them out and say how many.
       text: the column of the text, or the two columns of a pair. Tagging: the column of the words; question answering:
         those of the question and the context; multiple choice: that of what all choices continue.
       choices: multiple choice: the columns of the choices.
@@ -30,6 +37,7 @@ class LabeledDataConfig:
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
       label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
         data calls otherwise: its head keeps their rows.
+      decimal: regression: what is between the whole and the fraction of a number in a text: "." or ",".
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
         and O, accuracy for others.
@@ -52,14 +60,19 @@ class LabeledDataConfig:
     test: str = ""
     more_splits: tuple[str, ...] = ()
     validation_fraction: float = 0.1
-    format: Literal["auto", "csv", "tsv", "jsonl", "conll", "conllu", "squad"] = "auto"
+    format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "conllu", "squad"] = "auto"
     columns: tuple[str, ...] = ()
+    delimiter: str = ""
+    quote: str = ""
+    comment: str = ""
+    null_values: tuple[str, ...] = ()
     bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     label_map: tuple[str, ...] = ()
     label_separator: str = ""
     class_weights: tuple[str, ...] = ()
+    decimal: Literal[".", ","] = "."
     label_pieces: Literal["first", "all"] = "first"
     stride: int = 128
     max_question_length: int = 64
@@ -99,9 +112,27 @@ class LabeledDataConfig:
             )
         names = [split.partition("=")[0] for split in self.more_splits]
         require(len(set(names)) == len(names), f"data.more_splits={self.more_splits} has a name twice")
-        for name in ("columns", "choices", "labels", "metrics"):
+        self._check_reading()
+        for name in ("columns", "choices", "labels", "metrics", "null_values"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
         for entry in self.label_map:
             require("=" in entry, f"data.label_map: {entry!r} must be OLD=NEW, such as 'LABEL_0=negative'")
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
+
+    def _check_reading(self) -> None:
+        delimiter, quote = self.delimiter.replace("\\t", "\t"), self.quote
+        one = len(delimiter) <= 1 and not set(delimiter) & set("\r\n")
+        require(one, f"data.delimiter={delimiter!r} must be one character, or \\t for a tab")
+        one = quote == "none" or (len(quote) <= 1 and not set(quote) & set("\r\n"))
+        require(one, f'data.quote={quote!r} must be one character, or "none"')
+        require(not quote or quote != delimiter, f"data.quote={quote!r} is the delimiter too")
+        require(not set(self.comment) & set(" \t\r\n"), f"data.comment={self.comment!r} must have no white space in it")
+        tables = ("auto", "csv", "tsv")
+        for name, formats in {"delimiter": tables, "quote": tables, "comment": ("auto", "conll")}.items():
+            value = getattr(self, name)
+            require(
+                not value or self.format in formats, f"data.{name}={value!r} is nothing to data.format={self.format}"
+            )
+        tabs = self.format != "tsv" or delimiter in ("", "\t")
+        require(tabs, f"data.format=tsv has tabs between its columns, not data.delimiter={delimiter!r}: give csv")

@@ -21,6 +21,7 @@ from tx_jax.convert.rules import to_ours
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.text import Tokenizer
+from tx_jax.text.hf_files import class_of
 
 TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model")
 # Keys of config.json that tell of the machine or the version that wrote it, not of the model.
@@ -83,15 +84,15 @@ def read(
         raise InputError(f"{_foreign_class(family, model_type, hf_config)}{error}") from None
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
     params = {path: np.asarray(x, np.float32) for path, x in params.items()}
-    tokenizer, warnings = _tokenizer(folder, found.config)
+    tokenizer, problem, warnings = _tokenizer(folder, found.config)
     absent = set(claimed or ()) - {"pooled", *found.detected}
     if absent and wanted is None:
         warnings.append(
             f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
         )
     warnings += _warnings_of_values(found, params)
-    if set(LABELED).intersection(found.config.heads) and (problem := label_problem(hf_config)):
-        warnings.append(problem)
+    if set(LABELED).intersection(found.config.heads) and (odd := label_problem(hf_config)):
+        warnings.append(odd)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)
     initialised = tuple(dict.fromkeys(path.partition("/")[0] for path in fresh))
@@ -109,9 +110,10 @@ def read(
         params | fresh,
         tokenizer,
         source,
-        report.initialised,
-        labels_of_heads(hf_config, found.config, report.initialised),
-        problem_type_of(hf_config),
+        untrained=report.initialised,
+        labels=labels_of_heads(hf_config, found.config, report.initialised),
+        problem_type=problem_type_of(hf_config),
+        tokenizer_problem=problem,
     )
     return model, report
 
@@ -150,18 +152,19 @@ def _warnings_of_values(found: Match, params: Mapping[str, np.ndarray]) -> list[
     return warnings
 
 
-def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | None, list[str]]:
-    """The folder's tokenizer, if it has one that we can run, and what is odd about it.
+def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | None, str, list[str]]:
+    """The folder's tokenizer, if it has one that we can run, why it has none that we can, and what is odd about it.
 
     Raises:
       InputError: it has more tokens than the model has embeddings.
     """
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
-        return None, []
+        name = class_of(folder)
+        return None, f"{folder} names {name}Tokenizer, but holds none of its files" if name else "", []
     try:
         tokenizer = text.load(folder)
     except InputError as error:
-        return None, [f"the tokenizer is left behind: {error}"]
+        return None, str(error), [f"the tokenizer is left behind: {error}"]
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size} "
@@ -179,7 +182,7 @@ def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | Non
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model embeddings for {config.vocab_size}: "
             "the rest is never used"
         )
-    return tokenizer, warnings
+    return tokenizer, "", warnings
 
 
 def _fresh(config: TransformerConfig, paths: set[str], seed: int) -> dict[str, np.ndarray]:

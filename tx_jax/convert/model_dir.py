@@ -53,6 +53,8 @@ class Model:
       params: by path, float32.
       untrained: the modules of parameters that the source lacked, so that they hold initial values: `masked_lm`.
       labels: the names of a classifier's or tagger's outputs, in their order; empty where nothing tells them.
+      tokenizer_problem: why the tokenizer that the source has is not here; "" where there is one, or the source has
+        none.
       problem_type: of a classifier, as transformers calls it: "regression", "single_label_classification" or
         "multi_label_classification"; None where nothing tells it.
     """
@@ -63,6 +65,7 @@ class Model:
     source: Source | None
     untrained: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    tokenizer_problem: str = ""
     problem_type: str | None = None
 
     @property
@@ -86,6 +89,7 @@ def save(model: Model, path: Path) -> None:
             "source": None if model.source is None else dataclasses.asdict(model.source),
             "untrained": list(model.untrained),
             "labels": list(model.labels),
+            "tokenizer_problem": model.tokenizer_problem,
             "problem_type": model.problem_type,
             "files": _digests(folder),
         }
@@ -104,7 +108,7 @@ def load(path: Path) -> Model:
         config, source, files = record["model"], record["source"], dict(record["files"])
         source = None if source is None else Source(**source)
         untrained, labels = (tuple(map(str, record.get(key, ()))) for key in ("untrained", "labels"))
-        problem_type = record.get("problem_type")
+        problem, problem_type = str(record.get("tokenizer_problem", "")), record.get("problem_type")
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -123,7 +127,7 @@ def load(path: Path) -> Model:
     if source is not None and not labels:  # written by a version that did not keep them
         labels = family.labels_of_heads(source.hf_config, config, untrained)
         problem_type = problem_type or family.problem_type_of(source.hf_config)
-    return Model(config, params, tokenizer, source, untrained, labels, problem_type)
+    return Model(config, params, tokenizer, source, untrained, labels, problem, problem_type)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -5,12 +5,13 @@ A new token begins as the mean of words that are like it, so that the model make
 """
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tx_jax.convert.model_dir import Model
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.text import Tokenizer
 
 # Parameters with a row for each token, by the end of their path.
@@ -22,9 +23,11 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
     embeddings, the output table where it is another, the output bias.
 
     Args:
-      words: new, whole words.
+      words: new, whole words. Their ids follow those of all tokens, and of all rows of the model that hold something.
       similar: for a word those whose mean it begins as. One that is several tokens counts as their mean. A word for
         which there are none begins as the mean of the tokens that it was before.
+
+    Warns with InputWarning of rows that hold something, but belong to no token of the tokenizer.
 
     Raises:
       InputError: the model has no tokenizer; a word that the tokenizer has already, or that cannot be a token; similar
@@ -32,9 +35,11 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
     """
     tokenizer = model.tokenizer
     if tokenizer is None:
-        raise InputError("the model was converted without a tokenizer, so no words can be added")
+        why = f": {model.tokenizer_problem}" if model.tokenizer_problem else ""
+        raise InputError(f"the model was converted without a tokenizer, so no words can be added{why}")
     if stray := sorted(set(similar) - set(words)):
         raise InputError(f"similar words for {', '.join(stray)}, not among the new tokens: {', '.join(words)}")
+    tokenizer = _with_all_rows(model, tokenizer)
     sources = {word: [pieces_of(other, tokenizer) for other in similar.get(word, (word,))] for word in words}
     larger = tokenizer.with_tokens(words) if words else tokenizer
     ids = larger.encode_words(words)
@@ -47,6 +52,25 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
     vocab_size = max(model.config.vocab_size, larger.vocab_size)
     config = dataclasses.replace(model.config, vocab_size=vocab_size)
     return dataclasses.replace(model, config=config, params=params, tokenizer=larger)
+
+
+def _with_all_rows(model: Model, tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer, with ids for rows of the model that may hold what was learned of a token that it does not know.
+
+    Rows of zeros hold nothing. Of others nothing tells whether they are padding, or words that somebody added and whose
+    names were lost: they are kept, with a warning.
+    """
+    first, last = tokenizer.vocab_size, model.config.vocab_size - 1
+    tables = [np.asarray(x)[first:] for path, x in model.params.items() if path.endswith(ROWS)]
+    if last < first or not any(table.any() for table in tables):
+        return tokenizer
+    warnings.warn(
+        f"the model has {last + 1} rows, its tokenizer {first} tokens: rows {first} to {last} may belong to tokens "
+        f"whose names are lost, so they stay as they are, and new tokens begin at {last + 1}",
+        InputWarning,
+        stacklevel=3,
+    )
+    return tokenizer.with_reserved(last + 1)
 
 
 def pieces_of(word: str, tokenizer: Tokenizer) -> list[int]:

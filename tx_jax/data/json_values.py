@@ -95,7 +95,7 @@ class _Window:
     def __init__(self, chunks: Iterable[str], place: str, advice: str):
         self._chunks, self._place, self._advice = iter(chunks), place, advice
         self._text, self._at, self.line = "", 0, 1
-        self._decode = json.JSONDecoder(parse_constant=_constant).raw_decode
+        self._decode = _DECODER.raw_decode
 
     def skip_space(self) -> bool:
         """Moves to the next character that is no space; whether there is one."""
@@ -156,7 +156,7 @@ def parse_json(text: str, place: str) -> Any:
       InputError: it holds half a surrogate pair, which JSON can spell but which is no text.
     """
     try:
-        value = json.loads(text, parse_constant=_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise NotJSON(f"{place}: not valid JSON ({error})") from None
     if "\\u" in text:
@@ -172,3 +172,6 @@ def refuse_half_characters(value: Any, place: str) -> None:
 
 def _constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_constant)

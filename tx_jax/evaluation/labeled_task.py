@@ -11,7 +11,7 @@ from tx_jax.config.heads import LABELED, SUPERVISED
 from tx_jax.config.training import OptimizerConfig, TrainingConfig
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import default_names, listed, match, rename
-from tx_jax.data.labeled.labels import label_text
+from tx_jax.data.labeled.labels import label_key, label_text
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.runs.trained import Trained
 from tx_jax.tasks.registry import TASKS, open_task
@@ -90,9 +90,10 @@ def to_evaluate(
     taken = ""
     if config.data.labels and not config.data.choices:
         lists = (_labels_of(record[config.data.label], config.data.label_separator) for record in records)
-        there = dict.fromkeys(map(label_text, itertools.chain.from_iterable(lists)))
-        if (matched := match(config.data.labels, there, some=True)) is None:
-            unknown = [label for label in there if label not in config.data.labels]
+        spelling = {label_key(label): label_text(label) for label in itertools.chain.from_iterable(lists)}
+        if (matched := match(config.data.labels, spelling.values(), some=True)) is None:
+            known = set(map(label_key, config.data.labels))
+            unknown = [label for key, label in spelling.items() if key not in known]
             raise InputError(
                 f"{source} has labels that {model.name} does not know: {listed(unknown)}; it knows "
                 f"{listed(config.data.labels)}. Where they are the same under other names: --label_map=OLD=NEW,OLD=NEW"

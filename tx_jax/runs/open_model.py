@@ -131,6 +131,8 @@ def open_model(
             place.folder, heads=heads, name=place.name if on_hub else None, revision=place.revision
         )
         for line in report.warnings:
+            if model.tokenizer_problem and model.tokenizer_problem in line:
+                continue  # an error for whoever needs the tokenizer, and of no matter for others
             warnings.warn(f"{name}: {line}", InputWarning, stacklevel=2)
     return OpenModel(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, place=place)
 

@@ -187,6 +187,11 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
     opened = open_model(name, heads=heads)
     if fresh:
         return Start(name, opened.config, opened.tokenizer, {}, gives="shape")
+    if opened.tokenizer_problem:
+        raise InputError(
+            f"start_from={name}: its tokenizer cannot be used, and without it no text has the ids that the model "
+            f"knows: {opened.tokenizer_problem}. For the shape alone: --config.start_fresh"
+        )
     params = {path: x for path, x in opened.params.items() if path.partition("/")[0] not in opened.untrained}
     head, labels = _labels(opened, heads)
     if label_map and not head:

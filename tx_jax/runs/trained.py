@@ -24,7 +24,7 @@ class Trained:
       params: nested dict, float32, the same on every device of `mesh`; adapters are merged into their kernels.
       step: the optimizer step that they are from; None for a model without a run.
       name: what the user called it.
-      labels, untrained, problem_type: as of `Model`.
+      labels, untrained, problem_type, tokenizer_problem: as of `Model`.
     """
 
     model: TransformerConfig
@@ -37,6 +37,7 @@ class Trained:
     labels: tuple[str, ...] = ()
     untrained: tuple[str, ...] = ()
     problem_type: str | None = None
+    tokenizer_problem: str = ""
 
     def require_masks(self) -> Tokenizer:
         """The tokenizer of a model that fills masks. Raises InputError for a model or tokenizer that cannot."""
@@ -47,6 +48,8 @@ class Trained:
 
     def require_tokenizer(self) -> Tokenizer:
         """Raises InputError for a model without one."""
+        if self.tokenizer_problem:
+            raise InputError(f"the tokenizer of {self.name} cannot be used: {self.tokenizer_problem}")
         if self.tokenizer is None:
             raise InputError("the model was converted without a tokenizer, so it cannot read text")
         return self.tokenizer
@@ -71,4 +74,5 @@ def place(model: OpenModel, mesh: jax.sharding.Mesh | None = None) -> Trained:
         labels=model.labels,
         untrained=model.untrained,
         problem_type=model.problem_type,
+        tokenizer_problem=model.tokenizer_problem,
     )

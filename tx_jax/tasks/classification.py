@@ -15,7 +15,7 @@ import optax
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import sequences
-from tx_jax.data.labeled.labels import hold_out, label_ids, label_text, labels_of, rare_labels
+from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import class_weights, scores
@@ -107,7 +107,7 @@ class Classification(Supervised):
         return values
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
-        _, classes = np.unique([label_text(value) for value in self.values(records)], return_inverse=True)
+        classes = classes_of(self.values(records))
         return hold_out(len(records), self.data.validation_fraction, self.config.seed, classes)
 
     def notices(self) -> list[str]:

@@ -15,7 +15,7 @@ import optax
 
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig
-from tx_jax.data.labeled.labels import label_ids, label_text, labels_of, rare_labels
+from tx_jax.data.labeled.labels import is_null_label, label_ids, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import class_weights, scores
@@ -85,7 +85,9 @@ class MultiLabel(Classification):
     def _labels(self, value: Any, number: int) -> list[Any]:
         where, separator = f"example {number}: column {self.data.label!r}", self.data.label_separator
         if isinstance(value, list):
-            if bad := [one for one in value if one is None or isinstance(one, list | dict) or not label_text(one)]:
+            if bad := [
+                one for one in value if isinstance(one, list | dict) or is_null_label(one, self.data.null_values)
+            ]:
                 raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
             return value
         if isinstance(value, dict):

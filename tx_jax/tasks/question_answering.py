@@ -108,6 +108,9 @@ class QuestionAnswering(Supervised):
             records, self.data, self.tokenizer, segments=self.config.model.num_segments > 1, labeled=labeled
         )
 
+    def has_targets(self, table: Table) -> bool:
+        return bool((table.columns["answer_start"] != questions.UNKNOWN).any())
+
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         records, table = self.split(split).records, self.split(split).table
         found = list(answers(outputs, table, self._contexts(records), self.data))

@@ -59,7 +59,7 @@ class Regression(Classification):
         return Supervised.notices(self)
 
     def targets(self, records: Sequence[Record]) -> np.ndarray:
-        return numbers(self.values(records))
+        return numbers(self.values(records), decimal=self.data.decimal)
 
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         targets = self.split(split).table.columns["values"][outputs["example"]]

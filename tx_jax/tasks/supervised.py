@@ -73,6 +73,8 @@ class SupervisedObjective(Objective):
         for name in OPTIONAL:
             if name not in self.options and (value := getattr(config.data, name)):
                 raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
+        if config.data.decimal != "." and config.task != "regression":
+            raise InputError(f"data.decimal={config.data.decimal!r} is for task='regression', not for {config.task!r}")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
@@ -203,6 +205,8 @@ class Supervised(abc.ABC):
         process: int = 0,
         num_processes: int = 1,
     ) -> Loader:
+        if repeat:  # to train on
+            self._require_targets(split)
         return Loader(
             [self.split(split).table],
             lambda batch, rng, step: batch,
@@ -213,9 +217,26 @@ class Supervised(abc.ABC):
             num_processes=num_processes,
         )
 
+    def has_targets(self, table: Table) -> bool:
+        """Whether there is anything in a table that a model could learn from."""
+        return len(table) > 0
+
+    def _require_targets(self, split: str) -> None:
+        """Raises InputError where training would change nothing."""
+        records, table = self.records(split), self.split(split).table
+        if not self.has_targets(table):
+            reasons = "; ".join(f"{what}: {count:,}" for what, count in table.counts.items())
+            raise InputError(
+                f"{split} data: there is nothing to learn from in {len(records):,} examples"
+                + (f" ({reasons})" if reasons else "")
+            )
+
     def notices(self) -> list[str]:
-        """What happened to the data that its owner should know, a line each: how many texts were cut."""
-        return [
+        """What happened to the data that its owner should know, a line each: what a file was taken for, and how many
+        texts were cut."""
+        sources = {"train": self.data.train} | self.data.evaluation_splits
+        taken = [line for source in filter(None, sources.values()) for line in readers.notices(source, self.data)]
+        return taken + [
             f"{split}: {what}: {count:,} of {len(self.records(split)):,}"
             for split in self._records
             for what, count in self.split(split).table.counts.items()

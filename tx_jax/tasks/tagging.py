@@ -18,7 +18,7 @@ import optax
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import tagging
-from tx_jax.data.labeled.labels import labels_of, rare_labels
+from tx_jax.data.labeled.labels import labels_of, rare_labels, spelled
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import scores
@@ -103,6 +103,9 @@ class Tagging(Supervised):
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return tagging.table(records, self.data, self.tokenizer, labels=self.data.labels if labeled else None)
 
+    def has_targets(self, table: Table) -> bool:
+        return bool((table.columns["token_labels"].values != tagging.NO_LABEL).any())
+
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         table, rows = self.split(split).table, outputs["example"]
         predictions = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
@@ -112,7 +115,7 @@ class Tagging(Supervised):
         """The metrics `score_names` of predictions for the words of these rows, in their order."""
         table = self.split(split).table
         words = _words_of_rows(table, rows)
-        values = self.values(split)
+        values = self._spelled(split)
         targets = [values[word] for word in words]
         sentences = np.repeat(table.alignment["record"][rows], _words_in_rows(table)[rows])
         ends = np.append(np.flatnonzero(np.diff(sentences)) + 1, len(words)).tolist()
@@ -137,11 +140,11 @@ class Tagging(Supervised):
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         known, place = self.reference
-        overall = collections.Counter(self.values(known)).most_common(1)[0][0]
+        overall = collections.Counter(self._spelled(known)).most_common(1)[0][0]
         best, name = {}, f"always {overall!r}, the most frequent in {place}"
         if known == "train":  # what each word is in the data that is evaluated itself would be the answer
             counts = collections.defaultdict(collections.Counter)
-            for word, label in zip(self._words("train"), self.values("train"), strict=True):
+            for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
                 counts[word][label] += 1
             best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
             name = "the most frequent label of each word in training, of others the most frequent of all"
@@ -149,6 +152,10 @@ class Tagging(Supervised):
         words = self._words(split)
         predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]
         return {score: (value, name) for score, value in self.score(predictions, split, rows).items()}
+
+    def _spelled(self, split: str) -> list[str]:
+        """The labels of all words of a split, as the model's outputs are spelled."""
+        return spelled(self.values(split), self.data.labels, unit="word")
 
     def _words(self, split: str) -> list[str]:
         return [word for record in self.records(split) for word in tagging.words_of(record, self.data)]

@@ -1,14 +1,14 @@
 """Tokenizers: train one from documents, or load one from its folder.
 
-A kind of tokenizer is one module here and one entry in each of the two functions below.
+A kind of tokenizer is two modules here, one of them for its folders, and one entry in each of the two functions below.
 """
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
-from tx_jax.text import bpe, spm, wordpiece
-from tx_jax.text.engine import read_json
+from tx_jax.text import bpe, bpe_files, spm, spm_files, wordpiece, wordpiece_files
+from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
 __all__ = ["KINDS", "Tokenizer", "load", "train"]
@@ -77,7 +77,7 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     if not directory.is_dir():
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
     definition = read_json(directory / "tokenizer.json")
-    for kind in (wordpiece, bpe, spm):
+    for kind in (wordpiece_files, bpe_files, spm_files):
         if kind.recognises(directory, definition):
             tokenizer = _load(kind, directory, definition)
             tokenizer.require(*requires, source=directory)
@@ -85,7 +85,7 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     found = ", ".join(sorted(path.name for path in directory.iterdir())[:8]) or "nothing"
     raise InputError(
         f"no tokenizer that tx_jax can run in {directory} (found: {found}): it needs vocab.txt (WordPiece), vocab.json "
-        f"and merges.txt (byte-level BPE), one of {', '.join(spm.FILES)}, or a tokenizer.json with such a model"
+        f"and merges.txt (byte-level BPE), one of {', '.join(spm_files.FILES)}, or a tokenizer.json with such a model"
     )
 
 

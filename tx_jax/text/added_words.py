@@ -28,8 +28,15 @@ _NO_SPACE_AFTER = (
 )
 
 
-def add_words(definition: Mapping[str, Any], words: Mapping[str, int], spaceless: Iterable[str]) -> dict[str, Any]:
-    """The tokenizer.json with these words (and their ids), of which the `spaceless` are found inside of others too."""
+def add_words(
+    definition: Mapping[str, Any], words: Mapping[str, int], spaceless: Iterable[str], *, has_words: bool
+) -> dict[str, Any]:
+    """The tokenizer.json with these words (and their ids), of which the `spaceless` are found inside of others too.
+
+    Args:
+      has_words: there are added words already, ours or others'. What surrounds them keeps its tokens: where others'
+        stand before a comma, the comma has a space before it, and so it is then behind all words.
+    """
     spaceless = set(spaceless)
     added = [
         {
@@ -43,7 +50,8 @@ def add_words(definition: Mapping[str, Any], words: Mapping[str, int], spaceless
         }
         for word, index in words.items()
     ]
-    engine = Engine.from_str(json.dumps({**_with_a_space_at_the_start_only(definition), "added_tokens": []}))
+    spaced_once = _with_a_space_at_the_start_only(definition)
+    engine = Engine.from_str(json.dumps({**(definition if has_words else spaced_once), "added_tokens": []}))
     if spaced := [word for word in words if word not in spaceless]:
         either = "|".join(map(re.escape, spaced))
         # The model's own decoder leaves a text with a space as it is.

@@ -21,18 +21,12 @@ from tx_jax.errors import InputError
 from tx_jax.text.added_words import superfluous_spaces
 from tx_jax.text.alignment import Aligned
 from tx_jax.text.chunks import chunks, counted, until_many_words
-from tx_jax.text.engine import (
-    EngineTokenizer,
-    complete,
+from tx_jax.text.definition import (
     describe,
-    model_type,
     pre_tokenizers_of,
-    read_json,
-    special_names,
-    starts_spaceless,
-    vocabulary_of,
     write_json,
 )
+from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 ROBERTA = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
 GPT2 = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
@@ -191,50 +185,6 @@ def _starts_spaceless(start: bytes) -> bool:
     size = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     ends = (start[:size].ljust(size, end).decode("utf-8", errors="ignore") for end in (b"\x80", b"\xbf"))
     return all(starts_spaceless(end) for end in ends)
-
-
-def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The byte-level part of the pre-tokenizer, None where there is none."""
-    return next((part for part in pre_tokenizers_of(definition) if part.get("type") == "ByteLevel"), None)
-
-
-def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a byte-level BPE tokenizer."""
-    if definition:
-        return model_type(definition) == "BPE" and _byte_level(definition) is not None
-    return (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()
-
-
-def load(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
-    """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt."""
-    if definition:
-        definition = complete(definition)
-        return ByteLevelBPE(definition, special_names(directory, vocabulary_of(definition)))
-    ids = read_json(directory / "vocab.json")
-    if sorted(ids.values()) != list(range(len(ids))):
-        raise InputError(f"the ids in {directory / 'vocab.json'} are not 0 to {len(ids) - 1}, each once")
-    vocabulary = sorted(ids, key=ids.get)
-    return ByteLevelBPE.from_merges(
-        vocabulary,
-        list(_read_merges(directory / "merges.txt")),
-        names=special_names(directory, vocabulary),
-        add_prefix_space=read_json(directory / "tokenizer_config.json").get("add_prefix_space", False),
-    )
-
-
-def _read_merges(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
-    for number, line in enumerate(lines, start=1):
-        # Only the first line can be a comment: "# #" is a merge.
-        if not line.strip() or (number == 1 and line.startswith("#version")):
-            continue
-        pair = tuple(line.split())
-        if len(pair) != 2:
-            raise InputError(f"{path}, line {number}: expected two tokens, found {line!r}")
-        yield pair
 
 
 def train(

@@ -15,18 +15,9 @@ from tokenizers import Tokenizer as Engine
 from tx_jax.errors import InputError
 from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
+from tx_jax.text.definition import nameless, pre_tokenizers_of, vocabulary_of, write_json
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
-# What special tokens are called where no file says so.
-CONVENTIONS = {
-    "pad": ("<pad>", "[PAD]"),
-    "unk": ("<unk>", "[UNK]"),
-    "cls": ("<s>", "[CLS]"),
-    "sep": ("</s>", "[SEP]"),
-    "mask": ("<mask>", "[MASK]"),
-    "bos": ("<s>", "[CLS]", "<|endoftext|>"),
-    "eos": ("</s>", "[SEP]", "<|endoftext|>"),
-}
 _FIRST_WORD = re.compile(r"\S*")
 # Scripts written without spaces between words: Thai and Lao; Tibetan and Burmese; Khmer; Chinese and Japanese with
 # their punctuation; compatibility ideographs; full-width forms; the supplementary ideographs.
@@ -44,6 +35,10 @@ _SPACELESS = (
 class EngineTokenizer(Tokenizer):
     """A tokenizer.json, with special tokens that no text can forge.
 
+    Special tokens are those of the `ROLES`, and the control pieces of a SentencePiece vocabulary. All other added
+    tokens are found in a text as transformers finds them, those too that transformers calls special: entity markers
+    such as "[E1]" are there to be written into texts.
+
     The library finds the names of special tokens in a text before anything else, and a Unigram model finds them even
     if they are not registered, since they are pieces of its vocabulary. The engine that encodes here therefore knows
     them by names that begin with a space, which no text reaches: its pre-tokenizer replaces every space by another
@@ -55,6 +50,7 @@ class EngineTokenizer(Tokenizer):
     """
 
     tokenizer_class = "PreTrainedTokenizerFast"  # the class of transformers that runs a tokenizer.json as it is
+    has_control_pieces = False  # are the special tokens of the vocabulary itself control pieces, which no text holds?
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
         self._vocabulary = vocabulary_of(definition)
@@ -68,10 +64,20 @@ class EngineTokenizer(Tokenizer):
         self.bos_id = self.cls_id if self.bos_id is None else self.bos_id
         self.eos_id = self.sep_id if self.eos_id is None else self.eos_id
         self._definition = _register(definition, self._names, ids)
-        added = self._definition["added_tokens"]
-        self._special_ids = tuple(sorted(token["id"] for token in added if token["special"]))
-        self.fingerprint = _fingerprint(self._definition, self._vocabulary, self._role_ids())
-        self._engine = _unforgeable(self._definition, self._vocabulary, self._special_ids)
+        self._special_ids = tuple(sorted(self._unfindable()))
+        self.fingerprint = _fingerprint(self._definition, self._vocabulary, self._role_ids(), self._special_ids)
+        self._engine, self._added_ids = _unforgeable(self._definition, self._vocabulary, self._special_ids)
+
+    def _unfindable(self) -> set[int]:
+        """Ids of the tokens that no text can hold."""
+        size = len(self._definition["model"]["vocab"]) if self.has_control_pieces else 0
+        of_roles = {self._role_ids()[role] for role in self._names}
+        special = {token["id"]: token["content"] for token in self._definition["added_tokens"] if token["special"]}
+        return {
+            index
+            for index, content in special.items()
+            if index < size or index in of_roles or content == nameless(index)
+        }
 
     def _role_ids(self) -> dict[str, int | None]:
         return {role: getattr(self, f"{role}_id") for role in ROLES}
@@ -84,6 +90,17 @@ class EngineTokenizer(Tokenizer):
         return self._special_ids
 
     @cached_property
+    def pair_separators(self) -> int:
+        # The post-processor is asked by itself: an engine with the whole vocabulary takes long to build.
+        model = {"type": "WordLevel", "vocab": {"a": self.vocab_size}, "unk_token": "a"}
+        rest = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+        engine = Engine.from_str(json.dumps({**self._definition, **rest, "model": model}))
+        ids = engine.encode("a", "a").ids
+        first, second = (index for index, found in enumerate(ids) if found == self.vocab_size)
+        between = ids[first + 1 : second]
+        return len(between) if between and set(between) == {self.sep_id} else super().pair_separators
+
+    @cached_property
     def is_continuation(self) -> np.ndarray:
         mask = np.array([not self._begins_word(token) for token in self._vocabulary])
         mask[[token["id"] for token in self._definition["added_tokens"]]] = False
@@ -93,11 +110,15 @@ class EngineTokenizer(Tokenizer):
     @abc.abstractmethod
     def _begins_word(self, token: str) -> bool: ...
 
+    @property
+    def added_tokens(self) -> list[dict[str, Any]]:
+        """The added tokens that are found in a text, with all that their tokenizer.json says of them."""
+        return [token for token in self._definition["added_tokens"] if token["id"] not in self._special_ids]
+
     @cached_property
     def added_texts(self) -> dict[int, str]:
         """What each token that was added after training stands for: its word, with the space that belongs to it."""
-        added = (token for token in self._definition["added_tokens"] if not token["special"])
-        return {token["id"]: " " * token["lstrip"] + token["content"] for token in added}
+        return {token["id"]: " " * token["lstrip"] + token["content"] for token in self.added_tokens}
 
     def _normalize(self, word: str) -> str:
         normalizer = self._engine.normalizer
@@ -105,20 +126,36 @@ class EngineTokenizer(Tokenizer):
 
     def _extended(self, words: Sequence[str]) -> Self:
         ids = {word: self.vocab_size + index for index, word in enumerate(words)}
-        return type(self)(add_words(self._definition, ids, filter(starts_spaceless, words)), self._names)
+        spaceless, has_words = filter(starts_spaceless, words), bool(self.added_tokens)
+        return type(self)(add_words(self._definition, ids, spaceless, has_words=has_words), self._names)
+
+    def _reserved(self, ids: range) -> Self:
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        tokens = [{"id": index, "content": nameless(index), **flags} for index in ids]
+        definition = {**self._definition, "added_tokens": [*self._definition["added_tokens"], *tokens]}
+        return type(self)(definition, self._names)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
+        encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
+        return [self._true_ids(encoding.ids) for encoding in encodings]
 
     def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
-        return align(self._engine, texts)
+        return [Aligned(self._true_ids(found.ids), found.spans) for found in align(self._engine, texts)]
+
+    def _true_ids(self, ids: list[int]) -> list[int]:
+        """The ids of what the engine found, which numbers added tokens in its own way where they are not the last."""
+        if not self._added_ids:
+            return ids
+        size = self._engine.get_vocab_size(with_added_tokens=False)
+        return [index if index < size else self._added_ids[index - size] for index in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False).removeprefix(" ")
 
     def _encode_attached(self, text: str) -> list[int]:
         head = _FIRST_WORD.match(text).group()
-        return self._attached.encode(head, add_special_tokens=False).ids + self.encode(text[len(head) :])
+        begin = self._attached.encode(head, add_special_tokens=False).ids
+        return self._true_ids(begin) + self.encode(text[len(head) :])
 
     @cached_property
     def _attached(self) -> Engine:
@@ -155,36 +192,6 @@ class EngineTokenizer(Tokenizer):
         return {"tokenizer_class": self.tokenizer_class, **names}
 
 
-def describe(engine: Engine) -> dict[str, Any]:
-    """The contents of the tokenizer.json of an engine."""
-    return json.loads(engine.to_str())
-
-
-def complete(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokenizer.json in the library's own form, which names the type of the model and spells out every option.
-
-    Raises InputError where the library cannot read it.
-    """
-    try:
-        return describe(Engine.from_str(json.dumps(definition)))
-    except Exception as error:  # the library raises nothing more specific
-        raise InputError(f"the tokenizers library cannot read tokenizer.json ({error})") from None
-
-
-def vocabulary_of(definition: Mapping[str, Any]) -> tuple[str, ...]:
-    """All tokens of a tokenizer.json in the order of their ids. Raises InputError unless there is one for each id."""
-    entries = definition["model"]["vocab"]
-    tokens = dict(enumerate(piece for piece, _ in entries)) if isinstance(entries, list) else _inverse(entries)
-    tokens |= {token["id"]: token["content"] for token in definition["added_tokens"]}
-    if len(tokens) != max(tokens, default=0) + 1:
-        raise InputError(f"the vocabulary has {len(tokens)} tokens, but ids up to {max(tokens, default=0)}")
-    return tuple(tokens[index] for index in range(len(tokens)))
-
-
-def _inverse(ids: Mapping[str, int]) -> dict[int, str]:
-    return {index: token for token, index in ids.items()}
-
-
 def _register(definition: dict[str, Any], names: Mapping[str, str], ids: Mapping[str, int]) -> dict[str, Any]:
     """The definition with the named tokens among its special tokens, and nothing about truncation and padding."""
     added = {token["id"]: token for token in definition["added_tokens"]}
@@ -196,39 +203,56 @@ def _register(definition: dict[str, Any], names: Mapping[str, str], ids: Mapping
     return {**definition, "added_tokens": [added[i] for i in sorted(added)], "truncation": None, "padding": None}
 
 
-def _unforgeable(definition: dict[str, Any], vocabulary: Sequence[str], special_ids: Sequence[int]) -> Engine:
-    """The engine that encodes: all ids in its model, special tokens under names that no text contains.
+def _unforgeable(
+    definition: dict[str, Any], vocabulary: Sequence[str], special_ids: Sequence[int]
+) -> tuple[Engine, tuple[int, ...]]:
+    """The engine that encodes: all ids in its model, those that no text may give under names that no text contains.
 
-    Words that were added last stay outside: in the model they would be pieces, and found inside other words.
+    Words that were added after training stay outside: in the model they would be pieces, and found inside other words.
+    The library numbers them behind its model, whatever the file says.
+
+    Returns:
+      The engine, and the ids of the tokens that it numbers from its model's size on; empty where those are theirs.
     """
-    plain = [token for token in definition["added_tokens"] if not token["special"]]
-    added_ids = {token["id"] for token in plain}
-    size = len(vocabulary)
-    while size > len(definition["model"]["vocab"]) and size - 1 in added_ids:
-        size -= 1
-    vocabulary = vocabulary[:size]
-    specials = {vocabulary[index]: " " + vocabulary[index] for index in special_ids}
+    findable = [token for token in definition["added_tokens"] if token["id"] not in special_ids]
     model = dict(definition["model"])
+    entries = model["vocab"]
+    pieces = {piece for piece, _ in entries} if model["type"] == "Unigram" else entries.keys()
+    outside = [token["id"] for token in findable if token["content"] not in pieces]
+    size = len(vocabulary)
+    while size - 1 in outside:
+        size -= 1
+    hidden = {vocabulary[index]: " " + vocabulary[index] for index in {*special_ids, *outside} if index < size}
+    names = [hidden.get(token, token) for token in vocabulary[:size]]
     if model["type"] == "Unigram":
-        scores = [score for _, score in model["vocab"]] + [0.0] * (len(vocabulary) - len(model["vocab"]))
-        model["vocab"] = [[specials.get(token, token), score] for token, score in zip(vocabulary, scores, strict=True)]
+        scores = [score for _, score in entries] + [0.0] * (size - len(entries))
+        model["vocab"] = [list(entry) for entry in zip(names, scores, strict=True)]
     else:
-        model["vocab"] = {specials.get(token, token): index for index, token in enumerate(vocabulary)}
+        model["vocab"] = {name: index for index, name in enumerate(names)}
+        model["unk_token"] = hidden.get(model["unk_token"], model["unk_token"])
+    if model["type"] == "BPE":
         model["merges"] = [
-            pair for pair in model["merges"] if not specials.keys() & {pair[0], pair[1], pair[0] + pair[1]}
+            pair for pair in model["merges"] if not hidden.keys() & {pair[0], pair[1], pair[0] + pair[1]}
         ]
-        model["unk_token"] = specials.get(model["unk_token"], model["unk_token"])
-    return Engine.from_str(json.dumps({**definition, "model": model, "added_tokens": plain, "post_processor": None}))
+    engine = Engine.from_str(
+        json.dumps({**definition, "model": model, "added_tokens": findable, "post_processor": None})
+    )
+    return engine, () if outside == list(range(size, len(vocabulary))) else tuple(outside)
 
 
-def _fingerprint(definition: Mapping[str, Any], vocabulary: Sequence[str], roles: Mapping[str, int | None]) -> str:
+def _fingerprint(
+    definition: Mapping[str, Any],
+    vocabulary: Sequence[str],
+    roles: Mapping[str, int | None],
+    special_ids: Sequence[int],
+) -> str:
     """sha256 of what determines the ids; the same whether transformers or we wrote the file."""
     settings = {key: definition[key] for key in ("model", "normalizer", "pre_tokenizer")}
     if definition["model"]["type"] == "Unigram":
         # The library reads a number from JSON with an error in its last digit: compare as SentencePiece keeps them.
         scores = [float(np.float32(score)) for _, score in definition["model"]["vocab"]]
         settings["model"] = {**definition["model"], "vocab": scores}
-    matched = [token for token in definition["added_tokens"] if not token["special"]]
+    matched = [token for token in definition["added_tokens"] if token["id"] not in special_ids]
     special = [token["id"] for token in definition["added_tokens"] if token["special"]]
     everything = [_essence(settings), matched, special, list(vocabulary), sorted(roles.items())]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
@@ -241,54 +265,6 @@ def _essence(value: Any) -> Any:
     return value
 
 
-def pre_tokenizers_of(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pre-tokenizers of a tokenizer.json, those of a sequence one by one."""
-    part = definition.get("pre_tokenizer")
-    if not isinstance(part, dict):
-        return []
-    return part.get("pretokenizers", []) if part.get("type") == "Sequence" else [part]
-
-
-def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
-    """The special token of each role: by tokenizer_config.json, else special_tokens_map.json, else by convention."""
-    known = set(vocabulary)
-    names = {role: next((name for name in given if name in known), None) for role, given in CONVENTIONS.items()}
-    if not names["cls"]:
-        names["sep"] = None  # where no token begins a text, as in T5, </s> only ends it
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
-        given = read_json(directory / file)
-        for role in ROLES:
-            if name := given.get(f"{role}_token"):
-                names[role] = name["content"] if isinstance(name, dict) else name
-    return {role: name for role, name in names.items() if name}
-
-
 def starts_spaceless(text: str) -> bool:
     """Whether the text begins in a script that puts no spaces between words."""
     return any(first <= ord(text[0]) <= last for first, last in _SPACELESS) if text else False
-
-
-def model_type(definition: Mapping[str, Any]) -> str:
-    """ "WordPiece", "BPE" or "Unigram"; old files do not say, but differ in what they hold. "" where it is none."""
-    model = definition.get("model")
-    if not isinstance(model, dict):
-        return ""
-    guess = "BPE" if "merges" in model else "Unigram" if isinstance(model.get("vocab"), list) else ""
-    return model.get("type", guess)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, {} where there is no such file. Raises InputError for anything else."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is not valid JSON ({error}): restore the file or delete it") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object: restore the file or delete it")
-    return value
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,7 +11,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import sentencepiece
@@ -21,19 +20,10 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.text.chunks import CHUNK_CHARACTERS, counted, until_many_words
-from tx_jax.text.engine import (
-    EngineTokenizer,
-    complete,
-    describe,
-    model_type,
-    read_json,
-    special_names,
-    starts_spaceless,
-    vocabulary_of,
-)
+from tx_jax.text.definition import describe
+from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 SPACE = "▁"
-FILES = ("sentencepiece.bpe.model", "spm.model", "spiece.model")
 FAIRSEQ = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
 BERT = {
     "pad": "[PAD]",
@@ -47,15 +37,7 @@ BERT = {
 T5 = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
 LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2", "t5")
 _NAMES = {"xlm_roberta": FAIRSEQ, "camembert": FAIRSEQ, "deberta_v2": BERT, "t5": T5}
-_NUM_SENTINELS = 100
-_LAYOUT_OF_MODEL_TYPE = {
-    "xlm-roberta": "xlm_roberta",
-    "xlm-roberta-xl": "xlm_roberta",
-    "camembert": "camembert",
-    "deberta-v2": "deberta_v2",
-    "t5": "t5",
-}
-_LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2", "T5": "t5"}
+NUM_SENTINELS = 100
 # Kinds of piece in a model file.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 # The results depend on it, so it is fixed, whatever the machine.
@@ -73,6 +55,8 @@ class SentencePiece(EngineTokenizer):
       definition: the contents of a tokenizer.json whose model is Unigram or BPE and which writes spaces as "▁".
       names: the special token of each role; see `EngineTokenizer`.
     """
+
+    has_control_pieces = True
 
     @property
     def tokenizer_class(self) -> str:
@@ -113,7 +97,7 @@ def from_model(
     layout: str,
     lowercase: bool = False,
     split_by_punct: bool = False,
-    num_sentinels: int = _NUM_SENTINELS,
+    num_sentinels: int = NUM_SENTINELS,
 ) -> SentencePiece:
     """Build a tokenizer from the bytes of a SentencePiece model file.
 
@@ -133,7 +117,7 @@ def from_model(
     """
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
-    proto = _parse(serialized)
+    proto = parse(serialized)
     pieces = [(piece.piece, piece.score, piece.type) for piece in proto.pieces]
     names = _NAMES[layout]
     if layout == "xlm_roberta":
@@ -165,7 +149,7 @@ def from_model(
     return SentencePiece(definition, names)
 
 
-def _parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
+def parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
     """The message in a model file. Raises InputError unless it is one that can be run here."""
     proto = sentencepiece_model_pb2.ModelProto()
     try:
@@ -236,50 +220,6 @@ def _added(index: int, piece: str, *, special: bool) -> dict[str, Any]:
     return {"id": index, "content": piece, **properties, "special": special}
 
 
-def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a SentencePiece tokenizer."""
-    if definition:
-        return model_type(definition) in ("Unigram", "BPE") and SPACE in str(
-            [definition.get("normalizer"), definition.get("pre_tokenizer")]
-        )
-    return any((directory / name).is_file() for name in FILES)
-
-
-def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
-    """Load a SentencePiece tokenizer: from its tokenizer.json, or else from the model file.
-
-    The class in tokenizer_config.json, or else the type of the model in config.json, tells the layout of the ids; a
-    model file that has [CLS] and [SEP] among its own pieces needs neither.
-    """
-    if definition:
-        definition = complete(definition)
-        return SentencePiece(definition, special_names(directory, vocabulary_of(definition)))
-    path = next(directory / name for name in FILES if (directory / name).is_file())
-    serialized = path.read_bytes()
-    config = read_json(directory / "tokenizer_config.json")
-    class_name = config.get("tokenizer_class", "").removesuffix("Fast").removesuffix("Tokenizer")
-    of_model = read_json(directory / "config.json").get("model_type", "")
-    layout = _LAYOUT_OF_CLASS.get(class_name) or (not class_name and _LAYOUT_OF_MODEL_TYPE.get(of_model))
-    if not layout and not class_name and not of_model:
-        pieces = {piece.piece for piece in _parse(serialized).pieces}
-        layout = "deberta_v2" if {"[CLS]", "[SEP]"} <= pieces else None
-    if not layout:
-        found = f"it is for {class_name or of_model!r}" if class_name or of_model else "nothing there says"
-        raise InputError(
-            f"{path} does not tell its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
-            'their name into tokenizer_config.json, as {"tokenizer_class": "XLMRobertaTokenizer"}'
-        )
-    options = {}
-    if layout == "deberta_v2":
-        options = {
-            "lowercase": config.get("do_lower_case", False),
-            "split_by_punct": config.get("split_by_punct", False),
-        }
-    elif layout == "t5":
-        options = {"num_sentinels": config.get("extra_ids", _NUM_SENTINELS)}
-    return from_model(serialized, layout=layout, **options)
-
-
 def train(
     documents: Iterable[str],
     *,
@@ -311,7 +251,7 @@ def train(
         raise InputError(f"{character_coverage=}: SentencePiece takes 0.98 to 1")
     if layout == "t5":
         ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
-        num_pieces = vocab_size - _NUM_SENTINELS
+        num_pieces = vocab_size - NUM_SENTINELS
     else:  # the model's own <unk>, <s> and </s> give way to the five of the layout
         ids, num_pieces = {}, vocab_size - 5 + 3
     try:

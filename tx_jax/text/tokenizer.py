@@ -44,6 +44,11 @@ class Tokenizer(abc.ABC):
         ids = {getattr(self, f"{role}_id") for role in ROLES}
         return tuple(sorted(ids - {None}))
 
+    @property
+    def pair_separators(self) -> int:
+        """How many separators stand between two texts: what its tokenizer.json says, else two where they are </s>."""
+        return 2 if self.sep_id is not None and self.token(self.sep_id) == "</s>" else 1
+
     def require(self, *roles: str, source: str | Path = "") -> None:
         """Raise InputError unless there is a special token for each of these `ROLES`.
 
@@ -94,8 +99,8 @@ class Tokenizer(abc.ABC):
     def with_tokens(self, words: Iterable[str]) -> Self:
         """A tokenizer of the same kind with a token more for each of these words, wherever it is a whole word.
 
-        The tokens of this one keep their ids; the new ones follow the last, in the order given. In WordPiece a new
-        token may also begin a longer word, as all of its tokens do; for the other kinds see `added_words`.
+        The tokens of this one keep their ids; the new ones follow the last, in the order given. In BERT's WordPiece a
+        new token may also begin a longer word, as all of its tokens do; for the other kinds see `added_words`.
 
         Warns with InputWarning where it adds a word in another form, since it folds case for instance, and where two
         words have the same form. Raises InputError for a word that is empty or holds white space, that is a token
@@ -123,6 +128,17 @@ class Tokenizer(abc.ABC):
                 pieces = " ".join(extended.tokens(ids))
                 raise InputError(f"{word!r} cannot become one token, for this tokenizer always cuts it: {pieces}")
         return extended
+
+    def with_reserved(self, num_ids: int) -> Self:
+        """A tokenizer of `num_ids` ids at least: those that are new belong to no token, and no text is encoded as them.
+
+        For a model with more rows than the tokenizer has tokens: words added later get ids behind all of its rows.
+        """
+        return self._reserved(range(self.vocab_size, num_ids)) if num_ids > self.vocab_size else self
+
+    @abc.abstractmethod
+    def _reserved(self, ids: range) -> Self:
+        """The tokenizer with a `nameless` token for each of these ids, which follow its last."""
 
     @abc.abstractmethod
     def _normalize(self, word: str) -> str:

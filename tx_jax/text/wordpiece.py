@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as Engine
 from tx_jax.errors import InputError
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.chunks import chunks, counted
-from tx_jax.text.engine import model_type, read_json, write_json
+from tx_jax.text.definition import nameless, write_json
 from tx_jax.text.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -80,6 +80,9 @@ class WordPiece(Tokenizer):
     def _extended(self, words: Sequence[str]) -> "WordPiece":
         return WordPiece([*self._vocabulary, *words], **self._normalization())
 
+    def _reserved(self, ids: range) -> "WordPiece":
+        return WordPiece([*self._vocabulary, *map(nameless, ids)], **self._normalization())
+
     @cached_property
     def is_continuation(self) -> np.ndarray:
         mask = np.array([token.startswith(PREFIX) and token != PREFIX for token in self._vocabulary])
@@ -107,11 +110,7 @@ class WordPiece(Tokenizer):
         (directory / "vocab.txt").write_text("".join(f"{token}\n" for token in self._vocabulary), encoding="utf-8")
         engine = Engine.from_str(self._engine.to_str())
         engine.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL_TOKENS])
-        engine.post_processor = processors.TemplateProcessing(
-            single=f"{CLS}:0 $A:0 {SEP}:0",
-            pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
-            special_tokens=[(CLS, self.cls_id), (SEP, self.sep_id)],
-        )
+        engine.post_processor = template(CLS, SEP, {CLS: self.cls_id, SEP: self.sep_id})
         engine.save(str(directory / "tokenizer.json"))
         names = {"pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK}
         write_json(directory / "special_tokens_map.json", names)
@@ -129,45 +128,21 @@ def _rebuild(vocabulary: Sequence[str], normalization: dict[str, bool]) -> WordP
     return WordPiece(vocabulary, **normalization)
 
 
+def template(cls: str, sep: str, ids: Mapping[str, int]) -> processors.TemplateProcessing:
+    """What BERT puts around a text and a pair."""
+    return processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, ids[cls]), (sep, ids[sep])],
+    )
+
+
 def _normalizer(settings: WordPiece) -> normalizers.BertNormalizer:
     return normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=settings.split_chinese,
         strip_accents=settings.strip_accents,
         lowercase=settings.lowercase,
-    )
-
-
-def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a WordPiece tokenizer."""
-    return (directory / "vocab.txt").is_file() or model_type(definition) == "WordPiece"
-
-
-def load(directory: Path, definition: Mapping[str, Any]) -> WordPiece:
-    """Load a WordPiece tokenizer from a folder of ours, of transformers, or of google-research/bert.
-
-    Options come from tokenizer_config.json or else tokenizer.json. A bare vocab.txt counts as cased where any of its
-    tokens has a capital letter, since the published uncased vocabularies have none.
-    """
-    config, normalizer = read_json(directory / "tokenizer_config.json"), definition.get("normalizer") or {}
-    config, normalizer = ({k: v for k, v in x.items() if v is not None} for x in (config, normalizer))  # null: absent
-    if (path := directory / "vocab.txt").is_file():
-        try:
-            vocabulary = path.read_text(encoding="utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
-        if vocabulary[-1] == "":  # the end of the last line, not a token
-            vocabulary.pop()
-    else:
-        entries = definition["model"]["vocab"]
-        vocabulary = sorted(entries, key=entries.get)
-    plain = (token for token in vocabulary if not (token.startswith("[") and token.endswith("]")))
-    lowercase = config.get("do_lower_case", normalizer.get("lowercase"))
-    return WordPiece(
-        vocabulary,
-        lowercase=not any(token != token.lower() for token in plain) if lowercase is None else lowercase,
-        strip_accents=config.get("strip_accents", normalizer.get("strip_accents")),
-        split_chinese=config.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True)),
     )
 
 

@@ -20,6 +20,7 @@ from tx_jax.errors import InputError
             ),
         ),
         (("a", "B"), ("a", "b"), Matched(("a", "b"), "B for b")),
+        (("0", "1"), ("1.0", "0.0"), Matched(("0.0", "1.0"), "0 for 0.0, 1 for 1.0")),
         # A list that tells labels apart by their case alone is compared as it is.
         (("a", "A"), ("A", "a"), Matched(("a", "A"))),
         (("a", "b"), ("A", "a"), None),

@@ -1,14 +1,59 @@
 import numpy as np
 import pytest
 
-from tx_jax.data.labeled.labels import hold_out, label_ids, labels_of, numbers, rare_labels
+from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, numbers, rare_labels
 from tx_jax.errors import InputError
 
 
-def test_labels_are_sorted_and_integers_as_such():
+def test_labels_are_sorted_and_numbers_as_such():
     assert labels_of(["pos", "neg", "pos", "neg"]) == ("neg", "pos")
     assert labels_of(["10", "9", "-1", "9", "10", "-1"]) == ("-1", "9", "10")
+    assert labels_of(["10.5", "9.5", "-1.25", "-10"]) == ("-10", "-1.25", "9.5", "10.5")
+    assert labels_of([2.5, "10", -3, "1e1"]) == ("-3", "2.5", "10", "1e1")
+    assert labels_of(["10", "9", "NA"]) == ("10", "9", "NA")
     assert labels_of([1, "1", True, True, 0, " 0"]) == ("0", "1", "true")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1, 1.0, "1", "1.0", 0], ("0", "1")),
+        ([1.0, 1, "0.0"], ("0.0", "1.0")),  # each as where it occurs first
+        (["-2.0", -2, -2.0, 0], ("-2.0", "0")),
+        ([-0.0, 0, 5], ("-0.0", "5")),
+        (["True", True, "TRUE", "true", False, "false"], ("false", "True")),
+        (["TRUE", "false"], ("false", "TRUE")),  # the order is not the spelling's
+        (["01", "1", "1.10", "1.1", "1e0", "1.00", "+1"], ("+1", "01", "1", "1.00", "1e0", "1.1", "1.10")),
+        (
+            ["NA", "nan", "None", "na", "tRue", "true", "yes", "Yes"],
+            ("NA", "None", "Yes", "na", "nan", "tRue", "true", "yes"),
+        ),
+        (["0", "no", "false"], ("0", "false", "no")),
+    ],
+)
+def test_one_label_has_one_spelling(values, expected):
+    labels = labels_of(values)
+    assert labels == expected
+    ids = label_ids(values, labels)
+    assert sorted(set(ids.tolist())) == list(range(len(labels)))
+    assert [labels_of(["#", value])[1] for value in labels] == list(labels)
+
+
+def test_classes_of_labels():
+    """Where no label is spelled in several ways, in the order of their texts, on which hold-outs have always stood."""
+    for values in (["Unknown", "True", "False", "True"], ["10", "9", "1.50", "9"], [True, False, "x", True]):
+        old = [str(value).lower() if isinstance(value, bool) else value for value in values]
+        assert classes_of(values).tolist() == np.unique(old, return_inverse=True)[1].tolist()
+    assert classes_of([1, "1.0", True, "TRUE", "a"]).tolist() == [0, 0, 2, 2, 1]
+
+
+def test_runs_from_before_keep_their_labels():
+    """Such a run may know "True" and "true" as two, and "1.0" beside "1": each value stays with the label it had."""
+    old = ("1", "1.0", "True", "true")
+    assert label_ids([1, "1.0", 1.0, "True", True, "true"], old).tolist() == [0, 1, 1, 2, 3, 3]
+    with pytest.raises(InputError, match="does not know: 'TRUE', the first of them example 2"):
+        label_ids(["True", "TRUE"], old)
+    assert label_ids(["True", True, "TRUE", 0, "0.0"], ("0", "true")).tolist() == [1, 1, 1, 0, 0]
 
 
 def test_labels_that_cannot_be_learned():
@@ -16,22 +61,34 @@ def test_labels_that_cannot_be_learned():
         "2 of 4 labels have fewer than two training examples: 'c' 1, 'd' 0"
     ]
     assert rare_labels(["a", "a"], ("a",)) == []
+    assert rare_labels([1, "1.0", True, "True"], ("1", "true")) == []
     with pytest.raises(InputError, match="every example has the label 'a'"):
         labels_of(["a", "a"])
 
 
 def test_label_ids():
     assert label_ids(["b", "a ", 1], ("a", "b", "1")).tolist() == [1, 0, 2]
-    expected = "2 examples have a label that training does not know: 'c', the first of them example 2; it knows a, b$"
+    expected = (
+        r"2 examples have a label .* not know: 'c', the first of them example 2; it knows a, b. A label .* data.labels"
+    )
     with pytest.raises(InputError, match=expected):
         label_ids(["a", "c", "c"], ("a", "b"))
 
 
 def test_numbers():
-    assert numbers(["2.5", 3, "-1e-3"]).tolist() == [2.5, 3.0, np.float32(-1e-3)]
-    for bad in ("high", None, "nan", "inf"):
-        with pytest.raises(InputError, match=r"example 2 has .* where regression needs a number"):
+    assert numbers(["2.5", 3, "-1e-3", " .5"]).tolist() == [2.5, 3.0, np.float32(-1e-3), 0.5]
+    for bad in ("high", None, "nan", "inf", True, "1_000", "1,000.5", "1e999"):
+        with pytest.raises(InputError, match=r"example 2 has .* where regression needs a number; for classes"):
             numbers(["1", bad])
+
+
+def test_numbers_with_a_decimal_comma():
+    assert numbers(["2,5", 3, "-1,5e-3", "7"], decimal=",").tolist() == [2.5, 3.0, np.float32(-1.5e-3), 7.0]
+    with pytest.raises(InputError, match=r"has '2,5' where .* a number with a decimal point, or .*decimal=,"):
+        numbers(["2,5"])
+    for bad in ("1.234", "1.234,5", "2,5,0"):  # thousand, or a fraction?
+        with pytest.raises(InputError, match=r"needs a number with a decimal comma, as data\.decimal says"):
+            numbers([bad], decimal=",")
 
 
 def test_a_share_of_every_class_is_held_out():

@@ -131,7 +131,15 @@ def test_forms_of_answers():
         ],
     ):
         assert questions.gold_answers({"answers": value}, 1, data) == expected
-    for value in ("a", {"text": ["a"]}, {"text": ["a"], "answer_start": []}, [{"text": "a"}], None, {"text": "a"}):
+    assert questions.gold_answers(
+        {"answers": [{"text": "a", "answer_start": start} for start in ("3", 3.0)]}, 1, data
+    ) == [
+        ("a", 3),
+        ("a", 3),
+    ]
+    no_places = [[{"text": "a", "answer_start": start}] for start in (True, 3.5, "3.5", None)]
+    others = ("a", {"text": ["a"]}, {"text": ["a"], "answer_start": []}, [{"text": "a"}], None, {"text": "a"})
+    for value in (*others, *no_places):
         with pytest.raises(InputError, match="example 7: column 'answers' holds no answers as SQuAD has them"):
             questions.gold_answers({"answers": value}, 7, data)
 

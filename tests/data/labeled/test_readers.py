@@ -106,7 +106,7 @@ def test_without_labels_where_none_are_needed(tmp_path):
         ("a.csv", "text,label\none,pos\nse\xf1or,neg\n".encode("latin-1"), {}, r"line 3, byte 21: .*0xf1.*iconv"),
         ("a.csv", "text,label\n".encode("utf-16"), {}, "in UTF-16"),
         ("a.csv.gz", b"", {}, "empty"),
-        ("a.xlsx", "text,label\n", {}, "its ending does not say what it is; known are .csv"),
+        ("a.xlsx", "text,label\n", {}, "a.xlsx is empty"),
     ],
 )
 def test_bad_input(tmp_path, name, text, changes, expected):

@@ -59,10 +59,10 @@ def _with(questions):
     [
         ("", "a.json is empty"),
         ({"data": []}, "a.json is empty"),
-        ("{", "a.json: not valid JSON"),
+        ("{", "a.json, line 1: not valid JSON"),
         (r'{"data": "\ud83d"}', "a.json: .* is half of a character"),
-        ([1], "a.json: no 'data' among a list: this is not the JSON of SQuAD"),
-        ({"rows": [], "version": 1}, "a.json: no 'data' among 'rows', 'version'"),
+        ([1], "a.json, line 1: a int, not an object with named fields"),
+        ({"rows": [], "version": 1}, "a.json, line 1: no column 'question' among 'rows', 'version'"),
         ({"data": {}}, "'data' is a dict, not a list"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\]\.paragraphs\[0\]: no 'context' among 'qas'"),
         (_with([{"id": "q1"}]), r"qas\[0\]: no 'question' among 'id'"),
@@ -73,3 +73,27 @@ def _with(questions):
 def test_bad_input(tmp_path, content, expected):
     with pytest.raises(InputError, match=expected):
         read(tmp_path / "a.json", content)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("false", False), ("False", False), ("TRUE", True), (True, True), (False, False), (None, False)],
+)
+def test_a_truth_value_is_read_by_its_meaning(tmp_path, given, expected):
+    """Also where a program wrote it as a text, which would be true to Python whatever it says."""
+    answers = [{"text": "Poland", "answer_start": 25}]
+    (record,) = read(
+        tmp_path / "a.json", _with([{"id": "q1", "question": "", "answers": answers, "is_impossible": given}])
+    )
+    assert record["is_impossible"] is expected
+    assert record["answers"]["text"] == ([] if expected else ["Poland"])
+
+
+def test_what_is_no_truth_value(tmp_path):
+    for bad in ("no", "", 0, []):
+        question = {"id": "q1", "question": "", "answers": [], "is_impossible": bad}
+        with pytest.raises(InputError, match=r"qas\[0\]\.is_impossible is .*, not true or false"):
+            read(tmp_path / "a.json", _with([question]))
+    question = {"id": "q1", "question": "", "answers": [{"text": "x", "answer_start": True}]}
+    with pytest.raises(InputError, match=r"'answer_start' is a bool, not a int"):
+        read(tmp_path / "a.json", _with([question]))

@@ -6,10 +6,10 @@ values.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.labeled.lines import lines
+from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError
 
 Sentence = dict[str, list[str]]
@@ -19,27 +19,41 @@ CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "dep
 _NO_WORD = re.compile(r"\d+[-.]\d+")
 
 
-def conll(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
+def conll(file: InputFile, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
     """The sentences of a file in the format of CoNLL-2003 and its like, each with the number of its first line.
 
     Columns are separated by tabs, or by spaces where a line has no tab, and named by `config.columns` or else "0", "1",
-    ... Lines of -DOCSTART- are skipped.
+    ... Lines of -DOCSTART- are skipped, and before the first word of a sentence those that are a comment.
 
     Raises:
       InputError: a line with another number of columns than the first.
     """
+    in_sentence = False
 
     def words() -> Iterator[tuple[int, list[str]]]:
-        for number, text in lines(path):
-            fields = text.split("\t") if "\t" in text else text.split(" ")
-            fields = [field for field in fields if field]
-            if not fields or fields[0] != "-DOCSTART-":
+        nonlocal in_sentence
+        for number, text in lines(file):
+            # Within a sentence, a line that begins with # is about the word #.
+            fields = fields_of(text, "" if in_sentence else config.comment)
+            if fields is not None:
+                in_sentence = bool(fields)
                 yield number, fields
 
-    return _sentences(path, words(), config.columns)
+    return _sentences(file, words(), config.columns, has_comments=bool(config.comment))
 
 
-def conllu(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
+def fields_of(line: str, comment: str) -> list[str] | None:
+    """What a line has between tabs, or between spaces where it has none; None of one that is to be skipped.
+
+    Args:
+      comment: what a comment begins with, before white space or alone: "#word" is none. "": there are no comments.
+    """
+    fields = line.split("\t") if "\t" in line else line.split(" ")
+    fields = [field for field in fields if field]
+    return None if fields and fields[0] in ("-DOCSTART-", comment) else fields
+
+
+def conllu(file: InputFile) -> Iterator[tuple[int, Sentence]]:
     """The sentences of a CoNLL-U file, each with the number of its first line; columns by the names of `CONLLU`.
 
     Words are the syntactic ones, which have labels: "de" and "el" of "del". Comments are skipped.
@@ -49,25 +63,25 @@ def conllu(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Sentenc
     """
 
     def words() -> Iterator[tuple[int, list[str]]]:
-        for number, text in lines(path):
+        for number, text in lines(file):
             fields = text.split("\t") if text.strip() else []
             if text.startswith("#") or (fields and _NO_WORD.fullmatch(fields[0])):
                 continue
             if fields and not fields[0].isdecimal():
                 raise InputError(
-                    f"{path}, line {number}: begins with {fields[0][:30]!r} where CoNLL-U has a word's number; for "
+                    f"{file}, line {number}: begins with {fields[0][:30]!r} where CoNLL-U has a word's number; for "
                     "other columns give --config.data.format=conll"
                 )
             yield number, fields
 
-    return _sentences(path, words(), CONLLU)
+    return _sentences(file, words(), CONLLU, has_comments=True)
 
 
 def _sentences(
-    path: Path, words: Iterator[tuple[int, list[str]]], columns: tuple[str, ...]
+    file: InputFile, words: Iterator[tuple[int, list[str]]], columns: tuple[str, ...], *, has_comments: bool
 ) -> Iterator[tuple[int, Sentence]]:
     """Groups words; no fields end a sentence."""
-    first, rows = 0, []
+    first, rows, signs = 0, [], set()
     for number, fields in words:
         if not fields:
             if rows:
@@ -75,11 +89,12 @@ def _sentences(
             rows = []
             continue
         columns = columns or tuple(map(str, range(len(fields))))
+        signs = signs or {fields[0]}
         if len(fields) != len(columns):
-            raise InputError(
-                f"{path}, line {number}: {len(fields)} columns, not {len(columns)} ({', '.join(columns)}); an empty "
-                "line ends a sentence"
-            )
+            problem = f"{file}, line {number}: {len(fields)} columns, not {len(columns)} ({', '.join(columns)})"
+            if not has_comments and "#" in (signs | {fields[0]}):
+                raise InputError(f"{problem}; if lines that begin with # are comments, give --config.data.comment='#'")
+            raise InputError(f"{problem}; an empty line ends a sentence")
         first = first if rows else number
         rows.append(fields)
     if rows:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Collection, Sequence
 
+from tx_jax.data.labeled.labels import label_key
 from tx_jax.errors import InputError, did_you_mean
 
 _SHOWN = 6
@@ -29,19 +30,21 @@ def default_names(count: int) -> tuple[str, ...]:
 def match(model: Sequence[str], data: Collection[str], *, some: bool = False) -> Matched | None:
     """The labels of a model as the labels of some data; None where they are others.
 
-    They are the same where they are spelled alike; or alike but for the case of letters, as CONTRADICTION in published
-    models is contradiction in MNLI's files, and no two of a list differ in that alone. LABEL_0, LABEL_1, ... are the
-    numbers 0, 1, ..., since transformers gives these names to labels that were numbers; they are no other names.
+    They are the same where `label_key` says so; or where they are spelled alike but for the case of letters, as
+    CONTRADICTION in published models is contradiction in MNLI's files, and no two of a list differ in that alone.
+    LABEL_0, LABEL_1, ... are the numbers 0, 1, ..., since transformers gives these names to labels that were numbers;
+    they are no other names.
 
     Args:
       some: the data may lack labels of the model.
     """
-    readings = [{label: label for label in model}]
+    by_key = {label_key(label): label for label in data}
+    readings = [{label: by_key.get(label_key(label), label) for label in model}]
     folded = {label.casefold(): label for label in data}
     if len(folded) == len(set(data)) and len({label.casefold() for label in model}) == len(model):
         readings.append({label: folded.get(label.casefold(), label) for label in model})
     if tuple(model) == default_names(len(model)):
-        readings.append({label: str(number) for number, label in enumerate(model)})
+        readings.append({label: by_key.get(str(number), str(number)) for number, label in enumerate(model)})
     for reading in readings:
         labels = tuple(reading.values())
         if set(labels) >= set(data) if some else set(labels) == set(data):

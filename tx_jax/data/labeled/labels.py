@@ -1,7 +1,10 @@
-"""Labels: which there are, the number of each example's, and a split that has its share of every one."""
+"""Labels: what makes two of them one, which there are, the number of each example's, and a split that has its share of
+every one."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -10,36 +13,73 @@ from tx_jax.data.rng import RowRandom, hash_text, keys
 from tx_jax.errors import InputError
 
 _HOLD_OUT = hash_text("hold out")
+_WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))\.0", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
+_TRUTH = {spelling(word): word for word in ("true", "false") for spelling in (str.lower, str.title, str.upper)}
+
+
+def is_null(value: Any, null_values: Collection[str] = ()) -> bool:
+    """Whether there is no value: null, which programs also write as the number NaN, or a text that means it."""
+    return value is None or value != value or (isinstance(value, str) and value.strip() in null_values)
+
+
+def is_null_label(value: Any, null_values: Collection[str] = ()) -> bool:
+    """A label is no white space either."""
+    return is_null(value, null_values) or not str(value).strip()
 
 
 def label_text(value: Any) -> str:
-    """A label as it is shown and compared: that of a CSV file's 1 is that of a JSON file's."""
+    """A label as it is spelled in the data: without the white space around it, JSON's true as "true"."""
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
+def label_key(value: Any) -> str:
+    """What two labels have in common that are one: a whole number is the same as 1, 1.0, "1" and "1.0", a truth value
+    as true, "true", "True" and "TRUE". Every other text is itself: "01", "1.10", "1e3" and "NA" are four labels."""
+    text = label_text(value)
+    if whole := _WHOLE_NUMBER.fullmatch(text):
+        return str(int(whole[1]))
+    return _TRUTH.get(text, text)
+
+
 def labels_of(values: Sequence[Any]) -> tuple[str, ...]:
-    """All labels of the training data, in the order of the model's outputs: sorted; integers as such.
+    """All labels of the training data, in the order of the model's outputs: sorted; where all are numbers, as numbers.
+    Each is spelled as where it occurs first.
 
     Raises:
       InputError: fewer than two labels.
     """
-    texts = set(map(label_text, values))
-    labels = tuple(sorted(texts))
-    if all(map(_is_integer, labels)):
-        labels = tuple(sorted(labels, key=int))
-    if len(labels) < 2:
-        raise InputError(f"every example has the label {labels[0]!r}: there is nothing to tell apart")
-    return labels
+    spelling = _spelling(values)
+    if all(map(_NUMBER.fullmatch, spelling)):
+        order = sorted(sorted(spelling), key=Decimal)
+    elif _TRUTH.keys() >= spelling.keys():
+        order = sorted(spelling)  # false before true, however they are spelled
+    else:
+        order = sorted(spelling, key=spelling.__getitem__)
+    if len(order) < 2:
+        only = f"every example has the label {spelling[order[0]]!r}" if order else "there are no examples"
+        raise InputError(f"{only}: there is nothing to tell apart")
+    return tuple(spelling[key] for key in order)
 
 
-def _is_integer(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+def classes_of(values: Sequence[Any]) -> np.ndarray:
+    """A number for each value, the same for the same label: int64 [N]."""
+    spelling = _spelling(values)
+    return np.unique([spelling[label_key(value)] for value in values], return_inverse=True)[1]
+
+
+def _spelling(values: Sequence[Any]) -> dict[str, str]:
+    """By its key, how each label is spelled where it occurs first."""
+    spelling: dict[str, str] = {}
+    for value in values:
+        spelling.setdefault(label_key(value), label_text(value))
+    return spelling
 
 
 def rare_labels(values: Sequence[Any], labels: Sequence[str]) -> list[str]:
     """A line about the labels that fewer than two examples have; none where there are no such."""
-    counts = Counter(map(label_text, values))
-    rare = [f"{text!r} {counts[text]}" for text in labels if counts[text] < 2]
+    counts = np.bincount(label_ids(values, labels), minlength=len(labels)).tolist()
+    rare = [f"{text!r} {count}" for text, count in zip(labels, counts, strict=True) if count < 2]
     shown = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")
     return [f"{len(rare)} of {len(labels)} labels have fewer than two training examples: {shown}"] if rare else []
 
@@ -53,36 +93,69 @@ def label_ids(values: Sequence[Any], labels: Sequence[str], *, unit: str = "exam
     Raises:
       InputError: labels that the model has no output for.
     """
-    number_of = {text: number for number, text in enumerate(labels)}
-    texts = [label_text(value) for value in values]
-    if unknown := Counter(text for text in texts if text not in number_of):
-        first = next(number for number, text in enumerate(texts, start=1) if text in unknown)
+    by_text, by_key = _numbers_of(labels)
+    texts = list(map(label_text, values))
+    ids = [by_text.get(text, by_key.get(label_key(text))) for text in texts]
+    if unknown := Counter(text for text, number in zip(texts, ids, strict=True) if number is None):
         known = ", ".join(labels[:10]) + (", ..." if len(labels) > 10 else "")
         raise InputError(
             f"{unknown.total()} {unit}s have a label that training does not know: "
-            f"{', '.join(map(repr, list(unknown)[:5]))}, the first of them {unit} {first}; it knows {known}"
+            f"{', '.join(map(repr, list(unknown)[:5]))}, the first of them {unit} {ids.index(None) + 1}; it knows "
+            f"{known}. A label without a training example must be named in data.labels, with all others"
         )
-    return np.array([number_of[text] for text in texts], np.int32)
+    return np.array(ids, np.int32)
 
 
-def numbers(values: Sequence[Any]) -> np.ndarray:
+def spelled(values: Sequence[Any], labels: Sequence[str], *, unit: str = "example") -> list[str]:
+    """Each value as the label that it is among `labels`. Raises as `label_ids` does."""
+    return [labels[number] for number in label_ids(values, labels, unit=unit)]
+
+
+def _numbers_of(labels: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """The number of each label by its spelling, and by its key where no other label has that one: runs from before
+    there were keys may know "True" and "true" as two."""
+    counts = Counter(map(label_key, labels))
+    by_key = {label_key(text): number for number, text in enumerate(labels) if counts[label_key(text)] == 1}
+    return {text: number for number, text in enumerate(labels)}, by_key
+
+
+def numbers(values: Sequence[Any], *, decimal: str = ".") -> np.ndarray:
     """Values to be predicted as such: float32 [N].
+
+    Args:
+      decimal: what a text has between the whole and the fraction of a number: "." or ",".
 
     Raises:
       InputError: one is not a finite number.
     """
     result = np.empty(len(values), np.float32)
     for i, value in enumerate(values):
-        try:
-            result[i] = float(value)
-        except (TypeError, ValueError):
-            result[i] = np.nan
+        with np.errstate(over="ignore"):  # of what float32 cannot hold
+            result[i] = _number(value, decimal)
         if not np.isfinite(result[i]):
+            has_comma = "," in str(value) and decimal != "," and np.isfinite(_number(value, ","))
             raise InputError(
-                f"example {i + 1} has {value!r} where regression needs a number; for classes give "
-                "--config.task=classification"
+                f"example {i + 1} has {value!r} where regression needs a number"
+                + (" with a decimal point, or --config.data.decimal=," if has_comma else "")
+                + (" with a decimal comma, as data.decimal says" if decimal == "," else "")
+                + "; for classes give --config.task=classification"
             )
     return result
+
+
+def _number(value: Any, decimal: str) -> float:
+    """NaN for what is no number."""
+    if isinstance(value, bool):
+        return np.nan
+    if isinstance(value, str):
+        text = value.strip()
+        if decimal == ",":
+            text = text.translate({ord(","): ".", ord("."): ","})
+        return float(text) if _NUMBER.fullmatch(text) else np.nan
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def hold_out(

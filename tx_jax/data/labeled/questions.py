@@ -5,7 +5,7 @@ a window without the answer, and of a question without one (section 4.3), it is 
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,13 +102,20 @@ def gold_answers(record: Record, number: int, data: LabeledDataConfig) -> list[A
     try:
         if isinstance(value, dict):
             value = [dict(zip(value, pair, strict=True)) for pair in zip(*value.values(), strict=True)]
-        answers = [Answer(str(answer["text"]), int(answer["answer_start"])) for answer in value]
+        answers = [Answer(str(answer["text"]), _whole(answer["answer_start"])) for answer in value]
     except (KeyError, TypeError, ValueError):
         raise InputError(
             f"example {number}: column {data.label!r} holds no answers as SQuAD has them, "
             f'{{"text": ["..."], "answer_start": [0]}}, but {record[data.label]!r:.80}'
         ) from None
     return [answer for answer in answers if answer.text.strip()]
+
+
+def _whole(value: Any) -> int:
+    """A whole number, also as a text or as 31.0. Raises ValueError for what is none."""
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(value)
+    return int(value)
 
 
 def _first_answer(record: Record, number: int, data: LabeledDataConfig) -> Answer | None:

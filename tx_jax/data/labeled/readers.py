@@ -1,26 +1,28 @@
-"""Records with labels: of tables, JSON lines, CoNLL columns, SQuAD JSON and TFDS. A record is a dict by column name.
+"""Records with labels: of tables, JSON, parquet, CoNLL columns, SQuAD JSON and TFDS. A record is a dict by column name.
 
-CSV is RFC 4180: texts with commas, quotes or line breaks in them stand between double quotes. A first line with
-semicolons and no comma means that semicolons separate, as spreadsheets write it in much of Europe. TSV is that of GLUE:
+What a file is tells its content, see `kinds`, and how it is compressed its first bytes, see `data.reading`.
+
+CSV is RFC 4180: texts with delimiters, quotes or line breaks in them stand between double quotes. TSV is that of GLUE:
 tabs separate, and quotes mean nothing.
 """
 
-import csv
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
+from tx_jax.data import json_values, reading, tables
 from tx_jax.data.corpus.sources import matches, open_tfds
-from tx_jax.data.json_values import parse_json
 from tx_jax.data.labeled.conll import conll, conllu
+from tx_jax.data.labeled.kinds import Kind, kind_of
+from tx_jax.data.labeled.labels import is_null, is_null_label
 from tx_jax.data.labeled.lines import lines
 from tx_jax.data.labeled.squad_json import squad
+from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 
 Record = dict[str, Any]
+Numbered = Iterator[tuple[int, Record]]
 
 
 def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> list[Record]:
@@ -30,124 +32,158 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
       labeled: whether each must have a label; otherwise its column may be missing.
 
     Raises:
-      InputError: no such file, an empty one, one that is damaged or not in UTF-8, columns that are not there, or a
-        record without a text or a label; with the line.
+      InputError: no such file, an empty one, one that is damaged, not in UTF-8, or nothing that is known; columns that
+        are not there, or a record without a text or a label; with the line.
     """
     records = []
-    for part in filter(None, map(str.strip, source.split(","))):
-        for name, unit, numbered in _open(part, config):
-            before = len(records)
-            for number, record in numbered:
-                _check(record, f"{name}, {unit} {number}", config, labeled)
+    columns = {"text": config.text, "choices": config.choices, "label": (config.label,) if labeled else ()}
+    for name, unit, numbered in _open(source, config, labeled):
+        before, skipped = len(records), []
+        for number, record in numbered:
+            _require_columns(record, f"{name}, {unit} {number}", columns, labeled)
+            if problem := _missing(record, columns, config):
+                if config.bad_lines == "error":
+                    raise InputError(f"{name}, {unit} {number}: {problem}")
+                skipped.append(number)
+            else:
                 records.append(record)
-            if len(records) == before:
-                raise InputError(f"{name} is empty: there are no examples in it")
+        if len(records) == before:
+            raise InputError(f"{name} is empty: there are no examples in it")
+        _warn_of_skipped(name, f"{unit}s without a text or a label", skipped)
     return records
 
 
-def _open(part: str, config: LabeledDataConfig) -> Iterator[tuple[str, str, Iterator[tuple[int, Record]]]]:
-    """The name of each file, what is counted in it, and its records with their numbers."""
-    if part.startswith("tfds:"):
-        yield part, "record", _tfds(part)
-        return
-    for path in matches(part):
-        kind = format_of(path, config)
-        yield str(path), "question" if kind == "squad" else "line", FORMATS[kind](path, config)
+def notices(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> list[str]:
+    """What the files of a source were taken for, a line each, where neither their names nor the configuration say so.
 
-
-def format_of(path: Path, config: LabeledDataConfig) -> str:
-    """Of a file, by the configuration or its ending.
-
-    Raises:
-      InputError: the ending says nothing.
+    Raises as `read` does.
     """
-    if config.format != "auto":
-        return config.format
-    name = path.name.removesuffix(".gz")
-    if (ending := name[name.rfind(".") :].lower()) not in ENDINGS:
-        raise InputError(
-            f"{path}: its ending does not say what it is; known are {', '.join(ENDINGS)}, or give "
-            f"--config.data.format={'|'.join(FORMATS)}"
-        )
-    return ENDINGS[ending]
+    files = (file for part in _parts(source) if not part.startswith("tfds:") for file in _files(part))
+    return [kind.notice for file in files if (kind := kind_of(file, config, labeled=labeled)).notice]
 
 
-def _csv(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]]:
-    first = next((text for _, text in lines(path)), "")
-    delimiter = ";" if ";" in first and "," not in first else ","
-    # The library's limit on the length of a field is there for programs that hold many at once.
-    limit = csv.field_size_limit(sys.maxsize)
-    reader = csv.reader((text + "\n" for _, text in lines(path)), delimiter=delimiter, strict=True)
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        begins = 1
-        try:
-            for fields in reader:
-                yield begins, fields
-                begins = reader.line_num + 1
-        except csv.Error as error:
-            unclosed = "unexpected end" in str(error)
-            problem = "a quote is opened and never closed" if unclosed else str(error)
-            raise InputError(
-                f"{path}, line {begins}: {problem}; inside quotes, a quote is written twice. A file without quoting is "
-                "--config.data.format=tsv"
-            ) from None
-
-    try:
-        yield from _table(path, rows(), config)
-    finally:
-        csv.field_size_limit(limit)
+def _open(source: str, config: LabeledDataConfig, labeled: bool) -> Iterator[tuple[str, str, Numbered]]:
+    """The name of each file, what is counted in it, and its records with their numbers."""
+    for part in _parts(source):
+        if part.startswith("tfds:"):
+            yield part, "record", _tfds(part)
+            continue
+        for file in _files(part):
+            kind = kind_of(file, config, labeled=labeled)
+            unit = {"squad": "question", "parquet": "record"}.get(kind.format, "line")
+            yield str(file), unit, FORMATS[kind.format](file, kind, config)
 
 
-def _tsv(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]]:
-    return _table(path, ((number, text.split("\t") if text else []) for number, text in lines(path)), config)
+def _parts(source: str) -> Iterator[str]:
+    return filter(None, map(str.strip, source.split(",")))
 
 
-def _table(
-    path: Path, rows: Iterator[tuple[int, list[str]]], config: LabeledDataConfig
-) -> Iterator[tuple[int, Record]]:
+def _files(part: str) -> Iterator[InputFile]:
+    for path in matches(part):
+        yield from reading.files_in(path)
+
+
+def _table(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
     """Records from the fields of each line, the first of which names the columns unless the configuration does."""
     columns, skipped = config.columns, []
-    for number, fields in rows:
+    for number, fields in _rows(file, kind):
         if not fields:
             continue
         if not columns:
             columns = tuple(field.strip() for field in fields)
             if doubled := {name for name in columns if name and columns.count(name) > 1}:
-                raise InputError(f"{path} has several columns of the name {', '.join(sorted(doubled))}")
+                raise InputError(f"{file} has several columns of the name {', '.join(sorted(doubled))}")
         elif len(fields) == len(columns):
             yield number, dict(zip(columns, fields, strict=True))
         elif config.bad_lines == "skip":
             skipped.append(number)
         else:
             raise InputError(
-                f"{path}, line {number}: {len(fields)} fields, not {len(columns)} ({', '.join(columns)}): quote texts "
-                "with separators in them; in training, --config.data.bad_lines=skip leaves such lines out"
+                f"{file}, line {number}: {len(fields)} fields, not {len(columns)} ({', '.join(columns)}): quote texts "
+                f"with separators in them{_other_shape(kind)}; in training, --config.data.bad_lines=skip leaves such "
+                "lines out"
             )
-    if skipped:
-        first = ", ".join(map(str, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
-        text = f"{path}: {len(skipped)} lines with another number of fields than columns are left out: {first}"
-        warnings.warn(text, InputWarning, stacklevel=2)
+    _warn_of_skipped(str(file), "lines with another number of fields than columns", skipped)
 
 
-def _jsonl(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]]:
-    for number, text in lines(path):
-        if not text.strip():
-            continue
-        record = parse_json(text, f"{path}, line {number}")
-        if not isinstance(record, dict):
-            raise InputError(f"{path}, line {number}: a {type(record).__name__}, not an object with named fields")
-        yield number, record
+def _rows(file: InputFile, kind: Kind) -> Iterator[tuple[int, list[str]]]:
+    try:
+        yield from tables.rows(reading.lines(file), str(file), delimiter=kind.delimiter, quote=kind.quote)
+    except tables.BadQuotes as error:
+        advice = "if quotes mean nothing in this file, give --config.data.quote=none"
+        raise InputError(f"{error}; {advice}") from None
 
 
-def _txt(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, Record]]:
+def _other_shape(kind: Kind) -> str:
+    between = tables.DELIMITERS.get(kind.delimiter, repr(kind.delimiter))
+    return f", or name the delimiter, which is taken to be {between}, with --config.data.delimiter"
+
+
+def _warn_of_skipped(name: str, what: str, numbers: list[int]) -> None:
+    if numbers:
+        first = ", ".join(map(str, numbers[:3])) + (", ..." if len(numbers) > 3 else "")
+        warnings.warn(f"{name}: {len(numbers)} {what} are left out: {first}", InputWarning, stacklevel=3)
+
+
+def _jsonl(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
+    for number, text in lines(file):
+        if text.strip():
+            place = f"{file}, line {number}"
+            yield number, _object(json_values.parse_json(text, place), place)
+
+
+def _json(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
+    """The items of a list, or objects one after another."""
+    with file.open() as stream:
+        chunks = json_values.json_chunks(json_values.byte_chunks(stream), file)
+        for number, value in json_values.json_values(chunks, str(file)):
+            place = f"{file}, line {number}"
+            json_values.refuse_half_characters(value, place)
+            yield number, _object(value, place)
+
+
+def _object(value: Any, place: str) -> Record:
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: a {type(value).__name__}, not an object with named fields")
+    return value
+
+
+def _parquet(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
+    pyarrow = reading.import_pyarrow(f"{file}: parquet")
+    from pyarrow import parquet
+
+    with file.open() as stream:  # decompressed, for parquet is read from its end
+        content = pyarrow.BufferReader(stream.read())
+    done = 0
+    try:
+        for batch in parquet.ParquetFile(content).iter_batches():
+            yield from enumerate(map(_as_json, batch.to_pylist()), start=done + 1)
+            done += len(batch)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise InputError(f"{file} is damaged after record {done} ({' '.join(str(error).split())})") from None
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON would have it: NaN as null, and as texts dates, decimal numbers and what else JSON has not."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_as_json, value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    if value is None or value != value:
+        return None
+    return value if isinstance(value, str | bool | int | float) else str(value)
+
+
+def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
     """A text a line; empty lines are left out."""
     if len(config.text) > 1 or config.choices:
-        raise InputError(f"{path}: a text a line is not enough for {', '.join(config.text + config.choices)}: give CSV")
-    return ((number, {config.text[0]: text}) for number, text in lines(path) if text.strip())
+        raise InputError(f"{file}: a text a line is not enough for {', '.join(config.text + config.choices)}: give CSV")
+    return ((number, {config.text[0]: text}) for number, text in lines(file) if text.strip())
 
 
-def _tfds(source: str) -> Iterator[tuple[int, Record]]:
+def _tfds(source: str) -> Numbered:
     name, _, split = source.removeprefix("tfds:").partition("#")
     if not split:
         raise InputError(f"{source}: which split of it? {source}#train, or another")
@@ -172,9 +208,8 @@ def _plain(value: Any, feature: Any) -> Any:
     return feature.int2str(value) if value >= 0 else None
 
 
-def _check(record: Record, place: str, config: LabeledDataConfig, labeled: bool) -> None:
-    """Raises InputError unless all that the configuration names is there."""
-    columns = {"text": config.text, "choices": config.choices, "label": (config.label,) if labeled else ()}
+def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[str]], labeled: bool) -> None:
+    """Raises InputError unless all columns are there that the configuration names, by its keys."""
     for key, names in columns.items():
         for name in names:
             if name not in record:
@@ -185,31 +220,32 @@ def _check(record: Record, place: str, config: LabeledDataConfig, labeled: bool)
                     f"{place}: no column {name!r} among {_shortened(record)}.{near} {advice}; a table whose first line "
                     "holds no names needs --config.data.columns"
                 )
-            if record[name] is None or (key == "label" and not str(record[name]).strip()):
-                raise InputError(f"{place}: no {'label' if key == 'label' else 'text'} in column {name!r}")
+
+
+def _missing(record: Record, columns: Mapping[str, Sequence[str]], config: LabeledDataConfig) -> str | None:
+    """What a record lacks, though it has the columns."""
+    # Between separators there may be no label at all.
+    of_label = is_null if config.label_separator else is_null_label
+    for key, names in columns.items():
+        for name in names:
+            if (of_label if key == "label" else is_null)(record[name], config.null_values):
+                return f"no {'label' if key == 'label' else 'text'} in column {name!r}"
+    return None
 
 
 def _shortened(record: Record) -> str:
     return ", ".join(repr(name if len(name) <= 30 else f"{name[:27]}...") for name in map(str, record)) or "none"
 
 
-# Format -> its reader: from a file to (line number, record).
-FORMATS: dict[str, Callable[[Path, LabeledDataConfig], Iterator[tuple[int, Record]]]] = {
-    "csv": _csv,
-    "tsv": _tsv,
+# Format, of `kinds.NAMES` -> its reader: from a file to (line number, record).
+FORMATS: dict[str, Callable[[InputFile, Kind, LabeledDataConfig], Numbered]] = {
+    "csv": _table,
+    "tsv": _table,
     "jsonl": _jsonl,
+    "json": _json,
+    "parquet": _parquet,
     "txt": _txt,
-    "conll": conll,
-    "conllu": conllu,
-    "squad": squad,
-}
-ENDINGS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".txt": "txt",
-    ".conll": "conll",
-    ".iob2": "conll",
-    ".conllu": "conllu",
-    ".json": "squad",
+    "conll": lambda file, kind, config: conll(file, config),
+    "conllu": lambda file, kind, config: conllu(file),
+    "squad": lambda file, kind, config: squad(file),
 }

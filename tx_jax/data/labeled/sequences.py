@@ -31,7 +31,7 @@ class Layout:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Layout":
-        """What the family of models with such a tokenizer was trained with: a doubled separator where it is </s>.
+        """What the family of models with such a tokenizer was trained with, see `Tokenizer.pair_separators`.
 
         Raises:
           InputError: it has no token that could end a text.
@@ -39,8 +39,8 @@ class Layout:
         if tokenizer.cls_id is None or tokenizer.sep_id is None:
             tokenizer.require("eos")
             return cls((), (tokenizer.eos_id,), (tokenizer.eos_id,))
-        separators = 2 if tokenizer.token(tokenizer.sep_id) == "</s>" else 1
-        return cls((tokenizer.cls_id,), (tokenizer.sep_id,) * separators, (tokenizer.sep_id,))
+        between = (tokenizer.sep_id,) * tokenizer.pair_separators
+        return cls((tokenizer.cls_id,), between, (tokenizer.sep_id,))
 
 
 def table(

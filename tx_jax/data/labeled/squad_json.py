@@ -10,27 +10,27 @@ record has neither "answers" nor "is_impossible".
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.json_values import parse_json
+from tx_jax.data.labeled.labels import label_key
 from tx_jax.data.labeled.lines import lines
+from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError
 
 
-def squad(path: Path, config: LabeledDataConfig) -> Iterator[tuple[int, dict[str, Any]]]:
+def squad(file: InputFile) -> Iterator[tuple[int, dict[str, Any]]]:
     """The questions of a file, with their numbers from 1.
 
     Raises:
       InputError: it is no such file; with the place of what does not fit.
     """
-    content = parse_json("\n".join(text for _, text in lines(path)) or "null", str(path))
+    content = parse_json("\n".join(text for _, text in lines(file)) or "null", str(file))
     if content is None:
         return
     number = 0
-    for i, article in enumerate(_get(content, "data", list, f"{path}")):
-        in_article = f"{path}, data[{i}]"
+    for i, article in enumerate(_get(content, "data", list, str(file))):
+        in_article = f"{file}, data[{i}]"
         for j, paragraph in enumerate(_get(article, "paragraphs", list, in_article)):
             place = f"{in_article}.paragraphs[{j}]"
             context = _get(paragraph, "context", str, place)
@@ -47,11 +47,19 @@ def _question(value: Any, place: str, number: int) -> dict[str, Any]:
     answers = _get(value, "answers", list, place)
     texts = [_get(answer, "text", str, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
     starts = [_get(answer, "answer_start", int, f"{place}.answers[{n}]") for n, answer in enumerate(answers)]
-    impossible = bool(value.get("is_impossible", not answers))
+    given = value.get("is_impossible")
+    impossible = not answers if given is None else _truth(given, f"{place}.is_impossible")
     return record | {
         "answers": {"text": [] if impossible else texts, "answer_start": [] if impossible else starts},
         "is_impossible": impossible,
     }
+
+
+def _truth(value: Any, place: str) -> bool:
+    """Of true and false, and of how programs write them as texts."""
+    if (text := label_key(value)) not in ("true", "false"):
+        raise InputError(f"{place} is {value!r:.40}, not true or false")
+    return text == "true"
 
 
 def _get(value: Any, key: str, kind: type, place: str) -> Any:
@@ -59,6 +67,6 @@ def _get(value: Any, key: str, kind: type, place: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         found = ", ".join(map(repr, list(value)[:8])) if isinstance(value, dict) else f"a {type(value).__name__}"
         raise InputError(f"{place}: no {key!r} among {found}: this is not the JSON of SQuAD")
-    if not isinstance(value[key], kind):
+    if not isinstance(value[key], kind) or (kind is int and isinstance(value[key], bool)):
         raise InputError(f"{place}: {key!r} is a {type(value[key]).__name__}, not a {kind.__name__}")
     return value[key]

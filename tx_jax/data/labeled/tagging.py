@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Regex, pre_tokenizers
 
 from tx_jax.config.labeled import LabeledDataConfig
-from tx_jax.data.labeled.labels import label_ids, label_text
+from tx_jax.data.labeled.labels import is_null_label, label_ids, label_text
 from tx_jax.data.labeled.readers import Record
 from tx_jax.data.labeled.sequences import Layout
 from tx_jax.data.labeled.table import Ragged, Table
@@ -98,6 +98,8 @@ def labels_of_words(records: Sequence[Record], data: LabeledDataConfig) -> list[
             raise InputError(
                 f"example {number}: {found} in column {data.label!r} for {count} words, one each is needed"
             )
+        if at := next((i for i, label in enumerate(labels, 1) if is_null_label(label, data.null_values)), None):
+            raise InputError(f"example {number}: word {at} has no label in column {data.label!r}")
         result.append(list(map(label_text, labels)))
     return result
 

@@ -6,8 +6,9 @@ import numpy as np
 
 from tx_jax.text import Tokenizer
 from tx_jax.text.bpe import ByteLevelBPE
+from tx_jax.text.engine import EngineTokenizer
 from tx_jax.text.spm import SPACE, SentencePiece
-from tx_jax.text.wordpiece import PREFIX, WordPiece
+from tx_jax.text.wordpiece import PREFIX
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
@@ -23,7 +24,7 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
     - WordPiece: close to the bytes of the normalised text: a space is counted before every word, which is one too many
       before most punctuation. Characters of words that became [UNK] count 0.
 
-    Words that were added to the first two count with a space before them, which may be one too many.
+    Words that were added after training count with a space before them, which may be one too many.
 
     The text is what was encoded: the sentences of the store, not the white space between them.
     """
@@ -35,7 +36,7 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
         tokens = tokenizer.tokens(range(tokenizer.vocab_size))
         pairs = zip(tokens, tokenizer.is_continuation.tolist(), strict=True)
         lengths = [len((token.removeprefix(PREFIX) if inside else f" {token}").encode()) for token, inside in pairs]
-    if not isinstance(tokenizer, WordPiece):
+    if isinstance(tokenizer, EngineTokenizer):
         for index, text in tokenizer.added_texts.items():
             lengths[index] = len(text.encode())
     table = np.array(lengths, np.float32)

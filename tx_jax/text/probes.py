@@ -1,0 +1,86 @@
+"""Do two tokenizers make the same of a text? They are asked about texts in which tokenizers are known to differ."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer as Engine
+
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.text.tokenizer import Tokenizer
+
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog.",
+    "They don't know; it's (perhaps) 3.14 -- or 2,718?! C++ a_b #tag @user e-mail x@y.org http://a.b/c?d=1",
+    "El niño de la montaña comió piñas. ¿Qué pasó? ¡Nadie! AÑO Über Straße İSTANBUL",
+    "e\u0301te\u0301 nin\u0303o decomposed; ﬁne ｆｕｌｌ ① ½ ²",
+    "今天天气很好。東京タワー 오늘은",
+    "الطقس جميل، Сегодня आज วันนี้",
+    "😀🎉 👩\u200d👩\u200d👧 ❤\ufe0f €5 £ 100%",
+    "  two  spaces\tand\ttabs \n\n new\r\nlines\u00a0no-break\u200bzero\u3000wide ",
+    "\x00control\x01 \x7f\ufffd soft\u00adhyphen",
+    "``quoted'' “curly” ‘it’s’ – — … [a] {b} <c> | \\ ^ ~ $ = &",
+    "12345 2021-03-04 007 1st COVID19 iPhone McDonald",
+    "x" * 120,
+    "▁literal Ġ ##s a",
+    "",
+    " ",
+)
+_FORMS = ("{}", "a {} b", "a{}b", "({}),", "{0} {0}")
+
+
+def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source: Path) -> None:
+    """Compare the ids of a tokenizer with those of the engine that transformers runs in this folder.
+
+    Args:
+      reference: special tokens registered.
+      added: contents of the added tokens that are found in texts.
+
+    Warns with InputWarning where the file puts other special tokens around a text than tx_jax does. Raises InputError
+    where one text has other ids.
+    """
+    special = [tokenizer.token(index) for index in tokenizer.special_ids]
+    texts = [*TEXTS, *(form.format(token) for token in added for form in _FORMS)]
+    texts = [text for text in texts if not any(name in text for name in special)]
+    theirs = [found.ids for found in reference.encode_batch_fast(texts, add_special_tokens=False)]
+    for text, there, here in zip(texts, theirs, tokenizer.encode_batch(texts), strict=True):
+        if there != here:
+            raise InputError(
+                f"{source}: {text!r} has the ids {there} by its tokenizer.json, but {here} as tx_jax reads it"
+            )
+    if tokenizer.cls_id is None or tokenizer.sep_id is None:
+        return
+    around = reference.encode("a").ids
+    inside = tokenizer.encode("a")
+    if around != [tokenizer.cls_id, *inside, tokenizer.sep_id]:
+        cls, sep = tokenizer.tokens([tokenizer.cls_id, tokenizer.sep_id])
+        shown = " ".join(tokenizer.tokens(around))
+        warnings.warn(
+            f"{source}: its tokenizer.json makes of the text 'a' {shown}; tx_jax puts {cls} before every text and "
+            f"{sep} after it, as the family's published models have them",
+            InputWarning,
+            stacklevel=2,
+        )
+
+
+def check_words(file: Engine, rebuilt: Engine, source: Path) -> None:
+    """Raise InputError unless two engines cut texts into the same words: that of a tokenizer.json, and that which the
+    class of transformers builds that the folder names. Older versions of transformers run the one, newer the other.
+
+    Only what comes before the vocabulary is asked: normalisation and pre-tokenisation.
+    """
+    for text in TEXTS:
+        words, others = _words(file, text), _words(rebuilt, text)
+        if words != others:
+            at = next(i for i in range(len(text)) if words[i : i + 1] != others[i : i + 1])
+            words, others = words[at : at + 3], others[at : at + 3]
+            raise InputError(
+                f"{source}: its tokenizer.json cuts {text!r} into ... {words} ..., but the class of transformers that "
+                f"it is for into ... {others} ...: write the one that the model was trained with into "
+                'tokenizer_config.json, as tokenizer_class ("PreTrainedTokenizerFast" for tokenizer.json as it is)'
+            )
+
+
+def _words(engine: Engine, text: str) -> list[str]:
+    normal = engine.normalizer.normalize_str(text) if engine.normalizer else text
+    return [word for word, _ in engine.pre_tokenizer.pre_tokenize_str(normal)] if engine.pre_tokenizer else [normal]
