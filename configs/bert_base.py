@@ -126,6 +126,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_best = 1
     c.training.best_metric = "masked_lm_loss"
     c.training.patience = 0  # not 0: end after so many evaluations in a row without a better one
+    c.training.final_eval_batches = 0  # of fine-tuning alone: see classification.py
     c.training.stall_seconds = 40  # without a batch, after which the run is ended; 0: never
     c.training.max_skipped_updates = 10  # in a row, for a loss or gradient that is not finite; 0: end at the first
 

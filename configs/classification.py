@@ -66,6 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.log_every = 50
     c.training.eval_every = 0  # at the end of every epoch
     c.training.eval_batches = 0  # all
+    c.training.final_eval_batches = 0  # of each split, at the end; 0: all, -1: no evaluation then
     c.training.checkpoint_every = 0
     c.training.keep_last = 1
     c.training.keep_best = 1

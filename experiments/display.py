@@ -1,5 +1,6 @@
 """What a training run shows: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
 
+import functools
 import re
 import sys
 import time
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
+from experiments.progress import EvaluationProgress, duration
 from tx_jax import sharding, tree
 from tx_jax.evaluation.report import Report, Spread
 from tx_jax.training.optimizer import Optimizer
@@ -27,6 +29,7 @@ class TrainingDisplay:
         self._console = make_console()
         self._silent = jax.process_index() > 0
         self._bar: tqdm | None = None
+        self._evaluation = EvaluationProgress(announces=False)
         self._last_line = 0.0
 
     def start(self, run: Run, start_step: int, changes: list[str]) -> None:
@@ -34,20 +37,21 @@ class TrainingDisplay:
         self._num_steps = run.config.training.num_steps
         if self._silent:
             return
+        run.progress = functools.partial(self._evaluation, "held-out data")
         self._console.print(parameter_table(run.state.params))
         if rates := rates_table(run):
             self._console.print(rates)
         self._console.print(figures_table(run))
         for line in changes:
             self._console.print(f"changed since the run began: {line}")
-        if start_step >= self._num_steps:
-            self._console.print(f"The run is complete: it has its {self._num_steps} steps.")
+        if run.complete:
+            self._console.print(complete(start_step, run.config.training.num_steps, bool(changes)))
         else:
             after = f"Continuing after step {start_step}; compiling" if start_step else "Compiling"
             self._console.print(
                 f"{after} the train step, which takes seconds for a small model, minutes for a large one."
             )
-        if sys.stderr.isatty() and start_step < self._num_steps:
+        if sys.stderr.isatty() and not run.complete:
             self._bar = tqdm(total=self._num_steps, initial=start_step, unit="step", dynamic_ncols=True)
 
     def train(self, step: int, values: dict[str, float]) -> None:
@@ -71,8 +75,22 @@ class TrainingDisplay:
             self._bar.write(line) if self._bar is not None else print(line, flush=True)
 
     def close(self) -> None:
+        self._evaluation.close()
         if self._bar is not None:
             self._bar.close()
+        self._run = None  # with its state: what follows the training needs the memory of the devices
+
+
+def complete(start_step: int, num_steps: int, changed: bool) -> str:
+    """What is said where no step is left to be trained."""
+    has = f"it has its {num_steps} steps" if start_step == num_steps else f"it has {start_step} steps"
+    more = ""
+    if start_step > num_steps:
+        more = f"; training.num_steps={num_steps} asks for no more"
+    elif start_step < num_steps:
+        more = ", and improves no more"
+    kept = " Nothing is trained, so what changed has no effect, and config.json stays." if changed else ""
+    return f"The run is complete: {has}{more}.{kept}"
 
 
 def make_console() -> Console:
@@ -113,16 +131,12 @@ def describe(values: dict[str, float]) -> str:
     return "  ".join(shown)
 
 
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
-
-
 def show_reports(name: str | Path, reports: Mapping[str, Report]) -> None:
     """A table of each split; `name`: of the model."""
     for split, report in reports.items():
-        title = f"{name}" if report.step is None else f"Step {report.step} of {name}"
+        first, total = report.batches
+        part = "" if report.is_whole else f", first {first:,} of {total:,} batches"
+        title = f"{name}{part}" if report.step is None else f"Step {report.step} of {name}{part}"
         table = Table(f"on {split} data", "model", "baseline", "", title=title)
         for name, value in report.metrics.items():
             baseline, what = report.baselines.get(name, (None, ""))

@@ -11,7 +11,6 @@ With --downstream=FOLDER also what fine-tuning reaches from each model: FOLDER/o
 those that are there, are --workdir of experiments.train with --seeds, started from the model of that name.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.data.corpus.token_store import TokenStore
     from tx_jax.evaluation import domain
     from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
-    from tx_jax.files import write_atomically
+    from tx_jax.files import json_text, write_atomically
     from tx_jax.runs import trained
     from tx_jax.tasks.registry import open_task
 
@@ -71,7 +70,7 @@ def main(argv: list[str]) -> int:
             figures["downstream"] = reached[name]
     out = Path(OUT.value)
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(out / "report.json", json_text(report, indent=2, ensure_ascii=False) + "\n")
     _show(report)
     if any(counts.values()):
         shown = {name: figures["word_probability"] for name, figures in report["models"].items()}

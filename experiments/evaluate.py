@@ -35,13 +35,21 @@ def main(argv: list[str]) -> int:
     if stray := [*model_flags.data_options(), *(["label_map"] if flags.FLAGS.label_map else [])]:
         command_line.fail(f"--{stray[0]} says how --data is to be read: give it too")
     from experiments.display import show_reports
+    from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import report
     from tx_jax.runs.open_model import locate
 
-    workdir = Path(name)
+    workdir, progress = Path(name), EvaluationProgress(announces=True)
     if locate(name).kind != "run directory":
         command_line.fail(f"{name} is not a run, so it has no data to be evaluated on: give --data=FILE, with labels")
-    reports = report.evaluate_run(workdir, step=STEP.value, store=STORE.value, split=SPLIT.value, batches=BATCHES.value)
+    reports = report.evaluate_run(
+        workdir,
+        step=STEP.value,
+        store=STORE.value,
+        split=SPLIT.value,
+        batches=BATCHES.value,
+        progress=progress,
+    )
     show_reports(workdir, reports)
     report.write(workdir, reports)
     return 0
@@ -52,6 +60,7 @@ def _on_file(name: str) -> int:
     if stray := [flag for flag, given in (("store", STORE.value), ("split", SPLIT.value)) if given]:
         command_line.fail(f"--{stray[0]} and --data both say what to evaluate on: give one of them")
     from experiments.display import show_reports
+    from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import labeled_task, report
     from tx_jax.runs import trained
 
@@ -62,7 +71,9 @@ def _on_file(name: str) -> int:
     if taken:
         print(f"Labels taken: {taken}")
     files = ", ".join(Path(part).name for part in DATA.value.split(","))
-    show_reports(name, {files: report.evaluate_split(model, task, labeled_task.DATA, BATCHES.value)})
+    progress = EvaluationProgress(announces=True)
+    found = report.evaluate_split(model, task, labeled_task.DATA, BATCHES.value, progress=progress)
+    show_reports(name, {files: found})
     return 0
 
 

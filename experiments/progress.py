@@ -1,4 +1,6 @@
-"""What a preparation shows while it runs: a progress bar on a terminal, a plain line every few seconds elsewhere."""
+"""What a preparation or an evaluation shows while it runs: a progress bar on a terminal, a plain line every few seconds
+elsewhere.
+"""
 
 import sys
 import time
@@ -73,3 +75,48 @@ class PrepareProgress:
             rate = self.encoded_tokens / max(self.encoding_seconds, 1e-9)
             text += f", {progress.tokens:,} tokens, {rate:,.0f} tokens/s"
         return text
+
+
+class EvaluationProgress:
+    """A callback for evaluations: what is evaluated, how many batches are done, and of how many."""
+
+    def __init__(self, *, announces: bool):
+        """
+        Args:
+          announces: says what is coming before it begins; otherwise only what takes long shows at all.
+        """
+        self._announces = announces
+        self._bar: tqdm | None = None
+        self._began = self._last_shown = 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done == 0:
+            self.close()
+            self._began = self._last_shown = now
+            if self._announces:
+                print(f"evaluating {what}: {total:,} batches", flush=True)
+        if self._bar is None and (now - self._last_shown < LINE_SECONDS or done == total):
+            return
+        if not sys.stderr.isatty():
+            self._last_shown = now
+            left = duration((now - self._began) / done * (total - done))
+            print(f"evaluating {what}: {done:,} of {total:,} batches, {left} left", flush=True)
+            return
+        if self._bar is None:
+            self._bar = tqdm(desc=f"evaluating {what}", total=total, unit="batch", leave=False, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self.close()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """As hours:minutes:seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

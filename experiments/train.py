@@ -9,12 +9,13 @@ Any value of the configuration can be given on the command line, and a configura
 
 --help together with --config lists every key and its value.
 
-The run directory then holds config.json, env.json, tokenizer/, metrics.jsonl, tb/ (TensorBoard), checkpoints/,
-loss.png, and DONE or FAILED with the reason. The same command again continues a run that was killed, on the same kind
-and number of devices with exactly the numbers it would have had. SIGTERM or Ctrl-C finish the step, save, and exit with
-code 75.
+The run directory then holds config.json, env.json, history.jsonl (which start trained which steps), tokenizer/,
+metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE or FAILED with the reason. The same command again
+continues a run that was killed, on the same kind and number of devices with exactly the numbers it would have had.
+SIGTERM or Ctrl-C finish the step, save, and exit with code 75.
 
-A fine-tuned model is evaluated at its end, with the best checkpoint (evaluation.json). With --seeds=0,1,2 there is a
+A fine-tuned model is evaluated at its end, with the best checkpoint, on all of every split (evaluation.json), or on so
+many batches of each with --config.training.final_eval_batches=N; -1: not at all. With --seeds=0,1,2 there is a
 run for each seed, and a table of the means and standard deviations of their metrics (seeds.json). A seed decides on the
 new parameters, the order of the data, dropout and, where no file for validation is given, on what is held out.
 
@@ -40,7 +41,6 @@ Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything
 """
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -121,6 +121,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
     from experiments.display import TrainingDisplay, show_reports
     from experiments.next_steps import after_training
+    from experiments.progress import EvaluationProgress
     from tx_jax.config import LabeledDataConfig, from_config_dict
     from tx_jax.config.further import experiment_values
     from tx_jax.config.starting import check_start
@@ -172,15 +173,26 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
         display.close()
         with contextlib.suppress(OSError):  # the disk may be full, and that what the run ended with
             if first and metrics_log.read(workdir):
-                plots.draw_losses(workdir)
-    reports = {}
-    if not code and distributed.is_alone() and isinstance(task.config.data, LabeledDataConfig):
-        reports = report.evaluate_run(workdir, task=task)
+                plots.draw_curves(workdir)
+    reports, batches = {}, task.config.training.final_eval_batches
+    if not code and distributed.is_alone() and isinstance(task.config.data, LabeledDataConfig) and batches >= 0:
+        print(_what_is_coming(batches), flush=True)
+        progress = EvaluationProgress(announces=True)
+        reports = report.evaluate_run(workdir, task=task, batches=batches, progress=progress)
         show_reports(workdir, reports)
         report.write(workdir, reports)
     if first:
         print(end, file=sys.stderr if code else sys.stdout)
     return code, reports
+
+
+def _what_is_coming(batches: int) -> str:
+    if batches:
+        return f"Evaluating at the end, the first {batches:,} batches of each split (training.final_eval_batches)."
+    return (
+        "Evaluating at the end, all of each split; --config.training.final_eval_batches=N takes the first N batches of "
+        "each, -1 none."
+    )
 
 
 def _by_the_labels(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
@@ -196,7 +208,7 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
     """A run for each seed, in folders of their own, and how their results spread."""
     from experiments.display import show_spread
     from tx_jax.evaluation import report
-    from tx_jax.files import write_atomically
+    from tx_jax.files import json_text, write_atomically
     from tx_jax.hosts import distributed
 
     numbers = [int(part) for part in seeds.split(",") if part.strip().isdecimal()]
@@ -204,6 +216,8 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
         command_line.fail(f"--seeds={seeds}: give two or more different numbers, such as --seeds=0,1,2")
     if "train" not in values["data"] or not distributed.is_alone():
         command_line.fail("--seeds is for fine-tuning, by one process")
+    if values["training"].get("final_eval_batches", 0) < 0:
+        command_line.fail("--seeds compares the evaluations at the end: training.final_eval_batches=-1 makes none")
     runs = []
     for seed in numbers:
         print(f"Seed {seed}: {workdir / f'seed_{seed}'}", flush=True)
@@ -214,7 +228,7 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
     spread = report.spread(runs)
     show_spread(spread, len(numbers))
     plain = {split: {name: vars(one) for name, one in metrics.items()} for split, metrics in spread.items()}
-    write_atomically(workdir / "seeds.json", json.dumps({"seeds": numbers, **plain}, indent=2) + "\n")
+    write_atomically(workdir / "seeds.json", json_text({"seeds": numbers, **plain}, indent=2) + "\n")
     return 0
 
 

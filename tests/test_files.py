@@ -1,12 +1,15 @@
-"""Paths as they are given, and files replaced whole."""
+"""Paths as they are given, files replaced whole, and what JSON they hold."""
 
+import json
+import math
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from tx_jax.errors import InputError
-from tx_jax.files import local_path, write_atomically
+from tx_jax.files import json_text, local_path, write_atomically
 
 
 def test_the_text_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -30,6 +33,40 @@ def test_a_failure_leaves_the_old_content_and_nothing_else(tmp_path, monkeypatch
         write_atomically(tmp_path / "a.json", "new")
     assert (tmp_path / "a.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_is_not_finite_is_null():
+    values = {"a": math.nan, "b": [1.5, -math.inf, {"c": (math.inf, 2)}], "d": "NaN", "e": True}
+    text = json_text(values)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [1.5, None, {"c": [None, 2]}],
+        "d": "NaN",
+        "e": True,
+    }
+    assert json.loads(json_text(0.1 + 0.2)) == 0.1 + 0.2
+
+
+# What goes to other programs or into a digest, and the definitions of tokenizers and models in a form of their own.
+NOT_FILES_OF_OURS = (
+    "text/",
+    "convert/",
+    "hosts/distributed.py",
+    "tasks/supervised.py",
+    "data/json_values.py",
+    "data/corpus/index.py",
+)
+
+
+def test_every_file_of_json_is_made_in_one_place():
+    """So that none can hold NaN."""
+    root = Path(__file__).parent.parent
+    found = []
+    for path in sorted([*(root / "tx_jax").rglob("*.py"), *(root / "experiments").rglob("*.py")]):
+        name = path.relative_to(root).as_posix().removeprefix("tx_jax/")
+        if re.search(r"\bjson\.dumps?\(", path.read_text()) and not name.startswith(NOT_FILES_OF_OURS):
+            found.append(name)
+    assert found == ["files.py"], "use tx_jax.files.json_text, or say here why not"
 
 
 @pytest.mark.parametrize(

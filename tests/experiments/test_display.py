@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
-from experiments import display
+from experiments import display, progress
 from tx_jax import sharding
 
 
@@ -75,3 +75,37 @@ def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):
         ["0.0001", "1,386", "masked_lm  next_sentence"],
         ["0.001", "1,056", "pooler"],
     ]
+
+
+def test_an_evaluation_says_what_is_coming_and_how_far_it_is(capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+
+    def shown(announces):
+        show = progress.EvaluationProgress(announces=announces)
+        for done in range(0, 2501, 100):
+            show("held-out data", done, 2500)
+            clock[0] += 1.0
+        return capsys.readouterr().out.splitlines()
+
+    announced, *lines = shown(announces=True)
+    assert announced == "evaluating held-out data: 2,500 batches"
+    assert lines[0] == "evaluating held-out data: 500 of 2,500 batches, 0:00:20 left"
+    assert lines == shown(announces=False)
+    assert len(lines) == 4
+
+
+def test_a_short_evaluation_within_the_training_says_nothing(capsys):
+    show = progress.EvaluationProgress(announces=False)
+    for done in range(4):
+        show("held-out data", done, 3)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_complete_run_says_what_becomes_of_the_changes():
+    assert display.complete(8, 8, changed=False) == "The run is complete: it has its 8 steps."
+    assert display.complete(8, 6, changed=True) == (
+        "The run is complete: it has 8 steps; training.num_steps=6 asks for no more. Nothing is trained, so what "
+        "changed has no effect, and config.json stays."
+    )
+    assert display.complete(6, 40, changed=False) == "The run is complete: it has 6 steps, and improves no more."

@@ -139,6 +139,19 @@ def test_answers_from_questions(tiny_store, tmp_path):
     assert done.stdout.count("%") == 5
 
 
+@pytest.mark.parametrize(("batches", "coming"), [(0, "all of each split"), (1, "the first 1 batches of each split")])
+def test_the_evaluation_at_the_end_says_what_is_coming(arguments, tmp_path, batches, coming):
+    limit = [f"--config.training.final_eval_batches={batches}", "--config.training.num_steps=2"]
+    limit.append("--config.training.eval_batch_size=2")
+    done = run("train", *arguments, *limit, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.index(coming) < done.stdout.index("evaluating the model of step 2 on validation data")
+    written = json.loads((tmp_path / "evaluation.json").read_text())["validation"]["batches"]
+    assert written == {"first": batches or written["of"], "of": written["of"]}
+    assert written["of"] > 1
+    assert ("first 1 of" in done.stdout) == (batches == 1)
+
+
 def test_the_plan_of_epochs_reads_the_data(arguments):
     """36 examples train, the others are held out; 2 epochs in batches of 8."""
     arguments = [argument for argument in arguments if "num_steps" not in argument]
@@ -165,6 +178,8 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
         (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
         (["--config.model.num_labels=7"], "model.num_labels=7: the data has 3"),
         (["--seeds=0"], "give two or more different numbers"),
+        (["--seeds=0,1", "--config.training.final_eval_batches=-1"], "--seeds compares the evaluations at the end"),
+        (["--config.training.final_eval_batches=-2"], "must be -1 (none), 0 (all) or a number of batches"),
         (["--config.start_from=", "--config.model.vocab_size=200"], "fine-tuning needs a model with its tokenizer"),
     ],
 )

@@ -42,6 +42,19 @@ def test_they_are_read_from_the_log(tmp_path):
     assert Evaluations.read(tmp_path / "none", "f1").items() == []
 
 
+def test_several_of_the_best():
+    f1 = evaluations("f1", {5: 0.1, 10: 0.7, 15: 0.7, 20: 0.2, 25: math.nan})
+    assert f1.best_of(2, [5, 10, 15, 20, 25]) == [10, 15]
+    assert f1.best_of(3, [5, 20, 25, 99]) == [20, 5, 25]
+    assert f1.best_of(0, [5]) == []
+
+
+def test_those_up_to_a_step_and_what_was_not_finite(tmp_path):
+    records = [{"step": step, "split": "validation", "f1": value} for step, value in ((5, 0.2), (6, None), (7, 0.3))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert Evaluations.read(tmp_path, "f1", up_to=6).items() == [(5, 0.2), (6, -math.inf)]
+
+
 def test_metrics_of_former_versions_count_under_their_new_names():
     evaluations = Evaluations("window_accuracy")
     for step, values in ((1, {"accuracy": 0.3}), (2, {"window_accuracy": 0.5}), (3, {"accuracy": 0.4})):

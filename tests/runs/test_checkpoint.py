@@ -1,7 +1,6 @@
 """Checkpoints: what is kept, what comes back, and on which devices."""
 
 import contextlib
-import math
 import threading
 import time
 
@@ -45,33 +44,32 @@ def test_what_is_saved_comes_back_bitwise(made, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_last_ones_and_the_best_are_kept(made, tmp_path):
+def test_the_last_ones_and_those_asked_for_are_kept(made, tmp_path):
     state = made[-1]
-    with Checkpoints(tmp_path, keep_last=2, keep_best=1, best_metric="masked_lm_loss") as checkpoints:
-        for step, loss in ((1, 5.0), (2, 3.0), (3, 4.0), (4, None), (5, 6.0)):
-            checkpoints.save(at(state, step), None if loss is None else {"masked_lm_loss": loss})
+    with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+        for step, keep in ((1, []), (2, [2]), (3, [2]), (4, [2]), (5, [2])):
+            checkpoints.save(at(state, step), keep)
         checkpoints.wait()
         assert checkpoints.steps() == [2, 4, 5]
-
-
-def test_a_metric_of_accuracy_is_better_when_higher(made, tmp_path):
-    state = made[-1]
-    with Checkpoints(tmp_path, keep_last=1, keep_best=1, best_metric="masked_lm_accuracy") as checkpoints:
-        for step, accuracy in ((1, 0.2), (2, 0.4), (3, 0.1)):
-            checkpoints.save(at(state, step), {"masked_lm_accuracy": accuracy})
+        checkpoints.save(at(state, 6))
         checkpoints.wait()
-        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.steps() == [5, 6]
 
 
-def test_the_best_of_before_a_resume_stays_the_best(made, tmp_path):
-    state, metric = made[-1], "masked_lm_loss"
-    with Checkpoints(tmp_path, keep_last=1) as checkpoints:  # even where no best one was kept then
-        checkpoints.save(at(state, 1), {metric: 3.0})
-    for step, loss, kept in ((2, 4.0, [1, 2]), (3, math.nan, [1, 3]), (4, 2.0, [4]), (5, None, [4, 5])):
-        with Checkpoints(tmp_path, keep_last=1, keep_best=1, best_metric=metric) as checkpoints:
-            checkpoints.save(at(state, step), None if loss is None else {metric: loss})
+def test_those_asked_for_stay_after_a_resume(made, tmp_path):
+    for step, keep, kept in ((1, [1], [1]), (2, [1], [1, 2]), (3, [1], [1, 3]), (4, [4], [4]), (5, [4], [4, 5])):
+        with Checkpoints(tmp_path, keep_last=1) as checkpoints:
+            checkpoints.save(at(made[-1], step), keep)
             checkpoints.wait()
             assert checkpoints.steps() == kept
+
+
+def test_notes_come_back_exactly(made, tmp_path):
+    notes = {"interval": {"loss": [0.1 + 0.2, 1e-300], "other": [float(2**60 + 2**8), 3.0]}, "number": 3}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(at(made[-1], 1), **notes)
+        checkpoints.wait()
+        assert checkpoints.notes(1).items() >= notes.items()
 
 
 def test_only_the_loop_asks_whether_to_stop(made, tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ from tx_jax.runs import manifest, metrics_log, plots
 from tx_jax.runs.checkpoint import Checkpoints, SaveFailed
 from tx_jax.tasks.base import WeightedSum
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
-from tx_jax.training import loop
+from tx_jax.training import loop, recorder
 from tx_jax.training.recorder import NonFiniteLossError
 
 
@@ -91,7 +91,7 @@ def test_a_whole_run_leaves_its_story(small, tiny_store, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["training"]["num_steps"] == 8
     assert sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()) == [6, 8]
     assert {"tokens_per_second", "data_wait_share", "gradient_norm"} <= set(metrics_log.read(tmp_path)[-2])
-    assert plots.draw_losses(tmp_path).stat().st_size > 10_000
+    assert plots.draw_curves(tmp_path).stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -274,7 +274,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
 def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(
     small, tiny_store, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loop, "model_flops_utilization", lambda *_: 0.5)
+    monkeypatch.setattr(recorder, "model_flops_utilization", lambda *_: 0.5)
     small.optimizer.frozen, small.optimizer.layer_decay = ("^embeddings/",), 0.5
     train(small, tiny_store, tmp_path / "whole")
     with pytest.raises(Accident):

@@ -90,6 +90,8 @@ class TrainingConfig:
       num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
         `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
       best_metric: of held-out data; of fine-tuning also "auto", the first of `data.metrics`.
+      final_eval_batches: of fine-tuning: of how many batches of each split the evaluation at the end is, which
+        `eval_batches` says nothing of; 0: of all, -1: there is none.
       patience: so many evaluations in a row without a better `best_metric` end the run; 0: none do.
     """
 
@@ -108,6 +110,7 @@ class TrainingConfig:
     num_epochs: float = 0.0
     stall_seconds: int = 40
     patience: int = 0
+    final_eval_batches: int = 0
 
     def __post_init__(self):
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
@@ -124,6 +127,8 @@ class TrainingConfig:
         ):
             value = getattr(self, name)
             require(value >= 0, f"training.{name}={value} must not be negative")
+        last = self.final_eval_batches
+        require(last >= -1, f"training.final_eval_batches={last} must be -1 (none), 0 (all) or a number of batches")
         require(
             0 <= self.num_epochs < math.inf, f"training.num_epochs={self.num_epochs} must not be negative or infinite"
         )

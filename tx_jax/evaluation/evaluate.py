@@ -1,9 +1,9 @@
-"""Exact evaluation: sums and weights over every held-out example, divided once."""
+"""Exact evaluation: sums and weights over every held-out example, added up in float64, divided once."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,10 +11,12 @@ import numpy as np
 from tx_jax import sharding
 from tx_jax.batch import Batch
 from tx_jax.runs.trained import Trained
-from tx_jax.tasks.base import Batches, Metrics, Objective, Task
+from tx_jax.tasks.base import Batches, Metrics, Objective, Task, WeightedSum
 
 EvalStep = Callable[[Any, Batch], tuple[Metrics, Mapping[str, jax.Array]]]
 Scores = Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+T = TypeVar("T")
+Progress = Callable[[int, int], None]  # is told how many batches are done, and of how many
 
 
 def eval_step(params: Any, batch: Batch, *, objective: Objective) -> tuple[Metrics, dict[str, jax.Array]]:
@@ -68,6 +70,16 @@ def device_batch(batch: Batch, mesh: jax.sharding.Mesh) -> Batch:
     }
 
 
+def on_host(metrics: Metrics) -> Metrics:
+    """The same sums and weights as Python's numbers, which are float64: a device's float32 adds no 1 to 2**24."""
+    return {name: WeightedSum(float(s.total), float(s.weight)) for name, s in jax.device_get(metrics).items()}
+
+
+def added(sums: Metrics, more: Metrics) -> Metrics:
+    """Both sums together; of what only one of them has, that."""
+    return sums | {name: sums[name] + value if name in sums else value for name, value in more.items()}
+
+
 def evaluate(
     eval_step: EvalStep,
     params: Any,
@@ -80,22 +92,42 @@ def evaluate(
     """The mean of each metric over the batches, and the scores of their outputs. Rows that only fill up the last batch
     carry weight 0, and are left out of the outputs.
 
+    The results of a batch are read while the next one runs, so that the device never waits for the host.
+
     Returns:
       None if `stopping`, which is asked before each batch, said so.
     """
     totals: Metrics = {}
     parts: list[dict[str, np.ndarray]] = []
-    for batch in batches:
-        if stopping():
+    for metrics, outputs in _one_late(_results(eval_step, params, batches, mesh, stopping)):
+        if metrics is None:
             return None
-        metrics, outputs = eval_step(params, device_batch(batch, mesh))
-        totals = {name: totals[name] + value if name in totals else value for name, value in metrics.items()}
+        totals = added(totals, on_host(metrics))
         if outputs:
             parts.append(jax.device_get(outputs))
-    values = {name: value.mean() for name, value in jax.device_get(totals).items()}
+    values = {name: value.mean() for name, value in totals.items()}
     if parts and scores is not None:
         values |= scores(in_order(parts))
     return with_perplexities(values)
+
+
+def _results(
+    eval_step: EvalStep, params: Any, batches: Iterable[Batch], mesh: jax.sharding.Mesh, stopping: Callable[[], bool]
+) -> Iterator[tuple[Metrics | None, Any]]:
+    for batch in batches:
+        if stopping():
+            yield None, None
+            return
+        yield eval_step(params, device_batch(batch, mesh))
+
+
+def _one_late(results: Iterator[T]) -> Iterator[T]:
+    """The same, each only once the next one has been computed, or begun."""
+    before = []
+    for result in results:
+        yield from before
+        before = [result]
+    yield from before
 
 
 def evaluate_model(
@@ -132,11 +164,20 @@ def with_perplexities(values: dict[str, float]) -> dict[str, float]:
 
 
 def even_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> int:
-    """The next multiple of the devices of a mesh that splits examples alone. Rows that only fill up carry weight 0."""
+    """The next multiple of the devices of a mesh, which it can split whatever its axes. Rows that only fill up carry
+    weight 0."""
     return -(-batch_size // mesh.devices.size) * mesh.devices.size
 
 
-def held_out(batches: Batches, limit: int) -> Iterable[Batch]:
-    """The first `limit` batches of one pass, or all where it is 0."""
-    count = min(limit, len(batches)) if limit else len(batches)
-    return map(batches.batch_at, range(count))
+def held_out(batches: Batches, limit: int, progress: Progress = lambda done, total: None) -> Iterator[Batch]:
+    """The first `limit` batches of one pass, or all where it is 0. `progress` is told before each, and at the end."""
+    count = num_held_out(batches, limit)
+    for number in range(count):
+        progress(number, count)
+        yield batches.batch_at(number)
+    progress(count, count)
+
+
+def num_held_out(batches: Batches, limit: int) -> int:
+    """How many batches `held_out` gives."""
+    return min(limit, len(batches)) if limit else len(batches)

@@ -1,22 +1,28 @@
 """A run on held-out data, each metric beside what a trivial predictor would reach."""
 
 import dataclasses
-import json
+import functools
 import statistics
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tx_jax.config import LabeledDataConfig
-from tx_jax.errors import InputError
+import jax
+
+from tx_jax import sharding
+from tx_jax.config import ExperimentConfig, LabeledDataConfig
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.evaluation.evaluate import (
     EvalStep,
     evaluate_model,
     even_batch_size,
     held_out,
     jit_eval_step,
+    num_held_out,
     with_perplexities,
 )
-from tx_jax.files import write_atomically
+from tx_jax.files import json_text, write_atomically
+from tx_jax.models import forward
 from tx_jax.runs import trained
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.trained import Trained
@@ -31,11 +37,21 @@ class Report:
     Attributes:
       step: None of a model that no run stands behind.
       baselines: for metrics that have one, its value and name.
+      batches: how many, and how many the split has.
     """
 
     step: int | None
     metrics: dict[str, float]
     baselines: dict[str, tuple[float, str]]
+    batches: tuple[int, int] = (0, 0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is of all batches of the split."""
+        return self.batches[0] == self.batches[1]
+
+
+Progress = Callable[[str, int, int], None]  # is told what is done, how many batches of it are, and of how many
 
 
 def evaluate_run(
@@ -46,8 +62,10 @@ def evaluate_run(
     store: str | None = None,
     split: str | None = None,
     batches: int = 0,
+    progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Report]:
-    """The report of each split.
+    """The report of each split, computed on the mesh of the run where it fits the devices there are: a model that was
+    trained in parts may be too large for each device to hold it whole.
 
     Args:
       task: that of the run, if it is open already.
@@ -59,7 +77,7 @@ def evaluate_run(
     Raises:
       InputError: no run, no checkpoint, or other data than it was trained on.
     """
-    model = trained.load(workdir, step)
+    model = trained.load(workdir, step, mesh_of=_run_mesh)
     if model.config is None:
         raise InputError(f"{workdir} is not a run, so it has no data to evaluate it on: give --data=FILE")
     data = model.config.data
@@ -76,33 +94,59 @@ def evaluate_run(
     every = data.evaluation_splits if labeled else ("validation",)
     eval_step = jit_eval_step(task.objective, model.mesh)
     names = every if split is None else (split,)
-    return {name: evaluate_split(model, task, name, batches, eval_step) for name in names}
+    return {name: evaluate_split(model, task, name, batches, eval_step, progress=progress) for name in names}
 
 
 def evaluate_split(
-    model: Trained, task: Task, split: str, batches: int = 0, eval_step: EvalStep | None = None
+    model: Trained,
+    task: Task,
+    split: str,
+    batches: int = 0,
+    eval_step: EvalStep | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """The report of one split. `eval_step`: as of `evaluate_model`."""
+    """The report of one split. `eval_step`: as of `evaluate_model`; the rest as of `evaluate_run`."""
     batch_size = even_batch_size(task.config.training.eval_batch_size, model.mesh)
     part = task.batches(split, batch_size=batch_size, repeat=False)
-    values = evaluate_model(model, task, held_out(part, batches), split, eval_step)
-    baselines = task.baselines(held_out(part, batches), split)
+    name = "the model" if model.step is None else f"the model of step {model.step}"
+    here = functools.partial(progress, f"{name} on {split} data")
+    values = evaluate_model(model, task, held_out(part, batches, here), split, eval_step)
+    here = functools.partial(progress, f"the baselines on {split} data")
+    baselines = task.baselines(held_out(part, batches, here), split)
     trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
     baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
-    return Report(model.step, values, baselines)
+    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)))
+
+
+def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
+    """The mesh that a run was trained on; None, with a warning, where the devices there are do not fit it."""
+    try:
+        mesh = sharding.make_mesh(config.mesh)
+        sharding.check_divisible(mesh, config)
+        sharding.state_sharding(mesh, forward.param_shapes(config.model, config.lora))
+    except InputError as error:
+        text = f"{error}: the evaluation splits examples alone, and every device holds all parameters"
+        warnings.warn(text, InputWarning, stacklevel=2)
+        return None
+    return mesh
 
 
 def write(workdir: Path, reports: Mapping[str, Report]) -> None:
-    """WORKDIR/evaluation.json: of every split the step, the metrics and the values of the baselines."""
+    """WORKDIR/evaluation.json: of every split the step, how many batches of how many, the metrics and the values of the
+    baselines. A file that says the same already stays as it is."""
     values = {
         name: {
             "step": report.step,
+            "batches": {"first": report.batches[0], "of": report.batches[1]},
             "metrics": report.metrics,
             "baselines": {metric: value for metric, (value, _) in report.baselines.items()},
         }
         for name, report in reports.items()
     }
-    write_atomically(workdir / "evaluation.json", json.dumps(values, indent=2) + "\n")
+    path, text = workdir / "evaluation.json", json_text(values, indent=2) + "\n"
+    if not path.is_file() or path.read_text() != text:
+        write_atomically(path, text)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,11 +28,11 @@ class Evaluations:
         self._metric, self._qualities = metric, dict(earlier)
 
     @classmethod
-    def read(cls, workdir: Path, metric: str) -> "Evaluations":
-        """Those in metrics.jsonl."""
+    def read(cls, workdir: Path, metric: str, up_to: int | None = None) -> "Evaluations":
+        """Those in metrics.jsonl, or of them those up to a step."""
         evaluations = cls(metric)
         for record in metrics_log.read(workdir):
-            if record["split"] == "validation":
+            if record["split"] == "validation" and (up_to is None or record["step"] <= up_to):
                 evaluations.add(record["step"], record)
         return evaluations
 
@@ -46,7 +46,12 @@ class Evaluations:
 
     def best(self, among: Collection[int]) -> int | None:
         """The step with the best of these, the first where several are; None where none was evaluated."""
-        return max((step for step in self._qualities if step in among), key=self._qualities.get, default=None)
+        return next(iter(self.best_of(1, among)), None)
+
+    def best_of(self, count: int, among: Collection[int]) -> list[int]:
+        """So many steps with the best of these, the best first, or fewer where fewer were evaluated."""
+        evaluated = [step for step in self._qualities if step in among]
+        return sorted(evaluated, key=self._qualities.get, reverse=True)[:count]
 
     def out_of_patience(self, patience: int) -> bool:
         """Whether none of the last `patience` was better than the best before; never with a patience of 0."""

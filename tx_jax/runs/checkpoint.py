@@ -1,4 +1,5 @@
-"""Checkpoints of a run: asynchronous, sharded, verified, the last few and the best. Orbax stands behind this interface.
+"""Checkpoints of a run: asynchronous, sharded, verified, the last few and those that are asked for. Orbax stands behind
+this interface.
 
 Each has a manifest of checksums (`manifest.py`). One that is damaged is skipped with a warning, and the newest good one
 used; where none is good that is an error, never a silent start from zero. A run that continues renames what it skips
@@ -6,26 +7,25 @@ to `damaged-STEP`, to take its own steps there.
 """
 
 import contextlib
-import math
+import dataclasses
 import os
 import re
 import shutil
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.hosts import distributed
 from tx_jax.runs import manifest
-from tx_jax.runs.best import quality
 
 ITEM = "default"  # Orbax's folder for the state
 GRACE_SECONDS = 5
@@ -44,15 +44,11 @@ class Checkpoints:
         directory: Path,
         *,
         keep_last: int = 1,
-        keep_best: int = 0,
-        best_metric: str = "",
         read_only: bool = False,
     ):
         """
         Args:
-          keep_last: how many of the newest are kept.
-          keep_best: how many more are kept, those with the best `best_metric` among the checkpoints that have it.
-          best_metric: a metric's name; which values of it are better says `best.quality`.
+          keep_last: how many of the newest are kept, beside those that `save` is told to keep.
           read_only: changes nothing on disk, so that a run in progress may be read.
 
         Raises:
@@ -60,10 +56,11 @@ class Checkpoints:
         """
         self._directory = directory.absolute()
         self._manager: ocp.CheckpointManager | None = None
+        self._chosen = _Chosen()
         self._saving: tuple[int, int] | None = None  # step and bytes
         if not read_only:
             distributed.agreed(self._clear)
-            self._manager = _manager(self._directory, keep_last, keep_best, best_metric)
+            self._manager = _manager(self._directory, keep_last, self._chosen)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -139,11 +136,12 @@ class Checkpoints:
             raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look good: {good}")
         self._warn(step, {})
 
-    def save(self, state: Any, metrics: dict[str, float] | None = None, **notes: int) -> None:
-        """Starts writing the state; returns as soon as it is copied from the devices. `metrics` rank it.
+    def save(self, state: Any, keep: Collection[int] = (), **notes: Any) -> None:
+        """Starts writing the state; returns as soon as it is copied from the devices.
 
         Args:
-          notes: stored with it, for `notes`.
+          keep: steps that stay although they are none of the last ones. Every save says so anew.
+          notes: values of JSON, stored with it, for `notes`.
 
         Raises:
           SaveFailed: it, or the one before it, cannot be written.
@@ -151,11 +149,12 @@ class Checkpoints:
         self.wait()
         step = int(state.step)
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        self._chosen.steps = frozenset(keep)
         with self._explaining():
             arguments = ocp.args.PyTreeSave(state)
-            self._manager.save(step, args=arguments, metrics=metrics, custom_metadata=manifest.MARK | notes)
+            self._manager.save(step, args=arguments, custom_metadata=manifest.MARK | notes)
 
-    def notes(self, step: int) -> dict[str, int]:
+    def notes(self, step: int) -> dict[str, Any]:
         """What was given to `save` beside the state; {} for checkpoints of versions before there were any."""
         return manifest.metadata(self._path(step))
 
@@ -307,19 +306,22 @@ class _Manager(ocp.CheckpointManager):
         return False
 
 
-def _manager(directory: Path, keep_last: int, keep_best: int, best_metric: str) -> ocp.CheckpointManager:
-    def rank(metrics: dict[str, float]) -> float:
-        return quality(best_metric, metrics.get(best_metric, math.nan))
+@dataclasses.dataclass
+class _Chosen:
+    """A policy of Orbax's, which asks it at each save: these steps stay."""
 
-    policies = [LatestN(keep_last)]
-    if keep_best:
-        policies.append(BestN(n=keep_best, get_metric_fn=rank, keep_checkpoints_without_metrics=False))
+    steps: frozenset[int] = frozenset()
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
+def _manager(directory: Path, keep_last: int, chosen: _Chosen) -> ocp.CheckpointManager:
     return _Manager(
         directory,
         item_handlers=ocp.PyTreeCheckpointHandler(),
         options=ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies),
-            best_fn=rank,  # without it Orbax does not store the metrics, and a resumed run could not rank them
+            preservation_policy=AnyPreservationPolicy([LatestN(keep_last), chosen]),
             cleanup_tmp_directories=True,
             temporary_path_class=_Commit,
             # Where a folder cannot be made, Orbax's threads wait ten minutes for it, and the process for them.

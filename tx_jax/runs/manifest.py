@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tx_jax.files import sync_folder, write_atomically
+from tx_jax.files import json_text, sync_folder, write_atomically
 
 NAME = "manifest.json"
 MARK = {"manifest": 1}  # what the metadata of a checkpoint with a manifest says
@@ -33,7 +33,7 @@ def write(directory: Path) -> None:
         files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
     for folder in (path for path in directory.rglob("*") if path.is_dir()):
         sync_folder(folder)
-    write_atomically(directory / NAME, json.dumps({"files": files}, indent=1) + "\n")
+    write_atomically(directory / NAME, json_text({"files": files}, indent=1) + "\n")
 
 
 def problem(directory: Path, *, quick: bool = False) -> str | None:

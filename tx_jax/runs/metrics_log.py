@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import time
 import warnings
@@ -13,7 +14,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import write_atomically
+from tx_jax.files import json_text, write_atomically
 
 FLUSH_SECONDS = 30  # between what TensorBoard sees; a flush waits for the disk
 
@@ -25,7 +26,7 @@ class MetricsLog:
         self._path = directory / "metrics.jsonl"
         if self._path.exists():
             kept = [record for record in read(directory) if record["step"] <= start_step]
-            write_atomically(self._path, "".join(json.dumps(record) + "\n" for record in kept))
+            write_atomically(self._path, "".join(json_text(record) + "\n" for record in kept))
         self._file = self._path.open("a")
         self._tensorboard = _TensorBoard(directory / "tb", start_step + 1)
 
@@ -44,7 +45,7 @@ class MetricsLog:
           OSError: metrics.jsonl cannot be written. (TensorBoard's files may fail: that is a warning.)
         """
         with self._named():
-            self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._file.write(json_text({"step": step, "split": split, **values}) + "\n")
             self._file.flush()
         self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
 
@@ -110,13 +111,17 @@ class _TensorBoard:
             warnings.warn(text, InputWarning, stacklevel=3)
 
 
-def evaluated(directory: Path, step: int) -> bool:
-    """Whether the evaluation after this step is among the records."""
-    return any(record["step"] == step and record["split"] == "validation" for record in read(directory))
+def evaluation(directory: Path, step: int) -> dict[str, float] | None:
+    """The metrics of the evaluation after this step; None where it is not among the records."""
+    for record in reversed(read(directory)):
+        if record["step"] == step and record["split"] == "validation":
+            return {name: value for name, value in record.items() if name not in ("step", "split")}
+    return None
 
 
 def read(directory: Path) -> list[dict]:
-    """The records of a run, in order. A last line that a kill cut short is left out.
+    """The records of a run, in order; what is null there was not finite, and is NaN. A last line that a kill cut short
+    is left out.
 
     Raises:
       InputError: another line is damaged.
@@ -128,7 +133,7 @@ def read(directory: Path) -> list[dict]:
     for number, line in enumerate(path.read_text(errors="replace").splitlines(keepends=True), start=1):
         if line.endswith("\n"):
             try:
-                records.append(json.loads(line))
-            except ValueError:
+                records.append({k: math.nan if v is None else v for k, v in json.loads(line).items()})
+            except (ValueError, AttributeError):
                 raise InputError(f"{path}, line {number} is damaged: remove that line") from None
     return records

@@ -1,11 +1,13 @@
 """A run directory tells its story:
 
-config.json       the resolved configuration
-env.json          versions, devices, command, revision
+config.json       the resolved configuration, of the start that trained last
+env.json          versions, devices, command, revision of that start
+history.jsonl     the same of every start that trained, and which steps it trained: see `history`
+tokenizer/        that of the data
 metrics.jsonl     one record a line: step, split, values
 tb/               the same for TensorBoard
 checkpoints/      one folder a step
-loss.png          the curves
+loss.png          the curves: see `plots`
 LOCK              the process that trains here
 DONE | FAILED     how it ended; neither while it runs, or where it was killed
 """
@@ -31,8 +33,9 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import local_path, write_atomically
+from tx_jax.files import json_text, local_path, replace_folder, write_atomically
 from tx_jax.hosts import distributed
+from tx_jax.runs import history
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.text import Tokenizer
 
@@ -121,15 +124,32 @@ class RunDir:
             )
         return changes
 
-    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str) -> None:
-        """Writes config.json, env.json and tokenizer/, and clears the marks of an earlier end."""
+    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str, after_step: int = 0) -> None:
+        """To be called where steps are going to be trained: writes history.jsonl, config.json, env.json and, where it
+        is not there, tokenizer/, and clears the marks of an earlier end.
+
+        The history comes first, since it alone tells what changed: a kill after it leaves a record of no steps.
+
+        Raises:
+          InputError: history.jsonl is damaged.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        environment = _environment() | {"data_fingerprint": data_fingerprint}
-        write_atomically(self.path / "config.json", json.dumps(to_dict(config), indent=2) + "\n")
-        write_atomically(self.path / "env.json", json.dumps(environment, indent=2) + "\n")
-        tokenizer.save(self.path / "tokenizer")
+        values, environment = to_dict(config), _environment() | {"data_fingerprint": data_fingerprint}
+        earlier = self._read_json("config.json") if after_step and (self.path / "config.json").exists() else None
+        history.begin(self.path, after_step, values, environment, earlier)
+        write_atomically(self.path / "config.json", json_text(values, indent=2) + "\n")
+        write_atomically(self.path / "env.json", json_text(environment, indent=2) + "\n")
+        if not self._has(tokenizer):
+            replace_folder(self.path / "tokenizer", tokenizer.save)
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)
+
+    def _has(self, tokenizer: Tokenizer) -> bool:
+        """Whether its folder holds this tokenizer, whole."""
+        try:
+            return self.load_tokenizer().fingerprint == tokenizer.fingerprint
+        except (InputError, OSError, ValueError):  # none there, or damaged
+            return False
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -176,8 +196,13 @@ class RunDir:
                 )
             time.sleep(0.2)
 
+    @property
+    def is_done(self) -> bool:
+        return (self.path / "DONE").exists()
+
     def done(self, text: str) -> None:
         write_atomically(self.path / "DONE", text + "\n")
+        (self.path / "FAILED").unlink(missing_ok=True)
 
     def failed(self, reason: str) -> None:
         write_atomically(self.path / "FAILED", reason + "\n")

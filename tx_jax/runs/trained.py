@@ -1,7 +1,7 @@
 """A model on the devices there are: to evaluate it, to predict and to fill masks with it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Trained:
     Attributes:
       config: the experiment that it is from; None for a model that no run of ours stands behind.
       tokenizer: None for a model that came without one.
-      params: nested dict, float32, the same on every device of `mesh`; adapters are merged into their kernels.
+      params: nested dict, float32, on `mesh`; adapters are merged into their kernels.
       step: the optimizer step that they are from; None for a model without a run.
       name: what the user called it.
       labels, untrained, problem_type, tokenizer_problem: as of `Model`.
@@ -55,9 +55,21 @@ class Trained:
         return self.tokenizer
 
 
-def load(name: str | Path, step: int | None = None, *, heads: Sequence[str] | None = None) -> Trained:
-    """`open_model`, and its parameters on the devices there are."""
-    return place(open_model(name, step=step, heads=heads))
+def load(
+    name: str | Path,
+    step: int | None = None,
+    mesh_of: Callable[[ExperimentConfig], jax.sharding.Mesh | None] = lambda config: None,
+    *,
+    heads: Sequence[str] | None = None,
+) -> Trained:
+    """`open_model`, and its parameters on the devices there are.
+
+    Args:
+      mesh_of: gives the mesh for a run; where it gives none, each device holds all parameters.
+      step, heads: as of `open_model`.
+    """
+    model = open_model(name, step=step, heads=heads)
+    return place(model, None if model.experiment is None else mesh_of(model.experiment))
 
 
 def place(model: OpenModel, mesh: jax.sharding.Mesh | None = None) -> Trained:

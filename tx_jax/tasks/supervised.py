@@ -178,14 +178,20 @@ class Supervised(abc.ABC):
         """Which records are held out, where there is no file for validation: bool [N], a function of the seed."""
         return hold_out(len(records), self.data.validation_fraction, self.config.seed)
 
-    @functools.cache  # noqa: B019 - a task lives as long as its process
+    @functools.cached_property
+    def _splits(self) -> dict[str, LabeledSplit]:
+        """Those encoded so far. They go with the task: of several seeds each has its own."""
+        return {}
+
     def split(self, name: str) -> LabeledSplit:
         """Read and encoded once."""
-        records = self.records(name)
-        try:
-            return LabeledSplit(records, self.encode(records, labeled=True))
-        except InputError as error:
-            raise InputError(f"{name} data: {error}") from None
+        if name not in self._splits:
+            records = self.records(name)
+            try:
+                self._splits[name] = LabeledSplit(records, self.encode(records, labeled=True))
+            except InputError as error:
+                raise InputError(f"{name} data: {error}") from None
+        return self._splits[name]
 
     @functools.cached_property
     def data_fingerprint(self) -> str:

@@ -1,10 +1,12 @@
 """The training loop. Its order is fixed: batch, step, log, evaluate, checkpoint."""
 
 import contextlib
+import dataclasses
 import functools
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -14,7 +16,7 @@ from tx_jax.evaluation.evaluate import device_batch
 from tx_jax.hosts import distributed
 from tx_jax.hosts.stopping import Stopped, StopRequest
 from tx_jax.hosts.watchdog import doing, telling, waited_for
-from tx_jax.runs import metrics_log
+from tx_jax.runs import history, metrics_log
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.metrics_log import MetricsLog
@@ -57,39 +59,30 @@ def train(
     """
     directory = RunDir(workdir)
     changes = distributed.agreed(lambda: directory.changes(config, task.data_fingerprint))
-    training = config.training
-    begun = False  # bad input that is found before leaves an earlier run's files as they are
+    begun = False  # until then an earlier run's files stay as they are: of bad input, and of a run that is complete
     try:
         with (
             out_of_memory.explained(config, task.objective),
             _alone_in(directory),
-            Checkpoints(
-                directory.checkpoints,
-                keep_last=training.keep_last,
-                keep_best=training.keep_best,
-                best_metric=training.best_metric,
-            ) as checkpoints,
+            Checkpoints(directory.checkpoints, keep_last=config.training.keep_last) as checkpoints,
         ):
             run = build(config, task, checkpoints, start_from)
-            start = int(run.state.step)
-            distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint))
-            begun = distributed.is_first()
+            position = _position(run, workdir, checkpoints)
+            start = position.start
+            if not run.complete:
+                distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start))
+                begun = distributed.is_first()
             display.start(run, start, changes)
-            with (
-                telling(directory.failed),
-                _open_log(workdir, start) as log,
-                contextlib.nullcontext(stop) if stop else StopRequest() as stop,
-                jax.set_mesh(run.mesh),
-            ):
-                notes = checkpoints.notes(start) if start else {}
-                # It may be over since: a kill may have come between it and the next checkpoint.
-                evaluated = distributed.agreed(lambda: metrics_log.evaluated(workdir, start))
-                earlier = distributed.agreed(lambda: Evaluations.read(workdir, training.best_metric).items())
-                evaluations = Evaluations(training.best_metric, earlier)
-                recorder = Recorder(run, log, display, notes.get("skipped_in_a_row", 0), evaluations)
-                due = "evaluation_due" in notes and not evaluated
-                result = _loop(run, start, checkpoints, recorder, stop, evaluate_first=due)
-    except Stopped:
+            with contextlib.nullcontext(stop) if stop else StopRequest() as stop, jax.set_mesh(run.mesh):
+                if run.complete and not position.evaluation_due:
+                    result = position.evaluation or _evaluated(run, start, stop)
+                else:
+                    with telling(directory.failed), _open_log(workdir, start) as log:
+                        recorder = Recorder(run, log, display, position.evaluations, position.notes)
+                        result = _loop(run, start, checkpoints, recorder, stop, evaluate_first=position.evaluation_due)
+    except Stopped as stopped:
+        if begun:
+            history.reached(workdir, stopped.step)
         raise
     except BaseException as error:
         if begun:
@@ -97,11 +90,57 @@ def train(
                 directory.failed(f"{type(error).__name__}: {error}")
         raise
     if distributed.is_first():
-        end = int(run.state.step)
-        directory.done(
-            f"step {end}" + (f": {training.best_metric} improved no more" if end < training.num_steps else "")
-        )
+        _end(run, directory, begun, as_before=not changes)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Position:
+    """Where a run continues, and what it knows of the way there.
+
+    Attributes:
+      notes: of the checkpoint of the step `start`.
+      evaluation: the metrics of the evaluation after that step, if there was one.
+    """
+
+    start: int
+    notes: dict[str, Any]
+    evaluations: Evaluations
+    evaluation: dict[str, float] | None
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the run was stopped while it evaluated. The evaluation may be over since: a kill may have come
+        between it and the next checkpoint."""
+        return "evaluation_due" in self.notes and self.evaluation is None
+
+
+def _position(run: Run, workdir: Path, checkpoints: Checkpoints) -> _Position:
+    """Also says of the run whether it is complete."""
+    start, training = int(run.state.step), run.config.training
+    notes = checkpoints.notes(start) if start else {}
+    known = distributed.agreed(lambda: Evaluations.read(workdir, training.best_metric, up_to=start).items())
+    evaluations = Evaluations(training.best_metric, known)
+    run.complete = start >= training.num_steps or evaluations.out_of_patience(training.patience)
+    return _Position(start, notes, evaluations, distributed.agreed(lambda: metrics_log.evaluation(workdir, start)))
+
+
+def _evaluated(run: Run, step: int, stop: StopRequest) -> dict[str, float]:
+    """The metrics of the state at a step. Raises Stopped where it was asked to stop."""
+    if (values := run.evaluate(stop)) is None:
+        raise Stopped(stop.name, step)
+    return values
+
+
+def _end(run: Run, directory: RunDir, begun: bool, *, as_before: bool) -> None:
+    """Notes that the run is done: where this start trained and, where it did not, if the one that did was killed before
+    it could, and this one asks for the same. Nothing else changes what a run says of itself."""
+    end, training = int(run.state.step), run.config.training
+    if begun:
+        history.reached(directory.path, end)
+    if begun or (as_before and not directory.is_done):
+        no_more = f": {training.best_metric} improved no more" if end < training.num_steps else ""
+        directory.done(f"step {end}{no_more}")
 
 
 @contextlib.contextmanager
@@ -134,12 +173,12 @@ def _loop(
             recorder.evaluation(step, values)
         return values
 
-    if evaluate_first:  # the run was stopped while it evaluated
-        result = evaluate_at(start)
-        if result is None:
-            raise Stopped(stop.name, start)
+    if evaluate_first:
+        result = _evaluated(run, start, stop)
+        recorder.evaluation(start, result)
     out_of_patience = functools.partial(recorder.evaluations.out_of_patience, training.patience)
-    for step, batch in () if out_of_patience() else _device_batches(run, start, recorder):
+    ended = run.complete or out_of_patience()
+    for step, batch in () if ended else _device_batches(run, start, recorder):
         first = run.phase_of(step).start == step - 1
         if first:
             recorder.flush()  # what is compiled now is no part of the speed of the steps before
@@ -157,17 +196,16 @@ def _loop(
         stopping = stop.due()
         if last or stopping or due(step, training.checkpoint_every):
             recorder.settle()  # a loss that is not finite is found before its state is saved
-            notes = {"evaluation_due": 1} if unfinished else {}
+            notes = recorder.notes() | ({"evaluation_due": 1} if unfinished else {})
+            best = recorder.evaluations.best_of(training.keep_best, [*checkpoints.steps(), step])
             with doing(f"saving the checkpoint of step {step}"):
-                checkpoints.save(run.state, metrics_now, skipped_in_a_row=recorder.skipped_in_a_row, **notes)
+                checkpoints.save(run.state, keep=best, **notes)
         if stopping and (unfinished or not last):
             with doing(f"saving the checkpoint of step {step}"):
                 checkpoints.wait()
             raise Stopped(stop.name, step)
         if last:
             break
-    if not result:  # the run was complete already
-        result = run.evaluate(stop)
     return result
 
 

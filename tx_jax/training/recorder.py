@@ -2,13 +2,15 @@
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
-import jax
-
+from tx_jax.evaluation.evaluate import added, on_host
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.metrics_log import MetricsLog
-from tx_jax.tasks.base import Metrics
+from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.training.run import Display, Run
+from tx_jax.training.step import LAST_VALUES
 from tx_jax.training.throughput import model_flops_utilization
 
 
@@ -19,6 +21,11 @@ class NonFiniteLossError(RuntimeError):
 class Recorder:
     """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due.
 
+    What it writes of the training are means over all steps since the line before: the sums of those steps over the sum
+    of their weights, in float64. `LAST_VALUES` are as they were at the last step. A figure that is not finite at a step
+    is left out of its mean. The sums of an interval that has not ended go into the checkpoint, so that a run that
+    continues writes the same lines, bit for bit.
+
     Attributes:
       evaluations: all of the run, so far.
       skipped_in_a_row: updates skipped up to the last step read, for a loss or gradient that is not finite.
@@ -27,14 +34,26 @@ class Recorder:
     """
 
     def __init__(
-        self, run: Run, log: MetricsLog | None, display: Display, skipped_in_a_row: int, evaluations: Evaluations
+        self, run: Run, log: MetricsLog | None, display: Display, evaluations: Evaluations, notes: Mapping[str, Any]
     ):
+        """
+        Args:
+          notes: what `notes` gave at the step that the run continues from. A checkpoint of an earlier version lacks
+            the sums: its interval begins there.
+        """
         self._run, self._log, self._display, self.evaluations = run, log, display, evaluations
         self._pending: tuple[int, Metrics] | None = None
-        self.skipped_in_a_row = skipped_in_a_row
+        self.skipped_in_a_row: int = notes.get("skipped_in_a_row", 0)
+        self._sums = {name: WeightedSum(*pair) for name, pair in notes.get("interval", {}).items()}
         self._begin_interval(None)
 
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint must hold besides the state; to be called after `settle`."""
+        interval = {name: (value.total, value.weight) for name, value in self._sums.items()}
+        return {"skipped_in_a_row": self.skipped_in_a_row, "interval": interval}
+
     def _begin_interval(self, step: int | None) -> None:
+        """Of the speed, that is: what takes other time than steps begins it anew."""
         self._since, self._clock, self.waited = step, time.perf_counter(), 0.0
 
     def later(self, step: int, metrics: Metrics) -> None:
@@ -46,8 +65,21 @@ class Recorder:
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
+        values = on_host(metrics)
+        self._check_finite(step, values)
+        self._add(values)
+        if due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
+            means = {name: value.mean() for name, value in self._sums.items()}
+            means = {name: value for name, value in means.items() if math.isfinite(value)} | self._speed(step)
+            self._sums = {}
+            self._write(step, "train", means)
+            self._display.train(step, means)
+        elif self._compiled(step):
+            self._begin_interval(step)
+
+    def _check_finite(self, step: int, values: Metrics) -> None:
         # The gradient too: it is what the state after this step, which may be saved, was made with.
-        loss, gradient_norm = (value.mean() for value in jax.device_get((metrics["loss"], metrics["gradient_norm"])))
+        loss, gradient_norm = values["loss"].mean(), values["gradient_norm"].mean()
         finite = math.isfinite(loss) and math.isfinite(gradient_norm)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row > self._run.config.training.max_skipped_updates:
@@ -57,13 +89,11 @@ class Recorder:
                 f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}{as_before}; "
                 "checkpoints are intact. A lower learning rate, a longer warmup or clipping may help"
             )
-        if due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
-            values = {name: value.mean() for name, value in jax.device_get(metrics).items()}
-            values = {name: value for name, value in values.items() if math.isfinite(value)} | self._speed(step)
-            self._write(step, "train", values)
-            self._display.train(step, values)
-        elif self._compiled(step):
-            self._begin_interval(step)
+
+    def _add(self, values: Metrics) -> None:
+        finite = {name: v for name, v in values.items() if math.isfinite(v.total) and math.isfinite(v.weight)}
+        last = {name: finite.pop(name) for name in LAST_VALUES}
+        self._sums = added(self._sums, finite) | last
 
     def settle(self) -> None:
         """Flushes, and puts the log on disk: a checkpoint's step is never missing there, not even after a power cut."""
@@ -102,7 +132,8 @@ class Recorder:
         self._write(step, "validation", values)
         self._display.evaluation(step, values)
         self.evaluations.add(step, values)
-        self._begin_interval(step)  # evaluation is no part of the training speed
+        if self._since is not None:  # else the train step is still to be compiled, which is no part of the speed either
+            self._begin_interval(step)
 
 
 def due(step: int, every: int) -> bool:

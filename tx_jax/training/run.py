@@ -12,7 +12,7 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches
 from tx_jax.errors import InputError, InputWarning, did_you_mean
-from tx_jax.evaluation.evaluate import EvalStep, evaluate, held_out, jit_eval_step, local_batches
+from tx_jax.evaluation.evaluate import EvalStep, Progress, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.hosts import distributed
 from tx_jax.hosts.stopping import StopRequest
 from tx_jax.hosts.watchdog import doing, waited_for
@@ -27,7 +27,8 @@ from tx_jax.training.step import TrainStep, check_batch_sizes, jit_train_step
 class Display(Protocol):
     """What shows a run to its user. The loop itself prints nothing."""
 
-    def start(self, run: "Run", start_step: int, changes: list[str]) -> None: ...
+    def start(self, run: "Run", start_step: int, changes: list[str]) -> None:
+        """Before the first step; where `run.complete`, there is none. May set `run.progress`."""
 
     def train(self, step: int, values: dict[str, float]) -> None: ...
 
@@ -41,6 +42,8 @@ class Run:
     Attributes:
       fresh: of a run that starts from a model, the modules of parameters that are not from there.
       labels: of a run whose head is from there or could have been: what became of its labels; else "".
+      complete: no step is left to be trained.
+      progress: is told how far an evaluation is.
     """
 
     config: ExperimentConfig
@@ -53,6 +56,8 @@ class Run:
     eval_step: EvalStep
     fresh: tuple[str, ...] = ()
     labels: str = ""
+    complete: bool = False
+    progress: Progress = lambda done, total: None
 
     def phase_of(self, step: int) -> Phase:
         """The phase that the optimizer step with this number, from 1, belongs to."""
@@ -68,7 +73,8 @@ class Run:
     def evaluate(self, stop: StopRequest) -> dict[str, float] | None:
         """Metrics of the state on the first `training.eval_batches` held-out batches; None if it was asked to stop."""
         training = self.config.training
-        batches = waited_for(held_out(self.validation_batches, training.eval_batches), training.stall_seconds)
+        batches = held_out(self.validation_batches, training.eval_batches, self.progress)
+        batches = waited_for(batches, training.stall_seconds)
         scores = functools.partial(self.task.scores, split="validation")
         with doing("evaluation"):
             return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores, stopping=stop.due)

@@ -15,6 +15,10 @@ from tx_jax.tasks.base import Metrics, Objective, WeightedSum, total_loss
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 
+# Figures of `train_step` that tell of the run up to a step: of several steps the last value is what counts. All others
+# are means, over whatever the steps counted.
+LAST_VALUES = ("learning_rate", "skipped_updates")
+
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from tx_jax import text
 from tx_jax.errors import InputError
-from tx_jax.files import write_atomically
+from tx_jax.files import json_text, write_atomically
 
 FORMAT = 1
 SPLITS = ("train", "validation")
@@ -206,4 +206,4 @@ def read_json(path: Path) -> dict:
 
 def write_json(path: Path, value: dict) -> None:
     """Replace a JSON file atomically: a reader, or a restart after a kill, sees the old file or the new one."""
-    write_atomically(path, json.dumps(value, indent=1))
+    write_atomically(path, json_text(value, indent=1))

@@ -3,14 +3,13 @@
 import csv
 import gzip
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tx_jax.data.labeled.readers import Record
 from tx_jax.errors import InputError
-from tx_jax.files import write_atomically
+from tx_jax.files import json_text, write_atomically
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
 _BREAKS = {"\t", "\n", "\r"}  # what ends a cell or a line where nothing is quoted
@@ -36,7 +35,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
     check(path)
     ending = _ending(path)
     if ending == ".jsonl":
-        text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        text = "".join(json_text(record, ensure_ascii=False) + "\n" for record in records)
     elif ending == ".conll":
         text = "\n".join(_sentence(path, number, record) for number, record in enumerate(records, start=1))
     else:
@@ -77,4 +76,4 @@ def _sentence(path: Path, number: int, record: Record) -> str:
 
 
 def _cell(value: Any) -> str:
-    return str(value) if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)
+    return str(value) if isinstance(value, str | int | float) else json_text(value, ensure_ascii=False)
