@@ -118,6 +118,7 @@ REFUSED = [
     (FINE_TUNING, {"data.decimal": ","}, {}, "because task='classification'"),
     (TAGGING, {"data.bad_lines": "skip"}, {"data.format": "conll"}, "because data.format='conll'"),
     (ANSWERS, {"data.labels": ("a", "b")}, {}, "because task='question_answering'"),
+    (FINE_TUNING, {"data.label_map": ("a=b",)}, {"start_from": ""}, "because start_from=''"),
     (FINE_TUNING, {"data.label_pieces": "all"}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {"data.stride": 64}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {}, {"data.unanswerable": True}, "because model.heads=('sequence_classification',)"),

@@ -118,6 +118,12 @@ EFFECTS = (
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
     Effect(("data.labels",), lambda c: c.task in ("classification", "multi_label", "tagging"), ("task",)),
+    Effect(
+        ("data.label_map",),
+        lambda c: bool(c.start_from) and not c.start_fresh,
+        ("start_from", "start_fresh"),
+        "--config.start_from=FOLDER",
+    ),
     Effect(("data.label_pieces",), _has_head("token_classification"), ("model.heads",)),
     Effect(
         _keys("data", "stride max_question_length max_answer_length n_best unanswerable null_threshold"),

@@ -69,6 +69,8 @@ def convert(
     if model.labels:
         hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
         hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
+    if model.problem_type is not None:
+        hf_config["problem_type"] = model.problem_type
     hf_config["dtype"] = dtype
     hf_config.pop("torch_dtype", None)  # the older name of the same
     if family.is_base(hf_config["architectures"][0]):
