@@ -73,7 +73,7 @@ def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
     optimizer = Optimizer(experiment(model))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
     state = jax.device_put(state, sharding.state_sharding(mesh, state))
-    step = functools.partial(train_step, task=families.AllHeads(model), optimizer=optimizer, accumulation_steps=1)
+    step = functools.partial(train_step, objective=families.AllHeads(model), optimizer=optimizer, accumulation_steps=1)
     with jax.set_mesh(mesh):
         batch = device_batch(families.batch(), mesh)
         compiled = jax.jit(step).lower(state, batch, dropout_key(0)).compile()

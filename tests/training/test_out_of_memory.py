@@ -79,14 +79,14 @@ def test_what_the_backends_say_is_understood(message, requested, available):
 def test_another_error_is_left_as_it_is(smoke_config, tiny_store):
     config = from_config_dict(smoke_config)
     error = jax.errors.JaxRuntimeError("INTERNAL: the device is on fire")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"), explained(config, MaskedLM(config, tiny_store)):
+    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"), explained(config, MaskedLM(config, tiny_store).objective):
         raise error
 
 
 @pytest.mark.parametrize(("message", "shape"), [(GPU, "6.0 MiB  f32[4096,128,3]"), (TPU, "2.0 GiB  f32[32,4096,4096]")])
 def test_the_largest_arrays_of_the_program_are_listed(smoke_config, tiny_store, message, shape):
     config = from_config_dict(smoke_config)
-    with pytest.raises(OutOfMemory) as told, explained(config, MaskedLM(config, tiny_store)):
+    with pytest.raises(OutOfMemory) as told, explained(config, MaskedLM(config, tiny_store).objective):
         raise jax.errors.JaxRuntimeError(message)
     largest = str(told.value).partition("the largest arrays of the program:\n")[2].splitlines()[0]
     assert shape in largest
@@ -125,7 +125,7 @@ def test_what_is_set_already_is_not_advised(smoke_config, tiny_store):
     smoke_config.training.accumulation_steps = 2
     config = from_config_dict(smoke_config)
     task = MaskedLM(config, tiny_store)
-    with pytest.raises(OutOfMemory) as told, explained(config, task):
+    with pytest.raises(OutOfMemory) as told, explained(config, task.objective):
         raise MemoryError("Unable to allocate 2.00 GiB for an array with shape (536870912,) and data type float32")
     assert "remat" not in str(told.value)
     assert "accumulation_steps=4" in str(told.value)
