@@ -140,6 +140,7 @@ REFUSED = [
         "training.num_steps=100 does nothing because training.num_epochs=3.0: leave it out, or give "
         "--config.training.num_epochs=0",
     ),
+    (PRETRAINING, {"training.final_eval_batches": 5}, {}, "final_eval_batches=5 does nothing because task='masked_lm'"),
     (FINE_TUNING, {"training.num_epochs": 2.0, "training.num_steps": 100}, {}, "because training.num_epochs=2.0"),
     (bert_base.get_config(), {"training.batch_size": 64}, {}, "because phases.batch_size=(256, 256)"),
     (PRETRAINING, {"phases.sequence_length": (16, 32)}, {}, "because phases.steps=()"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from tx_jax.config.data import PAIRED
 from tx_jax.config.experiment import ExperimentConfig, group_from_dict
+from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
 
@@ -156,6 +157,8 @@ EFFECTS = (
         ("training.num_epochs",),
         "--config.training.num_epochs=0",
     ),
+    # The evaluation at the end of pretraining is one like the others, of training.eval_batches.
+    Effect(("training.final_eval_batches",), lambda c: isinstance(c.data, LabeledDataConfig), ("task",)),
     Effect(
         ("training.batch_size",),
         lambda c: not (c.phases.steps and c.phases.batch_size),
