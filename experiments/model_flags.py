@@ -10,12 +10,7 @@ from experiments import command_line
 
 flags.disclaim_key_flags()  # they count as the entry point's own, so that its --help shows them
 
-# Flag -> what it means, for flags that are columns: names with commas between them.
-_COLUMNS = {
-    "text": "The column of the text, or the two of a pair, with a comma: the words of tagging, question and context.",
-    "choices": "Of multiple choice: the columns of the choices.",
-}
-DATA_FLAGS = (*_COLUMNS, "label", "label_separator", "sequence_length", "unanswerable")
+DATA_FLAGS = ("text", "choices", "label", "label_separator", "sequence_length", "unanswerable")
 
 
 def define_model(what: str = "a run directory, a converted model, a Hugging Face folder, or a name on its Hub") -> None:
@@ -25,8 +20,12 @@ def define_model(what: str = "a run directory, a converted model, a Hugging Face
 
 def define_data() -> None:
     """Each has a key of `data` in the configuration as its name; where it is not given, that of the run holds."""
-    for name, meaning in _COLUMNS.items():
-        flags.DEFINE_list(name, None, meaning)
+    flags.DEFINE_list(
+        "text",
+        None,
+        "The column of the text, or the two of a pair, with a comma: the words of tagging, question and context.",
+    )
+    flags.DEFINE_list("choices", None, "Of multiple choice: the columns of the choices.")
     flags.DEFINE_string("label", None, "The column of the label.")
     flags.DEFINE_string("label_separator", None, "What stands between the labels of a text that has several.")
     flags.DEFINE_integer("sequence_length", None, "Tokens of a row, special ones included.", lower_bound=8)
