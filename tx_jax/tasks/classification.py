@@ -71,12 +71,12 @@ class Classification(Supervised):
     known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        if not config.data.labels:
-            data = dataclasses.replace(config.data, labels=labels_of(self.values(self.records("train"))))
+        if not config.labeled.labels:
+            data = dataclasses.replace(config.labeled, labels=labels_of(self.values(self.records("train"))))
             config = dataclasses.replace(config, data=data)
-        count = len(config.data.labels)
-        scores.check(config.data.metrics, self.known_scores, count)
-        config = dataclasses.replace(config, data=self._with_class_weights(config.data))
+        count = len(config.labeled.labels)
+        scores.check(config.labeled.metrics, self.known_scores, count)
+        config = dataclasses.replace(config, data=self._with_class_weights(config.labeled))
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
 
     def _with_class_weights(self, data: LabeledDataConfig) -> LabeledDataConfig:

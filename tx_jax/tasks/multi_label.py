@@ -57,7 +57,7 @@ class MultiLabel(Classification):
     known_scores = scores.OF_LABEL_SETS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        data = config.data
+        data = config.labeled
         if not data.labels:
             values = [label for labels in self.values(self.records("train")) for label in labels]
             data = dataclasses.replace(data, labels=labels_of(values))

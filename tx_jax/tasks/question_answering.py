@@ -81,10 +81,10 @@ class QuestionAnswering(Supervised):
     objective_class = QuestionAnsweringObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        if len(config.data.text) != 2:
-            raise InputError(f"data.text={config.data.text} must name the columns of the question and of the context")
-        known = _SCORES_WITH_NULL if config.data.unanswerable else _SCORES
-        for name in config.data.metrics:
+        if len(text := config.labeled.text) != 2:
+            raise InputError(f"data.text={text} must name the columns of the question and of the context")
+        known = _SCORES_WITH_NULL if config.labeled.unanswerable else _SCORES
+        for name in config.labeled.metrics:
             if name not in known:
                 needs = ", with data.unanswerable=True" if name in _SCORES_WITH_NULL else ""
                 raise InputError(

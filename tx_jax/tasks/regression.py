@@ -49,7 +49,7 @@ class Regression(Classification):
     known_scores = scores.OF_NUMBERS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        scores.check(config.data.metrics, self.known_scores, 1)
+        scores.check(config.labeled.metrics, self.known_scores, 1)
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=1))
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:

@@ -73,17 +73,15 @@ class SupervisedObjective(Objective):
         for name in OPTIONAL:
             if name not in self.options and (value := getattr(config.data, name)):
                 raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
-        if config.data.decimal != "." and config.task != "regression":
-            raise InputError(f"data.decimal={config.data.decimal!r} is for task='regression', not for {config.task!r}")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
         """`model.num_labels`, as far as the configuration tells without data."""
-        return len(config.data.labels) or config.model.num_labels
+        return len(config.labeled.labels) or config.model.num_labels
 
     @property
     def data(self) -> LabeledDataConfig:
-        return self.config.data
+        return self.config.labeled
 
     @property
     def pairs(self) -> bool:
@@ -135,15 +133,15 @@ class Supervised(abc.ABC):
             )
         self.tokenizer, self.config = tokenizer, config
         labeled = self.with_labels(config)
-        if not config.data.labels and (same := match(label_order, labeled.data.labels)):
-            labeled = dataclasses.replace(labeled, data=dataclasses.replace(labeled.data, labels=same.labels))
+        if not config.labeled.labels and (same := match(label_order, labeled.labeled.labels)):
+            labeled = dataclasses.replace(labeled, data=dataclasses.replace(labeled.labeled, labels=same.labels))
         self.config = _with_best_metric(labeled)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
     @property
     def data(self) -> LabeledDataConfig:
-        return self.config.data
+        return self.config.labeled
 
     @functools.cached_property
     def _records(self) -> dict[str, list[Record]]:

@@ -76,7 +76,7 @@ class Tagging(Supervised):
     objective_class = TaggingObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        data = config.data
+        data = config.labeled
         if not data.labels:
             # Examples that are held out of the training file may have a rare label for themselves.
             splits = ("train",) if data.validation else ("train", "validation")
