@@ -21,6 +21,7 @@ from tx_jax.data.pretraining.batches import (
     words_that_never_occur,
 )
 from tx_jax.data.pretraining.byte_lengths import byte_lengths
+from tx_jax.data.pretraining.targets import MaskedTargets
 from tx_jax.errors import InputError, InputWarning
 
 CONFIG = DataConfig(
