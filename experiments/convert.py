@@ -101,16 +101,18 @@ def write() -> None:
     path = Path(CHECKPOINT.value)
     if kind_of(path) == "Hugging Face folder":
         command_line.fail(f"{path} is a Hugging Face folder: give it as --from_hf, with --out")
+    length = None
     if model_dir.is_model_dir(path) and STEP.value is None:
         model = model_dir.load(path)
     else:
         run = trained.load(path, STEP.value)
         params = {path: np.asarray(x) for path, x in tree.flatten(run.params).items()}
         labels = getattr(run.config.data, "labels", ())
+        length = run.config.data.sequence_length  # of what is fine-tuned: what the exported tokenizer cuts texts to
         model = Model(run.model, params, run.tokenizer, source=None, labels=labels)
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
-    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value)
+    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value, length=length)
     show(
         f"{CHECKPOINT.value} -> {TO_HF.value}",
         {

@@ -115,9 +115,11 @@ class ByteLevelBPE(EngineTokenizer):
             and self._definition["normalizer"] is None
             and model["unk_token"] is None
         ):
-            if None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id):
+            adds = (self._definition["post_processor"] or {}).get("type")
+            has_all = None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+            if has_all and adds == "RobertaProcessing":
                 return "RobertaTokenizer"
-            if self.cls_id is None and self.eos_id is not None:
+            if self.cls_id is None and self.eos_id is not None and adds in (None, "ByteLevel"):
                 return "GPT2Tokenizer"
         return super().tokenizer_class
 
