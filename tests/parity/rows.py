@@ -62,6 +62,8 @@ CASES: dict[str, tuple[str, str, TransformerConfig]] = {
     "CamemBERT sequences": ("camembert", "camembert", cases.changed(cases.ROBERTA, *SEQUENCES)),
     "CamemBERT tokens": ("camembert", "camembert", cases.changed(cases.ROBERTA, *TOKENS)),
     "DeBERTa sequences": ("deberta", "byte_bpe, [CLS]", cases.changed(cases.DEBERTA, *SEQUENCES)),
+    "ModernBERT sequences": ("modernbert", "byte_bpe, [CLS]", cases.CASES["ModernBERT sequences, mean"][1]),
+    "ModernBERT tokens": ("modernbert", "byte_bpe, [CLS]", cases.CASES["ModernBERT tokens"][1]),
     "DeBERTa-v3 sequences": ("deberta-v2", "deberta_v2", cases.CASES["DeBERTa-v3 sequences"][1]),
     "DeBERTa-v2 tokens": ("deberta-v2", "deberta_v2, options", cases.CASES["DeBERTa-v2 tokens"][1]),
 }
@@ -71,7 +73,7 @@ def model_of(name: str) -> Model:
     """The model of a case, its weights drawn."""
     model_type, kind, config = CASES[name]
     tokenizer = tokenizer_of(kind)
-    config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size, num_layers=1)
+    config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size, num_layers=config.global_every)
     params = cases.draw_params(shapes_of(config), SEED)
     return Model(config, params, tokenizer, Source("rows", None, model_type, "float32", {}))
 

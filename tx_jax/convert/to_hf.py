@@ -65,8 +65,10 @@ def convert(
     base = source.hf_config if source and source.model_type in family.model_types else {}
     hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
-        # What generation begins and ends with; else transformers takes GPT-2's ids.
-        roles = ("pad", "bos", "eos") if model.config.architecture == "decoder" else ("pad",)
+        # Else transformers takes the ids of GPT-2's and of ModernBERT's own tokenizers.
+        roles = {"gpt2": ("pad", "bos", "eos"), "modernbert": ("pad", "bos", "eos", "cls", "sep")}.get(
+            model_type, ("pad",)
+        )
         for role in roles:
             hf_config.setdefault(f"{role}_token_id", getattr(model.tokenizer, f"{role}_id"))
         if rows_of_text.is_fine_tuned(model.config):

@@ -28,7 +28,7 @@ from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 
 # What a model need not have in common with the one it starts from; all else is its shape.
-OWN = ("heads", "num_labels", "dropout", "attention_dropout", "init_stddev", "dtype", "remat")
+OWN = ("heads", "num_labels", "dropout", "classifier_dropout", "attention_dropout", "init_stddev", "dtype", "remat")
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 
@@ -172,4 +172,7 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
             f"knows: {model.tokenizer_problem}. For the shape alone: --config.start_fresh"
         )
     params = {path: x for path, x in model.params.items() if path.partition("/")[0] not in model.untrained}
+    if model.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
+        moves = (("masked_lm/transform/", "pooler/"), ("masked_lm/norm/", "pooler/norm/"))
+        params |= {new + path.removeprefix(old): x for path, x in params.items() for old, new in moves if old in path}
     return Start(name, model.config, model.tokenizer, {} if fresh else params)
