@@ -32,7 +32,7 @@ def of_head(output: Output, head: str) -> jax.Array:
 
 def logits(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """Of the first head, and nothing else."""
-    run = jax.jit(lambda p: getattr(_apply(config, p, batch), config.heads[0]))
+    run = jax.jit(lambda p: _apply(config, p, batch).logits[config.heads[0]])
     return np.asarray(run(unflatten_dict(params, sep="/")))
 
 

@@ -125,7 +125,7 @@ def batch_of(model: Model, kind: str, parts: tuple[list, ...]) -> dict[str, np.n
         table = tagging.table(records, data, model.tokenizer, labels=None)
     else:
         segments = model.config.num_segments > 1
-        table = sequences.table(records, data, model.tokenizer, segments=segments, targets=None)
+        table = sequences.table(records, data, model.tokenizer, segments=segments, targets={})
     batch = dict(table.rows(np.arange(len(table))))
     return {"segments": np.zeros_like(batch["tokens"])} | batch
 

@@ -120,6 +120,10 @@ class TransformerConfig:
         self._check_positions()
 
     def _check_architecture(self) -> None:
+        require(
+            not self.classifier_transform or self.architecture == "encoder",
+            "model.classifier_transform is for model.architecture='encoder'",
+        )
         require(len(set(self.heads)) == len(self.heads), f"model.heads={self.heads} names a head twice")
         allowed = heads_of(self.architecture)
         for head in self.heads:

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer as Engine
 
 from tx_jax import text
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import SUPERVISED
 from tx_jax.convert.model_dir import Model
 from tx_jax.convert.new_tokens import ROWS
 from tx_jax.data.labeled.sequences import Layout
@@ -19,13 +20,12 @@ from tx_jax.text.bpe import ByteLevelBPE
 from tx_jax.text.engine import pre_tokenizers_of, read_json, write_json
 from tx_jax.text.tokenizer import Tokenizer
 
-# The heads that are trained on rows of `Layout`.
-FINE_TUNED = frozenset(("sequence_classification", "token_classification", "question_answering", "multiple_choice"))
 POSITIONS = "embeddings/position/embedding"
 
 
 def is_fine_tuned(config: TransformerConfig) -> bool:
-    return "causal_lm" not in config.heads and not FINE_TUNED.isdisjoint(config.heads)
+    """Whether the model was trained on rows of `Layout`."""
+    return "causal_lm" not in config.heads and not {*SUPERVISED}.isdisjoint(config.heads)
 
 
 def with_padding(model: Model) -> Model:
@@ -46,7 +46,7 @@ def with_padding(model: Model) -> Model:
         for path in params:
             if path.endswith(ROWS):
                 params[path] = np.pad(params[path], [(0, missing)] + [(0, 0)] * (params[path].ndim - 1))
-    if config.position_offset and tokenizer.pad_id not in (None, config.position_offset - 1):
+    if POSITIONS in params and config.position_offset and tokenizer.pad_id not in (None, config.position_offset - 1):
         moved = tokenizer.pad_id + 1 - config.position_offset
         config = dataclasses.replace(config, position_offset=tokenizer.pad_id + 1)
         params[POSITIONS] = np.pad(params[POSITIONS], [(max(0, moved), 0), (0, 0)])[max(0, -moved) :]

@@ -16,8 +16,8 @@ from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import experiment_values
-from tx_jax.config.heads import head_of
-from tx_jax.convert import from_hf, hub, model_dir
+from tx_jax.config.heads import HEADS, head_of
+from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.files import local_path
@@ -51,6 +51,8 @@ class Start:
         values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
+        if not self.model.needs_pooler:  # of a pooler, only one that is there can be carried along
+            values["heads"] = tuple(head for head in values["heads"] if head != "pooled")
         return values
 
     def of_student(self, distillation: DistillationConfig) -> "Start":
@@ -146,6 +148,7 @@ def read_model(name: str, heads: tuple[str, ...]) -> Model:
     Args:
       name: a run directory, a converted model, a folder of Hugging Face's form, or a name on its Hub.
       heads: those that are needed; a Hugging Face model is read with these alone, the others have what they have.
+        "pooled" is its pooler where it has one.
 
     Raises:
       InputError: there is no such model, or it cannot be used.
@@ -161,7 +164,20 @@ def read_model(name: str, heads: tuple[str, ...]) -> Model:
     folder = path
     if not path.is_dir():
         folder, commit = hub.fetch(name)
-    return from_hf.read(folder, heads=heads, name=None if path.is_dir() else name, revision=commit)[0]
+    family, _ = families.of_hf_config(hf_folder.read_config(folder))
+    heads = tuple(head for head in heads if head != "pooled" or head in family.heads)
+    model, _ = from_hf.read(folder, heads=heads, name=None if path.is_dir() else name, revision=commit)
+    return _without_fresh_pooler(model)
+
+
+def _without_fresh_pooler(model: Model) -> Model:
+    """The model without a pooler that nothing but the head "pooled" asks for, if its source lacked it."""
+    config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
+    if "pooler" not in model.untrained or config.needs_pooler:
+        return model
+    params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}
+    untrained = tuple(module for module in model.untrained if module != "pooler")
+    return dataclasses.replace(model, config=config, params=params, untrained=untrained)
 
 
 def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
@@ -175,4 +191,7 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
     if model.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
         moves = (("masked_lm/transform/", "pooler/"), ("masked_lm/norm/", "pooler/norm/"))
         params |= {new + path.removeprefix(old): x for path, x in params.items() for old, new in moves if old in path}
-    return Start(name, model.config, model.tokenizer, {} if fresh else params)
+    if fresh:
+        heads = tuple(head for head in model.config.heads if HEADS[head].reads != "pooled")  # none is carried along
+        return Start(name, dataclasses.replace(model.config, heads=heads), model.tokenizer, {})
+    return Start(name, model.config, model.tokenizer, params)
