@@ -17,7 +17,7 @@ from tx_jax.convert.model_dir import Model
 from tx_jax.convert.new_tokens import ROWS
 from tx_jax.data.labeled.sequences import Layout
 from tx_jax.text.bpe import ByteLevelBPE
-from tx_jax.text.engine import pre_tokenizers_of, read_json, write_json
+from tx_jax.text.definition import pre_tokenizers_of, read_json, write_json
 from tx_jax.text.tokenizer import Tokenizer
 
 POSITIONS = "embeddings/position/embedding"
@@ -74,6 +74,9 @@ def save_tokenizer(tokenizer: Tokenizer, config: TransformerConfig, folder: Path
         changed = {**changed, "post_processor": _post_processor(changed, layout, tokenizer, config)}
     if changed != definition:
         write_json(folder / "tokenizer.json", changed)
+        if changed["pre_tokenizer"] != definition["pre_tokenizer"]:  # what is stated here counts more
+            settings = read_json(folder / "tokenizer_config.json")
+            write_json(folder / "tokenizer_config.json", settings | {"add_prefix_space": True})
         text.load(folder).save(folder)  # the other files follow: which class of transformers runs it as it is
     write_json(folder / "tokenizer_config.json", read_json(folder / "tokenizer_config.json") | stated)
 
