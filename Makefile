@@ -13,7 +13,7 @@ help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make test         run the test suite"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
-	@echo "make lint         check style"
+	@echo "make lint         check style and types"
 	@echo "make clean        remove the virtual environment"
 
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -59,6 +59,7 @@ parity: $(VENV)/installed-parity $(RUN)/DONE
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/pyrefly check --python-interpreter-path $(python)
 
 clean:
 	rm -rf $(VENV)

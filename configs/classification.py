@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.text = ("text",)  # two: a pair
     c.data.label = "label"
     c.data.labels = ()  # in the order of the model's outputs; empty: those of the training data, sorted
+    c.data.label_map = ()  # of a model to start from that has other names for the labels: ("LABEL_0=negative", ...)
     c.data.decimal = "."  # or ",": in the numbers of regression
     c.data.choices = ()
     c.data.label_separator = ""  # of texts with several labels (task multi_label), where they are no JSON list

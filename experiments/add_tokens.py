@@ -27,11 +27,11 @@ def main(argv: list[str]) -> int:
     from experiments.next_steps import after_adding_tokens
     from experiments.word_lists import read_similar, read_words
     from tx_jax.convert import hf_folder, model_dir, new_tokens
-    from tx_jax.runs.start import read_model
+    from tx_jax.runs.open_model import open_model
 
     hf_folder.check_free(Path(OUT.value))
     words, similar = read_words(NEW_TOKENS.value), read_similar(SIMILAR.value)
-    before = read_model(MODEL.value, ("masked_lm", "pooled"))
+    before = open_model(MODEL.value, heads=("masked_lm", "pooled"))
     after = new_tokens.add_tokens(before, words, similar)
     model_dir.save(after, Path(OUT.value))
     if "masked_lm" in after.untrained:

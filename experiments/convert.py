@@ -2,10 +2,10 @@
 
     python -m experiments.convert --from_hf=dccuchile/bert-base-spanish-wwm-cased --out=models/beto
     python -m experiments.convert --from_hf=downloads/bert --out=models/bert --heads=masked_lm,next_sentence
-    python -m experiments.convert --checkpoint=runs/bert --to_hf=export/bert
+    python -m experiments.convert --model=runs/bert --to_hf=export/bert
 
---from_hf takes a folder, or a name that is fetched from the Hugging Face Hub. --checkpoint takes a run directory or
-what --out wrote. Nothing is written where anything about the input is wrong, and no pickle is ever loaded.
+--from_hf takes a folder, or a name that is fetched from the Hugging Face Hub. --model takes a run directory or what
+--out wrote. Nothing is written where anything about the input is wrong, and no pickle is ever loaded.
 """
 
 import sys
@@ -21,7 +21,8 @@ HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialised where -
 NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Labels of a classification head.", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", None, "For heads that are initialised; 0 if not given.")
 REVISION = flags.DEFINE_string("revision", None, "With a name on the Hub: a branch, tag or commit.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run directory, or a converted model.")
+MODEL = flags.DEFINE_string("model", None, "A run directory, or a converted model.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Another name of --model.")
 TO_HF = flags.DEFINE_string("to_hf", None, "Where the folder for transformers goes; it must not exist yet.")
 STEP = flags.DEFINE_integer("step", None, "With a run directory: the checkpoint's step; the newest if not given.")
 DTYPE = flags.DEFINE_enum(
@@ -37,10 +38,12 @@ WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYP
 
 
 def main(argv: list[str]) -> int:
-    if bool(FROM_HF.value) == bool(CHECKPOINT.value):
-        command_line.fail("give either --from_hf and --out, or --checkpoint and --to_hf; see --help")
+    if MODEL.value and CHECKPOINT.value:
+        command_line.fail("--model and --checkpoint both name the model: give one of them")
+    if bool(FROM_HF.value) == bool(MODEL.value or CHECKPOINT.value):
+        command_line.fail("give either --from_hf and --out, or --model and --to_hf; see --help")
     here, there = (READING, WRITING) if FROM_HF.value else (WRITING, READING)
-    mode, target = ("from_hf", "out") if FROM_HF.value else ("checkpoint", "to_hf")
+    mode, target = ("from_hf", "out") if FROM_HF.value else ("checkpoint" if CHECKPOINT.value else "model", "to_hf")
     if not here[target].value:
         command_line.fail(f"--{mode} needs --{target}: where the result goes")
     if stray := [name for name, flag in there.items() if flag.value is not None]:
@@ -52,19 +55,20 @@ def main(argv: list[str]) -> int:
 def read() -> None:
     """--from_hf -> --out."""
     from experiments.next_steps import after_converting
-    from tx_jax.convert import from_hf, hf_folder, hub, model_dir
+    from tx_jax.convert import from_hf, hf_folder, model_dir
+    from tx_jax.runs.open_model import locate
 
     hf_folder.check_free(Path(OUT.value))
-    folder, name, commit = Path(FROM_HF.value), None, None
-    if (kind := kind_of(folder)) in ("converted model", "run directory"):
-        command_line.fail(f"{folder} is a {kind}: give it as --checkpoint, with --to_hf")
-    if not folder.is_dir():
-        folder, commit = hub.fetch(FROM_HF.value, REVISION.value)
-        name = FROM_HF.value
-    elif REVISION.value:
-        command_line.fail(f"--revision is for a name on the Hub, but {folder} is a folder here")
+    place = locate(FROM_HF.value, revision=REVISION.value)
+    if place.kind in ("converted model", "run directory"):
+        command_line.fail(f"{place.name} is a {place.kind}: give it as --model, with --to_hf")
     model, report = from_hf.read(
-        folder, heads=HEADS.value, num_labels=NUM_LABELS.value, name=name, revision=commit, seed=SEED.value or 0
+        place.folder,
+        heads=HEADS.value,
+        num_labels=NUM_LABELS.value,
+        name=place.name if place.kind == "Hugging Face Hub" else None,
+        revision=place.revision,
+        seed=SEED.value or 0,
     )
     model_dir.save(model, Path(OUT.value))
     for warning in report.warnings:
@@ -73,7 +77,7 @@ def read() -> None:
         f"{FROM_HF.value} -> {OUT.value}",
         {
             "family": model.source.model_type,
-            "revision": commit or "",
+            "revision": place.revision or "",
             "parameters": count(model),
             "heads read": ", ".join(report.heads_read) or "none",
             "initialised": ", ".join(report.initialised) or "nothing",
@@ -89,32 +93,28 @@ def read() -> None:
 
 
 def write() -> None:
-    """--checkpoint -> --to_hf."""
-    import numpy as np
-
-    from tx_jax import tree
-    from tx_jax.convert import hf_folder, model_dir, to_hf
-    from tx_jax.convert.model_dir import Model
-    from tx_jax.runs import trained
+    """--model -> --to_hf."""
+    from tx_jax.convert import hf_folder, to_hf
+    from tx_jax.runs.open_model import locate, open_model
 
     hf_folder.check_free(Path(TO_HF.value))
-    path = Path(CHECKPOINT.value)
-    if kind_of(path) == "Hugging Face folder":
-        command_line.fail(f"{path} is a Hugging Face folder: give it as --from_hf, with --out")
-    length = None
-    if model_dir.is_model_dir(path) and STEP.value is None:
-        model = model_dir.load(path)
-    else:
-        run = trained.load(path, STEP.value)
-        params = {path: np.asarray(x) for path, x in tree.flatten(run.params).items()}
-        labels = getattr(run.config.data, "labels", ())
-        length = run.config.data.sequence_length  # of what is fine-tuned: what the exported tokenizer cuts texts to
-        model = Model(run.model, params, run.tokenizer, source=None, labels=labels)
+    name = MODEL.value or CHECKPOINT.value
+    if locate(name).kind.startswith("Hugging Face"):
+        command_line.fail(f"{name} is a model of Hugging Face: give it as --from_hf, with --out")
+    model = open_model(name, step=STEP.value)
+    data = model.experiment and model.experiment.data
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
-    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value, length=length)
+    written = to_hf.write(
+        model,
+        Path(TO_HF.value),
+        dtype=DTYPE.value,
+        model_type=MODEL_TYPE.value,
+        length=getattr(data, "sequence_length", None),
+        separators=getattr(data, "pair_separators", None),
+    )
     show(
-        f"{CHECKPOINT.value} -> {TO_HF.value}",
+        f"{name} -> {TO_HF.value}",
         {
             "class": written,
             "parameters": count(model),
@@ -123,18 +123,6 @@ def write() -> None:
         },
     )
     print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
-
-
-def kind_of(path: Path) -> str | None:
-    """What a folder is: a converted model, a run directory, a Hugging Face folder; None for anything else."""
-    from tx_jax.convert import hf_folder, model_dir
-
-    if model_dir.is_model_dir(path):
-        return "converted model"
-    keys = hf_folder.read_config(path) if (path / "config.json").is_file() else {}
-    if {"model", "training"} <= keys.keys():
-        return "run directory"
-    return "Hugging Face folder" if "model_type" in keys else None
 
 
 def count(model) -> str:

@@ -131,12 +131,13 @@ def describe(values: dict[str, float]) -> str:
     return "  ".join(shown)
 
 
-def show_reports(workdir: Path, reports: Mapping[str, Report]) -> None:
-    """A table of each split."""
+def show_reports(name: str | Path, reports: Mapping[str, Report]) -> None:
+    """A table of each split; `name`: of the model."""
     for split, report in reports.items():
         first, total = report.batches
         part = "" if report.is_whole else f", first {first:,} of {total:,} batches"
-        table = Table(f"on {split} data", "model", "baseline", "", title=f"Step {report.step} of {workdir}{part}")
+        title = f"{name}{part}" if report.step is None else f"Step {report.step} of {name}{part}"
+        table = Table(f"on {split} data", "model", "baseline", "", title=title)
         for name, value in report.metrics.items():
             baseline, what = report.baselines.get(name, (None, ""))
             table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
@@ -211,7 +212,9 @@ def figures_table(run: Run) -> Table:
     total = sum(sizes.values())
     table.add_row("parameters", f"{total:,}" + (f", {trained:,} of them trained" if trained < total else ""))
     if run.fresh:
-        table.add_row(f"not in {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
+        table.add_row(f"not from {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
+    if run.labels:
+        table.add_row("labels", run.labels)
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
     held = {
         "parameters": run.state.params,

@@ -38,15 +38,14 @@ def main(argv: list[str]) -> int:
     from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
     from tx_jax.files import json_text, write_atomically
     from tx_jax.runs import trained
-    from tx_jax.runs.start import read_model
     from tx_jax.tasks.registry import open_task
 
-    run = trained.load(Path(AFTER.value))
+    run = trained.load(AFTER.value)
     if run.config is None:
-        command_line.fail(f"--after={AFTER.value} is a converted model, not the run directory of the training")
+        command_line.fail(f"--after={AFTER.value} is not the run directory of the training")
     run.require_masks()
     given = {name: flag.value for name, flag in {"original": ORIGINAL, "before": BEFORE}.items() if flag.value}
-    models = {name: trained.from_model(read_model(model, ("masked_lm",))) for name, model in given.items()}
+    models = {name: trained.load(model, heads=("masked_lm",)) for name, model in given.items()}
     models["after"] = run
     reached = domain.fine_tunings(Path(DOWNSTREAM.value), models) if DOWNSTREAM.value else {}
     store = STORE.value or run.config.data.store

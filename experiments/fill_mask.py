@@ -1,33 +1,29 @@
 """Fills [MASK] in sentences with the words that a trained model finds most likely.
 
-    python -m experiments.fill_mask --workdir=runs/bert --text='Return a [MASK] of the object.'
+    python -m experiments.fill_mask --model=runs/bert --text='Return a [MASK] of the object.'
 
 Several sentences: repeat --text. Without --text it reads lines from standard input.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line
+from experiments import command_line, model_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, or a converted model.")
+model_flags.define_model()
 TEXT = flags.DEFINE_multi_string("text", [], "A text with one or more [MASK]. May be repeated.")
 TOP = flags.DEFINE_integer("top", 5, "Candidates for each mask.", lower_bound=1)
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
 
 
 def main(argv: list[str]) -> int:
-    if not WORKDIR.value:
-        command_line.fail("--workdir is needed: what experiments.train or experiments.convert made")
-    from tx_jax.convert import model_dir
+    name = model_flags.model_name()
     from tx_jax.evaluation.fill_mask import fill_mask
     from tx_jax.runs import trained
 
-    path = Path(WORKDIR.value)
-    model = trained.load(path, STEP.value)
-    if model_dir.is_model_dir(path) and "masked_lm" in model_dir.untrained(path):
+    model = trained.load(name, STEP.value)
+    if "masked_lm" in model.untrained:
         print("warning: masked_lm is untrained: what it fills in means nothing", file=sys.stderr)
     for text in TEXT.value or filter(None, map(str.strip, sys.stdin)):
         print(text)

@@ -23,14 +23,14 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
-from experiments.word_lists import read_words
+from experiments.word_lists import one_argument_each, read_words
 from tx_jax.config.further import FURTHER_KEYS, further_config
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="By default configs/further_pretrain.py.")
@@ -106,22 +106,6 @@ def main(argv: list[str]) -> int:
         if code := _run([sys.executable, *command[1:]]):
             return code
     return 0
-
-
-_SIMILAR = "--config.similar"
-
-
-def one_argument_each(argv: Sequence[str]) -> list[str]:
-    """The command line with every flag and its value in one argument, and with all --config.similar.WORD=A,B and
-    --config.similar=... gathered into one --config.similar=WORD=A,B;..."""
-    argv = list(argv)
-    for i in reversed(range(len(argv) - 1)):
-        if argv[i].startswith("--") and "=" not in argv[i] and not argv[i + 1].startswith("--"):
-            argv[i : i + 2] = [f"{argv[i]}={argv[i + 1]}"]
-    beginnings = (f"{_SIMILAR}.", f"{_SIMILAR}=")
-    entries = [argument[len(_SIMILAR) + 1 :] for argument in argv if argument.startswith(beginnings)]
-    others = [argument for argument in argv if not argument.startswith(beginnings)]
-    return [*others, f"{_SIMILAR}={';'.join(entries)}"] if entries else others
 
 
 def _is_made(result: Path, sources: Iterable[Path]) -> bool:

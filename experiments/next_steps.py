@@ -1,9 +1,11 @@
 """What a command says at its end: the next command, of those that fit what was made."""
 
+import contextlib
 import shlex
 from pathlib import Path
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
+from tx_jax.errors import InputError
 from tx_jax.text.described_wordpiece import DescribedWordPiece
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import WordPiece
@@ -81,10 +83,11 @@ def _fill_mask(tokenizer: Tokenizer, model: Path) -> str:
 
 def _model_of(tokenizer: Path) -> Path | None:
     """The model that a tokenizer's folder belongs to: the folder itself, or the one that it lies in."""
+    from tx_jax.runs.open_model import locate  # it brings jax, which preparing text does without
+
     for folder in (tokenizer, tokenizer.parent):
-        if any((folder / name).is_file() for name in ("model.json", "model.safetensors")) or (
-            (folder / "checkpoints").is_dir()
-        ):
+        with contextlib.suppress(InputError):
+            locate(folder.absolute())
             return folder
     return None
 

@@ -1,12 +1,13 @@
 """Predicts with a fine-tuned model: a file in, a file out with the same columns and the predictions beside them.
 
-    python -m experiments.predict --workdir=runs/texts --input=new.csv --output=labeled.csv
-    python -m experiments.predict --workdir=runs/texts
+    python -m experiments.predict --model=runs/texts --input=new.csv --output=labeled.csv
+    python -m experiments.predict --model=runs/texts
 
-The input has the columns that the model was trained on, without the label: a table, JSON lines, a JSON list, parquet,
-or words in CoNLL's columns, which the content tells; what is none of them and named .txt is a text a line. All may be
-compressed. The output, in the same order, also has `prediction` and, of labels, the probability of each. Of words it
-has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
+The model is a run, a converted model or one of Hugging Face, such as a classifier from its Hub. The input has the
+columns that a run was trained on, without the label, or those that --text names: a table, JSON lines, a JSON list,
+parquet, or words in CoNLL's columns, which the content tells; what is none of them and named .txt is a text a line. All
+may be compressed. The output, in the same order, also has `prediction` and, of labels, the probability of each. Of
+words it has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
 Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
 """
 
@@ -17,9 +18,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments import command_line, reading_flags
+from experiments import command_line, model_flags, reading_flags
 
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory of the fine-tuned model.")
+model_flags.define_model()
+model_flags.define_data()
+flags.adopt_module_key_flags(reading_flags)
 INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
@@ -30,35 +33,32 @@ SHOWN = 5  # labels, interactively
 
 
 def main(argv: list[str]) -> int:
-    if not WORKDIR.value:
-        command_line.fail("--workdir is needed: the run directory of a fine-tuned model")
+    name = model_flags.model_name()
     if bool(INPUT.value) != bool(OUTPUT.value):
         command_line.fail("--input and --output belong together: a file to read and one to write")
     from tqdm import tqdm
 
-    from tx_jax.config import LabeledDataConfig
     from tx_jax.data.labeled import readers, writers
     from tx_jax.errors import InputError
+    from tx_jax.evaluation import labeled_task
     from tx_jax.evaluation.predict import predict
     from tx_jax.runs import trained
-    from tx_jax.tasks.registry import open_task
 
     if OUTPUT.value:
         writers.check(Path(OUTPUT.value))
-    model = trained.load(Path(WORKDIR.value), STEP.value)
-    if model.config is None or not isinstance(model.config.data, LabeledDataConfig):
-        raise InputError(f"{WORKDIR.value} is no run of fine-tuning, so there are no labels to predict")
-    task = open_task(model.config, tokenizer=model.tokenizer)
+    model = trained.load(name, STEP.value)
+    with reading_flags.named_as_flags():
+        options = reading_flags.options() | model_flags.data_options()
+        task = labeled_task.to_predict(model, options, tuple(flags.FLAGS.label_map))
     if OUTPUT.value and ".conll" in Path(OUTPUT.value).suffixes and task.objective.head != "token_classification":
         raise InputError(f"{OUTPUT.value}: .conll is for labels of words: write .csv, .tsv or .jsonl")
-    size = BATCH_SIZE.value or model.config.training.eval_batch_size
+    size = BATCH_SIZE.value or task.config.training.eval_batch_size
     if not INPUT.value:
         columns = [*task.data.text, *task.data.choices]
         return _interactive(lambda records: predict(task, model.params, model.mesh, records, batch_size=size), columns)
-    data = reading_flags.applied(model.config.data)
     with reading_flags.named_as_flags():
-        records = readers.read(INPUT.value, data, labeled=False)
-        for notice in readers.notices(INPUT.value, data, labeled=False):
+        records = readers.read(INPUT.value, task.data, labeled=False)
+        for notice in readers.notices(INPUT.value, task.data, labeled=False):
             print(f"warning: {notice}", file=sys.stderr)
     # What would fail at the end fails before the work.
     writers.check(Path(OUTPUT.value), records)

@@ -4,15 +4,13 @@ They are about that file alone: what the configuration of the training says of i
 """
 
 import contextlib
-import dataclasses
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
 
 from absl import flags
 
-if TYPE_CHECKING:
-    from tx_jax.config import LabeledDataConfig
+from experiments.model_flags import DATA_FLAGS
 
 COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
 FORMAT = flags.DEFINE_enum(
@@ -27,27 +25,21 @@ DELIMITER = flags.DEFINE_string(
 QUOTE = flags.DEFINE_string("quote", "", "Of a table: what stands around texts with delimiters in them; or none.")
 COMMENT = flags.DEFINE_string("comment", "", "Of CoNLL's columns: what lines that are comments begin with, such as #.")
 NULL_VALUES = flags.DEFINE_list("null_values", [], "Texts that mean that there is no value, with commas: NA,nan.")
-_NAMES = ("columns", "format", "delimiter", "quote", "comment", "null_values")
+# Of these, and of those of `model_flags`.
+_NAMES = ("columns", "format", "delimiter", "quote", "comment", "null_values", *DATA_FLAGS, "label_map")
 _OPTION = re.compile(rf"(?:--config\.)?\bdata\.({'|'.join(_NAMES)})\b")
 
 
-def applied(data: "LabeledDataConfig") -> "LabeledDataConfig":
-    """The configuration of the training, with what the flags say of the input in the place of what it says of its own.
-
-    Raises:
-      InputError: flags that do not go together.
-    """
-    columns = tuple(COLUMNS.value.split(",")) if COLUMNS.value else ()
-    with named_as_flags():
-        return dataclasses.replace(
-            data,
-            format=FORMAT.value,
-            columns=columns,
-            delimiter=DELIMITER.value,
-            quote=QUOTE.value,
-            comment=COMMENT.value,
-            null_values=tuple(NULL_VALUES.value),
-        )
+def options() -> dict[str, Any]:
+    """Keys of `LabeledDataConfig`: what the flags say of the file, in the place of what training said of its own."""
+    return {
+        "format": FORMAT.value,
+        "columns": tuple(COLUMNS.value.split(",")) if COLUMNS.value else (),
+        "delimiter": DELIMITER.value,
+        "quote": QUOTE.value,
+        "comment": COMMENT.value,
+        "null_values": tuple(NULL_VALUES.value),
+    }
 
 
 @contextlib.contextmanager

@@ -144,7 +144,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
     config = from_config_dict(values)
-    task = open_task(config, tokenizer=start_from and start_from.tokenizer)
+    task = open_task(
+        config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
+    )
     labels = task.config.model.num_labels
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")

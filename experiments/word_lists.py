@@ -1,6 +1,7 @@
 """Words on the command line: in place, or in files."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tx_jax.errors import InputError
@@ -43,3 +44,19 @@ def _items(given: str, separator: str) -> list[str]:
     else:
         parts = given.split(separator)
     return [part.strip() for part in parts if part.strip()]
+
+
+_SIMILAR = "--config.similar"
+
+
+def one_argument_each(argv: Sequence[str]) -> list[str]:
+    """The command line with every flag and its value in one argument, and with all --config.similar.WORD=A,B and
+    --config.similar=... gathered into one --config.similar=WORD=A,B;..."""
+    argv = list(argv)
+    for i in reversed(range(len(argv) - 1)):
+        if argv[i].startswith("--") and "=" not in argv[i] and not argv[i + 1].startswith("--"):
+            argv[i : i + 2] = [f"{argv[i]}={argv[i + 1]}"]
+    beginnings = (f"{_SIMILAR}.", f"{_SIMILAR}=")
+    entries = [argument[len(_SIMILAR) + 1 :] for argument in argv if argument.startswith(beginnings)]
+    others = [argument for argument in argv if not argument.startswith(beginnings)]
+    return [*others, f"{_SIMILAR}={';'.join(entries)}"] if entries else others

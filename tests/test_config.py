@@ -176,7 +176,6 @@ REFUSED = [
     ({"training__eval_batches": -1}, "training.eval_batches=-1 must not be negative"),
     ({"training__checkpoint_every": -1}, "training.checkpoint_every=-1 must not be negative"),
     ({"training__keep_best": -1}, "training.keep_best=-1 must not be negative"),
-    ({"training__final_eval_batches": 5}, "training.final_eval_batches=5 is of fine-tuning"),
     ({"training__accumulation_steps": 3}, "training.batch_size=16 is not divisible by training.accumulation_steps=3"),
     ({"training__num_epochs": 2.0}, "training.num_epochs=2.0: pretraining counts in steps"),
     ({"mesh__data": 0}, "mesh axes must be -1 or at least 1, not {'data': 0, 'fsdp': 1, 'tensor': 1, 'context': 1}"),

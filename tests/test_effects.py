@@ -37,11 +37,12 @@ ALWAYS = {
     "relative_attention conv_kernel enhanced_mask_decoder local_window classifier_transform classifier_pooling "
     "classifier_dropout",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
-    "choices metrics label_separator class_weights null_values",  # an objective tells of which of these it knows
+    # An objective tells whether it knows the choices, separators and class weights.
+    "choices metrics label_separator class_weights null_values delimiter quote comment",
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
-    "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches checkpoint_every "
-    "keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
+    "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
+    "final_eval_batches checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
     "mesh": "data fsdp tensor context",
     "phases": "steps",
     "lora": "rank",
@@ -115,8 +116,10 @@ REFUSED = [
     (PRETRAINING, {"data.mixture_weights": (1.0,)}, {}, "because data.store='data/quickstart'"),
     (FINE_TUNING, {"data.validation_fraction": 0.2}, {"data.validation": "a.csv"}, "because data.validation='a.csv'"),
     (FINE_TUNING, {"data.columns": ("a", "b")}, {"data.format": "jsonl"}, "because data.format='jsonl'"),
+    (FINE_TUNING, {"data.decimal": ","}, {}, "because task='classification'"),
     (TAGGING, {"data.bad_lines": "skip"}, {"data.format": "conll"}, "because data.format='conll'"),
     (ANSWERS, {"data.labels": ("a", "b")}, {}, "because task='question_answering'"),
+    (FINE_TUNING, {"data.label_map": ("a=b",)}, {"start_from": ""}, "because start_from=''"),
     (FINE_TUNING, {"data.label_pieces": "all"}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {"data.stride": 64}, {}, "because model.heads=('sequence_classification',)"),
     (FINE_TUNING, {}, {"data.unanswerable": True}, "because model.heads=('sequence_classification',)"),
@@ -138,6 +141,7 @@ REFUSED = [
         "training.num_steps=100 does nothing because training.num_epochs=3.0: leave it out, or give "
         "--config.training.num_epochs=0",
     ),
+    (PRETRAINING, {"training.final_eval_batches": 5}, {}, "final_eval_batches=5 does nothing because task='masked_lm'"),
     (FINE_TUNING, {"training.num_epochs": 2.0, "training.num_steps": 100}, {}, "because training.num_epochs=2.0"),
     (bert_base.get_config(), {"training.batch_size": 64}, {}, "because phases.batch_size=(256, 256)"),
     (PRETRAINING, {"phases.sequence_length": (16, 32)}, {}, "because phases.steps=()"),

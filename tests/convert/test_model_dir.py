@@ -103,7 +103,7 @@ def test_masks_are_filled_as_with_a_run(saved):
 
 
 def test_what_a_converted_model_cannot_do(tmp_path, saved):
-    with pytest.raises(InputError, match="is a converted model: it has no step 3"):
+    with pytest.raises(InputError, match=r"is no run \(converted model\): it has no step 3"):
         trained.load(saved, 3)
     model_dir.save(folders.model(), tmp_path / "silent")
     with pytest.raises(InputError, match="without a tokenizer"):
@@ -118,5 +118,5 @@ def test_what_was_initialised_is_remembered(tmp_path):
     model, _ = from_hf.read(path, heads=["masked_lm"])
     model_dir.save(model, tmp_path / "model")
     again = model_dir.load(tmp_path / "model")
-    assert again.untrained == model_dir.untrained(tmp_path / "model") == ("masked_lm",)
+    assert again.untrained == ("masked_lm",)
     assert to_hf.warnings(again) == ["masked_lm is untrained: it holds initial values"]

@@ -122,15 +122,18 @@ def test_a_language_model_keeps_its_tokens(heads, tmp_path):
     assert (config["vocab_size"], config["pad_token_id"]) == (model.config.vocab_size, None)
 
 
-def test_pairs_of_pretraining_have_one_separator_between_them(tmp_path):
-    """As data/pretraining/pairs.py makes them, whatever the tokenizer's own way is."""
+@pytest.mark.parametrize("separators", [None, 1, 2])
+def test_pairs_of_pretraining_have_their_separators_and_segments(separators, tmp_path):
+    """As data.pair_separators says, whatever the tokenizer's own way is, which is 2 here."""
     model = rows.model_of("BERT shape, RoBERTa's tokens")
     config = dataclasses.replace(model.config, heads=("masked_lm", "next_sentence"))
     model = dataclasses.replace(model, config=config, params=cases.draw_params(shapes_of(config), 0))
-    to_hf.write(model, tmp_path / "a")
-    ((*row,),) = encode(tmp_path / "a", "pairs", (["a"], ["b"]))
+    to_hf.write(model, tmp_path / "a", separators=separators)
     (a, b), tokenizer = model.tokenizer.encode_batch(["a", "b"]), model.tokenizer
-    assert row == [tokenizer.cls_id, *a, tokenizer.sep_id, *b, tokenizer.sep_id]
+    first = [tokenizer.cls_id, *a, *[tokenizer.sep_id] * (separators or 2)]
+    found = Engine.from_file(str(tmp_path / "a/tokenizer.json")).encode("a", "b")
+    assert found.ids == [*first, *b, tokenizer.sep_id]
+    assert found.type_ids == [0] * len(first) + [1] * (len(b) + 1)
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/cases")

@@ -156,6 +156,8 @@ BAD_INPUT = {
     "unknown TPUs": ("train", [SMOKE, "--plan", "--topology=v5e-5"], "Did you mean 'v5e-"),
     "no mesh to plan": ("train", [SMOKE, "--plan", "--config.mesh.data=3"], "does not fit 1 cpu device"),
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
+    "two models": ("evaluate", ["--workdir={tmp}", "--model={tmp}"], "both name the model"),
+    "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how --data is to be read"),
     "no workdir": ("fill_mask", ["--text=[MASK]"], "--workdir"),
 }
 

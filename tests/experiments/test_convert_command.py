@@ -12,6 +12,7 @@ from tests.convert import folders
 from tx_jax import tree
 from tx_jax.config import from_config_dict
 from tx_jax.convert import from_hf, model_dir
+from tx_jax.evaluation.fill_mask import fill_mask
 from tx_jax.runs import trained
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop
@@ -58,7 +59,7 @@ def test_a_run_goes_out_and_comes_in_again(run, tmp_path):
     assert before.keys() == after.keys()
     assert all((np.asarray(before[path]) == np.asarray(after[path])).all() for path in before)
     text = "abcd [MASK] efgh."
-    assert original.fill_mask(text, top=3) == again.fill_mask(text, top=3)
+    assert fill_mask(original, text, top=3) == fill_mask(again, text, top=3)
 
 
 def test_an_earlier_step_in_another_precision(run, tmp_path):
@@ -112,15 +113,16 @@ def test_warnings_do_not_stop_it(tmp_path):
 
 
 BAD = {
-    "nothing": ([], "give either --from_hf and --out, or --checkpoint and --to_hf"),
+    "nothing": ([], "give either --from_hf and --out, or --model and --to_hf"),
     "both": (["--from_hf=a", "--checkpoint=b"], "give either"),
     "no out": (["--from_hf={tmp}/hf"], "--from_hf needs --out"),
+    "two models": (["--checkpoint=a", "--model=b", "--to_hf={tmp}/x"], "both name the model"),
     "no to_hf": (["--checkpoint={tmp}"], "--checkpoint needs --to_hf"),
     "stray flag": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--step=3"], "--step makes no sense with --from_hf"),
     "seed to write": (["--checkpoint={tmp}", "--to_hf={tmp}/x", "--seed=3"], "--seed makes no sense with --checkpoint"),
     "Hugging Face as checkpoint": (["--checkpoint={tmp}/hf", "--to_hf={tmp}/x"], "give it as --from_hf, with --out"),
-    "converted model as source": (["--from_hf={tmp}/model", "--out={tmp}/x"], "give it as --checkpoint, with --to_hf"),
-    "run as source": (["--from_hf={tmp}/run", "--out={tmp}/x"], "run is a run directory: give it as --checkpoint"),
+    "converted model as source": (["--from_hf={tmp}/model", "--out={tmp}/x"], "give it as --model, with --to_hf"),
+    "run as source": (["--from_hf={tmp}/run", "--out={tmp}/x"], "run is a run directory: give it as --model"),
     "unknown dtype": (["--checkpoint={tmp}", "--to_hf={tmp}/x", "--dtype=int8"], "dtype"),
     "revision of a folder": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--revision=main"], "is a folder here"),
     "taken": (["--from_hf={tmp}/hf", "--out={tmp}/hf"], "exists and is not empty"),

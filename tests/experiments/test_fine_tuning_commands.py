@@ -81,7 +81,7 @@ def test_predictions_for_a_file(seeds, tmp_path):
         (
             "bodies.csv",
             "b.csv",
-            "Give it the name that training had; a table whose first line holds no names needs --columns",
+            "or give it the name that training had; a table whose first line holds no names needs --columns",
         ),
         ("new.csv", "b.conll", ".conll is for labels of words"),
     ):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from experiments.further_pretrain import one_argument_each
-from experiments.word_lists import read_similar, read_words
+from experiments.word_lists import one_argument_each, read_similar, read_words
 from tx_jax.errors import InputError
 
 

@@ -15,10 +15,12 @@ from tx_jax.convert import model_dir, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.models import registry
-from tx_jax.runs.start import open_start
+from tx_jax.runs.run_dir import RunDir
+from tx_jax.runs.start import Start, open_start
 from tx_jax.training.optimizer import Optimizer
 
 OWN = {"heads": ("sequence_classification",), "num_labels": 3, "dropout": 0.0, "dtype": "float32"}
+LABELS = ("no", "perhaps", "yes")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def test_the_shape_the_tokenizer_and_the_body_are_taken_and_the_new_head_is_fres
     config = small.config(**{**dataclasses.asdict(model.config), **OWN})
     assert filled["model"] == dataclasses.asdict(config)
     assert opened.tokenizer.fingerprint == model.tokenizer.fingerprint
-    params, stay = opened.fill(fresh(config))
+    params, stay = opened.fill(fresh(config), labels=LABELS)
     assert stay == ("sequence_classification",)
     for path, x in tree.flatten(params).items():
         expected = (
@@ -69,7 +71,7 @@ def test_a_classifier_of_other_labels_is_fresh(model, tmp_path):
     config = dataclasses.replace(opened.model, **OWN)
     two = {"sequence_classification/kernel": np.zeros((32, 2)), "sequence_classification/bias": np.zeros(2)}
     opened = dataclasses.replace(opened, params=dict(opened.params) | two)
-    assert opened.fill(fresh(config))[1] == ("sequence_classification",)
+    assert opened.fill(fresh(config), labels=LABELS)[1] == ("sequence_classification",)
 
 
 CARRY = {"heads": ("masked_lm", "pooled"), "dropout": 0.0, "dtype": "float32"}
@@ -86,7 +88,7 @@ def test_a_pooler_is_carried_along_and_never_changes(folder, model, tmp_path):
     filled, opened = open_start(given, tmp_path / "run")
     assert filled["model"]["heads"] == ("masked_lm", "pooled")
     config = from_config_dict(filled)
-    params, stay = opened.fill(fresh(config.model))
+    params, stay = opened.fill(fresh(config.model), labels=())
     assert stay == ()
     flat = tree.flatten(params)
     for path in ("pooler/kernel", "pooler/bias"):
@@ -123,7 +125,7 @@ def test_classifiers_of_a_modernbert_begin_with_the_head_of_its_masked_lm(tokeni
     to_hf.write(start, tmp_path / "b")
     for name in "ab":
         filled, opened = open_start(values(tmp_path / name), tmp_path / "run")
-        begun, stay = opened.fill(fresh(small.config(**filled["model"])))
+        begun, stay = opened.fill(fresh(small.config(**filled["model"])), labels=LABELS)
         assert stay == ("sequence_classification",)
         np.testing.assert_array_equal(begun["pooler"]["kernel"], params["masked_lm/transform/kernel"])
         np.testing.assert_array_equal(begun["pooler"]["norm"]["scale"], params["masked_lm/norm/scale"])
@@ -133,7 +135,7 @@ def test_only_the_shape(model, tmp_path):
     model_dir.save(model, tmp_path / "model")
     _, opened = open_start(values(tmp_path / "model", start_fresh=True), tmp_path / "run")
     config = dataclasses.replace(opened.model, **OWN)
-    params, _ = opened.fill(fresh(config))
+    params, _ = opened.fill(fresh(config), labels=LABELS)
     jax.tree.map(np.testing.assert_array_equal, params, fresh(config))
 
 
@@ -142,10 +144,10 @@ def test_a_body_that_does_not_fit_is_refused(model, tmp_path):
     _, opened = open_start(values(tmp_path / "model"), tmp_path / "run")
     deeper = dataclasses.replace(opened.model, num_layers=3, **OWN)
     with pytest.raises(InputError, match=r"encoder/layer_2/.* is missing there"):
-        opened.fill(fresh(deeper))
+        opened.fill(fresh(deeper), labels=LABELS)
     wider = dataclasses.replace(opened.model, vocab_size=100, **OWN)
     with pytest.raises(InputError, match=r"embeddings/token/embedding of shape \(100, 32\) has shape \(47, 32\) there"):
-        opened.fill(fresh(wider))
+        opened.fill(fresh(wider), labels=LABELS)
 
 
 def test_what_was_given_holds_or_is_refused(model, tmp_path):
@@ -162,15 +164,22 @@ def test_what_was_given_holds_or_is_refused(model, tmp_path):
         open_start(other, tmp_path / "run", given)
 
 
-def test_a_run_that_has_begun_needs_its_start_no_more(smoke_config, tiny_store, tmp_path):
-    from tx_jax.runs.run_dir import RunDir
+def test_parameters_are_there_or_it_is_said_that_only_the_shape_is_taken(model):
+    with pytest.raises(ValueError, match="'parameters' with 0 parameters"):
+        Start("model", model.config, model.tokenizer, {})
+    with pytest.raises(ValueError, match="'shape' with 1 parameters"):
+        Start("model", model.config, model.tokenizer, {"pooler/bias": np.zeros(1)}, gives="shape")
 
+
+def test_a_run_that_has_begun_needs_its_start_no_more(smoke_config, tiny_store, tmp_path):
     config = from_config_dict(smoke_config)
     RunDir(tmp_path).begin(config, tiny_store.tokenizer(), "a")
     (tmp_path / "checkpoints/5").mkdir(parents=True)
     filled, opened = open_start({"start_from": "gone", "model": {"heads": config.model.heads}}, tmp_path)
     assert filled["model"] == dataclasses.asdict(config.model)
     assert opened.tokenizer.fingerprint == tiny_store.tokenizer().fingerprint
+    with pytest.raises(InputError, match="its checkpoints are gone"):  # and never random parameters in their place
+        opened.fill(fresh(opened.model), labels=())
     with pytest.raises(InputError, match="gone"):
         open_start({"start_from": "gone", "model": {}}, tmp_path / "other")
 

@@ -46,7 +46,7 @@ def values_of(smoke_config, teacher, **distillation):
 def distilled(smoke_config, teacher, tmp_path):
     values, start = open_start(values_of(smoke_config, teacher), tmp_path / "run")
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
-    return task, start, start.fill(task.objective.init(jax.random.key(0)))
+    return task, start, start.fill(task.objective.init(jax.random.key(0)), labels=())
 
 
 def test_the_student_begins_as_every_second_layer_and_the_teacher_is_whole(distilled, teacher):
@@ -111,7 +111,7 @@ def test_the_student_is_a_distilbert(distilled, tmp_path):
 def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_config, teacher, tmp_path):
     values, start = open_start(values_of(smoke_config, teacher, layers=4), tmp_path / "run")
     task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
-    params, _ = start.fill(task.objective.init(jax.random.key(0)))
+    params, _ = start.fill(task.objective.init(jax.random.key(0)), labels=())
     metrics = task.objective.metrics(
         params, task.batches("train", batch_size=4, repeat=True).batch_at(0), dropout_rng=None
     )

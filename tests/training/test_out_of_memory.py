@@ -79,7 +79,8 @@ def test_what_the_backends_say_is_understood(message, requested, available):
 def test_another_error_is_left_as_it_is(smoke_config, tiny_store):
     config = from_config_dict(smoke_config)
     error = jax.errors.JaxRuntimeError("INTERNAL: the device is on fire")
-    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"), explained(config, MaskedLM(config, tiny_store).objective):
+    objective = MaskedLM(config, tiny_store).objective
+    with pytest.raises(jax.errors.JaxRuntimeError, match="on fire"), explained(config, objective):
         raise error
 
 

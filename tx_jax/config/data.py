@@ -25,7 +25,8 @@ class DataConfig:
       pair_separators: [SEP]s between the two parts of a pair: 1 for BERT, 2 for RoBERTa.
       mask_rate: share of the tokens to predict; 0 where nothing is masked.
       mask_rate_end, mask_rate_steps: go linearly from `mask_rate` to this over these first steps; 0 steps: constant.
-      mask_unit: what is masked at random: tokens, whole words, or spans of words.
+      mask_unit: what is masked at random, one of `UNITS` in `data/pretraining/targets.py`: "token", "whole_word", or
+        "span", of words.
       span_probability, span_max_words: of the truncated geometric distribution of span lengths, in words (SpanBERT).
       selective_words: a file with one word a line; only these words are masked. Empty: any.
       selective_share: share of the sequences masked so; the others are masked at random.
@@ -49,7 +50,7 @@ class DataConfig:
     pair_separators: int = 1
     mask_rate_end: float = 0.0
     mask_rate_steps: int = 0
-    mask_unit: Literal["token", "whole_word", "span"] = "token"
+    mask_unit: str = "token"
     span_probability: float = 0.2
     span_max_words: int = 10
     selective_words: str = ""

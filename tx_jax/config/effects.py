@@ -7,6 +7,7 @@ from typing import Any
 
 from tx_jax.config.data import PAIRED
 from tx_jax.config.experiment import ExperimentConfig, group_from_dict
+from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
 
@@ -114,16 +115,16 @@ EFFECTS = (
     ),
     # Examples with labels.
     Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
-    Effect(
-        _keys("data", "delimiter quote"),
-        lambda c: c.data.format in ("auto", "csv", "tsv"),
-        ("data.format",),
-    ),
-    Effect(("data.comment",), lambda c: c.data.format in ("auto", "conll"), ("data.format",)),
     Effect(("data.decimal",), lambda c: c.task == "regression", ("task",), "--config.task=regression"),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
     Effect(("data.labels",), lambda c: c.task in ("classification", "multi_label", "tagging"), ("task",)),
+    Effect(
+        ("data.label_map",),
+        lambda c: bool(c.start_from) and not c.start_fresh,
+        ("start_from", "start_fresh"),
+        "--config.start_from=FOLDER",
+    ),
     Effect(("data.label_pieces",), _has_head("token_classification"), ("model.heads",)),
     Effect(
         _keys("data", "stride max_question_length max_answer_length n_best unanswerable null_threshold"),
@@ -156,6 +157,8 @@ EFFECTS = (
         ("training.num_epochs",),
         "--config.training.num_epochs=0",
     ),
+    # The evaluation at the end of pretraining is one like the others, of training.eval_batches.
+    Effect(("training.final_eval_batches",), lambda c: isinstance(c.data, LabeledDataConfig), ("task",)),
     Effect(
         ("training.batch_size",),
         lambda c: not (c.phases.steps and c.phases.batch_size),

@@ -75,6 +75,13 @@ class ExperimentConfig:
         return ("^pooler/",) if self.start_from and "pooled" in heads and "pooled" not in others else ()
 
     @property
+    def labeled(self) -> LabeledDataConfig:
+        """`data` of a task that learns from labels. Raises TypeError for one that learns from token stores."""
+        if not isinstance(self.data, LabeledDataConfig):
+            raise TypeError(f"task={self.task!r} has no examples with labels")
+        return self.data
+
+    @property
     def trains_all(self) -> bool:
         """Whether every parameter of the model trains."""
         return not (self.optimizer.frozen or self.lora.rank)

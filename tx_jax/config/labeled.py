@@ -35,6 +35,8 @@ class LabeledDataConfig:
       class_weights: how much each label counts in the loss, rows LABEL=WEIGHT; or ("balanced",): labels that are rare
         in training count more. For the tasks classification and multi_label.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
+      label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
+        data calls otherwise: its head keeps their rows.
       decimal: regression: what is between the whole and the fraction of a number in a text: "." or ",".
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
         `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
@@ -67,6 +69,7 @@ class LabeledDataConfig:
     bad_lines: Literal["error", "skip"] = "error"
     choices: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    label_map: tuple[str, ...] = ()
     label_separator: str = ""
     class_weights: tuple[str, ...] = ()
     decimal: Literal[".", ","] = "."
@@ -113,6 +116,8 @@ class LabeledDataConfig:
         for name in ("columns", "choices", "labels", "metrics", "null_values"):
             values = getattr(self, name)
             require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
+        for entry in self.label_map:
+            require("=" in entry, f"data.label_map: {entry!r} must be OLD=NEW, such as 'LABEL_0=negative'")
         require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
 
     def _check_reading(self) -> None:

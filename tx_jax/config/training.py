@@ -90,7 +90,7 @@ class TrainingConfig:
       num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
         `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
       best_metric: of held-out data; of fine-tuning also "auto", the first of `data.metrics`.
-      final_eval_batches: of fine-tuning: of how many batches of each split the evaluation at the end is, which
+      final_eval_batches: of fine-tuning alone: of how many batches of each split the evaluation at the end is, which
         `eval_batches` says nothing of; 0: of all, -1: there is none.
       patience: so many evaluations in a row without a better `best_metric` end the run; 0: none do.
     """

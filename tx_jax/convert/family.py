@@ -2,12 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from tx_jax.config import TransformerConfig
 from tx_jax.config.heads import LABELED
 from tx_jax.convert.rules import Rule
+from tx_jax.data.labeled.label_names import default_names
 from tx_jax.errors import InputError
 
 # Their names of activations -> ours. Where several mean the same, the first is written.
@@ -89,6 +90,51 @@ def _num_labels(config: Mapping[str, Any]) -> int:
     if type(number) is not int:
         raise InputError(f"config.json: num_labels={number!r} must be of type int")
     return number
+
+
+def labels_of_heads(
+    hf_config: Mapping[str, Any], config: TransformerConfig, untrained: Collection[str] = ()
+) -> tuple[str, ...]:
+    """The names that config.json gives the outputs of the model's classifier or tagger, in their order; () where it has
+    none that is trained, or one that predicts a number.
+
+    Where it gives no name to each, they have those that transformers shows: LABEL_0, LABEL_1, ...
+    """
+    if not set(LABELED).intersection(config.heads).difference(untrained):
+        return ()
+    if "sequence_classification" in config.heads and (
+        config.num_labels == 1 or problem_type_of(hf_config) == "regression"
+    ):
+        return ()
+    names, _ = _label_names(hf_config)
+    return names if len(names) == config.num_labels else default_names(config.num_labels)
+
+
+def label_problem(hf_config: Mapping[str, Any]) -> str | None:
+    """Why the names of the labels in config.json cannot be used; None where they can, or where there are none."""
+    return _label_names(hf_config)[1]
+
+
+def _label_names(hf_config: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
+    """The names in `id2label`, a table or a list, by ascending id; and why there are none, if there is a reason."""
+    table = hf_config.get("id2label")
+    if not isinstance(table, dict | list):
+        return (), None
+    by_id = {str(key): str(name) for key, name in (table.items() if isinstance(table, dict) else enumerate(table))}
+    expected = [str(number) for number in range(len(by_id))]
+    if set(by_id) != set(expected):
+        listed = ", ".join(list(by_id)[:5])
+        return (), f"config.json: id2label has the ids {listed}, not 0 to {len(by_id) - 1}: the names are not used"
+    names = tuple(by_id[number] for number in expected)
+    if doubled := [name for name in names if names.count(name) > 1]:
+        return (), f"config.json: id2label has the name {doubled[0]!r} twice: the names are not used"
+    return names, None
+
+
+def problem_type_of(hf_config: Mapping[str, Any]) -> str | None:
+    """As config.json says it; transformers takes a single output for a number."""
+    given = hf_config.get("problem_type")
+    return given if isinstance(given, str) else None
 
 
 def _nothing(*_: Any) -> dict[str, Any]:

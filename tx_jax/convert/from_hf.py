@@ -11,8 +11,9 @@ import numpy as np
 
 from tx_jax import text, tree
 from tx_jax.config import TransformerConfig
+from tx_jax.config.heads import LABELED
 from tx_jax.convert import families, hf_folder
-from tx_jax.convert.family import Family
+from tx_jax.convert.family import Family, label_problem, labels_of_heads, problem_type_of
 from tx_jax.convert.heads import check_wanted, ordered, shapes_of
 from tx_jax.convert.matching import Match, match
 from tx_jax.convert.model_dir import Model, Source
@@ -90,6 +91,8 @@ def read(
             f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
         )
     warnings += _warnings_of_values(found, params)
+    if set(LABELED).intersection(found.config.heads) and (odd := label_problem(hf_config)):
+        warnings.append(odd)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)
     initialised = tuple(dict.fromkeys(path.partition("/")[0] for path in fresh))
@@ -103,7 +106,14 @@ def read(
     kept = {key: value for key, value in hf_config.items() if key not in _FORGOTTEN}
     source = Source(name or folder.resolve().name, revision, model_type, _dtype(found), kept)
     model = Model(
-        found.config, params | fresh, tokenizer, source, untrained=report.initialised, tokenizer_problem=problem
+        found.config,
+        params | fresh,
+        tokenizer,
+        source,
+        untrained=report.initialised,
+        labels=labels_of_heads(hf_config, found.config, report.initialised),
+        problem_type=problem_type_of(hf_config),
+        tokenizer_problem=problem,
     )
     return model, report
 

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from tx_jax import text
 from tx_jax.config import TransformerConfig, model_from_dict
-from tx_jax.convert import hf_folder
+from tx_jax.convert import family, hf_folder
 from tx_jax.convert.heads import check_sizes, shapes_of
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
@@ -52,9 +52,11 @@ class Model:
     Attributes:
       params: by path, float32.
       untrained: the modules of parameters that the source lacked, so that they hold initial values: `masked_lm`.
-      labels: the names of a classifier's outputs, in their order; empty where nothing tells them.
+      labels: the names of a classifier's or tagger's outputs, in their order; empty where nothing tells them.
       tokenizer_problem: why the tokenizer that the source has is not here; "" where there is one, or the source has
         none.
+      problem_type: of a classifier, as transformers calls it: "regression", "single_label_classification" or
+        "multi_label_classification"; None where nothing tells it.
     """
 
     config: TransformerConfig
@@ -64,20 +66,12 @@ class Model:
     untrained: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     tokenizer_problem: str = ""
+    problem_type: str | None = None
 
     @property
     def tree(self) -> dict[str, Any]:
         """The parameters as the nested dict that models take."""
         return flax.traverse_util.unflatten_dict(dict(self.params), sep="/")
-
-
-def is_model_dir(path: Path) -> bool:
-    return (path / FILE).is_file()
-
-
-def untrained(path: Path) -> tuple[str, ...]:
-    """The `untrained` of a model that can be loaded."""
-    return tuple(json.loads((path / FILE).read_text(encoding="utf-8")).get("untrained", ()))
 
 
 def save(model: Model, path: Path) -> None:
@@ -96,6 +90,7 @@ def save(model: Model, path: Path) -> None:
             "untrained": list(model.untrained),
             "labels": list(model.labels),
             "tokenizer_problem": model.tokenizer_problem,
+            "problem_type": model.problem_type,
             "files": _digests(folder),
         }
         (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -113,7 +108,7 @@ def load(path: Path) -> Model:
         config, source, files = record["model"], record["source"], dict(record["files"])
         source = None if source is None else Source(**source)
         untrained, labels = (tuple(map(str, record.get(key, ()))) for key in ("untrained", "labels"))
-        problem = str(record.get("tokenizer_problem", ""))
+        problem, problem_type = str(record.get("tokenizer_problem", "")), record.get("problem_type")
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -129,7 +124,10 @@ def load(path: Path) -> Model:
     params = load_file(path / PARAMS)
 
     tokenizer = text.load(path / TOKENIZER) if (path / TOKENIZER).is_dir() else None
-    return Model(config, params, tokenizer, source, untrained, labels, problem)
+    if source is not None and not labels:  # written by a version that did not keep them
+        labels = family.labels_of_heads(source.hf_config, config, untrained)
+        problem_type = problem_type or family.problem_type_of(source.hf_config)
+    return Model(config, params, tokenizer, source, untrained, labels, problem, problem_type)
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -53,12 +53,20 @@ def with_padding(model: Model) -> Model:
     return dataclasses.replace(model, config=config, params=params, tokenizer=tokenizer)
 
 
-def save_tokenizer(tokenizer: Tokenizer, config: TransformerConfig, folder: Path, *, length: int | None = None) -> None:
+def save_tokenizer(
+    tokenizer: Tokenizer,
+    config: TransformerConfig,
+    folder: Path,
+    *,
+    length: int | None = None,
+    separators: int | None = None,
+) -> None:
     """Writes the tokenizer's files.
 
     Args:
       config: the model's. What only generates text keeps the tokenizer as it is.
       length: of the rows that it was fine-tuned on, in tokens; None = as many as it has positions.
+      separators: between the two texts of a row of its pretraining; None = as the tokenizer has it.
     """
     tokenizer.save(folder)
     longest = length if length and is_fine_tuned(config) else config.max_length
@@ -70,7 +78,7 @@ def save_tokenizer(tokenizer: Tokenizer, config: TransformerConfig, folder: Path
         stated["padding_side"] = stated["truncation_side"] = "right"
     definition = read_json(folder / "tokenizer.json")
     changed = _with_prefix_space(definition, tokenizer, config)
-    if (layout := _layout(tokenizer, config)) and not _adds(changed, layout, tokenizer, config):
+    if (layout := _layout(tokenizer, config, separators)) and not _adds(changed, layout, tokenizer, config):
         changed = {**changed, "post_processor": _post_processor(changed, layout, tokenizer, config)}
     if changed != definition:
         write_json(folder / "tokenizer.json", changed)
@@ -81,12 +89,13 @@ def save_tokenizer(tokenizer: Tokenizer, config: TransformerConfig, folder: Path
     write_json(folder / "tokenizer_config.json", read_json(folder / "tokenizer_config.json") | stated)
 
 
-def _layout(tokenizer: Tokenizer, config: TransformerConfig) -> Layout | None:
+def _layout(tokenizer: Tokenizer, config: TransformerConfig, separators: int | None) -> Layout | None:
     """The special tokens of the rows that the model was trained on; None where only the user can tell."""
     if is_fine_tuned(config):
         return Layout.of(tokenizer) if tokenizer.eos_id is not None else None
     if "next_sentence" in config.heads and tokenizer.cls_id is not None and tokenizer.sep_id is not None:
-        return Layout((tokenizer.cls_id,), (tokenizer.sep_id,), (tokenizer.sep_id,))  # as in data/pretraining/pairs.py
+        between = (tokenizer.sep_id,) * (separators or tokenizer.pair_separators)
+        return Layout((tokenizer.cls_id,), between, (tokenizer.sep_id,))
     return None
 
 

@@ -23,6 +23,7 @@ def write(
     model_type: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     length: int | None = None,
+    separators: int | None = None,
 ) -> str:
     """Writes config.json, the weights and the tokenizer's files, all of it or nothing.
 
@@ -32,6 +33,7 @@ def write(
       dtype: of the weights, one of `DTYPES`; None = that of the checkpoint that the model is from, else float32.
       model_type: as in config.json; None = that of the model's source, else the first that fits it and its tokenizer.
       length: of the rows that the model was fine-tuned on, in tokens; None = as many as it has positions.
+      separators: between the two texts of a row of its pretraining; None = as the tokenizer has it.
 
     Returns:
       The class of transformers that it is written for.
@@ -45,7 +47,7 @@ def write(
     with hf_folder.new_folder(folder) as temporary:
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
-            rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length)
+            rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length, separators=separators)
     return hf_config["architectures"][0]
 
 
@@ -76,6 +78,8 @@ def convert(
     if model.labels:
         hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
         hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
+    if model.problem_type is not None:
+        hf_config["problem_type"] = model.problem_type
     hf_config["dtype"] = dtype
     hf_config.pop("torch_dtype", None)  # the older name of the same
     if family.is_base(hf_config["architectures"][0]):

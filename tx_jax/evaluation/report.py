@@ -13,6 +13,7 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.evaluation.evaluate import (
+    EvalStep,
     evaluate_model,
     even_batch_size,
     held_out,
@@ -24,6 +25,7 @@ from tx_jax.files import json_text, write_atomically
 from tx_jax.models import forward
 from tx_jax.runs import trained
 from tx_jax.runs.run_dir import RunDir
+from tx_jax.runs.trained import Trained
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 
@@ -33,11 +35,12 @@ class Report:
     """One split at one step.
 
     Attributes:
+      step: None of a model that no run stands behind.
       baselines: for metrics that have one, its value and name.
       batches: how many, and how many the split has.
     """
 
-    step: int
+    step: int | None
     metrics: dict[str, float]
     baselines: dict[str, tuple[float, str]]
     batches: tuple[int, int] = (0, 0)
@@ -76,7 +79,7 @@ def evaluate_run(
     """
     model = trained.load(workdir, step, mesh_of=_run_mesh)
     if model.config is None:
-        raise InputError(f"{workdir} is a converted model, not a run: there is no data to evaluate it on")
+        raise InputError(f"{workdir} is not a run, so it has no data to evaluate it on: give --data=FILE")
     data = model.config.data
     labeled = isinstance(data, LabeledDataConfig)
     if labeled and store:
@@ -88,19 +91,32 @@ def evaluate_run(
             f"{source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
-    batch_size = even_batch_size(model.config.training.eval_batch_size, model.mesh)
     every = data.evaluation_splits if labeled else ("validation",)
-    eval_step, reports = jit_eval_step(task.objective, model.mesh), {}
-    for name in every if split is None else (split,):
-        part = task.batches(name, batch_size=batch_size, repeat=False)
-        here = functools.partial(progress, f"the model of step {model.step} on {name} data")
-        values = evaluate_model(model, task, held_out(part, batches, here), name, eval_step)
-        here = functools.partial(progress, f"the baselines on {name} data")
-        baselines = task.baselines(held_out(part, batches, here), name)
-        trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
-        baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
-        reports[name] = Report(model.step, values, baselines, (num_held_out(part, batches), len(part)))
-    return reports
+    eval_step = jit_eval_step(task.objective, model.mesh)
+    names = every if split is None else (split,)
+    return {name: evaluate_split(model, task, name, batches, eval_step, progress=progress) for name in names}
+
+
+def evaluate_split(
+    model: Trained,
+    task: Task,
+    split: str,
+    batches: int = 0,
+    eval_step: EvalStep | None = None,
+    *,
+    progress: Progress = lambda what, done, total: None,
+) -> Report:
+    """The report of one split. `eval_step`: as of `evaluate_model`; the rest as of `evaluate_run`."""
+    batch_size = even_batch_size(task.config.training.eval_batch_size, model.mesh)
+    part = task.batches(split, batch_size=batch_size, repeat=False)
+    name = "the model" if model.step is None else f"the model of step {model.step}"
+    here = functools.partial(progress, f"{name} on {split} data")
+    values = evaluate_model(model, task, held_out(part, batches, here), split, eval_step)
+    here = functools.partial(progress, f"the baselines on {split} data")
+    baselines = task.baselines(held_out(part, batches, here), split)
+    trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
+    baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
+    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)))
 
 
 def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:

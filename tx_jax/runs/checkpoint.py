@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
@@ -92,6 +93,14 @@ class Checkpoints:
         if not self._directory.is_dir():
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def begun(self) -> int | None:
+        """The newest step on disk, good or not; None where the run that is kept here has not begun: nothing was saved.
+
+        This alone decides whether a run goes on or starts. A save that was killed leaves `12.orbax-checkpoint-tmp-...`,
+        which is no step.
+        """
+        return max(self.on_disk(), default=None)
 
     def newest(self) -> int | None:
         """The newest step that verifies; None where there are no checkpoints at all. Warns of those it skips.
@@ -205,8 +214,17 @@ class Checkpoints:
         """The parameters alone, placed as `target` says; the optimizer's state is not read."""
         return self._restore(step, {"params": target}, partial=True)["params"]
 
-    def _restore(self, step: int, target: Any, *, partial: bool) -> Any:
-        restore_args = ocp.checkpoint_utils.construct_restore_args(target)
+    def host_params(self, step: int, shapes: Any) -> Any:
+        """The parameters alone, whole, as numpy arrays.
+
+        Args:
+          shapes: a tree of what has `shape` and `dtype`.
+        """
+        restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), shapes)
+        return self._restore(step, {"params": shapes}, partial=True, restore_args={"params": restore_args})["params"]
+
+    def _restore(self, step: int, target: Any, *, partial: bool, restore_args: Any = None) -> Any:
+        restore_args = restore_args or ocp.checkpoint_utils.construct_restore_args(target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             return reader.restore(self._path(step) / ITEM, args=arguments)

@@ -36,6 +36,7 @@ from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import json_text, local_path, replace_folder, write_atomically
 from tx_jax.hosts import distributed
 from tx_jax.runs import history
+from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.text import Tokenizer
 
 # What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
@@ -101,21 +102,21 @@ class RunDir:
           InputError: it differs in a key of `FIXED`, in a phase that has begun or in the batches that were taken, or
             the data is another, so that the run could not be continued.
         """
-        if not (self.path / "config.json").exists():
+        step = Checkpoints(self.checkpoints, read_only=True).begun()
+        if step is None and not (self.path / "config.json").exists():
             return []
         old = self.load_config()
         changes = differences(to_dict(old), to_dict(config))
-        steps = [int(step.name) for step in self.checkpoints.glob("*") if step.name.isdigit()]
-        if not steps:
+        if step is None:
             return changes  # nothing to continue from
-        fixed = FIXED if _begun(old, max(steps)) == _begun(config, max(steps)) else (*FIXED, "phases.")
+        fixed = FIXED if _begun(old, step) == _begun(config, step) else (*FIXED, "phases.")
         conflicts = [line for line in changes if line.startswith(fixed) and not line.startswith(FREE)]
         if conflicts:
             raise InputError(
                 f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
                 "Continue it with its own, or give another --workdir"
             )
-        _check_skipped(old, config, max(steps))
+        _check_skipped(old, config, step)
         if self.data_fingerprint() != data_fingerprint:
             raise InputError(
                 f"the data in {config.data.source} is not what {self.path} was trained on, so it cannot be "

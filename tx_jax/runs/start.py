@@ -5,9 +5,9 @@ classifier, is fresh.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -16,13 +16,14 @@ from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import experiment_values
-from tx_jax.config.heads import HEADS, head_of
-from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
-from tx_jax.convert.model_dir import Model
+from tx_jax.config.heads import LABELED, head_of
+from tx_jax.data.labeled.label_names import default_names, rename
 from tx_jax.errors import InputError
-from tx_jax.files import local_path
+from tx_jax.hosts import distributed
 from tx_jax.models import lora
-from tx_jax.runs import trained
+from tx_jax.runs.carried_head import CarriedHead, carry
+from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.open_model import OpenModel, open_model
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
@@ -38,20 +39,36 @@ class Start:
 
     Attributes:
       name: as the user gave it.
-      params: by path; empty where only the shape is taken.
+      params: by path.
+      gives: "parameters"; "shape", where `start_fresh` says that all parameters are to be fresh; or "continuation":
+        the run has begun, so that its parameters are in its own checkpoints. The latter two have no `params`.
+      head: the classifier or tagger that trains on from here; "" where there is none.
+      labels: of `head`, in the order of its outputs; of a run that has begun, its own.
+      label_map: whether the user gave some of them another name.
+
+    Raises:
+      ValueError: `params` where there should be none, or none where there should be.
     """
 
     name: str
     model: TransformerConfig
     tokenizer: Tokenizer | None
     params: Mapping[str, Any]
+    gives: Literal["parameters", "shape", "continuation"] = "parameters"
+    head: str = ""
+    labels: tuple[str, ...] = ()
+    label_map: bool = False
+
+    def __post_init__(self):
+        if bool(self.params) != (self.gives == "parameters"):
+            raise ValueError(f"{self.gives=} with {len(self.params)} parameters")
 
     def shape(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration of the new model, as plain values: ours in `OWN`, the rest from here."""
         values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
-        if not self.model.needs_pooler:  # of a pooler, only one that is there can be carried along
+        if not self.model.needs_pooler or self.gives == "shape":  # only a pooler that is there can be carried along
             values["heads"] = tuple(head for head in values["heads"] if head != "pooled")
         return values
 
@@ -75,22 +92,40 @@ class Start:
                 params[POSITION] = np.asarray(params[POSITION]) + np.asarray(params.pop(SEGMENT))[0]
         return dataclasses.replace(self, model=model, params=params)
 
-    def fill(self, fresh: Any) -> tuple[Any, tuple[str, ...]]:
+    def carry(self, labels: Sequence[str]) -> CarriedHead:
+        """What a run with these labels keeps of the head that tells labels apart.
+
+        Raises:
+          InputError: the user's map of labels does not lead to those of the run.
+        """
+        if not self.head or not labels:
+            return CarriedHead("")
+        return carry(self.head, self.labels, tuple(labels), self.name, mapped=self.label_map)
+
+    def fill(self, fresh: Any, *, labels: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
         """The parameters of a fresh model, with those from here in their places, each where the fresh one lies.
+
+        Args:
+          labels: of the new run, in the order of its outputs; () where it has none. A row of the head goes where its
+            label is; where the labels are others than here the head stays fresh.
 
         Returns:
           The parameters, and the modules (the first parts of paths) that stay fresh.
 
         Raises:
-          InputError: a parameter of the body is missing here, or has another shape.
+          InputError: a parameter of the body is missing here, or has another shape; the checkpoints of a run that had
+            begun are gone; or as of `carry`.
         """
+        if self.gives == "continuation":
+            raise InputError("the run had begun, but its checkpoints are gone: give the same command again")
+        head = self.carry(labels)
         kept: dict[str, None] = {}
 
         def one(path: str, leaf: jax.Array) -> jax.Array:
-            found = self.params.get(path)
+            found = head.of_new_run(path, self.params.get(path))
             if found is not None and found.shape == leaf.shape:
                 return jax.device_put(np.asarray(found, leaf.dtype), leaf.sharding)
-            if self.params and head_of(path) is None and not path.startswith(f"{lora.MODULE}/"):
+            if self.gives == "parameters" and head_of(path) is None and not path.startswith(f"{lora.MODULE}/"):
                 here = "is missing there" if found is None else f"has shape {found.shape} there"
                 raise InputError(f"start_from={self.name}: {path} of shape {leaf.shape} {here}: they do not fit")
             kept[path.partition("/")[0]] = None
@@ -117,15 +152,23 @@ def open_start(
     values = experiment_values(values)
     values["model"] = {**values["model"]}
     name = values.get("start_from", "")
+    label_map = tuple(values.get("data", {}).get("label_map", ()))
+    if label_map and (not name or values.get("start_fresh", False)):
+        raise InputError(
+            f"data.label_map={label_map} names labels of a model to start from, and no head is taken from one here"
+        )
     if not name:
         return values, None
     directory = RunDir(workdir)
-    if (workdir / "config.json").is_file() and any(directory.checkpoints.glob("[0-9]*")):
+    begun = distributed.agreed(lambda: Checkpoints(directory.checkpoints, read_only=True).begun())
+    if begun is not None:
         config = directory.load_config()
-        start = Start(name, config.model, directory.load_tokenizer(), {})
+        labels = getattr(config.data, "labels", ())
+        start = Start(name, config.model, directory.load_tokenizer(), {}, gives="continuation", labels=labels)
         teacher = config.distillation
     else:
-        start = _start(name, tuple(values["model"].get("heads", ())), values.get("start_fresh", False))
+        heads = tuple(values["model"].get("heads", ()))
+        start = _start(name, heads, values.get("start_fresh", False), label_map)
         teacher = DistillationConfig(teacher_layers=start.model.num_layers, teacher_segments=start.model.num_segments)
     if layers := values.get("distillation", {}).get("layers", 0):
         teacher = dataclasses.replace(teacher, layers=layers)
@@ -142,56 +185,29 @@ def open_start(
     return values, start
 
 
-def read_model(name: str, heads: tuple[str, ...]) -> Model:
-    """A model, wherever it is from.
-
-    Args:
-      name: a run directory, a converted model, a folder of Hugging Face's form, or a name on its Hub.
-      heads: those that are needed; a Hugging Face model is read with these alone, the others have what they have.
-        "pooled" is its pooler where it has one.
-
-    Raises:
-      InputError: there is no such model, or it cannot be used.
-    """
-    path = local_path(name, "model")
-    if model_dir.is_model_dir(path):
-        return model_dir.load(path)
-    if (path / "checkpoints").is_dir():
-        run = trained.load(path)
-        params = {key: np.asarray(x) for key, x in tree.flatten(run.params).items()}
-        return Model(run.model, params, run.tokenizer, source=None)
-    commit = None
-    folder = path
-    if not path.is_dir():
-        folder, commit = hub.fetch(name)
-    family, _ = families.of_hf_config(hf_folder.read_config(folder))
-    heads = tuple(head for head in heads if head != "pooled" or head in family.heads)
-    model, _ = from_hf.read(folder, heads=heads, name=None if path.is_dir() else name, revision=commit)
-    return _without_fresh_pooler(model)
-
-
-def _without_fresh_pooler(model: Model) -> Model:
-    """The model without a pooler that nothing but the head "pooled" asks for, if its source lacked it."""
-    config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
-    if "pooler" not in model.untrained or config.needs_pooler:
-        return model
-    params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}
-    untrained = tuple(module for module in model.untrained if module != "pooler")
-    return dataclasses.replace(model, config=config, params=params, untrained=untrained)
-
-
-def _start(name: str, heads: tuple[str, ...], fresh: bool) -> Start:
-    model = read_model(name, heads)
-    if model.tokenizer_problem and not fresh:
+def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str, ...]) -> Start:
+    opened = open_model(name, heads=heads)
+    if fresh:
+        return Start(name, opened.config, opened.tokenizer, {}, gives="shape")
+    if opened.tokenizer_problem:
         raise InputError(
             f"start_from={name}: its tokenizer cannot be used, and without it no text has the ids that the model "
-            f"knows: {model.tokenizer_problem}. For the shape alone: --config.start_fresh"
+            f"knows: {opened.tokenizer_problem}. For the shape alone: --config.start_fresh"
         )
-    params = {path: x for path, x in model.params.items() if path.partition("/")[0] not in model.untrained}
-    if model.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
+    params = {path: x for path, x in opened.params.items() if path.partition("/")[0] not in opened.untrained}
+    if opened.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
         moves = (("masked_lm/transform/", "pooler/"), ("masked_lm/norm/", "pooler/norm/"))
         params |= {new + path.removeprefix(old): x for path, x in params.items() for old, new in moves if old in path}
-    if fresh:
-        heads = tuple(head for head in model.config.heads if HEADS[head].reads != "pooled")  # none is carried along
-        return Start(name, dataclasses.replace(model.config, heads=heads), model.tokenizer, {})
-    return Start(name, model.config, model.tokenizer, params)
+    head, labels = _labels(opened, heads)
+    if label_map and not head:
+        raise InputError(f"data.label_map={label_map}: {name} has no head {' or '.join(heads)} whose labels have names")
+    labels = rename(labels, label_map, option="data.label_map")
+    return Start(name, opened.config, opened.tokenizer, params, head=head, labels=labels, label_map=bool(label_map))
+
+
+def _labels(opened: OpenModel, heads: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The head that is to train on and tells labels apart, and its labels; "" and () where there is none."""
+    for head in set(LABELED).intersection(heads, opened.config.heads).difference(opened.untrained):
+        if opened.problem_type != "regression" and opened.config.num_labels > 1:
+            return head, opened.labels or default_names(opened.config.num_labels)
+    return "", ()

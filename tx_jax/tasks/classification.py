@@ -71,18 +71,19 @@ class Classification(Supervised):
     known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        if not config.data.labels:
-            data = dataclasses.replace(config.data, labels=labels_of(self.values(self.records("train"))))
+        if not config.labeled.labels:
+            data = dataclasses.replace(config.labeled, labels=labels_of(self.values(self.records("train"))))
             config = dataclasses.replace(config, data=data)
-        count = len(config.data.labels)
-        scores.check(config.data.metrics, self.known_scores, count)
-        config = dataclasses.replace(config, data=self._with_class_weights(config.data))
+        count = len(config.labeled.labels)
+        scores.check(config.labeled.metrics, self.known_scores, count)
+        config = dataclasses.replace(config, data=self._with_class_weights(config.labeled))
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
 
     def _with_class_weights(self, data: LabeledDataConfig) -> LabeledDataConfig:
         """Balanced weights are those of scikit-learn: N / (L times the label's examples)."""
-        if not data.class_weights:
-            return data
+        if data.class_weights != class_weights.BALANCED:  # nothing to count: a model that predicts reads no data
+            weights = class_weights.resolved(data.class_weights, data.labels, np.ones(len(data.labels)))
+            return dataclasses.replace(data, class_weights=weights)
         ids = label_ids(self.values(self.records("train")), data.labels)
         counts = np.bincount(ids, minlength=len(data.labels))
         balanced = len(ids) / (len(data.labels) * np.maximum(counts, 1))
@@ -146,9 +147,10 @@ class Classification(Supervised):
         ]
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        counts = np.bincount(self.split("train").table.columns["labels"], minlength=len(self.data.labels))
+        known, name = self.reference
+        counts = np.bincount(self.split(known).table.columns["labels"], minlength=len(self.data.labels))
         targets, best = real_targets(batches, "labels"), int(counts.argmax())
-        always = f"always {self.data.labels[best]!r}, the most frequent in training"
+        always = f"always {self.data.labels[best]!r}, the most frequent in {name}"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
         shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
         weights = self.objective.class_weights
@@ -156,9 +158,9 @@ class Classification(Supervised):
         return {
             "loss": (
                 float(np.average(-np.log(shares[targets]), weights=weights)),
-                "how frequent each label is in training",
+                f"how frequent each label is in {name}",
             ),
-            **{name: (value, always) for name, value in values.items()},
+            **{metric: (value, always) for metric, value in values.items()},
         }
 
 

@@ -57,19 +57,21 @@ class MultiLabel(Classification):
     known_scores = scores.OF_LABEL_SETS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        data = config.data
+        data = config.labeled
         if not data.labels:
             values = [label for labels in self.values(self.records("train")) for label in labels]
             data = dataclasses.replace(data, labels=labels_of(values))
             config = dataclasses.replace(config, data=data)
         count = len(data.labels)
         scores.check(data.metrics, self.known_scores, count)
-        if data.class_weights:
+        if data.class_weights == class_weights.BALANCED:
             having = self._sets(self.records("train"), data.labels).sum(axis=0)
             without = len(self.records("train")) - having
             balanced = np.maximum(without, 1) / np.maximum(having, 1)
-            weights = class_weights.resolved(data.class_weights, data.labels, balanced)
-            config = dataclasses.replace(config, data=dataclasses.replace(data, class_weights=weights))
+        else:  # nothing to count: a model that predicts reads no data
+            balanced = np.ones(count)
+        weights = class_weights.resolved(data.class_weights, data.labels, balanced)
+        config = dataclasses.replace(config, data=dataclasses.replace(data, class_weights=weights))
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
 
     def values(self, records: Sequence[Record]) -> list[list[Any]]:
@@ -157,7 +159,8 @@ class MultiLabel(Classification):
         return result
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        train = self.split("train").table.columns["label_sets"]
+        known, name = self.reference
+        train = self.split(known).table.columns["label_sets"]
         targets = real_targets(batches, "label_sets")
         shares = (train.sum(axis=0) + 1) / (len(train) + 2)  # between 0 and 1, whatever training has
         losses = -np.log(np.where(targets > 0, shares, 1 - shares))
@@ -167,10 +170,10 @@ class MultiLabel(Classification):
         frequent = sets[counts.argmax()]
         everything = "always every label"
         return {
-            "loss": (float(losses.mean()), "how frequent each label is in training"),
+            "loss": (float(losses.mean()), f"how frequent each label is in {name}"),
             "subset_accuracy": (
                 float((targets == frequent).all(axis=1).mean()),
-                "always the most frequent set of labels in training",
+                f"always the most frequent set of labels in {name}",
             ),
-            **{name: (value, everything) for name, value in self.score(targets, np.ones_like(targets)).items()},
+            **{metric: (value, everything) for metric, value in self.score(targets, np.ones_like(targets)).items()},
         }

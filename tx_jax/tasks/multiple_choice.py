@@ -52,7 +52,7 @@ class MultipleChoice(Classification):
     objective_class = MultipleChoiceObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        data = config.data
+        data = config.labeled
         labels = data.labels or tuple(map(str, range(len(data.choices))))
         if len(labels) != len(data.choices):
             raise InputError(f"data.labels={labels} must name each of data.choices={data.choices}")

@@ -35,11 +35,6 @@ class PretrainingObjective(Objective):
             raise InputError(f"model.heads={config.model.heads} lacks {self.head!r}, which task={task!r} trains")
         if epochs := config.training.num_epochs:
             raise InputError(f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
-        if last := config.training.final_eval_batches:
-            raise InputError(
-                f"training.final_eval_batches={last} is of fine-tuning: the evaluation at the end of pretraining is "
-                "one like the others, of training.eval_batches"
-            )
         if data.packing not in self.packings:
             fitting = ", ".join(self.packings)
             raise InputError(f"data.packing={data.packing!r} does not fit task={task!r}: choose one of {fitting}")

@@ -81,10 +81,10 @@ class QuestionAnswering(Supervised):
     objective_class = QuestionAnsweringObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        if len(config.data.text) != 2:
-            raise InputError(f"data.text={config.data.text} must name the columns of the question and of the context")
-        known = _SCORES_WITH_NULL if config.data.unanswerable else _SCORES
-        for name in config.data.metrics:
+        if len(text := config.labeled.text) != 2:
+            raise InputError(f"data.text={text} must name the columns of the question and of the context")
+        known = _SCORES_WITH_NULL if config.labeled.unanswerable else _SCORES
+        for name in config.labeled.metrics:
             if name not in known:
                 needs = ", with data.unanswerable=True" if name in _SCORES_WITH_NULL else ""
                 raise InputError(
@@ -155,12 +155,14 @@ class QuestionAnswering(Supervised):
             predictions = [_likeliest_sentence(record[question], record[context]) for record in records]
         values = self.score(predictions, self._golds(records))
         found = {score: (values[score], name) for score in self.score_names if score in values}
-        return found | {"window_accuracy": (self._commonest_place(split, rows), "the most frequent place in training")}
+        return found | {
+            "window_accuracy": (self._commonest_place(split, rows), f"the most frequent place in {self.reference[1]}")
+        }
 
     def _commonest_place(self, split: str, rows: np.ndarray) -> float:
         """The share of these windows whose answer has the first and last token that are the most frequent in training:
         mostly those of "not in this window"."""
-        counts = collections.Counter(_places(self.split("train").table))
+        counts = collections.Counter(_places(self.split(self.reference[0]).table))
         places = _places(self.split(split).table, rows)
         ((commonest, _),) = counts.most_common(1)
         return places.count(commonest) / len(places) if places else math.nan

@@ -1,6 +1,7 @@
 """The table of tasks, and from a configuration to its task."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.corpus.stores import Stores
@@ -15,7 +16,7 @@ from tx_jax.tasks.multiple_choice import MultipleChoice
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.question_answering import QuestionAnswering
 from tx_jax.tasks.regression import Regression
-from tx_jax.tasks.supervised import Supervised
+from tx_jax.tasks.supervised import Record, Supervised
 from tx_jax.tasks.tagging import Tagging
 from tx_jax.text import Tokenizer
 
@@ -40,12 +41,21 @@ def task_class(config: ExperimentConfig) -> type[Pretraining] | type[Supervised]
     return TASKS[config.task]
 
 
-def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tokenizer | None = None) -> Task:
+def open_task(
+    config: ExperimentConfig,
+    store: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    label_order: Sequence[str] = (),
+    records: Mapping[str, Sequence[Record]] | None = None,
+) -> Task:
     """The task that the configuration names, with its data.
 
     Args:
       store: for pretraining, other token stores than `config.data.store`.
       tokenizer: of the model that the run starts from, or of the run itself: what reads examples with labels.
+      label_order: of fine-tuning, the labels of the model that the run starts from: data that has the same, and that
+        `data.labels` gives no order, takes this one.
+      records: of fine-tuned models, all data that there is, by split; nothing else is read.
 
     Raises:
       InputError: the data cannot be read, or does not fit the model or the tokenizer.
@@ -58,7 +68,7 @@ def open_task(config: ExperimentConfig, store: str | None = None, tokenizer: Tok
                 "fine-tuning needs a model with its tokenizer to start from: --config.start_from=FOLDER, a run "
                 "directory, a converted model or a Hugging Face model"
             )
-        return kind(config, tokenizer)
+        return kind(config, tokenizer, label_order, records)
     task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(

@@ -49,7 +49,7 @@ class Regression(Classification):
     known_scores = scores.OF_NUMBERS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        scores.check(config.data.metrics, self.known_scores, 1)
+        scores.check(config.labeled.metrics, self.known_scores, 1)
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=1))
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
@@ -71,7 +71,8 @@ class Regression(Classification):
         return [{"prediction": float(value)} for value in outputs["logits"][:, 0]]
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        mean = self.split("train").table.columns["values"].mean()
+        known, name = self.reference
+        mean = self.split(known).table.columns["values"].mean()
         targets = real_targets(batches, "values")
         values = {"loss": float(np.mean((targets - mean) ** 2)), **self.score(targets, np.full_like(targets, mean))}
-        return {name: (value, f"always {mean:.3g}, the mean of training") for name, value in values.items()}
+        return {metric: (value, f"always {mean:.3g}, the mean of {name}") for metric, value in values.items()}

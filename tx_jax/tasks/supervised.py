@@ -20,6 +20,7 @@ from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.config.heads import SUPERVISED
 from tx_jax.data.labeled import readers
+from tx_jax.data.labeled.label_names import match
 from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Loader
@@ -72,17 +73,15 @@ class SupervisedObjective(Objective):
         for name in OPTIONAL:
             if name not in self.options and (value := getattr(config.data, name)):
                 raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
-        if config.data.decimal != "." and config.task != "regression":
-            raise InputError(f"data.decimal={config.data.decimal!r} is for task='regression', not for {config.task!r}")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
         """`model.num_labels`, as far as the configuration tells without data."""
-        return len(config.data.labels) or config.model.num_labels
+        return len(config.labeled.labels) or config.model.num_labels
 
     @property
     def data(self) -> LabeledDataConfig:
-        return self.config.data
+        return self.config.labeled
 
     @property
     def pairs(self) -> bool:
@@ -113,26 +112,42 @@ class Supervised(abc.ABC):
 
     objective_class: ClassVar[type[SupervisedObjective]]
 
-    def __init__(self, config: ExperimentConfig, tokenizer: Tokenizer):
-        """Raises InputError where the data cannot be read, or does not fit the model."""
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        tokenizer: Tokenizer,
+        label_order: Sequence[str] = (),
+        records: Mapping[str, Sequence[Record]] | None = None,
+    ):
+        """Raises InputError where the data cannot be read, or does not fit the model.
+
+        Args:
+          label_order, records: as of `registry.open_task`.
+        """
         self.objective_class(config)  # before anything is read
+        self._given = records
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, config
-        self.config = _with_best_metric(self.with_labels(config))
+        labeled = self.with_labels(config)
+        if not config.labeled.labels and (same := match(label_order, labeled.labeled.labels)):
+            labeled = dataclasses.replace(labeled, data=dataclasses.replace(labeled.labeled, labels=same.labels))
+        self.config = _with_best_metric(labeled)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
     @property
     def data(self) -> LabeledDataConfig:
-        return self.config.data
+        return self.config.labeled
 
     @functools.cached_property
     def _records(self) -> dict[str, list[Record]]:
         """The records of every split that there is."""
+        if self._given is not None:
+            return dict(self._given)
         data = self.data
         train = readers.read(data.train, data)
         if data.validation:
@@ -151,6 +166,11 @@ class Supervised(abc.ABC):
         if split not in self._records:
             raise InputError(f"there is no split {split!r}: there are {', '.join(self._records)}")
         return self._records[split]
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """The split that baselines know, and its name for people: without training data, what is evaluated itself."""
+        return ("train", "training") if "train" in self._records else (next(iter(self._records)), "this data itself")
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         """Which records are held out, where there is no file for validation: bool [N], a function of the seed."""

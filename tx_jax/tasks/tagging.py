@@ -76,7 +76,7 @@ class Tagging(Supervised):
     objective_class = TaggingObjective
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        data = config.data
+        data = config.labeled
         if not data.labels:
             # Examples that are held out of the training file may have a rare label for themselves.
             splits = ("train",) if data.validation else ("train", "validation")
@@ -139,15 +139,18 @@ class Tagging(Supervised):
         return result
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        counts = collections.defaultdict(collections.Counter)
-        for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
-            counts[word][label] += 1
-        best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
-        overall = collections.Counter(self._spelled("train")).most_common(1)[0][0]
+        known, place = self.reference
+        overall = collections.Counter(self._spelled(known)).most_common(1)[0][0]
+        best, name = {}, f"always {overall!r}, the most frequent in {place}"
+        if known == "train":  # what each word is in the data that is evaluated itself would be the answer
+            counts = collections.defaultdict(collections.Counter)
+            for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
+                counts[word][label] += 1
+            best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
+            name = "the most frequent label of each word in training, of others the most frequent of all"
         rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
         words = self._words(split)
         predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]
-        name = "the most frequent label of each word in training, of others the most frequent of all"
         return {score: (value, name) for score, value in self.score(predictions, split, rows).items()}
 
     def _spelled(self, split: str) -> list[str]:

@@ -40,7 +40,8 @@ class Run:
     """Everything that the loop works with, built from a configuration.
 
     Attributes:
-      fresh: of a run that starts from a model, the modules of parameters that the model lacks.
+      fresh: of a run that starts from a model, the modules of parameters that are not from there.
+      labels: of a run whose head is from there or could have been: what became of its labels; else "".
       complete: no step is left to be trained.
       progress: is told how far an evaluation is.
     """
@@ -54,6 +55,7 @@ class Run:
     train_step: TrainStep
     eval_step: EvalStep
     fresh: tuple[str, ...] = ()
+    labels: str = ""
     complete: bool = False
     progress: Progress = lambda done, total: None
 
@@ -93,12 +95,15 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
         validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
     fresh: tuple[str, ...] = ()
+    told = ""
     if steps := distributed.agreed(checkpoints.steps):  # verified when they were opened
         state = checkpoints.restore(steps[-1], abstract_state(task.objective, optimizer, mesh))
     else:
         state = init_state(task.objective, optimizer, config.seed, mesh)
         if start is not None:
-            params, fresh = start.fill(state.params)
+            labels = getattr(config.data, "labels", ())
+            params, fresh = start.fill(state.params, labels=labels)
+            told = start.carry(labels).told
             state = state.replace(params=params)
     evaluation = jit_eval_step(task.objective, mesh)
     if training.keep_best or training.patience:
@@ -113,7 +118,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
                 + did_you_mean(training.best_metric, names)
             )
     step = jit_train_step(config, task.objective, optimizer)
-    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh)
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told)
 
 
 def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:

@@ -21,6 +21,7 @@ from tx_jax.data.pretraining.batches import (
     words_that_never_occur,
 )
 from tx_jax.data.pretraining.byte_lengths import byte_lengths
+from tx_jax.data.pretraining.targets import MaskedTargets
 from tx_jax.errors import InputError, InputWarning
 
 CONFIG = DataConfig(
@@ -370,3 +371,8 @@ def test_the_list_of_words_is_part_of_the_data(one, stores):
     before = data_fingerprint(one, config)
     (stores / "words.txt").write_text("other")
     assert data_fingerprint(one, config) not in (before, one.fingerprint)
+
+
+def test_an_unknown_unit_of_masking_is_refused():
+    with pytest.raises(InputError, match=r"data.mask_unit='spam' is not one of token, .* Did you mean 'span'"):
+        MaskedTargets(masking=None, rate=None, unit="spam")

@@ -214,7 +214,8 @@ def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[
         for name in names:
             if name not in record:
                 near = did_you_mean(name, map(str, record))
-                advice = f"Name it with --config.data.{key}" if labeled else "Give it the name that training had"
+                advice = f"Name it with --config.data.{key}"
+                advice += "" if labeled else ", or give it the name that training had"
                 raise InputError(
                     f"{place}: no column {name!r} among {_shortened(record)}.{near} {advice}; a table whose first line "
                     "holds no names needs --config.data.columns"

@@ -4,7 +4,8 @@ It is a pure function of (rows, random numbers, step). Shapes: B examples, T seq
 """
 
 import dataclasses
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
@@ -12,9 +13,9 @@ from tx_jax.data.pretraining.masking import Choice, Masking, choose_tokens, corr
 from tx_jax.data.pretraining.selective import RateOf, WordList, choose_listed
 from tx_jax.data.pretraining.words import choose_spans, choose_words
 from tx_jax.data.rng import RowRandom
+from tx_jax.errors import InputError, did_you_mean
 
 Batch = dict[str, np.ndarray]
-MaskUnit = Literal["token", "whole_word", "span"]
 
 
 class MakeTargets(Protocol):
@@ -45,7 +46,7 @@ class MaskedTargets:
     Attributes:
       masking: the ids, the replacement, and P.
       rate: replaces `masking.rate` at each step.
-      unit: what is chosen at random: tokens, whole words, or spans of words.
+      unit: what is chosen at random, one of `UNITS`.
       is_continuation: of the tokenizer; needed for words and spans.
       span_probability, span_max_words: see `words.span_lengths`.
       listed: None, or the words to mask selectively, in a random share `selective_share` of the sequences; the others
@@ -55,13 +56,19 @@ class MaskedTargets:
 
     masking: Masking
     rate: RateSchedule
-    unit: MaskUnit = "token"
+    unit: str = "token"
     is_continuation: np.ndarray | None = None
     span_probability: float = 0.2
     span_max_words: int = 10
     listed: WordList | None = None
     selective_share: float = 1.0
     rate_of: RateOf = "occurrences"
+
+    def __post_init__(self):
+        if self.unit not in UNITS:
+            raise InputError(
+                f"data.mask_unit={self.unit!r} is not one of {', '.join(UNITS)}.{did_you_mean(self.unit, UNITS)}"
+            )
 
     def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch:
         masking = self.masking
@@ -78,19 +85,35 @@ class MaskedTargets:
         return batch | corrupt(tokens, choice, masking, rng)
 
     def _at_random(self, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
-        if self.unit == "token":
-            return choose_tokens(tokens, valid, masking, rng)
-        if self.unit == "whole_word":
-            return choose_words(tokens, valid, masking, self.is_continuation, rng)
-        return choose_spans(
-            tokens,
-            valid,
-            masking,
-            self.is_continuation,
-            rng,
-            probability=self.span_probability,
-            max_words=self.span_max_words,
-        )
+        return UNITS[self.unit](self, tokens, valid, masking, rng)
+
+
+def _tokens(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
+    return choose_tokens(tokens, valid, masking, rng)
+
+
+def _whole_words(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
+    return choose_words(tokens, valid, masking, how.is_continuation, rng)
+
+
+def _spans(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
+    return choose_spans(
+        tokens,
+        valid,
+        masking,
+        how.is_continuation,
+        rng,
+        probability=how.span_probability,
+        max_words=how.span_max_words,
+    )
+
+
+# `data.mask_unit` -> what chooses such units at random. A new one is a function and a row here.
+UNITS: dict[str, Callable[[MaskedTargets, np.ndarray, np.ndarray, Masking, RowRandom], Choice]] = {
+    "token": _tokens,
+    "whole_word": _whole_words,
+    "span": _spans,
+}
 
 
 def _mixed(first_B: np.ndarray, one: Choice, other: Choice) -> Choice:

@@ -8,6 +8,7 @@ import pytest
 from tx_jax import sharding, text
 from tx_jax.config import MeshConfig, from_config_dict
 from tx_jax.errors import InputError
+from tx_jax.evaluation import fill_mask
 from tx_jax.runs import trained
 
 WORDS = ["The niño reads a red book.", "A red cat sleeps under the tree, and the niño reads."] * 20
@@ -42,9 +43,9 @@ def seen(monkeypatch):
             seen.append(tokens[0].tolist())
             logits = np.zeros((*tokens.shape, 1000), np.float32)
             logits[..., 7] = 5.0
-            return dataclasses.make_dataclass("Output", ["masked_lm"])(logits)
+            return dataclasses.make_dataclass("Output", ["logits"])({"masked_lm": logits})
 
-    monkeypatch.setattr(trained.registry, "build", lambda config: Model())
+    monkeypatch.setattr(fill_mask.registry, "build", lambda config: Model())
     return seen
 
 
@@ -56,7 +57,7 @@ def test_the_mask_stands_where_the_word_stood(tokenizers, model_of, seen, kind):
     ids, place = tokenizer.encode("a red book"), len(tokenizer.encode("a"))
     assert len(ids) == len(tokenizer.encode("a book")) + 1, "the word should be one token"
     ids[place] = tokenizer.mask_id
-    (candidates,) = model_of(tokenizer).fill_mask(f"a {mask} book", top=2)
+    (candidates,) = fill_mask.fill_mask(model_of(tokenizer), f"a {mask} book", top=2)
     assert seen == [[tokenizer.cls_id, *ids, tokenizer.sep_id]]
     assert len(candidates) == 2
     assert candidates[0][1] > candidates[1][1]
@@ -66,17 +67,17 @@ def test_candidates_are_readable(tokenizers):
     tokenizer = tokenizers["byte_bpe"]
     wanted = tokenizer.encode("the niño")[-1]
     assert tokenizer.token(wanted) == "Ġni\u00c3\u00b1o"
-    assert trained._text(tokenizer, wanted) == "niño"
+    assert fill_mask._text(tokenizer, wanted) == "niño"
     part = next(i for i in range(tokenizer.vocab_size) if tokenizer.token(i) == "\u00c3")
-    assert trained._text(tokenizer, part) == "\u00c3"
-    assert trained._text(tokenizers["wordpiece"], 2) == "[CLS]"
+    assert fill_mask._text(tokenizer, part) == "\u00c3"
+    assert fill_mask._text(tokenizers["wordpiece"], 2) == "[CLS]"
 
 
 def test_what_cannot_be_filled_is_said(tokenizers, model_of, seen):
     with pytest.raises(InputError, match="no <mask> in 'a red book'"):
-        model_of(tokenizers["byte_bpe"]).fill_mask("a red book", top=1)
+        fill_mask.fill_mask(model_of(tokenizers["byte_bpe"]), "a red book", top=1)
     with pytest.raises(InputError, match="no cls and no sep and no mask token"):
-        model_of(tokenizers["gpt2_bpe"]).fill_mask("a <mask> book", top=1)
+        fill_mask.fill_mask(model_of(tokenizers["gpt2_bpe"]), "a <mask> book", top=1)
     with pytest.raises(InputError, match="tokens, the model takes"):
-        model_of(tokenizers["wordpiece"]).fill_mask("[MASK] book " * 2000, top=1)
+        fill_mask.fill_mask(model_of(tokenizers["wordpiece"]), "[MASK] book " * 2000, top=1)
     assert seen == []

@@ -1,0 +1,65 @@
+"""The head of a classifier or tagger in a new run: its rows keep their labels, or the head starts fresh."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tx_jax.data.labeled.label_names import default_names, listed, match
+from tx_jax.errors import InputError
+
+_ROWS = ("kernel", "bias")  # the last axis of both is that of the labels
+
+
+@dataclasses.dataclass(frozen=True)
+class CarriedHead:
+    """What a new run takes over of a head.
+
+    Attributes:
+      head: "" where there is none that tells labels apart.
+      order: for each label of the new run the number of its row in the old head; None: the head starts fresh.
+      told: what its user must know, in a line.
+    """
+
+    head: str
+    order: tuple[int, ...] | None = None
+    told: str = ""
+
+    def of_new_run(self, path: str, value: Any) -> Any:
+        """The parameter at a path as the new run has it; None for one that is to be fresh. `value`: the old one, if
+        there is one.
+        """
+        if value is None or not self.head or not path.startswith(f"{self.head}/"):
+            return value
+        if self.order is None:
+            return None
+        return np.asarray(value)[..., list(self.order)] if path.endswith(_ROWS) else value
+
+
+def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *, mapped: bool) -> CarriedHead:
+    """What a run with the labels `here` takes over of a head with the labels `there`; () for labels nobody named.
+
+    Args:
+      name: of the model that has the head.
+      mapped: `there` has names that the user gave.
+
+    Raises:
+      InputError: these do not lead to those of the run, so that they would do nothing.
+    """
+    matched = match(there, here)
+    if matched is not None:
+        order = tuple(matched.labels.index(label) for label in here)
+        taken = f"; taken: {matched.taken}" if matched.taken else ""
+        return CarriedHead(head, order, f"{listed(here)}: the rows of {head} keep the labels of {name}{taken}")
+    lists = f"{listed(there)} in {name}, {listed(here)} in the data"
+    if mapped:
+        raise InputError(
+            f"data.label_map: with it the labels are {lists}, which are not the same, so that it keeps no row: give "
+            "each label of the data one of the model's, or leave it out"
+        )
+    advice = ""
+    if len(there) == len(here):
+        unnamed = there == default_names(len(there))
+        why = "where they have no names" if unnamed else "if they are the same under other names"
+        advice = f". To keep its rows, {why}: --config.data.label_map=\"('OLD=NEW', ...)\""
+    return CarriedHead(head, None, f"{lists}: other labels, so that {head} starts fresh{advice}")

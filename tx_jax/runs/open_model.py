@@ -1,0 +1,204 @@
+"""What is at a path, and the model that is there: a run directory, a converted model, a Hugging Face folder, or a name
+on the Hugging Face Hub. Nothing else tells them apart."""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tx_jax import tree
+from tx_jax.config import ExperimentConfig, LabeledDataConfig
+from tx_jax.config.heads import LABELED
+from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
+from tx_jax.convert.model_dir import Model
+from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import local_path
+from tx_jax.models import forward, lora
+from tx_jax.runs.best import Evaluations
+from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.run_dir import RunDir
+
+Kind = Literal["run directory", "converted model", "Hugging Face folder", "Hugging Face Hub"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a model is.
+
+    Attributes:
+      name: as the user gave it.
+      folder: of a model on the Hub: in its cache.
+      revision: its commit there.
+    """
+
+    name: str
+    kind: Kind
+    folder: Path
+    revision: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenModel(Model):
+    """A model, wherever it is from. Its parameters are whole, in the host's memory, adapters merged into their kernels.
+
+    Attributes:
+      place: where it is.
+      experiment: the configuration of a run; None for any other model.
+      step: the optimizer step of a run that the parameters are from; None for any other model.
+    """
+
+    place: Place
+    experiment: ExperimentConfig | None = None
+    step: int | None = None
+
+
+def locate(name: str | Path, *, revision: str | None = None) -> Place:
+    """What is at a path; what is no path is fetched from the Hub.
+
+    Args:
+      revision: with a name on the Hub: a branch, tag or commit.
+
+    Raises:
+      InputError: there is no model.
+    """
+    path = local_path(str(name), "model")
+    if not path.is_dir():
+        if path.exists():
+            raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
+        if path.is_absolute() or str(name).startswith("."):
+            raise InputError(f"{path} is not a run directory, nor any other model: there is no such folder")
+        folder, commit = hub.fetch(str(name), revision)
+        return Place(str(name), "Hugging Face Hub", folder, commit)
+    if revision:
+        raise InputError(f"--revision is for a name on the Hub, but {path} is a folder here")
+    return Place(str(name), _kind(path), path)
+
+
+def _kind(path: Path) -> Kind:
+    if (path / model_dir.FILE).is_file():
+        return "converted model"
+    config = path / "config.json"
+    if not config.is_file():
+        if seeds := _runs_of_seeds(path):
+            raise InputError(f"{path} holds a run for each of several seeds: give one of them, {' or '.join(seeds)}")
+        raise InputError(
+            f"{path} is not a run directory, a converted model or a Hugging Face model: it has no config.json and no "
+            f"{model_dir.FILE}"
+        )
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{config} is not valid JSON: {error}") from None
+    is_run = isinstance(values, dict) and {"model", "training"} <= values.keys()
+    return "run directory" if is_run else "Hugging Face folder"
+
+
+def _runs_of_seeds(path: Path) -> list[str]:
+    """The run directories that `experiments.train --seeds` made below a folder, by their seeds."""
+    found = [folder.parent for folder in path.glob("seed_*/config.json")]
+    return [str(folder) for folder in sorted(found, key=lambda folder: (len(folder.name), folder.name))]
+
+
+def open_model(
+    name: str | Path, *, heads: Sequence[str] | None = None, step: int | None = None, revision: str | None = None
+) -> OpenModel:
+    """The model at a path, or of a name on the Hub. What is odd about it, but no obstacle, is an InputWarning.
+
+    Args:
+      heads: of a Hugging Face model: those to read; what it lacks of them is initialised, see `untrained`. None: those
+        that it has. Other models have what they have. "pooled" is its pooler, if it has one: none is initialised.
+      step: of a run. None: the checkpoint of a fine-tuned run which its `training.best_metric` likes best, the newest
+        of others; where that is damaged, the newest good one, with a warning.
+      revision: as of `locate`.
+
+    Raises:
+      InputError: there is no model, it is damaged, or has no such step.
+    """
+    place = locate(name, revision=revision)
+    if place.kind == "run directory":
+        return _open_run(place, step)
+    if step is not None:
+        raise InputError(f"{name} is no run ({place.kind}): it has no step {step}, nor any other")
+    if place.kind == "converted model":
+        model = model_dir.load(place.folder)
+    else:
+        model, report = _read_hf(place, heads)
+        for line in report.warnings:
+            if model.tokenizer_problem and model.tokenizer_problem in line:
+                continue  # an error for whoever needs the tokenizer, and of no matter for others
+            warnings.warn(f"{name}: {line}", InputWarning, stacklevel=2)
+    return OpenModel(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, place=place)
+
+
+def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.Report]:
+    """As `from_hf.read`, but for a pooler that there is not."""
+    name = place.name if place.kind == "Hugging Face Hub" else None
+    if "pooled" in (heads or ()):
+        family, _ = families.of_hf_config(hf_folder.read_config(place.folder))
+        heads = [head for head in heads if head != "pooled" or head in family.heads]
+    model, report = from_hf.read(place.folder, heads=heads, name=name, revision=place.revision)
+    config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
+    if "pooler" in model.untrained and not config.needs_pooler:
+        params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}
+        untrained = tuple(module for module in model.untrained if module != "pooler")
+        model = dataclasses.replace(model, config=config, params=params, untrained=untrained)
+    return model, report
+
+
+def _open_run(place: Place, step: int | None) -> OpenModel:
+    directory = RunDir(place.folder)
+    config = directory.load_config()
+    with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
+        if checkpoints.begun() is None:
+            raise InputError(f"{place.name} has no checkpoints yet")
+        chosen = (_best(directory, config, checkpoints) or checkpoints.newest()) if step is None else step
+        if chosen not in checkpoints.on_disk():
+            of_step = "" if step is None else f" of step {step}"
+            raise InputError(f"{place.name} has no checkpoint{of_step}; it has {checkpoints.steps()}")
+        if step is not None:
+            checkpoints.verify(step)
+        params = checkpoints.host_params(chosen, forward.param_shapes(config.model, config.lora))
+    merged = lora.merged(params, config.lora)
+    return OpenModel(
+        config=config.model,
+        params={path: np.asarray(x) for path, x in tree.flatten(merged).items()},
+        tokenizer=directory.load_tokenizer(),
+        source=None,
+        labels=_labels(config),
+        problem_type=_problem_type(config),
+        place=place,
+        experiment=config,
+        step=chosen,
+    )
+
+
+def _labels(config: ExperimentConfig) -> tuple[str, ...]:
+    """The names of the outputs that a run learned to tell apart."""
+    has_labels = isinstance(config.data, LabeledDataConfig) and set(LABELED).intersection(config.model.heads)
+    return config.data.labels if has_labels else ()
+
+
+def _problem_type(config: ExperimentConfig) -> str | None:
+    return {
+        "classification": "single_label_classification",
+        "multi_label": "multi_label_classification",
+        "regression": "regression",
+    }.get(config.task)
+
+
+def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints) -> int | None:
+    """The best checkpoint of a fine-tuned run; None where the run keeps none or it is damaged, with a warning."""
+    if not isinstance(config.data, LabeledDataConfig) or not config.training.keep_best:
+        return None
+    step = Evaluations.read(directory.path, config.training.best_metric).best(checkpoints.on_disk())
+    try:
+        if step is not None:
+            checkpoints.verify(step)
+    except InputError as error:
+        warnings.warn(f"{error}; the newest is used", InputWarning, stacklevel=3)
+        return None
+    return step
