@@ -13,7 +13,8 @@ same seeds, then starts from the model as it was and from the trained one (downs
 
     --config.downstream='configs/classification.py --config.data.train=texts.csv'
 
-A classifier on the trained model begins with a fresh pooler, for a masked LM has none.
+A classifier on the trained model begins with the pooler of --config.start_from, which is carried along as it is; where
+that model has none, as many masked LMs, with a fresh one.
 
 Exit codes: that of the step that failed; 0 where none did. Run it again to go on.
 """
