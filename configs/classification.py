@@ -5,8 +5,9 @@
 
 A table, JSON lines, a JSON list or parquet, also compressed: the content tells which, not the name; where they differ,
 the start of the training says so. Other columns: --config.data.text="('title', 'body')" (two are a pair), and
---config.data.label=topic. A number to predict: --config.task=regression --config.data.metrics="('pearson',)"
---config.training.best_metric=pearson. Another model: --config.start_from=FOLDER_OR_NAME.
+--config.data.label=topic. A number to predict: --config.task=regression. Several labels of each text, as
+a JSON list or with a sign between them: --config.task=multi_label --config.data.label_separator="|". Another model:
+--config.start_from=FOLDER_OR_NAME.
 
 Without --config.data.validation a tenth of the examples of every label is held out. The values are those that the paper
 recommends (Devlin et al. 2018, A.3: batch size 16 or 32, learning rate 5e-5, 3e-5 or 2e-5, 2 to 4 epochs).
@@ -47,7 +48,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.choices = ()
     c.data.label_separator = ""  # of texts with several labels (task multi_label), where they are no JSON list
     c.data.class_weights = ()  # rows LABEL=WEIGHT, or ("balanced",): rare labels count more in the loss
-    c.data.metrics = ("accuracy", "macro_f1")  # also f1 (of the second of two labels), mcc; pearson, spearman
+    c.data.metrics = ()  # empty: macro_f1 and accuracy; of several labels macro_f1, micro_f1 and label_f1 (of each); of
+    # numbers pearson and spearman. Others of labels: f1 (of the second of two), mcc
     c.data.sequence_length = 128
     c.data.read_ahead = 4
     c.data.label_pieces = "first"  # tagging
@@ -70,7 +72,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.checkpoint_every = 0
     c.training.keep_last = 1
     c.training.keep_best = 1
-    c.training.best_metric = "macro_f1"
+    c.training.best_metric = "auto"  # the first of the metrics
 
     return bert_base.with_variant(c, variant, smoke=smoke)
 

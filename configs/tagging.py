@@ -36,7 +36,6 @@ def get_config(variant: str = "") -> ConfigDict:
     if variant and variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(VARIANTS)}")
     VARIANTS.get(variant, two_columns)(c)
-    c.training.best_metric = "auto"  # the first of the metrics
     return c
 
 

@@ -155,7 +155,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     with doing("looking at the data"):
         for notice in (*notices, *task.notices()) if first else ():
             print(f"warning: {notice}", file=sys.stderr)
-    for line in (*filled_in, *_by_the_labels(config, task.config)) if first else ():
+    for line in (*filled_in, *_left_to_the_task(config, task.config)) if first else ():
         print(line, flush=True)
     display = TrainingDisplay()
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
@@ -195,13 +195,13 @@ def _what_is_coming(batches: int) -> str:
     )
 
 
-def _by_the_labels(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
-    """What the task chose by the labels of the data, a line each."""
+def _left_to_the_task(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
+    """What the task chose where the configuration leaves it open, a line each."""
     metrics = getattr(resolved.data, "metrics", ())
     if metrics == getattr(config.data, "metrics", ()):
         return []
     chosen = f"data.metrics={metrics}, training.best_metric={resolved.training.best_metric!r}"
-    return [f"By the labels of the data: {chosen}. Others: --config.data.metrics=\"('accuracy',)\""]
+    return [f"By the task and its labels: {chosen}. Others: --config.data.metrics=\"('{metrics[-1]}',)\""]
 
 
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:

@@ -14,7 +14,7 @@ from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.models import registry
 from tx_jax.runs.start import open_start
-from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.registry import TASKS, open_task
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import dropout_key, jit_train_step
@@ -196,3 +196,15 @@ def test_every_variant_reads_the_files_that_it_names(name, variant, tiny_store, 
         assert len(task.split(split).table)
     assert task.config.training.best_metric == task.score_names[0]
     assert (task.score_names[0] == "entity_f1") == (name == "tagging")  # all are B-PER, I-PER, O here
+
+
+@pytest.mark.parametrize("task", ["classification", "multi_label", "regression"])
+def test_the_task_of_texts_is_all_that_must_be_given(task):
+    """Metrics and what decides are then those of the task: neither stands in the configuration."""
+    c = get_config("classification", "")
+    c.task = task
+    assert not c.data.metrics
+    assert c.training.best_metric == "auto"
+    usual = TASKS[task].usual_metrics
+    assert usual
+    assert set(usual) <= TASKS[task].known_scores.keys()

@@ -111,7 +111,7 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     done = run("train", "--config=configs/tagging.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
     assert "the most frequent label of each word" in done.stdout
-    assert "By the labels of the data: data.metrics=('entity_f1', " in done.stdout
+    assert "By the task and its labels: data.metrics=('entity_f1', " in done.stdout
     assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
     files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]

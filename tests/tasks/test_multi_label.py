@@ -132,3 +132,11 @@ def test_options_of_other_tasks_are_refused(tmp_path):
     for bad in ("cat", "cat=0", "cat=x", "=2"):
         with pytest.raises(InputError, match="must be LABEL=WEIGHT"):
             make_task(tmp_path, class_weights=(bad,))
+
+
+def test_the_configuration_needs_nothing_but_the_task(tmp_path):
+    """No metric of single labels is in the way, and a score of the task decides which checkpoint is best."""
+    task = make_task(tmp_path, metrics=())
+    assert task.score_names == ("macro_f1", "micro_f1", "f1_cat", "f1_dog", "f1_tree")
+    assert task.config.training.best_metric == "macro_f1"
+    assert make_task(tmp_path, metrics=("label_f1",)).config.training.best_metric == "f1_cat"

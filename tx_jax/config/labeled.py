@@ -39,8 +39,8 @@ class LabeledDataConfig:
         data calls otherwise: its head keeps their rows.
       decimal: regression: what is between the whole and the fraction of a number in a text: "." or ",".
       metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
-        `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
-        and O, accuracy for others.
+        `tasks/question_answering.py`. Empty: what is usual for the task; of tagging, entity F1 and what goes with it
+        for labels such as B-PER, I-PER and O, accuracy for others.
       label_pieces: tagging: which pieces of a word learn its label.
       stride: question answering: tokens that neighbouring windows of a long context share.
       max_question_length: longer questions are cut.

@@ -19,17 +19,12 @@ from tx_jax.tasks.supervised import Supervised
 
 DATA = "data"  # the only split of a task on a file
 LONGEST = 512  # tokens of a row, unless the user says otherwise
-# What a head reads and how it is judged, unless the user says otherwise.
+# What a head reads, unless the user says otherwise.
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "sequence_classification": {"text": ("text",), "label": "label", "metrics": ("accuracy", "macro_f1")},
-    "token_classification": {"text": ("0",), "label": "1", "metrics": ()},
-    "question_answering": {"text": ("question", "context"), "label": "answers", "metrics": ("f1", "exact_match")},
-    "multiple_choice": {"text": ("text",), "label": "label", "metrics": ("accuracy",)},
-}
-# The same, by the task where several train one head.
-_METRICS: dict[str, dict[str, Any]] = {
-    "regression": {"metrics": ("pearson", "spearman")},
-    "multi_label": {"metrics": ("micro_f1", "macro_f1")},
+    "sequence_classification": {"text": ("text",), "label": "label"},
+    "token_classification": {"text": ("0",), "label": "1"},
+    "question_answering": {"text": ("question", "context"), "label": "answers"},
+    "multiple_choice": {"text": ("text",), "label": "label"},
 }
 # Nothing trains with these.
 _NO_OPTIMIZER = OptimizerConfig(
@@ -124,8 +119,8 @@ def _configuration(
     if head in model.untrained:
         warnings.warn(f"{head} is untrained: what it predicts means nothing", InputWarning, stacklevel=3)
     task = _task(model, head)
-    data = _DEFAULTS[head] | {"sequence_length": min(LONGEST, model.model.max_length)}
-    data |= _METRICS.get(task, {}) | ({} if task == "regression" else _with_labels(model, head))
+    data = _DEFAULTS[head] | {"metrics": (), "sequence_length": min(LONGEST, model.model.max_length)}
+    data |= {} if task == "regression" else _with_labels(model, head)
     if labels := data.get("labels"):
         data["labels"] = rename(labels, label_map, option="--label_map")
     elif label_map:

@@ -68,6 +68,7 @@ class Classification(Supervised):
     """Labels of texts and of pairs of texts."""
 
     objective_class = ClassificationObjective
+    usual_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy")
     known_scores: ClassVar[dict[str, scores.Score]] = scores.OF_LABELS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:

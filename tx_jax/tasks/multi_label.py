@@ -54,6 +54,7 @@ class MultiLabel(Classification):
     """Any number of labels for each text or pair of texts: a JSON list, or a text with `data.label_separator`."""
 
     objective_class = MultiLabelObjective
+    usual_metrics = ("macro_f1", "micro_f1", "label_f1")
     known_scores = scores.OF_LABEL_SETS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:

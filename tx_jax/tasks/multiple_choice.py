@@ -50,6 +50,7 @@ class MultipleChoice(Classification):
     """
 
     objective_class = MultipleChoiceObjective
+    usual_metrics = ("accuracy",)
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         data = config.labeled

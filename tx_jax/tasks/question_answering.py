@@ -79,6 +79,7 @@ class QuestionAnswering(Supervised):
     """Answers to questions in contexts. Scores are those of SQuAD over questions, see `squad_scores`."""
 
     objective_class = QuestionAnsweringObjective
+    usual_metrics = ("f1", "exact_match")
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         if len(text := config.labeled.text) != 2:

@@ -46,6 +46,7 @@ class Regression(Classification):
     """A number for each text or pair of texts."""
 
     objective_class = RegressionObjective
+    usual_metrics = ("pearson", "spearman")
     known_scores = scores.OF_NUMBERS
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:

@@ -105,12 +105,14 @@ class Supervised(abc.ABC):
 
     Attributes:
       objective_class: of the objective.
+      usual_metrics: what `data.metrics` is where it is empty; the first decides by "auto" which checkpoint is best.
       config: that of the run, with what only the data tells filled in: labels, and the number of steps where it is
         given in epochs.
       score_names: metrics beside those of `metrics`, computed over whole splits.
     """
 
     objective_class: ClassVar[type[SupervisedObjective]]
+    usual_metrics: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -131,11 +133,12 @@ class Supervised(abc.ABC):
                 f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
                 f"{config.model.vocab_size}: they do not belong together"
             )
-        self.tokenizer, self.config = tokenizer, config
-        labeled = self.with_labels(config)
+        self.tokenizer, self.config = tokenizer, _with_metrics(config, self.usual_metrics)
+        labeled = self.with_labels(self.config)
         if not config.labeled.labels and (same := match(label_order, labeled.labeled.labels)):
             labeled = dataclasses.replace(labeled, data=dataclasses.replace(labeled.labeled, labels=same.labels))
-        self.config = _with_best_metric(labeled)
+        self.config = labeled
+        self.config = _with_best_metric(labeled, self.score_names)
         self.config = _with_steps(self.config, lambda: len(self.split("train").table))
         self.objective = self.objective_class(self.config)
 
@@ -291,11 +294,18 @@ class Supervised(abc.ABC):
         """As of `tasks.base.Task`."""
 
 
-def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:
-    """The configuration, with the first of the metrics in the place of "auto"."""
+def _with_metrics(config: ExperimentConfig, usual: tuple[str, ...]) -> ExperimentConfig:
+    """The configuration, with the usual metrics where it names none."""
+    if config.labeled.metrics:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.labeled, metrics=usual))
+
+
+def _with_best_metric(config: ExperimentConfig, score_names: Sequence[str]) -> ExperimentConfig:
+    """The configuration, with the first of the scores in the place of "auto"."""
     if config.training.best_metric != "auto":
         return config
-    best = next(iter(config.data.metrics), "loss")
+    best = next(iter(score_names), "loss")
     return dataclasses.replace(config, training=dataclasses.replace(config.training, best_metric=best))
 
 
