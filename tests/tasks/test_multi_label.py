@@ -114,6 +114,7 @@ def test_class_weights_of_label_sets_count_the_examples_that_have_the_label(tmp_
     [
         ("cat dog", r"example 1: column 'label' holds 'cat dog', not a list .*--config.data.label_separator"),
         ({"cat": 1}, "not a list of labels"),
+        ("['cat', 'dog']", r"holds \"\['cat', 'dog'\]\", not a list of labels: a list in a table must be JSON"),
         (["cat", None], "holds None, which is no label"),
         (["cat", ["dog"]], r"holds \['dog'\], which is no label"),
     ],
@@ -140,3 +141,12 @@ def test_the_configuration_needs_nothing_but_the_task(tmp_path):
     assert task.score_names == ("macro_f1", "micro_f1", "f1_cat", "f1_dog", "f1_tree")
     assert task.config.training.best_metric == "macro_f1"
     assert make_task(tmp_path, metrics=("label_f1",)).config.training.best_metric == "f1_cat"
+
+
+def test_a_table_may_hold_json_lists_as_predictions_are_written(tmp_path):
+    task = make_task(tmp_path)
+    from_lists, from_texts = (
+        task.encode([{"text": "cat", "label": value} for value in values], labeled=True).columns["label_sets"]
+        for values in ([["cat", "tree"], []], ['["cat", "tree"]', "[]"])
+    )
+    np.testing.assert_array_equal(from_texts, from_lists)

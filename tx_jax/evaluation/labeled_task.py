@@ -11,7 +11,7 @@ from tx_jax.config.heads import LABELED, SUPERVISED
 from tx_jax.config.training import OptimizerConfig, TrainingConfig
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import default_names, listed, match, rename
-from tx_jax.data.labeled.labels import label_key, label_text
+from tx_jax.data.labeled.labels import label_key, label_list, label_text
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.runs.trained import Trained
 from tx_jax.tasks.registry import TASKS, open_task
@@ -84,7 +84,7 @@ def to_evaluate(
     records = readers.read(source, config.data)
     taken = ""
     if config.data.labels and not config.data.choices:
-        lists = (_labels_of(record[config.data.label], config.data.label_separator) for record in records)
+        lists = (_labels_of(record[config.data.label], config) for record in records)
         spelling = {label_key(label): label_text(label) for label in itertools.chain.from_iterable(lists)}
         if (matched := match(config.data.labels, spelling.values(), some=True)) is None:
             known = set(map(label_key, config.data.labels))
@@ -149,11 +149,11 @@ def _task(model: Trained, head: str) -> str:
     return next(name for name, kind in TASKS.items() if kind.objective_class.head == head)
 
 
-def _labels_of(value: Any, separator: str) -> list[Any]:
+def _labels_of(value: Any, config: ExperimentConfig) -> list[Any]:
     """The labels of a record: of a text, of its words, or several of a text."""
-    if isinstance(value, list):
-        return value
-    return [part for part in str(value).split(separator) if part.strip()] if separator else [value]
+    if config.task == "multi_label":
+        return label_list(value, config.data.label_separator) or []  # the task refuses what is no list
+    return value if isinstance(value, list) else [value]
 
 
 def _called(data: LabeledDataConfig, labels: tuple[str, ...]) -> LabeledDataConfig:

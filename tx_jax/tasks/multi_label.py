@@ -15,7 +15,7 @@ import optax
 
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig
-from tx_jax.data.labeled.labels import is_null_label, label_ids, labels_of, rare_labels
+from tx_jax.data.labeled.labels import is_null_label, label_ids, label_list, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import class_weights, scores
@@ -51,7 +51,8 @@ class MultiLabelObjective(ClassificationObjective):
 
 
 class MultiLabel(Classification):
-    """Any number of labels for each text or pair of texts: a JSON list, or a text with `data.label_separator`."""
+    """Any number of labels for each text or pair of texts: a JSON list, also as a text, or a text with
+    `data.label_separator`."""
 
     objective_class = MultiLabelObjective
     usual_metrics = ("macro_f1", "micro_f1", "label_f1")
@@ -84,21 +85,18 @@ class MultiLabel(Classification):
         return [self._labels(record[self.data.label], number) for number, record in enumerate(records, start=1)]
 
     def _labels(self, value: Any, number: int) -> list[Any]:
-        where, separator = f"example {number}: column {self.data.label!r}", self.data.label_separator
-        if isinstance(value, list):
-            if bad := [
-                one for one in value if isinstance(one, list | dict) or is_null_label(one, self.data.null_values)
-            ]:
-                raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
-            return value
-        if isinstance(value, dict):
-            raise InputError(f"{where} holds {value!r:.60}, not a list of labels")
-        if not separator:
-            raise InputError(
-                f"{where} holds {value!r:.60}, not a list of labels: where a text holds several, say what stands "
-                'between them, such as --config.data.label_separator="|"'
+        where = f"example {number}: column {self.data.label!r}"
+        labels = label_list(value, self.data.label_separator)
+        if labels is None:
+            advice = (
+                'where a text holds several, say what stands between them, such as --config.data.label_separator="|"'
             )
-        return [label for part in str(value).split(separator) if (label := part.strip())]
+            if isinstance(value, str) and value.lstrip().startswith("["):
+                advice = 'a list in a table must be JSON, such as ["one", "two"], as json.dumps writes it'
+            raise InputError(f"{where} holds {value!r:.60}, not a list of labels: {advice}")
+        if bad := [one for one in labels if isinstance(one, list | dict) or is_null_label(one, self.data.null_values)]:
+            raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
+        return labels
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         return Supervised.hold_out(self, records)

@@ -1,6 +1,7 @@
 """Labels: what makes two of them one, which there are, the number of each example's, and a split that has its share of
 every one."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -40,6 +41,24 @@ def label_key(value: Any) -> str:
     if whole := _WHOLE_NUMBER.fullmatch(text):
         return str(int(whole[1]))
     return _TRUTH.get(text, text)
+
+
+def label_list(value: Any, separator: str = "") -> list[Any] | None:
+    """The labels of a text that may have several; None where the value is no list of them.
+
+    Args:
+      value: a list; a text that is a JSON list, as a table's cell has it; or, with a separator, a text of labels.
+    """
+    if isinstance(value, str) and not separator and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict) or not separator:
+        return None
+    return [label for part in str(value).split(separator) if (label := part.strip())]
 
 
 def labels_of(values: Sequence[Any]) -> tuple[str, ...]:
