@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.runs import trained
 
     if OUTPUT.value:
-        writers.check(Path(OUTPUT.value))
+        writers.check(Path(OUTPUT.value), source=INPUT.value)
     model = trained.load(name, STEP.value)
     with reading_flags.named_as_flags():
         options = reading_flags.options() | model_flags.data_options()

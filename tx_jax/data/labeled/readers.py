@@ -8,6 +8,7 @@ tabs separate, and quotes mean nothing.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tx_jax.config.labeled import LabeledDataConfig
@@ -60,6 +61,12 @@ def notices(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> 
     """
     files = (file for part in _parts(source) if not part.startswith("tfds:") for file in _files(part))
     return [kind.notice for file in files if (kind := kind_of(file, config, labeled=labeled)).notice]
+
+
+def is_read(path: Path, source: str) -> bool:
+    """Whether this file, under whatever name, is one of a source. Raises InputError where the source has none."""
+    sources = (file for part in _parts(source) for file in matches(part) or ())
+    return path.exists() and any(path.samefile(file) for file in sources)
 
 
 def _open(source: str, config: LabeledDataConfig, labeled: bool) -> Iterator[tuple[str, str, Numbered]]:

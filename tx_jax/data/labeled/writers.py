@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tx_jax.data.labeled.readers import Record
+from tx_jax.data.labeled.readers import Record, is_read
 from tx_jax.errors import InputError
 from tx_jax.files import json_text, write_atomically
 
@@ -15,13 +15,15 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
 _BREAKS = {"\t", "\n", "\r"}  # what ends a cell or a line where nothing is quoted
 
 
-def check(path: Path, records: Sequence[Record] = ()) -> None:
-    """Raises InputError for a name whose ending does not say what to write, a folder that is not there, or records that
-    TSV cannot hold."""
+def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> None:
+    """Raises InputError for a name whose ending does not say what to write, a folder that is not there, a file of the
+    source that is read, or records that TSV cannot hold."""
     if _ending(path) not in ENDINGS:
         raise InputError(f"{path}: its ending must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
+    if source and is_read(path, source):
+        raise InputError(f"{path} is what is read, and would be lost: give another name to what is written")
     if _ending(path) == ".tsv":
         _table(path, records, "\t")
 
