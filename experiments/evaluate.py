@@ -19,7 +19,7 @@ from absl import flags
 from experiments import command_line, model_flags, reading_flags
 
 model_flags.define_model()
-model_flags.define_data()
+model_flags.define_data(labeled=True)
 flags.adopt_module_key_flags(reading_flags)
 DATA = flags.DEFINE_string("data", None, "A file with labels, in the place of a run's own data; several with commas.")
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; by default the newest, of a fine-tuned run the best.")

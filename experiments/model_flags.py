@@ -10,7 +10,7 @@ from experiments import command_line
 
 flags.disclaim_key_flags()  # they count as the entry point's own, so that its --help shows them
 
-DATA_FLAGS = ("text", "choices", "label", "label_separator", "sequence_length", "unanswerable")
+DATA_FLAGS = ("text", "choices", "label", "label_separator", "sequence_length", "unanswerable", "decimal")
 
 
 def define_model(what: str = "a run directory, a converted model, a Hugging Face folder, or a name on its Hub") -> None:
@@ -18,8 +18,14 @@ def define_model(what: str = "a run directory, a converted model, a Hugging Face
     flags.DEFINE_string("workdir", None, "Another name of --model, for run directories.")
 
 
-def define_data() -> None:
-    """Each has a key of `data` in the configuration as its name; where it is not given, that of the run holds."""
+def define_data(*, labeled: bool = False) -> None:
+    """Each has a key of `data` in the configuration as its name; where it is not given, that of the run holds.
+
+    Args:
+      labeled: whether the data has labels that are read.
+    """
+    if labeled:
+        flags.DEFINE_enum("decimal", None, [".", ","], "Of regression: what stands before the fraction of a number.")
     flags.DEFINE_list(
         "text",
         None,
@@ -49,6 +55,6 @@ def model_name() -> str:
 
 def data_options() -> dict[str, Any]:
     """The keys of `data` that are given."""
-    values = {name: flags.FLAGS[name].value for name in DATA_FLAGS}
+    values = {name: flags.FLAGS[name].value for name in DATA_FLAGS if name in flags.FLAGS}
     given = {name: value for name, value in values.items() if value is not None}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -158,6 +158,11 @@ BAD_INPUT = {
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
     "two models": ("evaluate", ["--workdir={tmp}", "--model={tmp}"], "both name the model"),
     "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how --data is to be read"),
+    "a decimal sign": (
+        "evaluate",
+        ["--model={tmp}", "--decimal=,"],
+        "--decimal says how --data is to be read",
+    ),
     "no workdir": ("fill_mask", ["--text=[MASK]"], "--workdir"),
 }
 

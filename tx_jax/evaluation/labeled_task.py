@@ -17,7 +17,7 @@ from tx_jax.runs.trained import Trained
 from tx_jax.tasks.registry import TASKS, open_task
 from tx_jax.tasks.supervised import Supervised
 
-DATA = "data"  # the only split of a task on a file
+DATA = "given"  # the only split of a task on a file
 LONGEST = 512  # tokens of a row, unless the user says otherwise
 # What a head reads, unless the user says otherwise.
 _DEFAULTS: dict[str, dict[str, Any]] = {
