@@ -59,10 +59,9 @@ def test_jsonl_keeps_values(tmp_path):
 
 
 def test_a_text_a_line(tmp_path):
-    assert read(tmp_path / "a.txt", "one\n\n two, three\r\n", labeled_=False) == [
-        {"text": "one"},
-        {"text": " two, three"},
-    ]
+    with pytest.warns(InputWarning, match=r"a.txt: 1 empty lines are left out: 2$"):
+        found = read(tmp_path / "a.txt", "one\n\n two, three\r\n\n", labeled_=False)
+    assert found == [{"text": "one"}, {"text": " two, three"}]
     with pytest.raises(InputError, match="a text a line is not enough for text, other"):
         read(tmp_path / "a.txt", "one\n", labeled_=False, text=("text", "other"))
 
@@ -94,7 +93,12 @@ def test_without_labels_where_none_are_needed(tmp_path):
         ("a.tsv", "text\tlabel\none\n", {}, r"line 2: 1 fields, not 2"),
         ("a.csv", 'text,label\n"a",x\n"b,y\nc,z\n', {}, "line 3: a quote is opened and never closed"),
         ("a.csv", 'text,label\n"a"b,x\n', {}, r"line 2: ',' expected after '\"'; inside quotes"),
-        ("a.csv", "text,label\none,pos\ntwo,\n", {}, "line 3: no label in column 'label'"),
+        (
+            "a.csv",
+            "text,label\none,pos\ntwo,\n",
+            {},
+            "line 3: no label in column 'label'; .*bad_lines=skip",
+        ),
         ("a.csv", "text,label\none, \n", {}, "line 2: no label in column 'label'"),
         ("a.jsonl", '{"text": "one", "label": null}', {}, "line 1: no label in column 'label'"),
         ("a.jsonl", '{"text": null, "label": 1}', {}, "line 1: no text in column 'text'"),

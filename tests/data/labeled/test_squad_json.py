@@ -64,6 +64,7 @@ def _with(questions):
         ([1], "a.json, line 1: a int, not an object with named fields"),
         ({"rows": [], "version": 1}, "a.json, line 1: no column 'question' among 'rows', 'version'"),
         ({"data": {}}, "'data' is a dict, not a list"),
+        ({"data": [{"text": "a", "label": "b"}]}, r"no 'paragraphs' .*of other examples give the list alone"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\]\.paragraphs\[0\]: no 'context' among 'qas'"),
         (_with([{"id": "q1"}]), r"qas\[0\]: no 'question' among 'id'"),
         (_with([{"question": "q1", "answers": [{"text": "x"}]}]), r"answers\[0\]: no 'answer_start' among 'text'"),

@@ -24,6 +24,7 @@ from tx_jax.errors import InputError, InputWarning, did_you_mean
 
 Record = dict[str, Any]
 Numbered = Iterator[tuple[int, Record]]
+_SKIPPING = "; in training, --config.data.bad_lines=skip leaves such lines out"
 
 
 def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> list[Record]:
@@ -44,7 +45,7 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
             _require_columns(record, f"{name}, {unit} {number}", columns, labeled)
             if problem := _missing(record, columns, config):
                 if config.bad_lines == "error":
-                    raise InputError(f"{name}, {unit} {number}: {problem}")
+                    raise InputError(f"{name}, {unit} {number}: {problem}{_SKIPPING if labeled else ''}")
                 skipped.append(number)
             else:
                 records.append(record)
@@ -107,8 +108,7 @@ def _table(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
         else:
             raise InputError(
                 f"{file}, line {number}: {len(fields)} fields, not {len(columns)} ({', '.join(columns)}): quote texts "
-                f"with separators in them{_other_shape(kind)}; in training, --config.data.bad_lines=skip leaves such "
-                "lines out"
+                f"with separators in them{_other_shape(kind)}{_SKIPPING}"
             )
     _warn_of_skipped(str(file), "lines with another number of fields than columns", skipped)
 
@@ -184,10 +184,19 @@ def _as_json(value: Any) -> Any:
 
 
 def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
-    """A text a line; empty lines are left out."""
+    """A text a line; empty lines are left out, with a warning of those between texts."""
     if len(config.text) > 1 or config.choices:
         raise InputError(f"{file}: a text a line is not enough for {', '.join(config.text + config.choices)}: give CSV")
-    return ((number, {config.text[0]: text}) for number, text in lines(file) if text.strip())
+    skipped: list[int] = []
+    empty: list[int] = []
+    for number, text in lines(file):
+        if text.strip():
+            skipped += empty
+            empty.clear()
+            yield number, {config.text[0]: text}
+        else:
+            empty.append(number)
+    _warn_of_skipped(str(file), "empty lines", skipped)
 
 
 def _tfds(source: str) -> Numbered:

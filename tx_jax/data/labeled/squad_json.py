@@ -66,7 +66,8 @@ def _get(value: Any, key: str, kind: type, place: str) -> Any:
     """The value at a key of a JSON object, of this type."""
     if not isinstance(value, dict) or key not in value:
         found = ", ".join(map(repr, list(value)[:8])) if isinstance(value, dict) else f"a {type(value).__name__}"
-        raise InputError(f"{place}: no {key!r} among {found}: this is not the JSON of SQuAD")
+        advice = "; of other examples give the list alone, [{...}, {...}]" if key == "paragraphs" else ""
+        raise InputError(f"{place}: no {key!r} among {found}: this is not the JSON of SQuAD{advice}")
     if not isinstance(value[key], kind) or (kind is int and isinstance(value[key], bool)):
         raise InputError(f"{place}: {key!r} is a {type(value[key]).__name__}, not a {kind.__name__}")
     return value[key]
