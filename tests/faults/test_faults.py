@@ -4,12 +4,12 @@ import pytest
 
 from tests.faults import faults
 from tests.faults.driver import POINTS
-from tests.faults.processes import Place
+from tests.faults.processes import Place, pretraining
 
 
 @pytest.fixture(scope="module")
 def place(tiny_store, tmp_path_factory):
-    return Place(tmp_path_factory.mktemp("faults"), tiny_store.path)
+    return Place(tmp_path_factory.mktemp("faults"), pretraining(tiny_store.path))
 
 
 def attempt(fault, place, *arguments):
