@@ -145,7 +145,7 @@ def test_a_tokenizer_whose_replacing_was_killed_is_whole_after_the_next_start(
     small, tiny_store, tmp_path, monkeypatch, killed_at
 ):
     directory, tokenizer, replace = RunDir(tmp_path), tiny_store.tokenizer(), os.replace
-    (tmp_path / "tokenizer").mkdir()
+    directory.begin(from_config_dict(small), tokenizer, "a")
     (tmp_path / "tokenizer/vocab.txt").write_text("[PAD]\n[UN")
 
     def killed(source, target):
