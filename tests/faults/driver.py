@@ -22,7 +22,13 @@ from tx_jax.text import wordpiece
 from tx_jax.training import loop
 
 
-def patch(owner: object, name: str, before: Callable[..., None] | None = None, after: Callable | None = None) -> None:
+def patch(
+    owner: object,
+    name: str,
+    before: Callable[..., None] | None = None,
+    after: Callable | None = None,
+    put: Callable[[object, str, Callable], None] = setattr,
+) -> None:
     """Calls `before` with the arguments of a function, and `after` with its result, which it replaces."""
     function = getattr(owner, name)
 
@@ -32,7 +38,7 @@ def patch(owner: object, name: str, before: Callable[..., None] | None = None, a
         result = function(*arguments, **options)
         return result if after is None else after(result, *arguments, **options)
 
-    setattr(owner, name, patched)
+    put(owner, name, patched)
 
 
 class Point(NamedTuple):
@@ -80,20 +86,21 @@ TOKENIZER = {
 }
 
 
-def signal_at(name: str, point: str, number: int) -> None:
-    point = (POINTS | RECORDS | TOKENIZER)[point]
+def at(point: str, number: int, act: Callable[[], None], put: Callable = setattr) -> None:
+    """Calls `act` when the run comes by the point, the how-manieth time. `put`: as of `patch`."""
+    owner, function, when, _ = chosen = (POINTS | RECORDS | TOKENIZER)[point]
     left = [number]
 
-    def send(*arguments):
-        if point.counts(arguments):
+    def count(*arguments):
+        if chosen.counts(arguments):
             left[0] -= 1
             if left[0] == 0:
-                os.kill(os.getpid(), getattr(signal, name))
+                act()
 
-    if point.when == "after":
-        patch(point.owner, point.function, after=lambda result, *arguments, **options: (send(*arguments), result)[1])
+    if when == "after":
+        patch(owner, function, after=lambda result, *arguments, **_: (count(*arguments), result)[1], put=put)
     else:
-        patch(point.owner, point.function, before=lambda *arguments, **options: send(*arguments))
+        patch(owner, function, before=lambda *arguments, **_: count(*arguments), put=put)
 
 
 def not_finite(value: float, steps: str) -> None:
@@ -141,7 +148,7 @@ def main() -> None:
         kind, _, value = fault.partition(":")
         if "@" in kind:
             name, _, point = kind.partition("@")
-            signal_at(name, point, int(value))
+            at(point, int(value), lambda name=name: os.kill(os.getpid(), getattr(signal, name)))
         else:
             OTHERS[kind](value)
     command_line.run(train.main)

@@ -2,18 +2,21 @@
 
 import dataclasses
 import functools
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
 
 from tx_jax.runs import checkpoint, history, manifest, metrics_log
 
@@ -34,6 +37,13 @@ class Recipe:
 
     config: str
     values: Mapping[str, object]
+
+    def in_process(self) -> ConfigDict:
+        """The same for `tests.fine_tuning.train`."""
+        c = importlib.import_module(f"configs.{self.config}").get_config("smoke")
+        values = (ALL | self.values).items()
+        c.update_from_flattened_dict({key: str(x) if isinstance(x, Path) else x for key, x in values})
+        return c
 
 
 def pretraining(store: Path) -> Recipe:
@@ -117,8 +127,10 @@ class Run:
 
     def state(self, step: int) -> dict:
         """The arrays of a checkpoint."""
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(self.checkpoints / str(step) / checkpoint.ITEM)
+        folder = self.checkpoints / str(step) / checkpoint.ITEM
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Orbax's, that the devices must be those of the run
+            return reader.restore(folder)
 
     def config(self) -> dict:
         """What config.json says, but for how many checkpoints are kept."""
