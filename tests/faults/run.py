@@ -1,7 +1,7 @@
 """Injects every fault, many times, and prints how many runs survived: python -m tests.faults.run [--seeds=20].
 
 Each is a training run in a process of its own that meets the fault, and mostly a second one that continues it; all that
-must hold then is in `faults.py`. `--only=killed` makes one kind alone. Takes about 15 minutes on two cores.
+must hold then is in `faults.py` and `starts.py`. `--only="killed, LoRA"` makes only the rows that begin so.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> int:
     lost = 0
     with tempfile.TemporaryDirectory() as folder:
         place = make_place(Path(folder))
-        print(f"{'fault':32} survived", flush=True)
+        print(f"{'fault':36} survived", flush=True)
         for name, attempts in rows(arguments.seeds).items():
             if not name.startswith(arguments.only):
                 continue
@@ -76,7 +76,7 @@ def main() -> int:
             tried = len(attempts) - len(impossible)
             lost += tried - survived
             note = f"; {len(impossible)} not possible here: {impossible[0]}" if impossible else ""
-            print(f"{name:32} {survived} of {tried}  ({time.monotonic() - began:.0f} s{note})", flush=True)
+            print(f"{name:36} {survived} of {tried}  ({time.monotonic() - began:.0f} s{note})", flush=True)
     return 1 if lost else 0
 
 

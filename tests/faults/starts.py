@@ -54,8 +54,8 @@ def from_model(place: Place, kind: str) -> Place:
     folder = place.folder / kind
     if not folder.exists():
         folder.mkdir()
-        (folder / "store").symlink_to(place.recipe.values["data.store"])
-        tokenizer = TokenStore.open(folder / "store").tokenizer()
+        (folder / "store").symlink_to(_store(place))
+        tokenizer = TokenStore.open(_store(place)).tokenizer()
         heads = ("masked_lm",) if kind == "distillation" else ("pooled",)
         labeled_files.write(folder / "texts.csv", labeled(), count=30)
         labeled_files.write_model(folder / "model", tokenizer, num_layers=1 + (kind == "distillation"), heads=heads)
@@ -103,9 +103,13 @@ def killed_in_tokenizer(place: Place, kind: str, point: str) -> None:
 def leave_half_a_tokenizer(place: Place, run: Run) -> None:
     """As an older version did whose first start was killed."""
     folder = run.workdir / "tokenizer"
-    TokenStore.open(place.recipe.values["data.store"]).tokenizer().save(folder)
+    TokenStore.open(_store(place)).tokenizer().save(folder)
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]\n[UN")
+
+
+def _store(place: Place) -> Path:
+    return place.recipe.values["data.store"]
 
 
 def _place(place: Place, kind: str) -> Place:
