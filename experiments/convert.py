@@ -17,9 +17,9 @@ from experiments import command_line
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "A Hugging Face model: a folder, or a name on the Hub.")
 OUT = flags.DEFINE_string("out", None, "Where the converted model goes: a folder that does not exist yet.")
-HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialised where --from_hf lacks them. Default: its own.")
+HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialized where --from_hf lacks them. Default: its own.")
 NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Labels of a classification head.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", None, "For heads that are initialised; 0 if not given.")
+SEED = flags.DEFINE_integer("seed", None, "For heads that are initialized; 0 if not given.")
 REVISION = flags.DEFINE_string("revision", None, "With a name on the Hub: a branch, tag or commit.")
 MODEL = flags.DEFINE_string("model", None, "A run directory, or a converted model.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Another name of --model.")

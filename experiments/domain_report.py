@@ -4,7 +4,7 @@
         --words=covid,coronavirus --store=data/covid --out=runs/covid/report
 
 Three figures: how likely the masked LM finds each word where it stands, masked; the perplexity of the masked LM on
-held-out documents, for --before and --after, which share a tokenizer; and the nearest neighbours of each word among the
+held-out documents, for --before and --after, which share a tokenizer; and the nearest neighbors of each word among the
 input embeddings. --out gets report.json and words.png.
 
 With --downstream=FOLDER also what fine-tuning reaches from each model: FOLDER/original, FOLDER/before and FOLDER/after,

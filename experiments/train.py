@@ -29,7 +29,7 @@ and --config.start_from= for a model of the shape that --config.model... says:
     python -m experiments.train --config=configs/classification.py --plan --config.start_from= \\
         --config.training.num_epochs=0 --config.training.num_steps=10000
 
-On several hosts the same command runs on each, or once a GPU; TPU pods, SLURM, Open MPI and Kubernetes are recognised.
+On several hosts the same command runs on each, or once a GPU; TPU pods, SLURM, Open MPI and Kubernetes are recognized.
 Elsewhere, say where process 0 is (--process_id=1 for the second one; CUDA_VISIBLE_DEVICES gives each its GPU):
 
     python -m experiments.train ... --coordinator=HOST:PORT --num_processes=2 --process_id=0

@@ -140,7 +140,7 @@ def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
 
     Processes that differ only in how they split the model, as along "tensor", load the same parts. The parts are as
     large as can be, so that mostly a process has one; on a TPU pod, where the order of the mesh follows the wires, it
-    may have several that are no neighbours.
+    may have several that are no neighbors.
     """
     shards = num_parts(mesh, "batch")
     places = NamedSharding(mesh, _spec("batch")).addressable_devices_indices_map((shards,))

@@ -188,7 +188,7 @@ def test_the_baseline_is_the_likeliest_sentence(tmp_path):
     task = make_task(tmp_path, content=content, validation=str(tmp_path / "train.json"))
     rows, _ = evaluated(task, "train", batch_size=3)
     values = task.baselines(rows, "train")
-    # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalised, 5 and 4 words.
+    # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalized, 5 and 4 words.
     assert values["f1"][0] == pytest.approx((0 + 2 / 5) / 2)
     assert values["exact_match"][0] == 0
 

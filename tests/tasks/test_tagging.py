@@ -117,7 +117,7 @@ ENTITIES = [
     (["B-A I-A O"], ["B-A I-A O"], (1, 1, 1)),
     (["B-A I-A O"], ["B-A O O"], (0, 0, 0)),  # a part is wrong
     (["B-A I-A O B-B"], ["B-A I-A O B-A"], (0.5, 0.5, 0.5)),  # of another type
-    (["B-A B-A"], ["B-A I-A"], (0, 0, 0)),  # two neighbours are not one
+    (["B-A B-A"], ["B-A I-A"], (0, 0, 0)),  # two neighbors are not one
     (["I-A I-A O"], ["B-A I-A O"], (1, 1, 1)),  # IOB1, as in CoNLL-2003: an entity may begin with I
     (["B-A I-B"], ["B-A B-B"], (1, 1, 1)),  # a new type begins a new one
     (["O I-A", "I-A O"], ["O B-A", "B-A O"], (1, 1, 1)),  # none goes across sentences

@@ -42,7 +42,7 @@ class LabeledDataConfig:
         `tasks/question_answering.py`; tagging, empty: entity F1 and what goes with it for labels such as B-PER, I-PER
         and O, accuracy for others.
       label_pieces: tagging: which pieces of a word learn its label.
-      stride: question answering: tokens that neighbouring windows of a long context share.
+      stride: question answering: tokens that neighboring windows of a long context share.
       max_question_length: longer questions are cut.
       max_answer_length: longer spans are no answers.
       n_best: answers kept of each question.

@@ -38,7 +38,7 @@ def start(
     """Joins the processes of this run, before the first use of a device. A process that was started alone returns at
     once.
 
-    Without arguments, TPU pods, SLURM, Open MPI and Kubernetes are recognised.
+    Without arguments, TPU pods, SLURM, Open MPI and Kubernetes are recognized.
 
     Args:
       coordinator: HOST:PORT of process 0.
@@ -47,7 +47,7 @@ def start(
       report: is told, in a line, what is waited for.
 
     Raises:
-      InputError: only some arguments are given, or a launcher was recognised and does not say enough.
+      InputError: only some arguments are given, or a launcher was recognized and does not say enough.
     """
     global _store
     arguments = (coordinator, num_processes, process_id)
@@ -57,7 +57,7 @@ def start(
     if any(given) and not all(given):
         raise InputError(
             "--coordinator=HOST:PORT, --num_processes and --process_id belong together; without all three, TPU pods, "
-            "SLURM, Open MPI and Kubernetes are recognised; --num_processes=1 trains alone"
+            "SLURM, Open MPI and Kubernetes are recognized; --num_processes=1 trains alone"
         )
     try:
         with _announced(coordinator, report):

@@ -109,7 +109,7 @@ def open_model(
     """The model at a path, or of a name on the Hub. What is odd about it, but no obstacle, is an InputWarning.
 
     Args:
-      heads: of a Hugging Face model: those to read; what it lacks of them is initialised, see `untrained`. None: those
+      heads: of a Hugging Face model: those to read; what it lacks of them is initialized, see `untrained`. None: those
         that it has. Other models have what they have.
       step: of a run. None: the checkpoint of a fine-tuned run which its `training.best_metric` likes best, the newest
         of others; where that is damaged, the newest good one, with a warning.

@@ -1,4 +1,4 @@
-"""Causal language modelling (Radford et al. 2018, 2019): each token from those before it."""
+"""Causal language modeling (Radford et al. 2018, 2019): each token from those before it."""
 
 import math
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class CausalLMObjective(PretrainingObjective):
 
 
 class CausalLM(Pretraining):
-    """Causal language modelling on token stores."""
+    """Causal language modeling on token stores."""
 
     objective_class = CausalLMObjective
     make_batches = staticmethod(causal_lm_batches)

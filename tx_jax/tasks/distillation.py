@@ -21,7 +21,7 @@ TEACHER = "teacher"
 
 
 class DistillationObjective(MaskedLMObjective):
-    """Masked language modelling with a teacher.
+    """Masked language modeling with a teacher.
 
     The soft targets are taken at the masked positions alone, where the head runs (the published code has this as
     `--restrict_ce_to_mask`); the hidden states are compared at all tokens.

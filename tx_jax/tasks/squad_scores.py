@@ -1,7 +1,7 @@
 """Exact match and F1 of answers, as the evaluation scripts of SQuAD 1.1 and 2.0 define them.
 
 Rajpurkar et al. 2016, section 6.1; 2018, appendix A. The scripts differ where nothing is left of an answer after
-normalisation, as of "the": 1.1 never gives it F1, while 2.0 drops such a gold answer, and takes a question without any
+normalization, as of "the": 1.1 never gives it F1, while 2.0 drops such a gold answer, and takes a question without any
 other for one that has no answer, for which only no answer is right. It still counts among those that have one.
 """
 
@@ -63,7 +63,7 @@ def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], *, 
 
 
 def has_answer(golds: Sequence[Sequence[str]]) -> np.ndarray:
-    """bool [N]: whether a question has a gold answer, be it one of which normalisation leaves nothing."""
+    """bool [N]: whether a question has a gold answer, be it one of which normalization leaves nothing."""
     return np.array(list(map(bool, golds)), bool)
 
 

@@ -12,7 +12,7 @@ from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 
 class DescribedWordPiece(EngineTokenizer):
-    """A WordPiece vocabulary with the normaliser, pre-tokenizer and added tokens of its tokenizer.json.
+    """A WordPiece vocabulary with the normalizer, pre-tokenizer and added tokens of its tokenizer.json.
 
     Words added by `with_tokens` are found wherever they are whole words, and are pieces of no other.
 

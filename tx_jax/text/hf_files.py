@@ -28,7 +28,7 @@ CONVENTIONS = {
 }
 # Classes that run a tokenizer.json as it is.
 GENERAL = ("", "PreTrained", "TokenizersBackend")
-# Classes that do in Python what no tokenizer.json says: dictionaries, normalisation of tweets, characters.
+# Classes that do in Python what no tokenizer.json says: dictionaries, normalization of tweets, characters.
 # fmt: off
 _IN_PYTHON = (
     "Bartpho", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall", "ByT5", "Canine", "CTRL", "Flaubert", "FSMT",

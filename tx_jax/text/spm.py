@@ -1,6 +1,6 @@
 """SentencePiece (Kudo and Richardson 2018): unigram language models (Kudo 2018) and BPE over characters.
 
-A text is normalised by the table in the model (usually NFKC), cut at white space into words, each word is given a
+A text is normalized by the table in the model (usually NFKC), cut at white space into words, each word is given a
 leading "▁", and a word is split into the most probable pieces (unigram) or merged from its characters (BPE). Characters
 that the vocabulary lacks become the unknown token, a run of them one. `sentencepiece` trains; the `tokenizers` library
 encodes, as in transformers. Tests compare the two: they differ at most in the order of pieces whose two orders are
@@ -60,7 +60,7 @@ class SentencePiece(EngineTokenizer):
 
     @property
     def tokenizer_class(self) -> str:
-        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalisation
+        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalization
         table, and that for DeBERTa not even the table."""
         plain = _pipeline(Engine(models.BPE()))
         model, names = self._definition["model"], self._names
@@ -109,7 +109,7 @@ def from_model(
         deberta_v2: the model's own ids; [MASK] follows them unless it is one.
         t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). Nothing
           begins a text, </s> ends it, and there is no mask.
-      lowercase: fold case before the model's own normalisation.
+      lowercase: fold case before the model's own normalization.
       split_by_punct: cut at punctuation, too.
       num_sentinels: for the layout t5.
 
@@ -238,7 +238,7 @@ def train(
       layout: "xlm_roberta" (<s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last) or "t5" (<pad> 0, </s> 1,
         <unk> 2, the pieces, 100 sentinels).
       vocab_size: size to reach; a small corpus may give fewer tokens.
-      lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
+      lowercase: fold case (by the normalization table nmt_nfkc_cf instead of nmt_nfkc).
       character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
       progress: called with the number of characters read so far.
 

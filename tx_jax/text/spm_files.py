@@ -35,7 +35,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
     The class in tokenizer_config.json, or else the type of the model in config.json, tells the layout of the ids; a
     model file that has [CLS] and [SEP] among its own pieces needs neither. What stands between added tokens is read as
     SentencePiece reads it; newer classes of transformers for DeBERTa leave a "▁" before such a token, and drop the
-    model file's normalisation.
+    model file's normalization.
     """
     if definition:
         return _from_definition(directory, definition)

@@ -146,7 +146,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def _extended(self, words: Sequence[str]) -> Self:
-        """The tokenizer with these normalised words."""
+        """The tokenizer with these normalized words."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one text, without special tokens."""

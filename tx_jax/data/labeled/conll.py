@@ -1,4 +1,4 @@
-"""Sentences of labelled words: the columns of the CoNLL shared tasks, and CoNLL-U.
+"""Sentences of labeled words: the columns of the CoNLL shared tasks, and CoNLL-U.
 
 A line is a word with its labels, an empty line ends a sentence. A record is a sentence: for each column the list of its
 values.

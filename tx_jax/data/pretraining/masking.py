@@ -1,4 +1,4 @@
-"""Corruption for masked language modelling (Devlin et al. 2018, section 3.1): the choice of tokens, then their
+"""Corruption for masked language modeling (Devlin et al. 2018, section 3.1): the choice of tokens, then their
 replacement. Here tokens are chosen singly; `words` chooses whole words and spans, `selective` listed words.
 
 Shapes: B examples, T sequence length, P predictions.

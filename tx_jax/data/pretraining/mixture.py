@@ -19,7 +19,7 @@ _MIXTURE = hash_text("mixture")
 def smoothed_shares(sizes: Sequence[int], alpha: float) -> np.ndarray:
     """p_i proportional to n_i^alpha (Conneau et al. 2020, section 3.1; Lample & Conneau 2019): float64 [C].
 
-    1 is in proportion to size, 0 is all alike, XLM-R's 0.3 favours small corpora.
+    1 is in proportion to size, 0 is all alike, XLM-R's 0.3 favors small corpora.
     """
     shares = np.asarray(sizes, np.float64) / np.sum(sizes)
     return shares**alpha / (shares**alpha).sum()

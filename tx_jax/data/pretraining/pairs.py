@@ -49,7 +49,7 @@ class SentencePairs:
     ):
         """
         Args:
-          single_sentences: two neighbouring sentences of a span of two, or of three at the end of a document; such
+          single_sentences: two neighboring sentences of a span of two, or of three at the end of a document; such
             pairs are never shortened by `short_sequence_probability`.
           num_separators: between the parts.
 

@@ -1,6 +1,6 @@
 """Spans: which runs of sentences make one example, computed from the store's offsets with vectorised numpy.
 
-Nothing is tokenised again for another sequence length, and the spans are the same in every epoch; what an epoch does
+Nothing is tokenized again for another sequence length, and the spans are the same in every epoch; what an epoch does
 with a span (its split, its partner, its corruption) is drawn from (seed, epoch, index). So they are found once and kept
 beside the store.
 """

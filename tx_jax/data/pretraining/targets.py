@@ -41,7 +41,7 @@ class RateSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedTargets:
-    """Masked language modelling.
+    """Masked language modeling.
 
     Attributes:
       masking: the ids, the replacement, and P.
