@@ -111,7 +111,7 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     done = run("train", "--config=configs/tagging.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
     assert "the most frequent label of each word" in done.stdout
-    assert "By the labels of the data: data.metrics=('entity_f1', " in done.stdout
+    assert "Chosen from the labels of the data: data.metrics=('entity_f1', " in done.stdout
     assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
     files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]
@@ -139,7 +139,9 @@ def test_answers_from_questions(tiny_store, tmp_path):
     assert done.stdout.count("%") == 5
 
 
-@pytest.mark.parametrize(("batches", "coming"), [(0, "all of each split"), (1, "the first 1 batches of each split")])
+@pytest.mark.parametrize(
+    ("batches", "coming"), [(0, "the whole of each split"), (1, "the first 1 batches of each split")]
+)
 def test_the_evaluation_at_the_end_says_what_is_coming(arguments, tmp_path, batches, coming):
     limit = [f"--config.training.final_eval_batches={batches}", "--config.training.num_steps=2"]
     limit.append("--config.training.eval_batch_size=2")
@@ -178,7 +180,7 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
         (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
         (["--config.model.num_labels=7"], "model.num_labels=7: the data has 3"),
         (["--seeds=0"], "give two or more different numbers"),
-        (["--seeds=0,1", "--config.training.final_eval_batches=-1"], "--seeds compares the evaluations at the end"),
+        (["--seeds=0,1", "--config.training.final_eval_batches=-1"], "--seeds compares the final evaluations"),
         (["--config.training.final_eval_batches=-2"], "must be -1 (none), 0 (all) or a number of batches"),
         (["--config.start_from=", "--config.model.vocab_size=200"], "fine-tuning needs a model with its tokenizer"),
     ],
