@@ -145,7 +145,7 @@ BAD_INPUT = {
     "out of range": ("train", [SMOKE, "--config.model.dropout=1.5"], "model.dropout=1.5"),
     "idle key": ("train", [SMOKE, "--config.data.span_max_words=3"], "does nothing because data.mask_unit='token'"),
     "idle key of a plan": ("train", [SMOKE, "--plan", "--config.lora.alpha=3"], "does nothing because lora.rank=0"),
-    "boolean apart": ("train", [SMOKE, "--config.model.use_bias", "false"], "to set a flag to true or false, write --FLAG=false"),
+    "boolean apart": ("train", [SMOKE, "--config.model.use_bias", "false"], "to true or false, write --FLAG=false"),
     "missing config": ("train", ["--config=configs/bert_bas.py"], "'configs/bert_base.py'"),
     "unknown variant": ("train", ["--config=configs/bert_base.py:smok"], "smoke"),
     "no config": ("train", ["--workdir=x"], "--config"),

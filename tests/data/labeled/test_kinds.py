@@ -241,11 +241,11 @@ def test_columns_of_what_names_its_own(tmp_path):
         ({"delimiter": "||"}, "data.delimiter='||' must be one character"),
         ({"quote": "no"}, "data.quote='no' must be one character"),
         ({"quote": "|", "delimiter": "|"}, "is the delimiter too"),
-        ({"comment": "# "}, "data.comment='# ' must have no white space"),
-        ({"format": "jsonl", "delimiter": "|"}, "data.delimiter='|' is nothing to data.format=jsonl"),
-        ({"format": "csv", "comment": "#"}, "data.comment='#' is nothing to data.format=csv"),
+        ({"comment": "# "}, "data.comment='# ' must not contain white space"),
+        ({"format": "jsonl", "delimiter": "|"}, "data.delimiter='|' means nothing in data.format=jsonl"),
+        ({"format": "csv", "comment": "#"}, "data.comment='#' means nothing in data.format=csv"),
         ({"format": "tsv", "delimiter": "|"}, "data.format=tsv has tabs between its columns"),
-        ({"null_values": ("NA", "NA")}, "has one twice"),
+        ({"null_values": ("NA", "NA")}, "has the same value twice"),
     ],
 )
 def test_options_that_do_not_go_together(changes, expected):
