@@ -42,7 +42,7 @@ def test_several_seeds_end_with_their_spread(seeds):
     values = [report["validation"]["metrics"]["macro_f1"] for report in reports]
     assert found["validation"]["macro_f1"]["values"] == values
     assert found["validation"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 2)
-    for word in ("2 seeds", "macro_f1", "the most frequent in training", "how frequent each label"):
+    for word in ("2 seeds", "macro_f1", "the most frequent in training", "the frequency of each label"):
         assert word in done.stdout
     config = json.loads((workdir / "seed_7/config.json").read_text())
     assert config["seed"] == 7
@@ -110,7 +110,7 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     arguments += [f"--config.start_from={tmp_path / 'model'}", f"--workdir={tmp_path / 'run'}"]
     done = run("train", "--config=configs/tagging.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "the most frequent label of each word" in done.stdout
+    assert "each word's most frequent training label" in done.stdout
     assert "Chosen from the labels of the data: data.metrics=('entity_f1', " in done.stdout
     assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")

@@ -55,7 +55,7 @@ def test_verify_names_the_file_that_was_edited(tmp_path, text_file):
     shard.write_bytes(data)
     run = prepare(*flags)
     assert run.returncode == 2
-    assert "damaged in the token store at" in run.stderr
+    assert "has damaged files" in run.stderr
     assert "train/tokens-00000.npy" in run.stderr
     assert prepare(*flags[:-1]).returncode == 0
 

@@ -198,7 +198,7 @@ def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"process {holder.pid} on .* trains in"), RunDir(tmp_path).lock():
+        with pytest.raises(InputError, match=rf"process {holder.pid} on .* is training in"), RunDir(tmp_path).lock():
             pass
     finally:
         holder.kill()

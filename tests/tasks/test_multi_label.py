@@ -114,8 +114,8 @@ def test_class_weights_of_label_sets_count_the_examples_that_have_the_label(tmp_
     [
         ("cat dog", r"example 1: column 'label' holds 'cat dog', not a list .*--config.data.label_separator"),
         ({"cat": 1}, "not a list of labels"),
-        (["cat", None], "holds None, which is no label"),
-        (["cat", ["dog"]], r"holds \['dog'\], which is no label"),
+        (["cat", None], "holds None, which is not a label"),
+        (["cat", ["dog"]], r"holds \['dog'\], which is not a label"),
     ],
 )
 def test_what_is_no_list_of_labels_is_refused(tmp_path, value, message):

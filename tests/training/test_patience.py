@@ -52,7 +52,7 @@ def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch):
     assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
     # A damaged best checkpoint is not used.
     flip(largest(tmp_path / "run/checkpoints/2"), 100)
-    with pytest.warns(match="is damaged.*; the newest is used"):
+    with pytest.warns(match="is damaged.*; using the newest"):
         assert trained.load(tmp_path / "run").step == 6
 
 

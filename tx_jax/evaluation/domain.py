@@ -67,7 +67,7 @@ def _tokens(words: Sequence[str], tokenizer: Tokenizer) -> list[int]:
     found = []
     for word, ids in zip(words, tokenizer.encode_words(words), strict=True):
         if len(ids) != 1 or ids[0] == tokenizer.unk_id:
-            raise InputError(f"{word!r} is no token of the model: its pieces are {' '.join(tokenizer.tokens(ids))}")
+            raise InputError(f"{word!r} is not a token of the model: its pieces are {' '.join(tokenizer.tokens(ids))}")
         found += ids
     return found
 
@@ -165,7 +165,7 @@ def fine_tunings(folder: Path, names: Iterable[str]) -> dict[str, dict]:
     """
     reached = {name: json.loads(file.read_text()) for name in names if (file := folder / name / "seeds.json").is_file()}
     if not reached:
-        raise InputError(f"{folder} has no fine-tunings: {', '.join(f'{name}/seeds.json' for name in names)}")
+        raise InputError(f"{folder} has no fine-tuning results: {', '.join(f'{name}/seeds.json' for name in names)}")
 
     def settings(name: str) -> dict[str, Any]:
         seeds = reached[name]["seeds"]
@@ -176,7 +176,7 @@ def fine_tunings(folder: Path, names: Iterable[str]) -> dict[str, dict]:
     for other in others:
         if changes := differences(settings(first), settings(other)):
             raise InputError(
-                f"{folder}: {first} and {other} do not compare: {'; '.join(changes)}. Remove the one that is wrong"
+                f"{folder}: {first} and {other} cannot be compared: {'; '.join(changes)}. Remove the wrong one"
             )
     return reached
 

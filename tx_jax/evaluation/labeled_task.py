@@ -96,7 +96,7 @@ def to_evaluate(
             unknown = [label for key, label in spelling.items() if key not in known]
             raise InputError(
                 f"{source} has labels that {model.name} does not know: {listed(unknown)}; it knows "
-                f"{listed(config.data.labels)}. Where they are the same under other names: --label_map=OLD=NEW,OLD=NEW"
+                f"{listed(config.data.labels)}. If only their names differ, give --label_map=OLD=NEW,OLD=NEW"
             )
         taken = matched.taken
         config = dataclasses.replace(config, data=_called(config.data, matched.labels))

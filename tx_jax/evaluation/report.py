@@ -79,16 +79,16 @@ def evaluate_run(
     """
     model = trained.load(workdir, step, mesh_of=_run_mesh)
     if model.config is None:
-        raise InputError(f"{workdir} is not a run, so it has no data to evaluate it on: give --data=FILE")
+        raise InputError(f"{workdir} is not a run, so it has no data to evaluate on: give --data=FILE")
     data = model.config.data
     labeled = isinstance(data, LabeledDataConfig)
     if labeled and store:
-        raise InputError(f"--store={store}: {workdir} was fine-tuned on examples with labels, not on a token store")
+        raise InputError(f"--store={store}: {workdir} was fine-tuned on labeled examples, not on a token store")
     task = task or open_task(model.config, store, model.tokenizer)
     if not store and task.data_fingerprint != RunDir(workdir).data_fingerprint():
         source = " or ".join(filter(None, (data.train, data.validation))) if labeled else data.source
         raise InputError(
-            f"{source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
+            f"{source} changed since {workdir} was trained on it, so held-out data may hold training data: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
     every = data.evaluation_splits if labeled else ("validation",)
@@ -126,7 +126,7 @@ def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
         sharding.check_divisible(mesh, config)
         sharding.state_sharding(mesh, forward.param_shapes(config.model, config.lora))
     except InputError as error:
-        text = f"{error}: the evaluation splits examples alone, and every device holds all parameters"
+        text = f"{error}: evaluation splits only the examples, so every device holds all parameters"
         warnings.warn(text, InputWarning, stacklevel=2)
         return None
     return mesh

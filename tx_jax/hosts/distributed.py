@@ -56,7 +56,7 @@ def start(
         return
     if any(given) and not all(given):
         raise InputError(
-            "--coordinator=HOST:PORT, --num_processes and --process_id belong together; without all three, TPU pods, "
+            "--coordinator=HOST:PORT, --num_processes and --process_id go together; without all three, TPU pods, "
             "SLURM, Open MPI and Kubernetes are recognized; --num_processes=1 trains alone"
         )
     try:
@@ -91,7 +91,9 @@ def _announced(coordinator: str | None, report: Callable[[str], None]) -> Iterat
     where = f"at {coordinator}" if coordinator else "of this job"
 
     def give_up() -> None:
-        report(f"error: not all processes {where} came within {START_SECONDS} s; each needs the same --num_processes")
+        report(
+            f"error: not all processes {where} connected within {START_SECONDS} s; each needs the same --num_processes"
+        )
         os._exit(2)
 
     timers = [

@@ -161,11 +161,13 @@ class Watchdog:
         while not self._parted.wait(BEAT_SECONDS):
             seen, beats = (seen, beats + 1) if seen is _activity else (_activity, 0)
             if seen.limit and beats * BEAT_SECONDS >= seen.limit:
-                self.fail(1, f"nothing came for {seen.limit} s (training.stall_seconds)", stacks=True)
+                self.fail(1, f"no batch came for {seen.limit} s (training.stall_seconds)", stacks=True)
             self._unanswered += 1
             if self._count > 1 and self._unanswered > self._silence:
                 seconds = round(self._silence * BEAT_SECONDS)
-                line = f"error: process 0 of {self._count} has not answered for {seconds} s: it is stopped, or cut off"
+                line = (
+                    f"error: process 0 of {self._count} has not answered for {seconds} s: it is stopped or unreachable"
+                )
                 self._end(
                     {"code": 1, "line": f"{line}; seen by process {self._rank}, {_activity.name}", "stacks": True}
                 )

@@ -229,7 +229,7 @@ def _does_not_fit(
     fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
     if fsdp * tensor < mesh.size:
         helps.append(
-            f"a larger --config.mesh.fsdp or --config.mesh.tensor in the place of others (now {fsdp}, {tensor})"
+            f"a larger --config.mesh.fsdp or --config.mesh.tensor in place of the others (now {fsdp}, {tensor})"
         )
     helps.append(f"more devices, and a larger --config.mesh.fsdp with them (now {fsdp})")
     return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {'; '.join(helps)}")

@@ -105,7 +105,7 @@ class TpuSlice:
           InputError: libtpu is not installed, or it knows no such slice.
         """
         if importlib.util.find_spec("libtpu") is None:
-            raise InputError('planning for TPUs takes their compiler, libtpu: pip install -e ".[plan]"')
+            raise InputError('planning for TPUs needs their compiler, libtpu: pip install -e ".[plan]"')
         for key, value in _WITHOUT_TPU.items():
             os.environ.setdefault(key, value)
         facts = GENERATIONS[self.generation]

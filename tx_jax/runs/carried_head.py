@@ -54,12 +54,12 @@ def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *
     lists = f"{listed(there)} in {name}, {listed(here)} in the data"
     if mapped:
         raise InputError(
-            f"data.label_map: with it the labels are {lists}, which are not the same, so that it keeps no row: give "
-            "each label of the data one of the model's, or leave it out"
+            f"data.label_map: with it the labels are {lists}. They still differ, so the head would keep no row: map "
+            "one of the model's labels to each label of the data, or leave it out"
         )
     advice = ""
     if len(there) == len(here):
         unnamed = there == default_names(len(there))
-        why = "where they have no names" if unnamed else "if they are the same under other names"
+        why = "as they have no names there" if unnamed else "if they are the same labels under other names"
         advice = f". To keep its rows, {why}: --config.data.label_map=\"('OLD=NEW', ...)\""
-    return CarriedHead(head, None, f"{lists}: other labels, so that {head} starts fresh{advice}")
+    return CarriedHead(head, None, f"{lists}: the labels differ, so {head} is newly initialized{advice}")

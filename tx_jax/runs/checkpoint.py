@@ -120,8 +120,8 @@ class Checkpoints:
         if skipped:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
             raise InputError(
-                f"no checkpoint in {self._directory} is good ({reasons}). Restore one from a copy, or remove the "
-                "folder to start from zero"
+                f"no checkpoint in {self._directory} is intact ({reasons}). Restore one from a copy, or remove the "
+                "folder to start from scratch"
             )
         return None
 
@@ -133,7 +133,7 @@ class Checkpoints:
         """
         if reason := manifest.problem(self._path(step)):
             good = [other for other in self.steps() if other != step]
-            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look good: {good}")
+            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look intact: {good}")
         self._warn(step, {})
 
     def save(self, state: Any, keep: Collection[int] = (), **notes: Any) -> None:

@@ -107,7 +107,7 @@ class _TensorBoard:
             if events is not None:
                 with contextlib.suppress(Exception):  # that it can't be written is told once
                     events.close()
-            text = f"TensorBoard's files cannot be written ({error}): training goes on without them"
+            text = f"TensorBoard's files cannot be written ({error}): training continues without them"
             warnings.warn(text, InputWarning, stacklevel=3)
 
 

@@ -70,11 +70,11 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
         if path.exists():
             raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
         if path.is_absolute() or str(name).startswith("."):
-            raise InputError(f"{path} is not a run directory, nor any other model: there is no such folder")
+            raise InputError(f"{path} is not a run directory or any other model: there is no such folder")
         folder, commit = hub.fetch(str(name), revision)
         return Place(str(name), "Hugging Face Hub", folder, commit)
     if revision:
-        raise InputError(f"--revision is for a name on the Hub, but {path} is a folder here")
+        raise InputError(f"--revision is for a name on the Hub, but {path} is a local folder")
     return Place(str(name), _kind(path), path)
 
 
@@ -84,7 +84,7 @@ def _kind(path: Path) -> Kind:
     config = path / "config.json"
     if not config.is_file():
         if seeds := _runs_of_seeds(path):
-            raise InputError(f"{path} holds a run for each of several seeds: give one of them, {' or '.join(seeds)}")
+            raise InputError(f"{path} holds one run per seed: give one of them, {' or '.join(seeds)}")
         raise InputError(
             f"{path} is not a run directory, a converted model or a Hugging Face model: it has no config.json and no "
             f"{model_dir.FILE}"
@@ -122,7 +122,7 @@ def open_model(
     if place.kind == "run directory":
         return _open_run(place, step)
     if step is not None:
-        raise InputError(f"{name} is no run ({place.kind}): it has no step {step}, nor any other")
+        raise InputError(f"{name} is not a run ({place.kind}), so it has no step {step}")
     if place.kind == "converted model":
         model = model_dir.load(place.folder)
     else:
@@ -187,6 +187,6 @@ def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints)
         if step is not None:
             checkpoints.verify(step)
     except InputError as error:
-        warnings.warn(f"{error}; the newest is used", InputWarning, stacklevel=3)
+        warnings.warn(f"{error}; using the newest", InputWarning, stacklevel=3)
         return None
     return step

@@ -38,7 +38,7 @@ STYLES = {
     "train": {"linestyle": "-", "linewidth": 1.0, "alpha": 0.6},
     "validation": {"linestyle": "--", "linewidth": 1.0, "marker": "o", "markersize": 3.5},
 }
-SPLITS = {"train": "training, mean since the point before", "validation": "held-out"}
+SPLITS = {"train": "training, mean since the previous point", "validation": "held-out"}
 
 Points = dict[str, list[tuple[int, float]]]  # by split: step and value
 

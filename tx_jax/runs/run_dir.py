@@ -113,8 +113,8 @@ class RunDir:
         conflicts = [line for line in changes if line.startswith(fixed) and not line.startswith(FREE)]
         if conflicts:
             raise InputError(
-                f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
-                "Continue it with its own, or give another --workdir"
+                f"{self.path} holds a run with a different configuration: {'; '.join(conflicts)}. "
+                "Continue it with its own configuration, or give another --workdir"
             )
         _check_skipped(old, config, step)
         if self.data_fingerprint() != data_fingerprint:
@@ -165,14 +165,16 @@ class RunDir:
             except BlockingIOError:
                 file.seek(0)
                 raise InputError(
-                    f"process {file.read().strip() or '?'} trains in {self.path}: wait for it, stop it, or give "
+                    f"process {file.read().strip() or '?'} is training in {self.path}: wait for it, stop it, or give "
                     "another --workdir"
                 ) from None
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                     raise
                 warnings.warn(
-                    f"{self.path} is on a file system without locks: train there once only", InputWarning, stacklevel=3
+                    f"{self.path} is on a file system without locks: do not start two trainings there",
+                    InputWarning,
+                    stacklevel=3,
                 )
             file.truncate(0)
             file.write(f"{os.getpid()} on {platform.node()}\n")
@@ -191,8 +193,8 @@ class RunDir:
         while not (lock.is_file() and lock.read_text() == holder):
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory of "
-                    "several processes must be on a file system that they share"
+                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory must "
+                    "be on a file system that all processes share"
                 )
             time.sleep(0.2)
 
@@ -222,8 +224,8 @@ def _check_skipped(old: ExperimentConfig, new: ExperimentConfig, step: int) -> N
         for taken in range(phase.start + 1, min(phase.stop, step) + 1):
             if (had := skipped.batch_of(taken, before, phase.start)) != skipped.batch_of(taken, now, phase.start):
                 raise InputError(
-                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} another batch than {had}, which "
-                    f"it took: to continue from before it, move the checkpoints of step {taken} and later away; the "
+                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} a batch other than {had}, which "
+                    f"it took: to continue from before it, move away the checkpoints of step {taken} and later; the "
                     f"newest is of step {step}"
                 )
 

@@ -56,5 +56,5 @@ class CausalLM(Pretraining):
         return {
             "causal_lm_loss": (nats, "unigram entropy of the tokens"),
             "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
-            "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy, spread over bytes"),
+            "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy per byte"),
         }

@@ -50,11 +50,11 @@ def _parsed(rows: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
             weight = math.nan
         if not label or not 0 < weight < math.inf:
             raise InputError(
-                f'data.class_weights: {row!r} must be LABEL=WEIGHT with a weight above 0, or all of it ("balanced",)'
+                f'data.class_weights: {row!r} must be LABEL=WEIGHT with a weight above 0; or give just ("balanced",)'
             )
         if label not in labels:
-            raise InputError(f"data.class_weights: {label!r} is no label of the data.{did_you_mean(label, labels)}")
+            raise InputError(f"data.class_weights: {label!r} is not a label of the data.{did_you_mean(label, labels)}")
         if label in weights:
-            raise InputError(f"data.class_weights: {label!r} comes twice")
+            raise InputError(f"data.class_weights: {label!r} is given twice")
         weights[label] = weight
     return weights

@@ -101,8 +101,8 @@ class Classification(Supervised):
         for number, value in enumerate(values, start=1):
             if isinstance(value, list | dict):
                 raise InputError(
-                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; texts "
-                    "with several are for --config.task=multi_label"
+                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; for texts "
+                    "with several labels give --config.task=multi_label"
                 )
         return values
 
@@ -158,7 +158,7 @@ class Classification(Supervised):
         return {
             "loss": (
                 float(np.average(-np.log(shares[targets]), weights=weights)),
-                f"how frequent each label is in {name}",
+                f"the frequency of each label in {name}",
             ),
             **{metric: (value, always) for metric, value in values.items()},
         }

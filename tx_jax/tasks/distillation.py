@@ -32,10 +32,10 @@ class DistillationObjective(MaskedLMObjective):
         config = self.config
         if not config.distillation.layers:
             raise InputError(
-                "task='distillation' needs a student: --config.distillation.layers=N, fewer than its teacher"
+                "task='distillation' needs a student: --config.distillation.layers=N, fewer than the teacher has"
             )
         if config.model.heads != ("masked_lm",):
-            raise InputError(f"model.heads={config.model.heads}: distillation is for ('masked_lm',)")
+            raise InputError(f"model.heads={config.model.heads}: distillation needs ('masked_lm',)")
 
     @property
     def teacher(self) -> TransformerConfig:

@@ -88,14 +88,14 @@ class MultiLabel(Classification):
             if bad := [
                 one for one in value if isinstance(one, list | dict) or is_null_label(one, self.data.null_values)
             ]:
-                raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
+                raise InputError(f"{where} holds {bad[0]!r:.60}, which is not a label")
             return value
         if isinstance(value, dict):
             raise InputError(f"{where} holds {value!r:.60}, not a list of labels")
         if not separator:
             raise InputError(
-                f"{where} holds {value!r:.60}, not a list of labels: where a text holds several, say what stands "
-                'between them, such as --config.data.label_separator="|"'
+                f"{where} holds {value!r:.60}, not a list of labels: if a text holds several labels, give their "
+                'separator, such as --config.data.label_separator="|"'
             )
         return [label for part in str(value).split(separator) if (label := part.strip())]
 
@@ -170,7 +170,7 @@ class MultiLabel(Classification):
         frequent = sets[counts.argmax()]
         everything = "always every label"
         return {
-            "loss": (float(losses.mean()), f"how frequent each label is in {name}"),
+            "loss": (float(losses.mean()), f"the frequency of each label in {name}"),
             "subset_accuracy": (
                 float((targets == frequent).all(axis=1).mean()),
                 f"always the most frequent set of labels in {name}",

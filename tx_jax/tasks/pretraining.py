@@ -30,11 +30,13 @@ class PretrainingObjective(Objective):
     def check(self) -> None:
         config, data, task = self.config, self.config.data, self.config.task
         if isinstance(data, LabeledDataConfig):
-            raise InputError(f"task={task!r} learns from a token store, data.store, and has no labels: data.train")
+            raise InputError(
+                f"task={task!r} learns from a token store, data.store, not from labeled examples, data.train"
+            )
         if self.head not in config.model.heads:
             raise InputError(f"model.heads={config.model.heads} lacks {self.head!r}, which task={task!r} trains")
         if epochs := config.training.num_epochs:
-            raise InputError(f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
+            raise InputError(f"training.num_epochs={epochs}: pretraining is measured in steps, training.num_steps")
         if data.packing not in self.packings:
             fitting = ", ".join(self.packings)
             raise InputError(f"data.packing={data.packing!r} does not fit task={task!r}: choose one of {fitting}")
@@ -67,7 +69,7 @@ class Pretraining:
         needed, have = stores.vocab_size, config.model.vocab_size
         if needed > have:
             raise InputError(
-                f"the tokenizer of {config.data.store} has {needed} tokens, the model only "
+                f"the tokenizer of {config.data.store} has {needed} tokens, but the model only "
                 f"model.vocab_size={have}: give --config.model.vocab_size={needed} or prepare a smaller vocabulary"
             )
 
@@ -109,7 +111,7 @@ class Pretraining:
         if not (absent := words_that_never_occur(self.stores, self.config.data)):
             return []
         shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        return [f"{len(absent)} words of {self.config.data.selective_words} never occur: {shown}"]
+        return [f"{len(absent)} words in {self.config.data.selective_words} never occur: {shown}"]
 
     def unigrams(self, batch: dict[str, np.ndarray], targets: str, weights: str) -> np.ndarray:
         """How often each token is to be predicted: [V]."""

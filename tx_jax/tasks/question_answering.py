@@ -88,7 +88,7 @@ class QuestionAnswering(Supervised):
             if name not in known:
                 needs = ", with data.unanswerable=True" if name in _SCORES_WITH_NULL else ""
                 raise InputError(
-                    f"data.metrics: {name!r} is none of {', '.join(known)}{needs}.{did_you_mean(name, known)}"
+                    f"data.metrics: {name!r} is not one of {', '.join(known)}{needs}.{did_you_mean(name, known)}"
                 )
         if config.training.best_metric == "accuracy":  # what it was called in former versions
             training = dataclasses.replace(config.training, best_metric="window_accuracy")

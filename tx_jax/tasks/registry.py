@@ -72,8 +72,8 @@ def open_task(
     task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
-            f"the token store {store or config.data.store} has another tokenizer than the model: prepare the text "
-            "again, with the model's, --tokenizer=FOLDER"
+            f"the token store {store or config.data.store} has a different tokenizer from the model: prepare the text "
+            "again with the model's tokenizer, --tokenizer=FOLDER"
         )
     return task
 
@@ -90,8 +90,8 @@ def objective_of(config: ExperimentConfig) -> Objective:
     if isinstance(config.data, LabeledDataConfig) and issubclass(kind, Supervised):
         if config.training.num_epochs:
             raise InputError(
-                f"only the data tells how many steps training.num_epochs={config.training.num_epochs} are. Without "
-                "it: --config.training.num_epochs=0 --config.training.num_steps=N"
+                f"only the data tells how many steps training.num_epochs={config.training.num_epochs} takes. Without "
+                "data: --config.training.num_epochs=0 --config.training.num_steps=N"
             )
         model = dataclasses.replace(config.model, num_labels=kind.objective_class.num_outputs(config))
         config = dataclasses.replace(config, model=model)

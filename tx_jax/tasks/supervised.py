@@ -60,16 +60,14 @@ class SupervisedObjective(Objective):
     def check(self) -> None:
         config, heads = self.config, self.config.model.heads
         if not isinstance(config.data, LabeledDataConfig):
-            raise InputError(
-                f"task={config.task!r} learns from examples with labels, data.train, not from a token store"
-            )
+            raise InputError(f"task={config.task!r} learns from labeled examples, data.train, not from a token store")
         if [head for head in heads if head in SUPERVISED] != [self.head]:
             raise InputError(
-                f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other head with labels: give "
+                f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other supervised head: give "
                 f"--config.model.heads=\"('{self.head}',)\""
             )
         if config.phases.steps:
-            raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
+            raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has a single phase")
         for name in OPTIONAL:
             if name not in self.options and (value := getattr(config.data, name)):
                 raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
@@ -128,7 +126,7 @@ class Supervised(abc.ABC):
         self._given = records
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
+                f"the tokenizer has {tokenizer.vocab_size} tokens, but the model only model.vocab_size="
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, config
@@ -164,7 +162,7 @@ class Supervised(abc.ABC):
     def records(self, split: str) -> Sequence[Record]:
         """Raises InputError where the configuration names no such split."""
         if split not in self._records:
-            raise InputError(f"there is no split {split!r}: there are {', '.join(self._records)}")
+            raise InputError(f"there is no split {split!r}, only {', '.join(self._records)}")
         return self._records[split]
 
     @property

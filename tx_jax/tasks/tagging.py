@@ -87,7 +87,7 @@ class Tagging(Supervised):
         others = [label for label in data.labels if not _BIO.fullmatch(label)]
         if others and (entities := [name for name in data.metrics if name.startswith("entity")]):
             raise InputError(
-                f"data.metrics: {entities[0]} needs labels as B-PER, I-PER and O, not {', '.join(others[:3])}: choose "
+                f"data.metrics: {entities[0]} needs labels like B-PER, I-PER, O, not {', '.join(others[:3])}: choose "
                 "accuracy"
             )
         model = dataclasses.replace(config.model, num_labels=len(data.labels))
@@ -147,7 +147,7 @@ class Tagging(Supervised):
             for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
                 counts[word][label] += 1
             best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
-            name = "the most frequent label of each word in training, of others the most frequent of all"
+            name = "each word's most frequent training label; for unseen words the most frequent label overall"
         rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
         words = self._words(split)
         predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]

@@ -155,12 +155,12 @@ def parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
     try:
         proto.ParseFromString(serialized)
     except Exception as error:  # of another class in each of protobuf's implementations
-        raise InputError(f"this is no SentencePiece model ({error}): copy the file anew") from None
+        raise InputError(f"this is not a SentencePiece model ({error}): copy the file again") from None
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if not proto.pieces:
-        raise InputError("this is no SentencePiece model (it has no pieces): copy the file anew")
+        raise InputError("this is not a SentencePiece model (it has no pieces): copy the file again")
     if trainer.model_type not in (trainer.UNIGRAM, trainer.BPE):
-        raise InputError("the SentencePiece model is of words or characters: only unigram and BPE are supported")
+        raise InputError("the SentencePiece model consists of words or characters: only unigram and BPE are supported")
     if trainer.treat_whitespace_as_suffix or not (normalizer.add_dummy_prefix and normalizer.escape_whitespaces):
         raise InputError('the SentencePiece model does not mark the beginning of words by "▁": it is not supported')
     return proto

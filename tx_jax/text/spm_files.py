@@ -51,7 +51,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
     if not layout:
         found = f"it is for {class_name or of_model!r}" if class_name or of_model else "nothing there says"
         raise InputError(
-            f"{path} does not tell its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
+            f"{path} does not define its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
             'their name into tokenizer_config.json, as {"tokenizer_class": "XLMRobertaTokenizer"}'
         )
     options = {}

@@ -58,7 +58,7 @@ def _check_listed_words(task: Task) -> list[str]:
     if any(_has_loss(task, batches.batch_at(number)) for number in range(count)):
         return []
     if count < len(batches):
-        return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
+        return [f"the first {count} batches of {config.data.store} contain no word of {config.data.selective_words}"]
     raise InputError(
         f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM "
         "would learn nothing"

@@ -139,7 +139,7 @@ def _end(run: Run, directory: RunDir, begun: bool, *, as_before: bool) -> None:
     if begun:
         history.reached(directory.path, end)
     if begun or (as_before and not directory.is_done):
-        no_more = f": {training.best_metric} improved no more" if end < training.num_steps else ""
+        no_more = f": {training.best_metric} no longer improved" if end < training.num_steps else ""
         directory.done(f"step {end}{no_more}")
 
 

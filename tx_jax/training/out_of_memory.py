@@ -68,8 +68,8 @@ def _text(size: float) -> str:
 def _headline(requested: int, available: int | None, device: jax.Device) -> str:
     if available is None:
         available = _free(device)
-    there = "" if available is None else f", {_text(available)} are there"
-    return f"out of memory on {device.device_kind}: {_text(requested)} were asked for{there}"
+    there = "" if available is None else f", {_text(available)} available"
+    return f"out of memory on {device.device_kind}: {_text(requested)} requested{there}"
 
 
 def _free(device: jax.Device) -> int | None:
@@ -109,7 +109,7 @@ def _of_program(message: str) -> Iterator[str]:
 
 def _advice(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Iterator[str]:
     training, spread = config.training, sharding.num_parts(mesh, "batch")
-    yield "  what helps; the first lines may also change where a run continues:"
+    yield "  what helps (the first lines can also be changed when a run continues):"
     yield (
         f"    --config.training.accumulation_steps={2 * training.accumulation_steps}: a batch in smaller parts, with "
         "the same result"

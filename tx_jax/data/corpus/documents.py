@@ -29,9 +29,9 @@ _FITS = {
     "parquet": ("parquet",),
 }
 _REFUSED = {
-    "markup": "markup is no text: extract the text first, or take the file as it is with --format=text",
-    "conll": "words in columns are no running text: take the lines as they are with --format=text",
-    "conllu": "words in columns are no running text: take the lines as they are with --format=text",
+    "markup": "markup is not text: extract the text first, or use the file as it is with --format=text",
+    "conll": "words in columns are not running text: use the lines as they are with --format=text",
+    "conllu": "words in columns are not running text: use the lines as they are with --format=text",
     "binary": "convert it to plain text, JSON lines or CSV first",
 }
 
@@ -74,7 +74,7 @@ def _shape(file: InputFile, config: SourceConfig) -> tables.TableShape:
         problem = "several columns have the name" if config.field in columns else "no column"
         raise InputError(
             f"{file}, line 1: {problem} {config.field!r} among {', '.join(map(repr, columns))}; name the column of the "
-            "text with --field, what is between columns with --delimiter, or take the file as it is: --format=text."
+            "text with --field, the separator of columns with --delimiter, or use the file as it is: --format=text."
             f"{did_you_mean(config.field, columns)}"
         )
     return shape
@@ -97,9 +97,9 @@ def read_documents(file: InputFile, content: Content, cleaner: Cleaner, report: 
     except NotUTF8 as error:
         raise InputError(f"{error}, or set encoding_errors to replace or skip") from None
     except NotJSON as error:
-        raise InputError(f"{error}; to take the file as plain text, give --format=text") from None
+        raise InputError(f"{error}; to read the file as plain text, give --format=text") from None
     except tables.BadQuotes as error:
-        raise InputError(f"{error}; where quotes mean nothing, give --quote=none") from None
+        raise InputError(f"{error}; if quotes mean nothing in it, give --quote=none") from None
 
 
 def _lines(file: InputFile, cleaner: Cleaner, report: Report) -> Iterator[tuple[int, str]]:
@@ -173,7 +173,7 @@ def _table(file: InputFile, content: Content, cleaner: Cleaner, report: Report) 
         if len(fields) != len(shape.first):
             raise InputError(
                 f"{file}, line {number}: {len(fields)} fields, not {len(shape.first)} ({', '.join(shape.first)}): "
-                "texts with delimiters in them need quotes around them; see --delimiter, --quote and --format=text"
+                "texts that contain delimiters must be quoted; see --delimiter, --quote and --format=text"
             )
         if not is_header:
             yield fields[column]

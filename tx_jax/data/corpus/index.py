@@ -132,7 +132,9 @@ def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Inde
         if (index := _read(folder, record)) is not None:
             return index
     if split.num_tokens >= LONG:
-        _logger.info(f"{split.name}, {split.num_tokens:,} tokens: making the {recipe.title}, once for all starts")
+        _logger.info(
+            f"{split.name}, {split.num_tokens:,} tokens: building the {recipe.title}, once for all later starts"
+        )
     problems = []
     for place, folder in zip(places, folders, strict=True):
         try:
@@ -145,11 +147,11 @@ def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Inde
             continue
         if index is not None:
             if problems:
-                _warn_once(f"{problems[0]}: what is made of the token store once is kept in {place}")
+                _warn_once(f"{problems[0]}: what is computed once from the token store is kept in {place}")
             return index
-        problems.append(f"{place} does not give back what was written")
+        problems.append(f"{place} does not return what was written")
     _warn_once(
-        f"{', '.join(problems)}: what could be kept for later starts is held in memory, and made at each of them"
+        f"{', '.join(problems)}: what could be kept for later starts is held in memory and computed anew at each start"
     )
     return _in_memory(recipe)
 

@@ -92,7 +92,7 @@ def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Pre
             return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
     resume.remove(config.store)
     if held_out := writers["validation"].num_documents:
-        raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
+        raise InputError(f"all {held_out} documents fell into the validation split: lower validation_fraction")
     raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
 
 

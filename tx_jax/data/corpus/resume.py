@@ -49,9 +49,9 @@ def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict
         store.verify()
     if "taken_for" not in store.meta and (problem := _misread(source)):
         if config.overwrite:
-            raise token_store.UnusableStore(f"{config.store} was made by a former version: {problem}")
+            raise token_store.UnusableStore(f"{config.store} was made by an earlier version: {problem}")
         message = (
-            f"{config.store} was made by a former version, and is left as it is: {problem}; --overwrite makes it anew"
+            f"{config.store} was made by an earlier version, and is left as it is: {problem}; --overwrite makes it anew"
         )
         warnings.warn(message, InputWarning, stacklevel=2)
     return store.meta
@@ -81,7 +81,7 @@ def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
         if old.get(name) != new.get(name)
     ]
     if differing:
-        raise token_store.UnusableStore(f"{store} was made with other settings ({'; '.join(differing)})")
+        raise token_store.UnusableStore(f"{store} was made with different settings ({'; '.join(differing)})")
 
 
 def open_journal(store: Path, settings: dict, source: Source) -> dict:
@@ -96,13 +96,13 @@ def open_journal(store: Path, settings: dict, source: Source) -> dict:
                 old["encoding_errors"] = settings["encoding_errors"]
             _refuse_other_settings(store, old, settings)
             if not journal.get("by_content") and (problem := _misread(source)):
-                raise token_store.UnusableStore(f"{store} was begun by a former version: {problem}")
+                raise token_store.UnusableStore(f"{store} was begun by an earlier version: {problem}")
             return journal | {"settings": settings}
         remove(store)
     elif store.exists() and not store.is_dir():
         raise InputError(f"{store} is a file: choose another --store")
     elif foreign := [name for name in (token_store.TOKENIZER, *token_store.SPLITS) if (store / name).exists()]:
-        raise InputError(f"{store} is no token store, yet holds {', '.join(foreign)}: choose another --store")
+        raise InputError(f"{store} is not a token store but contains {', '.join(foreign)}: choose another --store")
     store.mkdir(parents=True, exist_ok=True)
     journal = {
         "format": token_store.FORMAT,

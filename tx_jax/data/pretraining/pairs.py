@@ -70,7 +70,7 @@ class SentencePairs:
             raise InputError(
                 f"next-sentence prediction needs at least two documents of two sentences; of the {split.num_documents} "
                 f"documents in {split.name} {len(self.eligible)} have that many. Split documents or sentences "
-                "otherwise (python -m experiments.prepare --documents=… --sentences=…), hold out more "
+                "differently (python -m experiments.prepare --documents=… --sentences=…), hold out more "
                 "(--validation_fraction) if the split is validation, or train without it: "
                 "--config.data.packing=doc_sentences --config.model.heads=\"('masked_lm',)\""
             )

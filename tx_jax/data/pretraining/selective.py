@@ -138,7 +138,7 @@ def read_words(path: str | Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
     if not words:
-        raise InputError(f"the list of words {path} is empty: give one word a line")
+        raise InputError(f"the list of words {path} is empty: give one word per line")
     return words
 
 
