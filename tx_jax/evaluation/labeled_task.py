@@ -1,4 +1,4 @@
-"""The task of a model on data with labels: a run's own, or that of a model which no run stands behind, as it is."""
+"""The task of a model on labeled data: that of its run, or one made up for a model without a run."""
 
 import dataclasses
 import itertools
@@ -59,11 +59,11 @@ _NO_TRAINING = TrainingConfig(
 
 
 def to_predict(model: Trained, options: Mapping[str, Any], label_map: Sequence[str] = ()) -> Supervised:
-    """The task of a model that is to predict. Warns with InputWarning where its head is untrained.
+    """The task of a model that is to predict. Issues an InputWarning if its head is untrained.
 
     Args:
-      options: keys of `LabeledDataConfig` that the user gave; the others are the run's, or such as fit the head.
-      label_map: other names for labels of the model, OLD=NEW.
+      options: keys of `LabeledDataConfig` that the user gave; the others are the run's, or fit the head.
+      label_map: new names for the model's labels, OLD=NEW.
 
     Raises:
       InputError: the model does not tell labels, numbers or answers; options or names that do not fit it.

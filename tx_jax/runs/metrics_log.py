@@ -39,7 +39,7 @@ class MetricsLog:
         self._tensorboard.close()
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """One record, which outlives the process from here on. `step` counts finished optimizer steps.
+        """Writes a record, which then survives the process. `step` counts finished optimizer steps.
 
         Raises:
           OSError: metrics.jsonl cannot be written. (TensorBoard's files may fail: that is a warning.)

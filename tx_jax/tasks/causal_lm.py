@@ -18,7 +18,7 @@ from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classifi
 class CausalLMObjective(PretrainingObjective):
     """Predicts each token from those before it.
 
-    Beside the loss in nats per token it reports bits per byte of text, which models with different tokenizers share.
+    Besides the loss in nats per token it reports bits per byte of text, which is comparable across tokenizers.
     """
 
     head = "causal_lm"

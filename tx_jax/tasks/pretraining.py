@@ -22,7 +22,7 @@ class PretrainingObjective(Objective):
     """The base of the objectives on token stores.
 
     Attributes:
-      packings: those that make its batches.
+      packings: the packings that it supports.
     """
 
     packings: ClassVar[tuple[str, ...]]
@@ -46,7 +46,7 @@ class PretrainingObjective(Objective):
         return ("tokens", "valid", "example_weights", *packed)
 
     def data(self, phase: Phase | None) -> DataConfig:
-        """The configuration of the data in a phase, or of all else."""
+        """The data's configuration in a phase; without a phase, that of the experiment."""
         return phase.data if phase else self.config.data
 
 
@@ -54,8 +54,9 @@ class Pretraining:
     """The base of the tasks on token stores.
 
     Attributes:
-      objective_class: of the objective.
-      make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining.batches`.
+      objective_class: the class of the objective.
+      make_batches: builds batches from the stores, a split and a `DataConfig`: a function in
+        `data.pretraining.batches`.
     """
 
     objective_class: ClassVar[type[PretrainingObjective]]
@@ -63,7 +64,7 @@ class Pretraining:
     score_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ExperimentConfig, stores: Stores | TokenStore):
-        """Raises InputError as the objective does, and where the stores' vocabulary is larger than the model's."""
+        """Raises InputError as the objective does, and if the stores' vocabulary is larger than the model's."""
         self.config, self.stores = config, stores
         self.objective = self.objective_class(config)
         needed, have = stores.vocab_size, config.model.vocab_size
@@ -120,7 +121,7 @@ class Pretraining:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Of the distribution that the counts describe, in nats."""
+    """The entropy, in nats, of the distribution that the counts describe."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
