@@ -1,7 +1,7 @@
-"""What lies in a store's folder before a preparation: a finished store, an interrupted one, or somebody's files.
+"""What is in a store's folder before a preparation: a finished store, an interrupted one, or other files.
 
-A store is used again only where everything that determines its bytes is the same. Settings that a former version did
-not know count as their defaults, so that its stores are still found complete.
+A store is used again only if everything that determines its bytes is the same. Settings that an earlier version did not
+have count as their defaults, so that its stores are still found complete.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from tx_jax.errors import InputError, InputWarning
 
 
 def settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
-    """Everything that determines the bytes of the store, but for the contents of the source."""
+    """Everything that determines the bytes of the store, except for the contents of the source."""
     source = asdict(config.source) | {"specs": list(config.source.specs)}
     del source["tfds_data_dir"]  # where it lies, not what it is
     names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
@@ -38,14 +38,14 @@ def settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
 
 
 def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
-    """meta.json of a finished store, None where there is none. Raises UnusableStore if it is not what is asked for."""
+    """meta.json of a finished store; None if there is none. Raises UnusableStore if it is not the requested one."""
     if not (config.store / token_store.META).is_file():
         return None
     store = token_store.TokenStore.open(config.store)
     _refuse_other_settings(config.store, store.meta["settings"], settings)
     if store.meta["source_signature"] != source.signature:
         raise token_store.UnusableStore(f"the files of the source changed since {config.store} was made from them")
-    if config.overwrite:  # then damage is the only reason left to make it anew
+    if config.overwrite:  # then damage is the only remaining reason to make it again
         store.verify()
     if "taken_for" not in store.meta and (problem := _misread(source)):
         if config.overwrite:
@@ -58,7 +58,7 @@ def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict
 
 
 def _misread(source: Source) -> str | None:
-    """What former versions, which went by names, took for something else than this one does; None if nothing is."""
+    """What earlier versions, which went by file names, took for something else than this one; None if nothing."""
     try:
         contents = source.contents
     except InputError as error:
@@ -107,7 +107,7 @@ def open_journal(store: Path, settings: dict, source: Source) -> dict:
     journal = {
         "format": token_store.FORMAT,
         "settings": settings,
-        "by_content": True,  # not by their names are files read, as former versions did
+        "by_content": True,  # files are recognized by content, not by name as in earlier versions
         "documents": 0,
         "digest": Digest().hexdigest(),
         "counts": {},
