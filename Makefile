@@ -49,6 +49,7 @@ $(RUN)/DONE:
 parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.compare
 	$(python) -m tests.parity.compare --large
+	$(python) -m tests.parity.rows
 	$(python) -m tests.parity.seq2seq
 	$(python) -m tests.parity.training
 	$(python) -m tests.parity.windows

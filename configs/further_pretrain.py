@@ -23,7 +23,8 @@ def get_config(variant: str = "") -> ConfigDict:
     # To fine-tune before and after: "configs/classification.py --config.data.train=texts.csv --seeds=0,1,2,3,4"
     c.downstream = ""
 
-    c.model.heads = ("masked_lm",)  # the shape is that of the model in start_from
+    # The shape is that of the model in start_from. Its pooler, if it has one, is carried along for later fine-tunings.
+    c.model.heads = ("masked_lm", "pooled")
     c.data.packing = "full_sentences"
     c.data.sequence_length = 128
     c.data.max_predictions = 20

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
 
     hf_folder.check_free(Path(OUT.value))
     words, similar = read_words(NEW_TOKENS.value), read_similar(SIMILAR.value)
-    before = open_model(MODEL.value, heads=("masked_lm",))
+    before = open_model(MODEL.value, heads=("masked_lm", "pooled"))
     after = new_tokens.add_tokens(before, words, similar)
     model_dir.save(after, Path(OUT.value))
     if "masked_lm" in after.untrained:

@@ -102,9 +102,17 @@ def write() -> None:
     if locate(name).kind.startswith("Hugging Face"):
         command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
     model = open_model(name, step=STEP.value)
+    data = model.experiment and model.experiment.data
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
-    written = to_hf.write(model, Path(TO_HF.value), dtype=DTYPE.value, model_type=MODEL_TYPE.value)
+    written = to_hf.write(
+        model,
+        Path(TO_HF.value),
+        dtype=DTYPE.value,
+        model_type=MODEL_TYPE.value,
+        length=getattr(data, "sequence_length", None),
+        separators=getattr(data, "pair_separators", None),
+    )
     show(
         f"{name} -> {TO_HF.value}",
         {

@@ -13,7 +13,8 @@ the same seeds, then starts from the original model and from the adapted one (do
 
     --config.downstream='configs/classification.py --config.data.train=texts.csv'
 
-A classifier on the adapted model starts with a newly initialized pooler, because a masked LM has none.
+A classifier on the adapted model starts with the pooler of --config.start_from, which is carried along unchanged. If
+that model has none, like many masked LMs, the pooler is newly initialized.
 
 The exit code is that of the step that failed, or 0. Run the command again to continue.
 """

@@ -143,7 +143,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.training import begin, loop, out_of_memory
     from tx_jax.training.recorder import NonFiniteLossError
 
-    begins = distributed.agreed(lambda: not Checkpoints(workdir / "checkpoints", read_only=True).on_disk())
+    begins = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun() is None)
     if begins:  # a run that is continued may have a configuration that would be refused now
         check_start(experiment_values(values), command_line.given())
     values, filled_in = fill_in(values, command_line.given(), begun=None if begins else workdir)

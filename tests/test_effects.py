@@ -34,14 +34,15 @@ ALWAYS = {
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
     "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
-    "relative_attention conv_kernel enhanced_mask_decoder local_window",
+    "relative_attention conv_kernel enhanced_mask_decoder local_window classifier_transform classifier_pooling "
+    "classifier_dropout",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
     # An objective tells whether it knows the choices, separators and class weights.
     "choices metrics label_separator class_weights null_values delimiter quote comment",
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
     "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
-    "final_eval_batches checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
+    "checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
     "mesh": "data fsdp tensor context",
     "phases": "steps",
     "lora": "rank",
@@ -219,7 +220,10 @@ def test_what_has_an_effect_is_let_through(config, given, file):
 @pytest.mark.parametrize("variant", ["", "smoke"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_configuration_may_start(name, variant):
-    check_start(experiment_values(get_config(name, variant).to_dict()))
+    values = get_config(name, variant).to_dict()
+    if "source" in values:  # further pretraining always starts from a model, whose pooler it carries along
+        values["start_from"] = "MODEL"
+    check_start(experiment_values(values))
 
 
 def test_what_is_refused_to_start_can_still_be_read():

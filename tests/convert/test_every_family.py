@@ -133,10 +133,6 @@ def test_the_positions_of_a_deberta_that_adds_them_to_its_input_are_parameters(t
 
 
 FOREIGN = {
-    "ModernBERT base": (
-        "ModernBertForSequenceClassification",
-        ("head.dense.weight", "head.norm.weight", "classifier.bias"),
-    ),
     "GPT-2 base": ("GPT2ForQuestionAnswering", ("qa_outputs.weight", "qa_outputs.bias")),
 }
 
@@ -216,3 +212,60 @@ def test_other_names_of_activations_are_kept(theirs, ours):
     assert config.activation == ours
     assert family.write_config(config, "bert", {"hidden_act": theirs})["hidden_act"] == theirs
     assert family.write_config(config, "bert", {})["hidden_act"] in ("gelu", "gelu_new")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["prediction head", "as before"])
+def test_a_modernbert_without_classifiers_is_written_whatever_its_pooler_would_be(own):
+    """Models from before there were ModernBERT's classifiers say nothing of their head, which no weight depends on."""
+    config = dataclasses.replace(CASES["ModernBERT base"][1], classifier_transform=own, pooler="tanh")
+    assert families.of_config(config)[1] == "modernbert"
+    config = dataclasses.replace(config, heads=("masked_lm",), classifier_transform=False)
+    assert families.of_config(config)[1] == "modernbert"
+
+
+def test_a_classifier_of_modernbert_must_have_its_prediction_head():
+    config = dataclasses.replace(CASES["ModernBERT sequences"][1], classifier_transform=False)
+    with pytest.raises(InputError, match="classifier_transform=False"):
+        families.of_config(config, "modernbert")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classifier_bias", True),
+        ("norm_bias", True),
+        ("attention_bias", True),
+        ("mlp_bias", True),
+        ("decoder_bias", False),
+        ("classifier_pooling", "max"),
+        ("classifier_activation", "silu"),
+    ],
+)
+def test_what_a_modernbert_can_be_and_ours_cannot_is_refused(key, value):
+    with pytest.raises(InputError, match=key):
+        families.OF_MODEL_TYPE["modernbert"].read_config({key: value}, heads=("sequence_classification",))
+
+
+def test_fields_of_modernberts_head_are_read_and_written():
+    family = families.OF_MODEL_TYPE["modernbert"]
+    given = {
+        "classifier_pooling": "mean",
+        "classifier_activation": "relu",
+        "classifier_dropout": 0.3,
+        "mlp_dropout": 0.1,
+    }
+    config = family.read_config(given, heads=("sequence_classification",))
+    assert (config.classifier_pooling, config.pooler, config.activation) == ("mean", "relu", "gelu")
+    assert (config.dropout, config.dropout_of_classifiers) == (0.1, 0.3)
+    written = family.write_config(config, "modernbert", {})
+    assert {key: written[key] for key in given} == given
+
+
+def test_a_classifier_that_starts_from_modernberts_masked_lm_has_its_head(tmp_path):
+    """As in transformers, where both are called head.dense and head.norm."""
+    write(tmp_path / "a", "ModernBERT masked LM")
+    whole = from_hf.read(tmp_path / "a")[0].params
+    model, report = from_hf.read(tmp_path / "a", heads=["sequence_classification"])
+    assert report.initialised == ("sequence_classification",)
+    for ours, of_masked_lm in {"kernel": "transform/kernel", "norm/scale": "norm/scale"}.items():
+        np.testing.assert_array_equal(model.params[f"pooler/{ours}"], whole[f"masked_lm/{of_masked_lm}"])

@@ -6,7 +6,9 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests import labeled_files
 from tests.conftest import write_corpus
@@ -21,7 +23,7 @@ def further_pretrain(*arguments):
 
 @pytest.fixture
 def arguments(tiny_store, tmp_path):
-    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer(), heads=("masked_lm",))
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer(), heads=("masked_lm", "pooled"))
     write_corpus(tmp_path / "text.txt", documents=60)
     text = (tmp_path / "text.txt").read_text()
     (tmp_path / "text.txt").write_text(text.replace(".", " covid."))
@@ -52,6 +54,8 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tm
     start = model_dir.load(work / "start")
     assert start.tokenizer.token(start.config.vocab_size - 1) == "covid"
     assert json.loads((work / "huggingface/config.json").read_text())["vocab_size"] == start.config.vocab_size
+    pooler = load_file(work / "huggingface/model.safetensors")["bert.pooler.dense.weight"]
+    np.testing.assert_array_equal(pooler.T, start.params["pooler/kernel"])  # weight decay has not shrunk it
     report = json.loads((work / "report/report.json").read_text())
     assert report["occurrences"]["covid"] > 0
     assert set(report["models"]) == {"original", "before", "after"}

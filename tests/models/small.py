@@ -40,6 +40,8 @@ MODERNBERT = {
     "global_every": 2,
     "gated_mlp": True,
     "use_bias": False,
+    "pooler": "gelu",
+    "classifier_transform": True,
 }
 
 

@@ -59,6 +59,10 @@ CHOICES = [
     ("ModernBERT masked LM", {"local_window": 8}),
     ("ModernBERT masked LM", {"local_rotary_theta": 20_000.0}),
     ("ModernBERT masked LM", {"global_every": 2}),
+    ("ModernBERT masked LM", {"pooler": "relu"}),
+    ("ModernBERT sequences", {"classifier_pooling": "mean"}),
+    ("ModernBERT choices", {"classifier_pooling": "first"}),
+    ("ModernBERT tokens", {"pooler": "relu"}),
     ("GPT-2 causal LM", {"activation": "gelu"}),
 ]
 

@@ -68,6 +68,8 @@ MODERNBERT = changed(
     global_every=3,
     use_bias=False,
     gated_mlp=True,
+    pooler="gelu",
+    classifier_transform=True,
 )
 GPT2 = changed(
     BERT,
@@ -135,7 +137,16 @@ CASES: dict[str, tuple[str, TransformerConfig]] = {
         changed(DEBERTA_V2, "masked_lm", relative_buckets=0, relative_norm=False),
     ),
     "ModernBERT masked LM": ("modernbert", changed(MODERNBERT, "masked_lm")),
+    "ModernBERT masked LM, head of its own": ("modernbert", changed(MODERNBERT, "masked_lm", pooler="relu")),
     "ModernBERT base": ("modernbert", MODERNBERT),
+    "ModernBERT sequences": ("modernbert", changed(MODERNBERT, "sequence_classification")),
+    "ModernBERT sequences, mean": (
+        "modernbert",
+        changed(MODERNBERT, "sequence_classification", classifier_pooling="mean", pooler="relu"),
+    ),
+    "ModernBERT tokens": ("modernbert", changed(MODERNBERT, "token_classification", pooler="gelu_tanh")),
+    "ModernBERT questions": ("modernbert", changed(MODERNBERT, "question_answering", num_labels=2)),
+    "ModernBERT choices": ("modernbert", changed(MODERNBERT, "multiple_choice", classifier_pooling="mean")),
     "GPT-2 causal LM": ("gpt2", changed(GPT2, "causal_lm")),
     "GPT-2 base": ("gpt2", GPT2),
     "GPT-2 sequences": ("gpt2", changed(GPT2, "sequence_classification")),

@@ -3,6 +3,7 @@
     python -m tests.parity.compare                # the table; exit code 1 where a figure is too large
     python -m tests.parity.compare --write        # also stores what transformers computed, for the test suite
     python -m tests.parity.compare --large        # models of published sizes instead, at their full lengths
+    python -m tests.parity.compare ModernBERT     # only cases whose names begin so; --write then keeps the others
 
 Needs torch (CPU) and transformers beside this package.
 """
@@ -34,7 +35,10 @@ def main() -> None:
     print(f"{'case':36s} {'logits':>9s} {'hidden':>9s} {'gradients':>9s}  (largest logit)   to_hf(from_hf(x)) == x")
     stored, failed, bodies = {}, [], set()
     large = "--large" in sys.argv
+    chosen = tuple(argument for argument in sys.argv[1:] if not argument.startswith("--")) or ("",)
     for name, (model_type, config) in (cases.LARGE if large else cases.CASES).items():
+        if not name.startswith(chosen):
+            continue
         with tempfile.TemporaryDirectory() as folder:
             figures, expected = compare(model_type, config, pathlib.Path(folder) / "model")
         ok = figures["logits"] <= MAX_LOGITS and figures["hidden"] <= MAX_HIDDEN
@@ -43,12 +47,16 @@ def main() -> None:
         largest = f"({figures['largest']:.1f})"
         print(f"{name:36s} {columns}  {largest:16s}  {figures['bitwise']}  {'' if ok else 'TOO LARGE'}", flush=True)
         failed += [] if ok else [name]
-        body = dataclasses.replace(config, heads=(), num_labels=1)
+        body = dataclasses.replace(config, heads=(), num_labels=1, pooler="tanh", classifier_pooling="first")
         if body in bodies:  # hidden states of one case a body are enough
             del expected["hidden"]
         bodies.add(body)
         stored |= {f"{name}/{key}": value for key, value in expected.items()}
     if "--write" in sys.argv and not large:
+        if chosen != ("",):
+            with np.load(GOLDEN) as file:
+                kept = {key: file[key] for key in file.files if not key.startswith(chosen)}
+            stored = kept | stored
         np.savez_compressed(GOLDEN, **stored)
     sys.exit(f"differ: {', '.join(failed)}" if failed else 0)
 

@@ -30,6 +30,12 @@ def of_head(output: Output, head: str) -> jax.Array:
     return output.pooled if head == "pooled" else output.logits[head]
 
 
+def logits(config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of the first head, and nothing else."""
+    run = jax.jit(lambda p: _apply(config, p, batch).logits[config.heads[0]])
+    return np.asarray(run(unflatten_dict(params, sep="/")))
+
+
 def loss_and_gradients(
     config: TransformerConfig, params: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
 ) -> tuple[float, dict[str, np.ndarray]]:

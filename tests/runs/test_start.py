@@ -9,12 +9,15 @@ import pytest
 from tests.models import small
 from tx_jax import text, tree
 from tx_jax.config import from_config_dict
+from tx_jax.config.further import FURTHER_KEYS
+from tx_jax.config.starting import check_start
 from tx_jax.convert import model_dir, to_hf
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import Start, open_start
+from tx_jax.training.optimizer import Optimizer
 
 OWN = {"heads": ("sequence_classification",), "num_labels": 3, "dropout": 0.0, "dtype": "float32"}
 LABELS = ("no", "perhaps", "yes")
@@ -69,6 +72,63 @@ def test_a_classifier_of_other_labels_is_fresh(model, tmp_path):
     two = {"sequence_classification/kernel": np.zeros((32, 2)), "sequence_classification/bias": np.zeros(2)}
     opened = dataclasses.replace(opened, params=dict(opened.params) | two)
     assert opened.fill(fresh(config), labels=LABELS)[1] == ("sequence_classification",)
+
+
+CARRY = {"heads": ("masked_lm", "pooled"), "dropout": 0.0, "dtype": "float32"}
+
+
+def test_a_pooler_is_carried_along_and_never_changes(folder, model, tmp_path):
+    """Further pretraining: no loss trains it, and weight decay must not shrink it."""
+    from configs import further_pretrain
+
+    c = further_pretrain.get_config("smoke")
+    c.start_from, c.data.sequence_length, c.data.max_predictions = str(folder), 24, 4
+    given = c.to_dict()
+    check_start({key: value for key, value in given.items() if key not in FURTHER_KEYS})
+    filled, opened = open_start(given, tmp_path / "run")
+    assert filled["model"]["heads"] == ("masked_lm", "pooled")
+    config = from_config_dict(filled)
+    params, stay = opened.fill(fresh(config.model), labels=())
+    assert stay == ()
+    flat = tree.flatten(params)
+    for path in ("pooler/kernel", "pooler/bias"):
+        np.testing.assert_array_equal(flat[path], model.params[path])
+    assert set(flat) - set(Optimizer(config).rates(params)) == {"pooler/kernel", "pooler/bias"}
+
+
+@pytest.mark.parametrize("form", ["converted", "hugging_face"])
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_where_there_is_no_pooler_none_is_made_up(form, family, model, tmp_path):
+    shape = {"num_segments": 0} if family == "distilbert" else {}
+    config = dataclasses.replace(model.config, heads=("masked_lm",), **shape)
+    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(config)).items()}
+    start = Model(config, params, model.tokenizer, None)
+    model_dir.save(start, tmp_path / "a") if form == "converted" else to_hf.write(
+        start, tmp_path / "a", model_type=family
+    )
+    filled, opened = open_start(values(tmp_path / "a", model=dict(CARRY)), tmp_path / "run")
+    assert filled["model"]["heads"] == ("masked_lm",)
+    assert not any(path.startswith("pooler") for path in opened.params)
+
+
+def test_where_only_the_shape_is_taken_there_is_no_pooler_to_carry(folder, tmp_path):
+    filled, _ = open_start(values(folder, model=dict(CARRY), start_fresh=True), tmp_path / "run")
+    assert filled["model"]["heads"] == ("masked_lm",)
+
+
+def test_classifiers_of_a_modernbert_begin_with_the_head_of_its_masked_lm(tokenizer, tmp_path):
+    """As in transformers, where the two are one module."""
+    config = small.config(vocab_size=tokenizer.vocab_size, heads=("masked_lm",), **small.MODERNBERT)
+    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(config)).items()}
+    start = Model(config, params, tokenizer, None)
+    model_dir.save(start, tmp_path / "a")
+    to_hf.write(start, tmp_path / "b")
+    for name in "ab":
+        filled, opened = open_start(values(tmp_path / name), tmp_path / "run")
+        begun, stay = opened.fill(fresh(small.config(**filled["model"])), labels=LABELS)
+        assert stay == ("sequence_classification",)
+        np.testing.assert_array_equal(begun["pooler"]["kernel"], params["masked_lm/transform/kernel"])
+        np.testing.assert_array_equal(begun["pooler"]["norm"]["scale"], params["masked_lm/norm/scale"])
 
 
 def test_only_the_shape(model, tmp_path):

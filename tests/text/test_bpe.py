@@ -173,3 +173,11 @@ def test_training_reads_no_more_distinct_words_than_it_can_hold():
     assert list(until_many_words(documents, max_bytes=11)) == documents[:3]
     assert list(until_many_words(documents, max_bytes=100)) == documents
     assert list(until_many_words(["日本", "語"], max_bytes=5)) == ["日本"]
+
+
+def test_berts_special_tokens_stand_once_between_two_texts():
+    """As in DeBERTa's tokenizer, which has BERT's special tokens and GPT-2's bytes; </s> stands twice, as RoBERTa's."""
+    for start, end, count in (("[CLS]", "[SEP]", 1), ("<s>", "</s>", 2)):
+        tokens = [start, end, *bpe.BYTES]
+        tokenizer = bpe.ByteLevelBPE.from_merges(tokens, [], names={"cls": start, "sep": end})
+        assert tokenizer.pair_separators == count

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 from tx_jax.config.checks import require
 from tx_jax.config.data import DataConfig
 from tx_jax.config.distillation import NO_DISTILLATION, DistillationConfig
+from tx_jax.config.heads import HEADS
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.lora import NO_LORA, LoraConfig
 from tx_jax.config.model import TransformerConfig
@@ -64,6 +65,14 @@ class ExperimentConfig:
             not self.lora.rank or bool(self.start_from),
             f"lora.rank={self.lora.rank} adapts a trained model: give --config.start_from=FOLDER",
         )
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """Regular expressions over parameter paths, of what no loss trains: the pooler of the model that a pretraining
+        starts from, kept as it is for later fine-tunings."""
+        heads = self.model.heads
+        others = [HEADS[head].reads for head in heads if head != "pooled"]
+        return ("^pooler/",) if self.start_from and "pooled" in heads and "pooled" not in others else ()
 
     @property
     def labeled(self) -> LabeledDataConfig:

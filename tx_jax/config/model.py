@@ -27,6 +27,10 @@ class TransformerConfig:
       position_offset: the first token's row in the position table. RoBERTa's is 2: its padding index plus one; padding
         then takes the row before.
       pooler: the activation of the pooler.
+      classifier_transform: ModernBERT's prediction head: the pooler has a LayerNorm after its activation, and token
+        classifiers read the pooler's output for every token. The masked LM's transform then has the pooler's activation.
+      classifier_pooling: what the pooler reads: the first token or the mean of all.
+      classifier_dropout: dropout on the classifiers' input; -1 = dropout.
       use_bias: whether the dense layers and norms in the blocks and in the masked LM's transform have biases.
       gated_mlp: wo(activation(wi(x)) * gate(x)) (Shazeer 2020).
       tie_embeddings: tied weights: the output layer of a language model is the token table.
@@ -69,7 +73,10 @@ class TransformerConfig:
     embedding_scale: bool = False
     position_embedding: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
     position_offset: int = 0
-    pooler: Literal["tanh", "gelu", "relu"] = "tanh"
+    pooler: Literal["tanh", "gelu", "gelu_tanh", "relu"] = "tanh"
+    classifier_transform: bool = False
+    classifier_pooling: Literal["first", "mean"] = "first"
+    classifier_dropout: float = -1.0
     use_bias: bool = True
     gated_mlp: bool = False
     tie_embeddings: bool = True
@@ -104,6 +111,10 @@ class TransformerConfig:
         for name in ("dropout", "attention_dropout"):
             value = getattr(self, name)
             require(0 <= value < 1, f"model.{name}={value} must be in [0, 1)")
+        require(
+            self.classifier_dropout == -1 or 0 <= self.classifier_dropout < 1,
+            f"model.classifier_dropout={self.classifier_dropout} must be in [0, 1), or -1 for model.dropout",
+        )
         for name in ("layer_norm_eps", "init_stddev", "rotary_theta", "local_rotary_theta"):
             value = getattr(self, name)
             require(0 < value < math.inf, f"model.{name}={value} must be positive")
@@ -111,6 +122,10 @@ class TransformerConfig:
         self._check_positions()
 
     def _check_architecture(self) -> None:
+        require(
+            not self.classifier_transform or self.architecture == "encoder",
+            "model.classifier_transform is for model.architecture='encoder'",
+        )
         require(len(set(self.heads)) == len(self.heads), f"model.heads={self.heads} names a head twice")
         allowed = heads_of(self.architecture)
         for head in self.heads:
@@ -165,4 +180,14 @@ class TransformerConfig:
 
     @property
     def needs_pooler(self) -> bool:
-        return self.architecture == "encoder" and any(HEADS[head].reads == "pooled" for head in self.heads)
+        """With `classifier_transform` classifiers of tokens have one, too."""
+        reading = any(HEADS[head].reads == "pooled" or self.transforms(head) for head in self.heads)
+        return self.architecture == "encoder" and reading
+
+    def transforms(self, head: str) -> bool:
+        """Whether a head that reads tokens reads what the pooler makes of each."""
+        return self.classifier_transform and HEADS[head].supervised and HEADS[head].reads == "tokens"
+
+    @property
+    def dropout_of_classifiers(self) -> float:
+        return self.dropout if self.classifier_dropout == -1 else self.classifier_dropout

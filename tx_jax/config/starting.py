@@ -46,6 +46,8 @@ def _idle_heads(groups: Groups) -> Iterator[str]:
     trained = [
         head for head in heads if head in (SUPERVISED if labeled else ("masked_lm", "next_sentence", "causal_lm"))
     ]
+    if groups.start_from and not labeled:
+        trained += [head for head in heads if head == "pooled"]  # carried along: see `ExperimentConfig.carried`
     if trained and (idle := [head for head in heads if head not in trained]):
         left = ", ".join(map(repr, trained)) + ("," if len(trained) == 1 else "")
         yield f'model.heads={heads}: no loss trains {", ".join(idle)}: give --config.model.heads="({left})"'

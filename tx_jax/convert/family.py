@@ -25,7 +25,17 @@ ACTIVATIONS = {
 
 
 # Fields that do not change what a trained model computes: config.json need not be able to say them.
-OF_TRAINING = {"dtype", "remat", "dropout", "attention_dropout", "init_stddev", "scale_residual_init"}
+OF_TRAINING = {
+    "dtype",
+    "remat",
+    "dropout",
+    "attention_dropout",
+    "classifier_dropout",
+    "init_stddev",
+    "scale_residual_init",
+}
+# Fields that say something only of a model with a pooler.
+OF_POOLER = {"pooler", "classifier_transform", "classifier_pooling"}
 
 
 class Field(NamedTuple):
@@ -245,6 +255,9 @@ class Family:
             unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}
         if not {*LABELED} & {*config.heads}:
             unknown.add("num_labels")
+        if not config.needs_pooler:
+            own = {"pooler"} if config.classifier_transform and "masked_lm" in config.heads else set()
+            unknown |= OF_POOLER - own
         names = [f.name for f in dataclasses.fields(config) if f.name not in unknown]
         differing = [name for name in names if getattr(config, name) != getattr(back, name)]
         return found + [f"{name}={getattr(config, name)!r}" for name in differing]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
+from tx_jax.convert.bert import dense
 from tx_jax.convert.family import ACTIVATIONS, Family, Field, value_of
 from tx_jax.convert.rules import TRANSPOSE, Rule, split_rows
 from tx_jax.errors import InputError
@@ -27,7 +28,15 @@ RULES = [
     Rule("head.norm.weight", "masked_lm/norm/scale"),
     Rule("decoder.weight", "masked_lm/output/embedding"),
     Rule("decoder.bias", "masked_lm/bias"),
+    # Of the classifiers it is the pooler: one that starts from a masked LM has it from there, as in transformers.
+    Rule("head.dense.weight", "pooler/kernel", TRANSPOSE),
+    Rule("head.norm.weight", "pooler/norm/scale"),
+    *dense("classifier", "sequence_classification"),
+    *dense("classifier", "token_classification"),
+    *dense("classifier", "question_answering"),
+    *dense("classifier", "multiple_choice"),
 ]
+ACTIVATION_NAMES = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 
 
@@ -53,16 +62,20 @@ def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, An
         "local_rotary_theta": (LOCAL, "local_rope_theta", 10_000.0),
     }
     values: dict[str, Any] = {"global_every": every}
+    values["pooler"] = Field("pooler", "classifier_activation", "gelu", ACTIVATIONS).read(config)
     for name, (kind, older, default) in thetas.items():
         rope = value_of(ropes, kind, {})
         if value_of(rope, "rope_type", "default") != "default":
             raise InputError(f"config.json: rope_parameters={ropes} is not supported: only rope_type 'default'")
         values[name] = value_of(rope, "rope_theta", value_of(config, older, default))
+    dropout = value_of(config, "classifier_dropout", 0.0)
+    values["classifier_dropout"] = -1.0 if dropout == value_of(config, "mlp_dropout", 0.0) else dropout
     return values
 
 
 def write_more(config: TransformerConfig) -> dict[str, Any]:
     """In the form of version 5 of transformers."""
+    transforms = config.needs_pooler or config.classifier_transform
     return {
         "layer_types": layer_types(config.num_layers, config.global_every),
         "rope_parameters": {
@@ -70,12 +83,21 @@ def write_more(config: TransformerConfig) -> dict[str, Any]:
             LOCAL: {"rope_type": "default", "rope_theta": config.local_rotary_theta},
         },
         "embedding_dropout": config.dropout,
+        "classifier_dropout": config.dropout_of_classifiers,
+        "classifier_activation": ACTIVATION_NAMES.get(config.pooler if transforms else config.activation),
     }
 
 
 FAMILY = Family(
     model_types={"modernbert": "ModernBert"},
-    classes={("masked_lm",): "ForMaskedLM", (): "Model"},
+    classes={
+        ("masked_lm",): "ForMaskedLM",
+        ("sequence_classification",): "ForSequenceClassification",
+        ("token_classification",): "ForTokenClassification",
+        ("question_answering",): "ForQuestionAnswering",
+        ("multiple_choice",): "ForMultipleChoice",
+        (): "Model",
+    },
     prefix="model.",
     fields=(
         Field("vocab_size", "vocab_size", 50368),
@@ -90,6 +112,7 @@ FAMILY = Family(
         Field("attention_dropout", "attention_dropout", 0.0),
         Field("init_stddev", "initializer_range", 0.02),
         Field("local_window", "local_attention", 128),
+        Field("classifier_pooling", "classifier_pooling", "cls", {"cls": "first", "mean": "mean"}),
         Field("tie_embeddings", "tie_word_embeddings", True),
     ),
     constants={
@@ -99,6 +122,7 @@ FAMILY = Family(
         "position_embedding": "rotary",
         "use_bias": False,
         "gated_mlp": True,
+        "classifier_transform": True,
     },
     required={
         "norm_bias": False,
@@ -106,7 +130,6 @@ FAMILY = Family(
         "mlp_bias": False,
         "classifier_bias": False,
         "decoder_bias": True,
-        "classifier_activation": "gelu",
     },
     rules=rules,
     read_more=read_more,

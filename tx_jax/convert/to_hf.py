@@ -1,13 +1,12 @@
 """A model of ours -> a folder that transformers loads."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tx_jax.convert import families, hf_folder, rules
+from tx_jax.convert import families, hf_folder, rows_of_text, rules
 from tx_jax.convert.family import Family
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
@@ -23,12 +22,18 @@ def write(
     dtype: str | None = None,
     model_type: str | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    length: int | None = None,
+    separators: int | None = None,
 ) -> str:
     """Writes config.json, the weights and the tokenizer's files, all of it or nothing.
+
+    The tokenizer gives transformers the rows that the model was trained on: see `rows_of_text`.
 
     Args:
       dtype: of the weights, one of `DTYPES`; None = that of the checkpoint that the model is from, else float32.
       model_type: as in config.json; None = that of the model's source, else the first that fits it and its tokenizer.
+      length: of the rows that the model was fine-tuned on, in tokens; None = as many as it has positions.
+      separators: between the two texts of a row of its pretraining; None = as the tokenizer has it.
 
     Returns:
       The class of transformers that it is written for.
@@ -37,12 +42,12 @@ def write(
       InputError: something at `folder` already; a model that transformers has no class for; weights that `dtype`
         cannot hold.
     """
+    model = rows_of_text.with_padding(model)
     hf_config, tensors = convert(model, dtype=dtype, model_type=model_type)
     with hf_folder.new_folder(folder) as temporary:
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
-            model.tokenizer.save(temporary)
-            _state_max_length(temporary / "tokenizer_config.json", model.config.max_length)
+            rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length, separators=separators)
     return hf_config["architectures"][0]
 
 
@@ -62,10 +67,14 @@ def convert(
     base = source.hf_config if source and source.model_type in family.model_types else {}
     hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
-        # What generation begins and ends with; else transformers takes GPT-2's ids.
-        roles = ("pad", "bos", "eos") if model.config.architecture == "decoder" else ("pad",)
+        # Else transformers takes the ids of GPT-2's and of ModernBERT's own tokenizers.
+        roles = {"gpt2": ("pad", "bos", "eos"), "modernbert": ("pad", "bos", "eos", "cls", "sep")}.get(
+            model_type, ("pad",)
+        )
         for role in roles:
             hf_config.setdefault(f"{role}_token_id", getattr(model.tokenizer, f"{role}_id"))
+        if rows_of_text.is_fine_tuned(model.config):
+            hf_config["pad_token_id"] = model.tokenizer.pad_id  # what classifiers of decoders look for the end before
     if model.labels:
         hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
         hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
@@ -87,6 +96,11 @@ def warnings(model: Model, *, model_type: str | None = None) -> list[str]:
             "from the last layer, and less well"
         )
     family, model_type = _family(_without_mask_decoder(model), model_type)
+    if (padded := rows_of_text.with_padding(model)).tokenizer is not model.tokenizer:
+        found.append(
+            f"the tokenizer has no padding token, without which transformers reads no batches: "
+            f"{padded.tokenizer.token(padded.tokenizer.pad_id)!r} is added, token {padded.tokenizer.pad_id}"
+        )
     heads = model.config.heads
     name = family.class_name(heads, model_type)
     if ignored := [head for head in heads if head not in family.written_heads(heads)]:
@@ -115,13 +129,6 @@ def _without_mask_decoder(model: Model) -> Model:
     return dataclasses.replace(
         model, config=config, params={path: x for path, x in model.params.items() if path in kept}
     )
-
-
-def _state_max_length(path: Path, length: int) -> None:
-    """To what the tokenizer shall truncate: it is the model that knows."""
-    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    values.setdefault("model_max_length", length)
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _cast(name: str, x: np.ndarray, dtype: str) -> np.ndarray:

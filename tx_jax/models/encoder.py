@@ -11,7 +11,7 @@ from tx_jax.config.heads import HEADS
 from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embedding, Embeddings, row_positions, token_positions
-from tx_jax.nn.heads import build_head, gather_positions
+from tx_jax.nn.heads import build_head, gather_positions, pool
 from tx_jax.nn.masks import document_mask, padding_mask
 from tx_jax.nn.stack import Stack
 
@@ -73,7 +73,9 @@ class Encoder(nn.Module):
             queries_BTD=self.mask_decoder_position(positions_BT) if config.enhanced_mask_decoder else None,
             deterministic=deterministic,
         )
-        pooled_BD = self.pooler(hidden_BTD) if config.needs_pooler else None
+        pooled_BD = None
+        if config.needs_pooler:
+            pooled_BD = self.pooler(pool(hidden_BTD, valid_BT, config.classifier_pooling))
         read = {"pooled": pooled_BD, "tokens": hidden_BTD}
         logits = {}
         for name in config.heads:
@@ -83,7 +85,8 @@ class Encoder(nn.Module):
                     x_BTD = gather_positions(x_BTD, masked_positions_BP)
                 logits[name] = self.masked_lm(x_BTD, attend=self.embeddings.token.attend)
             elif name != "pooled":
-                logits[name] = getattr(self, name)(read[HEADS[name].reads], deterministic=deterministic)
+                x = self.pooler(hidden_BTD) if config.transforms(name) else read[HEADS[name].reads]
+                logits[name] = getattr(self, name)(x, deterministic=deterministic)
         if "multiple_choice" in logits:
             logits["multiple_choice"] = logits["multiple_choice"][:, 0]
         return Output(hidden_BTD, logits, pooled_BD)

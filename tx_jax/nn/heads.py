@@ -17,6 +17,8 @@ from tx_jax.nn.embed import Embedding
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
 
+_ACTIVATIONS = {"tanh": jnp.tanh, **ACTIVATIONS}
+
 
 def gather_positions(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
     """The rows of x at the given positions: [B, P, D]."""
@@ -30,17 +32,35 @@ def last_tokens(x_BTD: jax.Array, valid_BT: jax.Array) -> jax.Array:
     return gather_positions(x_BTD, last_B[:, None])[:, 0]
 
 
+def pool(x_BTD: jax.Array, valid_BT: jax.Array, pooling: str) -> jax.Array:
+    """The first token of each row, or the mean of its tokens: [B, D]. The mean is summed in float32."""
+    if pooling == "first":
+        return x_BTD[:, 0]
+    weights_BT1 = valid_BT[:, :, None].astype(jnp.float32)
+    mean_BD = (x_BTD.astype(jnp.float32) * weights_BT1).sum(axis=1) / weights_BT1.sum(axis=1)
+    return mean_BD.astype(x_BTD.dtype)
+
+
 class Pooler(nn.Module):
-    """activation(dense(hidden of [CLS])) (google-research/bert, modeling.py; its activation is tanh)."""
+    """activation(dense(hidden of [CLS])) (google-research/bert, modeling.py; its activation is tanh).
+
+    With `classifier_transform` it is followed by a LayerNorm, as in the masked LM (ModernBERT, Warner et al. 2024).
+    """
 
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BTD: jax.Array) -> jax.Array:
-        dense = Dense(self.config.dim, self.config.init_stddev, jnp.dtype(self.config.dtype))
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Of what was pooled [B, D], or of every token [B, T, D]; the same shape."""
+        config = self.config
+        use_bias = config.use_bias or not config.classifier_transform
+        dense = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), use_bias=use_bias)
         # The dense layer's parameters are the pooler's own: `pooler/kernel`.
         nn.share_scope(self, dense)
-        return {"tanh": jnp.tanh, **ACTIVATIONS}[self.config.pooler](dense(hidden_BTD[:, 0]))
+        h = _ACTIVATIONS[config.pooler](dense(x))
+        if config.classifier_transform:
+            h = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h)
+        return h
 
 
 class MaskedLMHead(nn.Module):
@@ -54,7 +74,8 @@ class MaskedLMHead(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
         transform = Dense(config.table_dim, config.init_stddev, dtype, use_bias=config.use_bias, name="transform")
-        h_BPE = ACTIVATIONS[config.activation](transform(hidden_BPD))
+        activation = config.pooler if config.classifier_transform else config.activation
+        h_BPE = _ACTIVATIONS[activation](transform(hidden_BPD))
         h_BPE = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h_BPE)
         bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
         if not config.tie_embeddings:
@@ -117,4 +138,5 @@ def build_head(name: str, config: TransformerConfig) -> nn.Module:
     outputs = config.num_labels if head.outputs == "labels" else head.outputs
     # GPT-2's classifier of sequences has neither dropout nor bias (transformers, modeling_gpt2.py).
     plain = config.architecture == "decoder" and head.reads == "pooled"
-    return Classifier(config, outputs, config.dropout if head.dropout and not plain else 0.0, use_bias=not plain)
+    has_dropout = (head.dropout or config.transforms(name)) and not plain
+    return Classifier(config, outputs, config.dropout_of_classifiers if has_dropout else 0.0, use_bias=not plain)

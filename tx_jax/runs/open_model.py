@@ -13,7 +13,7 @@ import numpy as np
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.config.heads import LABELED
-from tx_jax.convert import from_hf, hub, model_dir
+from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import local_path
@@ -110,7 +110,7 @@ def open_model(
 
     Args:
       heads: for a Hugging Face model: the heads to read; those it lacks are initialized, see `untrained`. None: those
-        that it has. Other models keep their heads.
+        that it has. Other models keep their heads. "pooled" is its pooler, if it has one; none is initialized.
       step: for a run. None: a fine-tuned run's best checkpoint by `training.best_metric`, the newest of other runs; if
         that is damaged, the newest intact one, with a warning.
       revision: see `locate`.
@@ -126,15 +126,27 @@ def open_model(
     if place.kind == "converted model":
         model = model_dir.load(place.folder)
     else:
-        on_hub = place.kind == "Hugging Face Hub"
-        model, report = from_hf.read(
-            place.folder, heads=heads, name=place.name if on_hub else None, revision=place.revision
-        )
+        model, report = _read_hf(place, heads)
         for line in report.warnings:
             if model.tokenizer_problem and model.tokenizer_problem in line:
                 continue  # an error only for those who need the tokenizer
             warnings.warn(f"{name}: {line}", InputWarning, stacklevel=2)
     return OpenModel(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, place=place)
+
+
+def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.Report]:
+    """As `from_hf.read`, but for a pooler that there is not."""
+    name = place.name if place.kind == "Hugging Face Hub" else None
+    if "pooled" in (heads or ()):
+        family, _ = families.of_hf_config(hf_folder.read_config(place.folder))
+        heads = [head for head in heads if head != "pooled" or head in family.heads]
+    model, report = from_hf.read(place.folder, heads=heads, name=name, revision=place.revision)
+    config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
+    if "pooler" in model.untrained and not config.needs_pooler:
+        params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}
+        untrained = tuple(module for module in model.untrained if module != "pooler")
+        model = dataclasses.replace(model, config=config, params=params, untrained=untrained)
+    return model, report
 
 
 def _open_run(place: Place, step: int | None) -> OpenModel:

@@ -29,7 +29,7 @@ from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 
 # What a model need not have in common with the one it starts from; all else is its shape.
-OWN = ("heads", "num_labels", "dropout", "attention_dropout", "init_stddev", "dtype", "remat")
+OWN = ("heads", "num_labels", "dropout", "classifier_dropout", "attention_dropout", "init_stddev", "dtype", "remat")
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 
@@ -68,6 +68,8 @@ class Start:
         values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
+        if not self.model.needs_pooler or self.gives == "shape":  # only a pooler that is there can be carried along
+            values["heads"] = tuple(head for head in values["heads"] if head != "pooled")
         return values
 
     def of_student(self, distillation: DistillationConfig) -> "Start":
@@ -193,6 +195,9 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
             f"knows: {opened.tokenizer_problem}. For the shape alone: --config.start_fresh"
         )
     params = {path: x for path, x in opened.params.items() if path.partition("/")[0] not in opened.untrained}
+    if opened.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
+        moves = (("masked_lm/transform/", "pooler/"), ("masked_lm/norm/", "pooler/norm/"))
+        params |= {new + path.removeprefix(old): x for path, x in params.items() for old, new in moves if old in path}
     head, labels = _labels(opened, heads)
     if label_map and not head:
         raise InputError(f"data.label_map={label_map}: {name} has no head {' or '.join(heads)} whose labels have names")

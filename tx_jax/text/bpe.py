@@ -27,6 +27,7 @@ from tx_jax.text.definition import (
     write_json,
 )
 from tx_jax.text.engine import EngineTokenizer, starts_spaceless
+from tx_jax.text.wordpiece import template
 
 ROBERTA = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
 GPT2 = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
@@ -96,7 +97,11 @@ class ByteLevelBPE(EngineTokenizer):
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         engine.decoder = decoders.ByteLevel()
         cls_, sep = names.get("cls"), names.get("sep")
-        if cls_ in ids and sep in ids:
+        if cls_ in ids and sep in ids and sep != "</s>":  # DeBERTa's, with BERT's special tokens
+            engine.post_processor = processors.Sequence(
+                [processors.ByteLevel(trim_offsets=True), template(cls_, sep, ids)]
+            )
+        elif cls_ in ids and sep in ids:
             engine.post_processor = processors.RobertaProcessing(
                 (sep, ids[sep]), (cls_, ids[cls_]), trim_offsets=True, add_prefix_space=add_prefix_space
             )
@@ -115,9 +120,11 @@ class ByteLevelBPE(EngineTokenizer):
             and self._definition["normalizer"] is None
             and model["unk_token"] is None
         ):
-            if None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id):
+            adds = (self._definition["post_processor"] or {}).get("type")
+            has_all = None not in (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+            if has_all and adds == "RobertaProcessing":
                 return "RobertaTokenizer"
-            if self.cls_id is None and self.eos_id is not None:
+            if self.cls_id is None and self.eos_id is not None and adds in (None, "ByteLevel"):
                 return "GPT2Tokenizer"
         return super().tokenizer_class
 

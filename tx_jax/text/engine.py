@@ -18,6 +18,7 @@ from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.definition import nameless, pre_tokenizers_of, vocabulary_of, write_json
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
+_PAD = "<|pad|>"  # what `with_pad` adds
 _FIRST_WORD = re.compile(r"\S*")
 # Scripts written without spaces between words: Thai and Lao; Tibetan and Burmese; Khmer; Chinese and Japanese with
 # their punctuation; compatibility ideographs; full-width forms; the supplementary ideographs.
@@ -134,6 +135,17 @@ class EngineTokenizer(Tokenizer):
         tokens = [{"id": index, "content": nameless(index), **flags} for index in ids]
         definition = {**self._definition, "added_tokens": [*self._definition["added_tokens"], *tokens]}
         return type(self)(definition, self._names)
+
+    def with_pad(self) -> Self:
+        others = {getattr(self, f"{role}_id") for role in ROLES if role != "pad"}
+        if self.pad_id is not None and self.pad_id not in others:
+            return self
+        definition = self._definition
+        if _PAD not in self._vocabulary:
+            pad = {"id": self.vocab_size, "content": _PAD, "single_word": False, "lstrip": False, "rstrip": False}
+            added = [*definition["added_tokens"], {**pad, "normalized": False, "special": True}]
+            definition = {**definition, "added_tokens": added}
+        return type(self)(definition, {**self._names, "pad": _PAD})
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)

@@ -68,6 +68,7 @@ class SentencePiece(EngineTokenizer):
         is_plain = self._definition["pre_tokenizer"] == plain["pre_tokenizer"] and (
             normalizer is None or normalizer["type"] == "Precompiled"
         )
+        is_plain = is_plain and not self._has_segments
         if is_plain and model["type"] == "Unigram" and not model["byte_fallback"]:
             first = self._vocabulary[: model["unk_id"] + 1]
             if names == FAIRSEQ and first == ("<s>", "<pad>", "</s>", "<unk>"):
@@ -83,9 +84,14 @@ class SentencePiece(EngineTokenizer):
         if self.tokenizer_class == "T5Tokenizer":
             return config | {"extra_ids": sum(token.startswith("<extra_id_") for token in self._vocabulary)}
         # The general class gives no segments unless it is told to; the second text of a pair has one of its own here.
-        if '"type_id": 1' in json.dumps(self._definition["post_processor"]):
+        if self._has_segments:
             return config | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
         return config
+
+    @property
+    def _has_segments(self) -> bool:
+        """Does the second text of a pair have a segment of its own?"""
+        return '"type_id": 1' in json.dumps(self._definition["post_processor"])
 
     def _begins_word(self, token: str) -> bool:
         return token.startswith(SPACE) or starts_spaceless(token)

@@ -143,6 +143,14 @@ class Tokenizer(abc.ABC):
         """The tokenizer with a `nameless` token for each of these ids, which follow its last."""
 
     @abc.abstractmethod
+    def with_pad(self) -> Self:
+        """This tokenizer if it has a token that does nothing but fill up rows, else one with such a token, the last.
+
+        GPT-2's tokenizer has none. Its end token cannot serve: what looks for the end of a text behind the padding, as
+        transformers' classifiers do, would pass over it.
+        """
+
+    @abc.abstractmethod
     def _normalize(self, word: str) -> str:
         """What encoding makes of a word before it looks for tokens."""
 

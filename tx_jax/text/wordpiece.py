@@ -83,6 +83,9 @@ class WordPiece(Tokenizer):
     def _reserved(self, ids: range) -> "WordPiece":
         return WordPiece([*self._vocabulary, *map(nameless, ids)], **self._normalization())
 
+    def with_pad(self) -> "WordPiece":
+        return self
+
     @cached_property
     def is_continuation(self) -> np.ndarray:
         mask = np.array([token.startswith(PREFIX) and token != PREFIX for token in self._vocabulary])

@@ -106,7 +106,7 @@ class Optimizer:
 
 def trains_table(config: ExperimentConfig) -> list[tuple[str, bool]]:
     """Parameter path -> does it train? The first row that matches counts."""
-    frozen = (*config.optimizer.frozen, *([f"^{TEACHER}/"] if config.distillation.layers else []))
+    frozen = (*config.optimizer.frozen, *config.carried, *([f"^{TEACHER}/"] if config.distillation.layers else []))
     rows = [(pattern, False) for pattern in frozen]
     if config.lora.rank:
         rows += [(pattern, True) for pattern in (f"^{lora.MODULE}/", *config.lora.whole)]

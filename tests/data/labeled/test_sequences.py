@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Engine
+from tokenizers import models, pre_tokenizers
 
 from tests.data.labeled.configs import labeled
 from tx_jax import text
@@ -17,9 +19,11 @@ def tokenizer(request):
 
 
 def row(tokenizer, a, b, room):
-    """A pair by the letter of the original's truncate_seq_pair, with the special tokens of its family."""
+    """A pair, the longer text cut first, of two that became equal the one that was shorter; with the special tokens of
+    its family."""
+    shorter = b if len(a) > len(b) else a
     while len(a) + len(b) > room:
-        (a if len(a) > len(b) else b).pop()
+        (shorter if len(a) == len(b) else max(a, b, key=len)).pop()
     if tokenizer.cls_id is None:
         return [*a, tokenizer.eos_id, *b, tokenizer.eos_id], len(a) + 1
     sep = tokenizer.sep_id
@@ -48,6 +52,18 @@ def test_pairs(tokenizer):
     assert 20 < cut < 180
     assert table.counts == {"truncated": cut}
     np.testing.assert_array_equal(batch["labels"], np.arange(200))
+
+
+def test_pairs_are_cut_as_the_library_cuts_them():
+    """tokenizers, and so transformers with truncation=True; every pair of lengths."""
+    engine = Engine(models.WordLevel({"x": 0}, unk_token="x"))
+    engine.pre_tokenizer = pre_tokenizers.Whitespace()
+    for room in range(2, 10):
+        engine.enable_truncation(room)
+        lengths = np.array([(a, b) for a in range(14) for b in range(14)])
+        of = [engine.encode("x " * a, "x " * b).sequence_ids for a, b in lengths]
+        kept = np.stack(sequences.kept_lengths(*lengths.T, room), axis=1)
+        np.testing.assert_array_equal(kept, [(ids.count(0), ids.count(1)) for ids in of])
 
 
 def test_one_text(tokenizer):

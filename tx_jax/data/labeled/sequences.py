@@ -8,7 +8,6 @@ import numpy as np
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.data.labeled.readers import Record
 from tx_jax.data.labeled.table import Ragged, Table
-from tx_jax.data.pretraining.pairs import kept_lengths
 from tx_jax.data.rows import require_room
 from tx_jax.errors import InputError
 from tx_jax.text.tokenizer import Tokenizer
@@ -41,6 +40,21 @@ class Layout:
             return cls((), (tokenizer.eos_id,), (tokenizer.eos_id,))
         between = (tokenizer.sep_id,) * tokenizer.pair_separators
         return cls((tokenizer.cls_id,), between, (tokenizer.sep_id,))
+
+
+def kept_lengths(a_length: np.ndarray, b_length: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """What remains of pairs where the longer text is cut first, as transformers does it ("longest_first").
+
+    Where both are cut and the room is odd, the longer (B on a tie) keeps one token more. BERT's own code gives that
+    token to A; a model is used with transformers, so that what it learned from must be what transformers will give it.
+    """
+    half, rest = room // 2, room % 2
+    a_half = half + rest * (a_length > b_length)
+    b_half = half + rest * (a_length <= b_length)
+    fits, a_fits, b_fits = a_length + b_length <= room, a_length <= half, b_length <= half
+    a_kept = np.where(a_fits, a_length, np.where(b_fits, room - b_length, a_half))
+    b_kept = np.where(b_fits, b_length, np.where(a_fits, room - a_length, b_half))
+    return np.where(fits, a_length, a_kept), np.where(fits, b_length, b_kept)
 
 
 def table(
@@ -80,7 +94,7 @@ def texts(records: Sequence[Record], name: str) -> list[str]:
 def encode(
     parts: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int, *, segments: bool, group: int = 1
 ) -> tuple[dict[str, Ragged], dict[str, int]]:
-    """N texts (one part), or pairs (two), of at most `length` tokens; of a pair the longer is cut first, at its end.
+    """N texts (one part), or pairs (two), of at most `length` tokens, cut at the end; of pairs see `kept_lengths`.
 
     Args:
       group: how many make an example, which is counted once.
