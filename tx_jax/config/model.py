@@ -28,7 +28,7 @@ class TransformerConfig:
         then takes the row before.
       pooler: the activation of the pooler.
       classifier_transform: ModernBERT's prediction head: the pooler has a LayerNorm after its activation, and token
-        classifiers read the pooler's output for every token. The masked LM's transform then has the pooler's activation.
+        classifiers read the pooler's output for every token. The masked LM's transform has the pooler's activation.
       classifier_pooling: what the pooler reads: the first token or the mean of all.
       classifier_dropout: dropout on the classifiers' input; -1 = dropout.
       use_bias: whether the dense layers and norms in the blocks and in the masked LM's transform have biases.

@@ -1,4 +1,4 @@
-"""How many bytes of text a token stands for, so that losses per byte compare across tokenizers."""
+"""How many bytes of text each token stands for, so that losses per byte are comparable across tokenizers."""
 
 import re
 
