@@ -180,7 +180,7 @@ REFUSED = [
     ({"training__checkpoint_every": -1}, "training.checkpoint_every=-1 must not be negative"),
     ({"training__keep_best": -1}, "training.keep_best=-1 must not be negative"),
     ({"training__accumulation_steps": 3}, "training.batch_size=16 is not divisible by training.accumulation_steps=3"),
-    ({"training__num_epochs": 2.0}, "training.num_epochs=2.0: pretraining counts in steps"),
+    ({"training__num_epochs": 2.0}, "training.num_epochs=2.0: pretraining is measured in steps"),
     ({"mesh__data": 0}, "mesh axes must be -1 or at least 1, not {'data': 0, 'fsdp': 1, 'tensor': 1, 'context': 1}"),
     ({"mesh__data": -2}, "mesh axes must be -1 or at least 1, not {'data': -2"),
     ({"mesh__tensor": -1}, "at most one mesh axis may be -1, not {'data': -1, 'fsdp': 1, 'tensor': -1, 'context': 1}"),
@@ -227,7 +227,7 @@ REFUSED = [
     ({"model__heads": "masked_lm"}, "config.model.heads='masked_lm' must be a tuple"),
     ({"task": "masked_ml"}, "task='masked_ml' is not one of masked_lm, causal_lm, "),
     ({"task": "causal_lm"}, "lacks 'causal_lm', which task='causal_lm' trains"),
-    ({"task": "tagging"}, "task='tagging' learns from examples with labels, data.train, not from a token store"),
+    ({"task": "tagging"}, "task='tagging' learns from labeled examples, data.train, not from a token store"),
     ({"model__heads": 1}, "config.model.heads=1 must be a tuple"),
     ({"optimizer__no_decay": (1,)}, "config.optimizer.no_decay=1 must be of type str, not int"),
     # Choices.

@@ -157,7 +157,7 @@ BAD_INPUT = {
     "no mesh to plan": ("train", [SMOKE, "--plan", "--config.mesh.data=3"], "does not fit 1 cpu device"),
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
     "two models": ("evaluate", ["--workdir={tmp}", "--model={tmp}"], "both name the model"),
-    "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how --data is to be read"),
+    "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how to read --data"),
     "no workdir": ("fill_mask", ["--text=[MASK]"], "--workdir"),
 }
 

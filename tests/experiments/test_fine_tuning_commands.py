@@ -50,7 +50,7 @@ def test_several_seeds_end_with_their_spread(seeds):
 
 
 def test_a_token_store_says_nothing_of_labels(seeds):
-    with pytest.raises(InputError, match="seed_0 was fine-tuned on examples with labels, not on a token store"):
+    with pytest.raises(InputError, match="seed_0 was fine-tuned on labeled examples, not on a token store"):
         evaluate_run(seeds[0] / "seed_0", store="data/mine")
 
 
@@ -81,7 +81,7 @@ def test_predictions_for_a_file(seeds, tmp_path):
         (
             "bodies.csv",
             "b.csv",
-            "or give it the name that training had; a table whose first line holds no names needs --columns",
+            "or give it the name that training had; a table whose first line has no names needs --columns",
         ),
         ("new.csv", "b.conll", ".conll is for labels of words"),
     ):
@@ -176,7 +176,7 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
         ),
         (["--config.optimizer.no_decay=('bais$',)"], "no_decay: 'bais$' matches no parameter. Did you mean 'bias'?"),
         (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
-        (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
+        (["--config.data.metrics=('f1',)"], "f1 needs two labels, but there are 3"),
         (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
         (["--config.model.num_labels=7"], "model.num_labels=7: the data has 3"),
         (["--seeds=0"], "give two or more different numbers"),

@@ -81,7 +81,7 @@ def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
         (["--source=embedded", "--sentences=wraped"], "wrapped"),
         (["--source=embedded", "--vocab_size=many"], "vocab_size"),
         (["--source=embedded", "--format=xlsx"], "format"),
-        (["--source=embedded", "--delimiter=tab"], "delimiter is for files, and embedded is none: drop it"),
+        (["--source=embedded", "--delimiter=tab"], "delimiter is for files, and embedded is not one: drop it"),
         (["--source=embedded", "--tokenizer_kind=gpt2_bpe", "--lowercase"], "lowercase has no meaning for gpt2_bpe"),
         (
             ["--source=embedded", "--tokenizer_kind=unigram", "--strip_accents"],

@@ -53,6 +53,6 @@ runpy.run_module("experiments.preview", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     tokens = f"{store.path} (train), {store.split('train').num_tokens:,} tokens"
     assert done.stderr.splitlines() == [
-        f"{tokens}: making the list of documents of two sentences, once for all starts",
-        f"{tokens}: making the spans of 29 tokens, once for all starts",
+        f"{tokens}: building the list of documents of two sentences, once for all later starts",
+        f"{tokens}: building the spans of 29 tokens, once for all later starts",
     ]

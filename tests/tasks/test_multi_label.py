@@ -127,7 +127,7 @@ def test_what_is_no_list_of_labels_is_refused(tmp_path, value, message):
 def test_options_of_other_tasks_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"data.label_separator='\|' does nothing for task='classification'"):
         make_task(tmp_path, task="classification", separator="|", metrics=())
-    with pytest.raises(InputError, match=r"'cats' is no label of the data\. Did you mean 'cat'"):
+    with pytest.raises(InputError, match=r"'cats' is not a label of the data\. Did you mean 'cat'"):
         make_task(tmp_path, class_weights=("cats=2",))
     for bad in ("cat", "cat=0", "cat=x", "=2"):
         with pytest.raises(InputError, match="must be LABEL=WEIGHT"):

@@ -175,7 +175,7 @@ def test_no_answer_and_its_threshold(tmp_path):
     assert never.baselines(rows, "train")["f1"] == (0.5, "never an answer")
     with pytest.raises(InputError, match="train data: example 1 is a question without an answer"):
         make_task(tmp_path, **arguments | {"metrics": ("f1",)}).split("train")
-    with pytest.raises(InputError, match=r"'best_f1' is none of exact_match, f1, with data.unanswerable=True"):
+    with pytest.raises(InputError, match=r"'best_f1' is not one of exact_match, f1, with data.unanswerable=True"):
         make_task(tmp_path, **arguments | {"metrics": ("best_f1",)})
 
 

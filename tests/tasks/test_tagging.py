@@ -187,9 +187,9 @@ def test_a_word_without_a_label(tmp_path):
 
 
 def test_what_cannot_be(tmp_path):
-    with pytest.raises(InputError, match="entity_f1 needs labels as B-PER, I-PER and O, not N, V"):
+    with pytest.raises(InputError, match="entity_f1 needs labels like B-PER, I-PER, O, not N, V"):
         make_task(tmp_path, train=[(["cat", "dog"], ["N", "V"])] * 4, metrics=("entity_f1",))
-    with pytest.raises(InputError, match="'f1' is none of accuracy, entity_f1"):
+    with pytest.raises(InputError, match="'f1' is not one of accuracy, entity_f1"):
         make_task(tmp_path, metrics=("f1",))
     (tmp_path / "held.jsonl").write_text('{"words": ["cat"], "tags": ["X"]}\n')
     task = make_task(tmp_path, validation=str(tmp_path / "held.jsonl"))
