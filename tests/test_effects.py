@@ -161,7 +161,7 @@ REFUSED = [
         {"training.num_steps": 100},
         {"optimizer.warmup_share": 0.0, "optimizer.warmup_steps": 200},
         "optimizer.warmup_steps=200 leaves no step after the warmup, as training.num_steps=100 (num_steps was given "
-        "for this run, the warmup was not): give a share of all steps in its place, such as "
+        "for this run, the warmup was not): give a share of all steps instead, such as "
         "--config.optimizer.warmup_share=0.1",
     ),
     (PRETRAINING, {}, {"optimizer.warmup_share": 0.0, "optimizer.warmup_steps": 20}, "num_steps=20: give a"),
@@ -177,7 +177,7 @@ REFUSED = [
     (PRETRAINING, {"training.keep_best": 2, "training.eval_every": 0}, {}, "training.keep_best=2 does nothing"),
     (PRETRAINING, {"training.patience": 1, "training.eval_every": 0, "training.keep_best": 0}, {}, "patience=1 does"),
     (PRETRAINING, {"training.patience": 1}, {}, "makes 1 evaluations before the last of 20 steps"),
-    (PRETRAINING, {"data.skip_batches": "5,30-40"}, {}, "does nothing from batch 30 on, for training takes none aft"),
+    (PRETRAINING, {"data.skip_batches": "5,30-40"}, {}, "does nothing from batch 30 on, because training ends with"),
 ]  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def test_a_model_that_gives_several_labels(tokenizer, opened, tmp_path):
     report, taken = evaluated(model, tmp_path / "test.csv", label_separator="|")
     assert taken == "yes for YES, no for NO, perhaps for PERHAPS"
     assert report.metrics["subset_accuracy"] == pytest.approx(2 / 3)
-    assert report.baselines["loss"][1] == "how frequent each label is in this data itself"
+    assert report.baselines["loss"][1] == "the frequency of each label in this data itself"
 
 
 def test_a_model_that_answers(tokenizer, opened, tmp_path):

@@ -175,7 +175,7 @@ def test_no_answer_and_its_threshold(tmp_path):
     assert never.baselines(rows, "train")["f1"] == (0.5, "never an answer")
     with pytest.raises(InputError, match="train data: example 1 is a question without an answer"):
         make_task(tmp_path, **arguments | {"metrics": ("f1",)}).split("train")
-    with pytest.raises(InputError, match=r"'best_f1' is none of exact_match, f1, with data.unanswerable=True"):
+    with pytest.raises(InputError, match=r"'best_f1' is not one of exact_match, f1, with data.unanswerable=True"):
         make_task(tmp_path, **arguments | {"metrics": ("best_f1",)})
 
 
@@ -188,7 +188,7 @@ def test_the_baseline_is_the_likeliest_sentence(tmp_path):
     task = make_task(tmp_path, content=content, validation=str(tmp_path / "train.json"))
     rows, _ = evaluated(task, "train", batch_size=3)
     values = task.baselines(rows, "train")
-    # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalised, 5 and 4 words.
+    # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalized, 5 and 4 words.
     assert values["f1"][0] == pytest.approx((0 + 2 / 5) / 2)
     assert values["exact_match"][0] == 0
 

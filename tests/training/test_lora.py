@@ -128,7 +128,7 @@ def test_it_resumes_bitwise_and_only_with_the_same_adapters(runs, tmp_path):
         train(c, tmp_path, Silent(fail_at=3))
     wider = copy.deepcopy(c)
     wider.lora.rank = 4
-    with pytest.raises(InputError, match=r"another configuration: lora\.rank: 2 -> 4"):
+    with pytest.raises(InputError, match=r"a different configuration: lora\.rank: 2 -> 4"):
         train(wider, tmp_path)
     train(c, tmp_path)
     losses = [

@@ -42,7 +42,7 @@ def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Run, "evaluate", lambda run, stop: {"accuracy": next(values)})
     train(c, tmp_path / "run")
     assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
-    assert (tmp_path / "run/DONE").read_text() == "step 6: accuracy improved no more\n"
+    assert (tmp_path / "run/DONE").read_text() == "step 6: accuracy no longer improved\n"
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()) == ["2", "6"]
     assert trained.load(tmp_path / "run").step == 2
     assert trained.load(tmp_path / "run", 6).step == 6
@@ -52,7 +52,7 @@ def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch):
     assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
     # A damaged best checkpoint is not used.
     flip(largest(tmp_path / "run/checkpoints/2"), 100)
-    with pytest.warns(match="is damaged.*; the newest is used"):
+    with pytest.warns(match="is damaged.*; using the newest"):
         assert trained.load(tmp_path / "run").step == 6
 
 

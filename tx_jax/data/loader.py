@@ -35,7 +35,7 @@ class Examples(Protocol):
 
 
 class BatchAt(Protocol):
-    """What builds the batch of any step."""
+    """Builds the batch of any step."""
 
     def batch_at(self, step: int) -> Batch: ...
 

@@ -84,9 +84,9 @@ class Recorder:
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
         if self.skipped_in_a_row > self._run.config.training.max_skipped_updates:
             before = self.skipped_in_a_row - 1
-            as_before = f", as in the {before} steps before, whose updates were skipped" if before else ""
+            as_before = f", as in the previous {before} steps, whose updates were skipped" if before else ""
             raise NonFiniteLossError(
-                f"the loss is {loss} and the norm of its gradient {gradient_norm} at step {step}{as_before}; "
+                f"the loss is {loss} and the gradient norm {gradient_norm} at step {step}{as_before}; "
                 "checkpoints are intact. A lower learning rate, a longer warmup or clipping may help"
             )
 
