@@ -73,5 +73,7 @@ def test_check():
     scores.check(["accuracy", "f1"], scores.OF_LABELS, 2)
     with pytest.raises(InputError, match=r"'mc' is none of accuracy, f1, macro_f1, mcc. Did you mean 'mcc'"):
         scores.check(["mc"], scores.OF_LABELS, 2)
+    with pytest.raises(InputError, match=r"'pearson' is none of .*mcc. It is of numbers: --config.task=regression"):
+        scores.check(["pearson"], scores.OF_LABELS, 2)
     with pytest.raises(InputError, match="f1 is of two labels, and there are 3: choose macro_f1"):
         scores.check(["f1"], scores.OF_LABELS, 3)

@@ -149,9 +149,9 @@ class Supervised(abc.ABC):
         if self._given is not None:
             return dict(self._given)
         data = self.data
-        train = readers.read(data.train, data)
+        train = _read("train", data.train, data)
         if data.validation:
-            records = {"train": train, "validation": readers.read(data.validation, data)}
+            records = {"train": train, "validation": _read("validation", data.validation, data)}
         else:
             held = self.hold_out(train)
             records = {
@@ -159,7 +159,7 @@ class Supervised(abc.ABC):
                 "validation": list(itertools.compress(train, held)),
             }
         more = {name: source for name, source in data.evaluation_splits.items() if name not in records}
-        return records | {name: readers.read(source, data) for name, source in more.items()}
+        return records | {name: _read(name, source, data) for name, source in more.items()}
 
     def records(self, split: str) -> Sequence[Record]:
         """Raises InputError where the configuration names no such split."""
@@ -289,6 +289,15 @@ class Supervised(abc.ABC):
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """As of `tasks.base.Task`."""
+
+
+def _read(split: str, source: str, data: LabeledDataConfig) -> list[Record]:
+    """The records of a split. Raises InputError, with the key that names the source, where they cannot be read."""
+    try:
+        return readers.read(source, data)
+    except InputError as error:
+        key = f"data.{split}" if split in ("train", "validation", "test") else f"data.more_splits, {split}"
+        raise InputError(f"{key}: {error}") from None
 
 
 def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:
