@@ -207,6 +207,21 @@ def test_baselines_are_of_the_questions_that_the_scores_are_of(tmp_path):
     assert task.baselines(windows, "validation")["f1"][0] == pytest.approx(2 / (len(words) + 1))
 
 
+def test_the_first_batches_hold_whole_questions(tmp_path):
+    """Else the scores of a part were those of questions with few windows, or of none."""
+    task = make_task(tmp_path, content=labeled_files.squad(16), sequence_length=12, stride=4)
+    record_of = task.split("validation").table.alignment["record"]
+    batches = task.batches("validation", batch_size=3, repeat=False)
+    parts = [batches.batch_at(i) for i in range(len(batches))]
+    rows = np.concatenate([part["example"][part["example_weights"] > 0] for part in parts])
+    assert sorted(rows) == list(range(len(record_of)))
+    found = record_of[rows]
+    changes = np.flatnonzero(np.diff(found)) + 1
+    assert len(changes) + 1 == len(set(found.tolist()))
+    assert (np.diff(found) < 0).any()  # no order of the file
+    assert not math.isnan(task.baselines(parts[:2], "validation")["f1"][0])
+
+
 def test_window_accuracy_has_the_baseline_of_the_most_frequent_place(tmp_path):
     """Counted anew here: how often the most frequent place of training is right."""
     task = make_task(tmp_path, content=labeled_files.squad(16), sequence_length=12, stride=4)

@@ -219,7 +219,17 @@ class Supervised(abc.ABC):
             repeat,
             process=process,
             num_processes=num_processes,
+            order=None if repeat else self._records_together(split),
         )
+
+    def _records_together(self, split: str) -> np.ndarray | None:
+        """An order of the rows in which those of a record stay together, and the records come as if by chance: so the
+        first batches alone hold whole records, long ones as often as short ones. None where each has one row."""
+        record_of = self.split(split).table.alignment.get("record")
+        if record_of is None or len(np.unique(record_of)) == len(record_of):
+            return None
+        place = np.random.default_rng(self.config.seed).permutation(int(record_of.max()) + 1)
+        return np.argsort(place[record_of], kind="stable")
 
     def has_targets(self, table: Table) -> bool:
         """Whether there is anything in a table that a model could learn from."""
