@@ -6,7 +6,7 @@
 As in the paper, 90% of the steps are at length 128 and 10% at 512; held-out data stays at 128. With
 --config.phases.steps="()" all are at 128, and --config.training.num_steps may be any number.
 
-`:smoke` is the same in small, for a CPU:
+`:smoke` is a small version for a CPU:
 
     python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke
 
@@ -21,8 +21,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c = ConfigDict()
     c.task = "masked_lm"  # or causal_lm, distillation, classification, ...: see tx_jax/tasks/registry.py
     c.seed = 0
-    c.start_from = ""  # a run directory, a converted model or a Hugging Face model; the shape is taken from there too
-    c.start_fresh = False  # take only the shape and the tokenizer
+    c.start_from = ""  # a run directory, a converted model or a Hugging Face model, which also gives the model's shape
+    c.start_fresh = False  # take only the shape and the tokenizer from start_from
 
     c.model = ConfigDict()
     c.model.architecture = "encoder"  # or decoder, encoder_decoder
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.init_stddev = 0.02
     c.model.heads = ("masked_lm", "next_sentence")
     c.model.dtype = "bfloat16"
-    c.model.remat = "none"  # kept for the backward pass: "block", only each layer's input; "dots", also matrix products
+    c.model.remat = "none"  # "block" keeps only each layer's input for the backward pass; "dots" also matrix products
     c.model.num_labels = 2
     c.model.num_decoder_layers = 0
     c.model.embedding_dim = 0  # 0: dim
@@ -79,7 +79,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.pair_separators = 1  # RoBERTa has 2: <s> A </s></s> B </s>
     c.data.short_sequence_probability = 0.1
     c.data.mask_rate = 0.15
-    c.data.mask_rate_end = 0.0  # where the rate goes, linearly, over the first mask_rate_steps steps
+    c.data.mask_rate_end = 0.0  # the rate changes linearly to this over the first mask_rate_steps steps
     c.data.mask_rate_steps = 0
     c.data.max_predictions = 20
     c.data.mask_unit = "token"  # whole_word, span
@@ -89,20 +89,20 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.replace_with_random = 0.1
     c.data.selective_words = ""  # a file with one word a line: mask only these
     c.data.selective_share = 1.0  # of the sequences; the others are masked at random
-    c.data.selective_rate_of = "occurrences"  # or of all tokens: what mask_rate is a share of
+    c.data.selective_rate_of = "occurrences"  # of these words, or "tokens" (all): what mask_rate is a share of
     c.data.masking = "static"
     c.data.dupe_factor = 10
     c.data.mixture_weights = ()  # of several stores, such as (0.7, 0.3); empty: by size to the power mixture_alpha
     c.data.mixture_alpha = 1.0  # XLM-R: 0.3
-    # Training batches to leave out, such as "7,100-120", to get past a spike of the loss: without the checkpoints from
-    # some way before it on, a run continues with the batches after those.
+    # Training batches to skip, such as "7,100-120", to get past a loss spike: delete the checkpoints from some steps
+    # before the spike on, and the continued run skips these batches.
     c.data.skip_batches = ""
     c.data.read_ahead = 4
 
     c.optimizer = ConfigDict()
     c.optimizer.learning_rate = 1e-4
     c.optimizer.warmup_steps = 10_000
-    c.optimizer.warmup_share = 0.0  # not 0: in the place of warmup_steps, of all steps
+    c.optimizer.warmup_share = 0.0  # not 0: warm up for this share of all steps, instead of warmup_steps
     c.optimizer.schedule = "linear"  # or cosine, inverse_sqrt, constant
     c.optimizer.final_share = 0.0  # of the peak, at the end of a linear or cosine schedule
     c.optimizer.beta1 = 0.9
@@ -113,11 +113,11 @@ def get_config(variant: str = "") -> ConfigDict:
     c.optimizer.clip_norm = 1.0
     c.optimizer.frozen = ()  # paths of parameters that do not train: ("^embeddings/", "encoder/layer_[0-5]/")
     c.optimizer.rate_scale = ()  # shares of the learning rate by path: ("^pooler/=10",)
-    c.optimizer.layer_decay = 1.0  # each layer learns by this factor less than the one above it
+    c.optimizer.layer_decay = 1.0  # each layer's learning rate is that of the layer above times this
 
     c.training = ConfigDict()
     c.training.num_steps = 1_000_000
-    c.training.num_epochs = 0.0  # fine-tuning, not 0: in the place of num_steps
+    c.training.num_epochs = 0.0  # not 0: the length of fine-tuning in epochs, instead of num_steps
     c.training.batch_size = 256
     c.training.accumulation_steps = 1
     c.training.log_every = 100
@@ -128,24 +128,25 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_last = 2
     c.training.keep_best = 1
     c.training.best_metric = "masked_lm_loss"
-    c.training.patience = 0  # not 0: end after so many evaluations in a row without a better one
-    c.training.final_eval_batches = 0  # of fine-tuning alone: see classification.py
-    c.training.stall_seconds = 40  # without a batch, after which the run is ended; 0: never
-    c.training.max_skipped_updates = 10  # in a row, for a loss or gradient that is not finite; 0: end at the first
+    c.training.patience = 0  # not 0: early stopping after so many evaluations in a row without improvement
+    c.training.final_eval_batches = 0  # fine-tuning only: see classification.py
+    c.training.stall_seconds = 40  # end the run after so many seconds without a batch; 0: never
+    # Skip at most so many updates in a row whose loss or gradient is not finite, then end; 0: end at the first.
+    c.training.max_skipped_updates = 10
 
-    # One value a phase; empty: that of data or training. Held-out data keeps the lengths of data.
+    # One value per phase; empty: the value in data or training. Held-out data keeps the lengths in data.
     c.phases = ConfigDict()
     c.phases.steps = (900_000, 100_000)  # empty: one phase
     c.phases.sequence_length = (128, 512)
     c.phases.max_predictions = (20, 77)
     c.phases.batch_size = (256, 256)
 
-    c.lora = ConfigDict()  # leaves the model in start_from as it is, and trains what is added to its kernels
+    c.lora = ConfigDict()  # freezes the model in start_from, and trains low-rank products added to its kernels
     c.lora.rank = 0  # 0: no LoRA
     c.lora.alpha = 16.0
-    c.lora.dropout = 0.0  # of the input of what is added
+    c.lora.dropout = 0.0  # on the adapters' input
     c.lora.targets = ("attention/(query|value)/kernel$",)  # paths of kernels
-    c.lora.also_train = ()  # paths of what trains whole, beside pooler and classifiers
+    c.lora.also_train = ()  # paths of parameters that train in full, besides the pooler and classifiers
 
     # A student with fewer layers learns from the model in start_from, its teacher.
     c.distillation = ConfigDict()
@@ -158,16 +159,16 @@ def get_config(variant: str = "") -> ConfigDict:
     c.distillation.cosine_weight = 1.0
 
     c.mesh = ConfigDict()
-    c.mesh.data = -1  # examples
-    c.mesh.fsdp = 1  # examples, and parameters with all that goes with them
-    c.mesh.tensor = 1  # heads, MLP and vocabulary
-    c.mesh.context = 1  # the sequence, for long ones
+    c.mesh.data = -1  # splits examples; -1: all devices that are left
+    c.mesh.fsdp = 1  # splits examples, parameters, gradients and optimizer state
+    c.mesh.tensor = 1  # splits attention heads, MLP and vocabulary
+    c.mesh.context = 1  # splits long sequences along their length
 
     return with_variant(c, variant, smoke=smoke)
 
 
 def with_variant(c: ConfigDict, variant: str, **variants) -> ConfigDict:
-    """The configuration, changed by the function that `variants` has for this name; as it is for no name."""
+    """The configuration, changed by the function in `variants` with this name; unchanged for an empty name."""
     if variant and variant not in variants:
         raise ValueError(f"unknown variant {variant!r}; known: {', '.join(variants)}")
     if variant:
@@ -176,13 +177,13 @@ def with_variant(c: ConfigDict, variant: str, **variants) -> ConfigDict:
 
 
 def one_phase(c: ConfigDict) -> None:
-    """All steps alike: of the length and batch size that `data` and `training` say."""
+    """All steps have the sequence length and batch size in `data` and `training`."""
     for key in c.phases:
         c.phases[key] = ()
 
 
 def smoke(c: ConfigDict) -> None:
-    """The same experiment in small: trains on a CPU in seconds, on the store of `make quickstart`."""
+    """A small version: trains on a CPU in seconds, on the store of `make quickstart`."""
     c.model.vocab_size = 2048
     c.model.dim = 32
     c.model.num_layers = 2

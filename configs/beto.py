@@ -5,7 +5,7 @@
     python -m experiments.train --config=configs/beto.py --workdir=runs/beto
 
 `--strip_accents=false` keeps "año" from becoming "ano"; without --lowercase it is the cased model. The authors trained
-on 3 billion words (Wikipedia and the Spanish part of OPUS); `:smoke` is the same in small, for a CPU.
+on 3 billion words (Wikipedia and the Spanish part of OPUS); `:smoke` is a small version for a CPU.
 
 Published, cased/uncased: POS 98.97/98.44, NER-C 88.43/82.67, MLDoc 95.60/96.12, PAWS-X 89.05/89.55, XNLI 82.01/80.15.
 Not yet run here.

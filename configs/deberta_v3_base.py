@@ -4,9 +4,9 @@
         --tokenizer_kind=unigram --vocab_size=128100
     python -m experiments.train --config=configs/deberta_v3_base.py --workdir=runs/deberta
 
-The published v3 learns to tell replaced tokens instead; this is v2's objective at v3's size. transformers does not run
-the mask decoder, so export leaves it out and says so: the body and its fine-tuned heads are the same there, the masked
-LM is not. `:smoke` is the same in small, for a CPU.
+The published v3 learns to detect replaced tokens instead; this is v2's objective at v3's size. transformers has no
+enhanced mask decoder, so export omits it and says so: in transformers the body and its fine-tuned heads are the same,
+the masked LM is not. `:smoke` is a small version for a CPU.
 
 Published: none for this objective at this size. Not yet run here.
 """
@@ -39,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def smoke(c: ConfigDict) -> None:
-    """The same experiment in small, with fewer relative positions too."""
+    """A small version, also with fewer relative positions."""
     bert_base.smoke(c)
     c.model.relative_distance = 16
     c.model.relative_buckets = 8

@@ -1,11 +1,11 @@
-"""DistilBERT (Sanh et al. 2019): half the layers of BERT base, taught by it; dynamic masking, no next sentences.
+"""DistilBERT (Sanh et al. 2019): half the layers of BERT base, its teacher; dynamic masking, no next sentences.
 
     python -m experiments.prepare --source='text/*.txt' --tokenizer=models/bert/tokenizer --store=data/bert
     python -m experiments.train --config=configs/distilbert.py --workdir=runs/distilbert \\
         --config.start_from=models/bert --config.data.store=data/bert
 
-`start_from` is the teacher: a run directory, a converted model or a Hugging Face model. Steps and learning rate are a
-choice of ours: the paper says batches of up to 4,000 examples, on 8 GPUs for about 90 hours.
+`start_from` is the teacher: a run directory, a converted model or a Hugging Face model. Steps and learning rate are our
+own choice: the paper only gives batches of up to 4,000 examples, on 8 GPUs for about 90 hours.
 Published: 97% of BERT base on GLUE with 66,985,530 parameters (masked LM). Not yet run here.
 """
 
@@ -16,7 +16,7 @@ from configs import bert_base
 
 def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
-    c.start_from = "models/bert"  # the teacher, whose shape the student has but for the layers
+    c.start_from = "models/bert"  # the teacher; the student has its shape except for the number of layers
     c.task = "distillation"
     c.model.heads = ("masked_lm",)
     c.model.num_layers = 6
@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def smoke(c: ConfigDict) -> None:
-    """In small: a student with one layer, a few steps of short sequences."""
+    """A small version: a student with one layer, a few steps on short sequences."""
     bert_base.smoke(c)
     c.model.num_layers = 1
     c.distillation.layers = 1

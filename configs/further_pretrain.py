@@ -4,8 +4,8 @@
         --config.start_from=google-bert/bert-base-uncased --config.source='covid/*.txt' \\
         --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
 
-The learning rate is the highest of those of BERT's fine-tuning (Devlin et al. 2018, A.3). `:smoke` is the same in
-small. Not yet run on a published model here.
+The learning rate is the highest of those recommended for BERT's fine-tuning (Devlin et al. 2018, A.3). `:smoke` is a
+small version. Not yet run on a published model here.
 """
 
 from ml_collections import ConfigDict
@@ -15,11 +15,11 @@ from configs import bert_base
 
 def get_config(variant: str = "") -> ConfigDict:
     c = bert_base.get_config()
-    c.source = ""  # text of the domain, as experiments.prepare takes it
-    c.new_tokens = ""  # word,word or a file with one a line
+    c.source = ""  # text of the domain, as for experiments.prepare --source
+    c.new_tokens = ""  # word,word or a file with one word per line
     c.similar = ""  # word=similar,similar;word=similar or a file; also --config.similar.WORD=similar,similar
-    c.validation_fraction = 0.05  # of the documents
-    c.occurrences = 100  # of each new word that the report looks at
+    c.validation_fraction = 0.05  # of the documents, held out
+    c.occurrences = 100  # how many occurrences of each new word the report looks at, at most
     # To fine-tune before and after: "configs/classification.py --config.data.train=texts.csv --seeds=0,1,2,3,4"
     c.downstream = ""
 
@@ -43,5 +43,5 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def smoke(c: ConfigDict) -> None:
-    """In small: a few steps of short sequences."""
+    """A small version: a few steps on short sequences."""
     bert_base.smoke(c)

@@ -5,7 +5,7 @@
 
 Variants: cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli; they read the benchmark's own files, such as
 data/glue/CoLA/train.tsv. tfds_cola and its like read TensorFlow Datasets, prepared with
-`tfds.builder("glue/cola").download_and_prepare(file_format="array_record")`. smoke is cola in small, for a CPU.
+`tfds.builder("glue/cola").download_and_prepare(file_format="array_record")`. smoke is a small cola for a CPU.
 
 The values are the paper's (Devlin et al. 2018, 4.1): batch size 32, 3 epochs, and the best of the learning rates 5e-5,
 4e-5, 3e-5 and 2e-5 on validation data; small sets vary with the seed. MNLI is evaluated on both of its validation sets.
@@ -19,8 +19,8 @@ from ml_collections import ConfigDict
 from configs import classification
 
 ENTAILED = ("entailment", "not_entailment")
-# Task: folder of the files, columns of the text and of the label there, labels there and in TFDS (the second of two is
-# the one that F1 is of), columns of the text in TFDS, metrics.
+# Task: folder of the files, columns of the text and of the label there, labels there and in TFDS (of two, F1 is
+# computed for the second), columns of the text in TFDS, metrics.
 TASKS = {
     "cola": ("CoLA", ("sentence",), "label", ("0", "1"), ("unacceptable", "acceptable"), ("sentence",), ("mcc",)),
     "sst2": ("SST-2", ("sentence",), "label", ("0", "1"), ("negative", "positive"), ("sentence",), ("accuracy",)),
@@ -93,7 +93,7 @@ def get_config(variant: str = "cola") -> ConfigDict:
     c.data.train = train
     c.data.validation = matched if name == "mnli" else validation
     c.data.more_splits = (f"mismatched={mismatched}",) if name == "mnli" else ()
-    c.data.columns = ("source", "label", "mark", "sentence") if name == "cola" else ()  # the others' first lines say so
+    c.data.columns = ("source", "label", "mark", "sentence") if name == "cola" else ()  # others name theirs
     c.data.bad_lines = "skip" if name == "qqp" else "error"  # a few lines of QQP are broken
     c.task = "regression" if name == "stsb" else "classification"
     c.data.metrics = metrics

@@ -4,7 +4,7 @@
         --tokenizer_kind=gpt2_bpe --vocab_size=50257
     python -m experiments.train --config=configs/gpt2_small.py --workdir=runs/gpt2
 
-`:smoke` is the same in small, for a CPU, on a store with this kind of tokenizer:
+`:smoke` is a small version for a CPU, on a store with this kind of tokenizer:
 
     python -m experiments.prepare --source=embedded --store=data/quickstart_gpt2 --tokenizer_kind=gpt2_bpe \\
         --vocab_size=2048
@@ -53,6 +53,6 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def smoke(c: ConfigDict) -> None:
-    """The same experiment in small, on a store with GPT-2's kind of tokenizer."""
+    """A small version, on a store with GPT-2's kind of tokenizer."""
     bert_base.smoke(c)
     c.data.store = "data/quickstart_gpt2"

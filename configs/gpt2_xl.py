@@ -2,7 +2,7 @@
 
     python -m experiments.train --config=configs/gpt2_xl.py --config.data.store=data/gpt2 --workdir=runs/gpt2_xl
 
-`:smoke` is the same in small, for a CPU. Not yet run here.
+`:smoke` is a small version for a CPU. Not yet run here.
 """
 
 from ml_collections import ConfigDict

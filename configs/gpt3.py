@@ -4,10 +4,10 @@
         --tokenizer_kind=gpt2_bpe --vocab_size=50257
     python -m experiments.train --config=configs/gpt3.py:1.3b --workdir=runs/gpt3_1.3b
 
-Variants: 125m (the default), 350m, 760m, 1.3b, 2.7b, 6.7b, 13b, 175b, and smoke, for a CPU. The learning rate decays by
-a cosine to 10% over 260 billion tokens, of 300 billion in all; here it decays over all that are trained, 260 billion.
-The paper warms the batch size up over the first tokens and alternates dense with banded sparse attention layers; here
-all layers are dense. 13b has 40 heads of 128, 5120 wide, where the table prints 5140.
+Variants: 125m (the default), 350m, 760m, 1.3b, 2.7b, 6.7b, 13b, 175b, and smoke, for a CPU. In the paper the learning
+rate decays to 10% along a cosine over 260 billion of 300 billion tokens; here training ends with the decay, after 260
+billion. The paper increases the batch size over the first tokens and alternates dense and banded sparse attention
+layers; here all layers are dense. 13b has 40 heads of size 128, so its width is 5120, not the table's 5140.
 
 Published: see the paper's appendix H. Not yet run here.
 """
@@ -18,7 +18,7 @@ from configs import gpt2_small
 
 CONTEXT = 2048
 TOKENS = 260e9
-# Variant -> layers, width, heads, tokens a batch, learning rate.
+# Variant -> layers, width, heads, tokens per batch, learning rate.
 SIZES = {
     "125m": (12, 768, 12, 0.5e6, 6.0e-4),
     "350m": (24, 1024, 16, 0.5e6, 3.0e-4),
@@ -46,7 +46,7 @@ def get_config(variant: str = "125m") -> ConfigDict:
     c.data.store = "data/gpt3"
     c.data.sequence_length = CONTEXT
     c.optimizer.learning_rate = rate
-    # 375 million tokens of warmup (appendix B). Batches are whole multiples of 64 sequences.
+    # 375 million tokens of warmup (appendix B). Batch sizes are multiples of 64 sequences.
     c.training.batch_size = 64 * round(tokens / CONTEXT / 64)
     c.optimizer.warmup_steps = round(375e6 / CONTEXT / c.training.batch_size)
     c.training.num_steps = round(TOKENS / CONTEXT / c.training.batch_size)

@@ -1,11 +1,11 @@
-"""KantaiBERT, a small RoBERTa with a tokenizer of its own, from one text file (course material).
+"""KantaiBERT, a small RoBERTa with its own tokenizer, trained on one text file (course material).
 
     python -m experiments.prepare --source=kant.txt --documents=file --store=data/kant --tokenizer_kind=byte_bpe \\
         --vocab_size=52000
     python -m experiments.train --config=configs/kantaibert.py --workdir=runs/kantaibert
 
-Six layers, 83,504,416 parameters. `:smoke` is the same in small, for a CPU. The course trains one epoch of some
-megabytes; `training.num_steps` is that of about 10 MB.
+Six layers, 83,504,416 parameters. `:smoke` is a small version for a CPU. The course trains for one epoch on some
+megabytes; `training.num_steps` is right for about 10 MB.
 
 Published: none. Not yet run here.
 """

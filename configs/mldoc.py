@@ -3,8 +3,8 @@
     python -m experiments.train --config=configs/mldoc.py:spanish --workdir=runs/mldoc_es
 
 A variant is a language: english, french, german, italian, japanese, russian, spanish (the default, from BETO), chinese;
-smoke is the same in small, for a CPU. They read what the data set's scripts make of Reuters RCV1 and RCV2,
-data/mldoc/spanish.train.1000, spanish.dev and spanish.test, with a label and a text in each line.
+smoke is a small version for a CPU. They read the files that the dataset's scripts make from Reuters RCV1 and RCV2,
+data/mldoc/spanish.train.1000, spanish.dev and spanish.test, with a label and a text on each line.
 
 Published, test data: Spanish 95.60 (BETO cased) and 96.12 (BETO uncased, Cañete et al. 2020). Not yet run here.
 """

@@ -1,10 +1,10 @@
-"""PAWS-X (Yang et al. 2019): do two sentences, of almost the same words, mean the same, in seven languages.
+"""PAWS-X (Yang et al. 2019): do two sentences with almost the same words mean the same? In seven languages.
 
     python -m experiments.train --config=configs/pawsx.py:es --workdir=runs/pawsx_es
 
-A variant is a language: de, en, es (the default, from BETO), fr, ja, ko, zh; smoke is the same in small, for a CPU.
-Training data is machine-translated; en learns from the original, and is evaluated in all languages (zero-shot
-transfer). They read the files as they come, data/pawsx/es/translated_train.tsv, dev_2k.tsv and test_2k.tsv.
+A variant is a language: de, en, es (the default, from BETO), fr, ja, ko, zh; smoke is a small version for a CPU.
+Training data is machine-translated; en trains on the original and is evaluated in all languages (zero-shot transfer).
+They read the files as published: data/pawsx/es/translated_train.tsv, dev_2k.tsv and test_2k.tsv.
 
 Published, test data: es 89.05 (BETO cased, Cañete et al. 2020). Not yet run here.
 """

@@ -37,8 +37,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.eval_batch_size = 32
     c.training.eval_batches = 10
     c.training.checkpoint_every = 2100
-    # Short sequences teach words first; on long ones alone next-sentence prediction, which then has more to go by,
-    # takes over early and the masked LM stays near the unigrams for thousands of steps.
+    # Short sequences teach words first. On long sequences alone, next-sentence prediction has more evidence, dominates
+    # early, and the masked LM stays near the unigram distribution for thousands of steps.
     c.phases.steps = (5400, 3000)
     c.phases.sequence_length = (64, 128)
     c.phases.max_predictions = (10, 20)

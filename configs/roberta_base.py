@@ -1,10 +1,10 @@
-"""RoBERTa base (Liu et al. 2019): BERT base without next-sentence prediction, on full sequences of whole sentences.
+"""RoBERTa base (Liu et al. 2019): BERT base without next-sentence prediction, on rows filled with whole sentences.
 
     python -m experiments.prepare --source='text/*.txt' --store=data/roberta \\
         --tokenizer_kind=byte_bpe --vocab_size=50265
     python -m experiments.train --config=configs/roberta_base.py --workdir=runs/roberta
 
-`:smoke` is the same in small, for a CPU; `:fairseq` is the smaller recipe of fairseq's documentation (batch 2048, 125k
+`:smoke` is a small version for a CPU; `:fairseq` is the smaller recipe in fairseq's documentation (batch 2048, 125k
 steps).
 
 Hardware: 1024 V100 GPUs, about a day (paper, section 5).
@@ -40,7 +40,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def fairseq(c: ConfigDict) -> None:
-    """The smaller recipe of fairseq's documentation."""
+    """The smaller recipe in fairseq's documentation."""
     c.optimizer.learning_rate = 5e-4
     c.optimizer.warmup_steps = 10_000
     c.training.num_steps = 125_000

@@ -2,7 +2,7 @@
 
     python -m experiments.train --config=configs/roberta_large.py --config.data.store=data/roberta --workdir=runs/large
 
-`:smoke` is the same in small, for a CPU.
+`:smoke` is a small version for a CPU.
 
 Published, development sets: MNLI 90.2, QNLI 94.7, QQP 92.2, RTE 86.6, SST-2 96.4, MRPC 90.9, CoLA 68.0, STS-B 92.4;
 SQuAD 1.1 EM/F1 88.9/94.6, SQuAD 2.0 86.5/89.4. Not yet run here.

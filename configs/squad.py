@@ -1,15 +1,15 @@
-"""SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): questions that a span of a given text answers; in 2.0 also some
-that nothing there answers.
+"""SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018): questions whose answer is a span of a given text; in 2.0 some have
+no answer.
 
     python -m experiments.train --config=configs/squad.py:v1 --workdir=runs/squad
     python -m experiments.train --config=configs/squad.py:v2 --workdir=runs/squad2
 
-They read the data sets' own files from data/squad. Other files of the same form: --config.data.train=mine.json; without
---config.data.validation whole articles are held out. In 2.0, --config.data.null_threshold says how much better than the
-best span "no answer" must score; evaluation reports the best one as best_f1_threshold.
+They read the datasets' own files from data/squad. For other files in the same format: --config.data.train=mine.json;
+without --config.data.validation whole articles are held out. In 2.0, "no answer" must score better than the best span
+by --config.data.null_threshold; evaluation reports the best threshold as best_f1_threshold.
 
 Values as in the paper (Devlin et al. 2018): batch size 32, learning rate 5e-5 and 3 epochs (section 4.2); 48 and 2
-epochs for 2.0 (section 4.3); lengths as in its program. `:smoke` is v1 in small, for a CPU.
+epochs for 2.0 (section 4.3); lengths as in the authors' program. `:smoke` is a small v1 for a CPU.
 
 Published, development data (paper, table 2; BERT base): 1.1: exact match 80.8, F1 88.5. 2.0 (table 3; BERT large):
 exact match 78.7, F1 81.9. Not yet run here.
@@ -58,3 +58,4 @@ def smoke(c: ConfigDict) -> None:
     classification.smoke(c)
     c.data.stride = 8
     c.data.max_question_length = 8
+    c.training.eval_batches = 8  # a context has many windows: less than all of one question has no score

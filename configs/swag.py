@@ -2,8 +2,8 @@
 
     python -m experiments.train --config=configs/swag.py --workdir=runs/swag
 
-It reads the data set's own train.csv and val.csv from data/swag. Values as in the paper (Devlin et al. 2018, 4.4):
-batch size 16, learning rate 2e-5, 3 epochs. `:smoke` is the same in small, for a CPU.
+It reads the dataset's own train.csv and val.csv from data/swag. Values as in the paper (Devlin et al. 2018, 4.4):
+batch size 16, learning rate 2e-5, 3 epochs. `:smoke` is a small version for a CPU.
 
 Published, validation data (paper, table 4; BERT base): accuracy 81.6. Not yet run here.
 """

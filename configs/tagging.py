@@ -1,12 +1,12 @@
-"""Labels for words: parts of speech, names. Sentences of your own in two columns, word and label, need nothing else.
+"""Labels for words: parts of speech, names. Your own sentences in two columns, word and label, are all you need.
 
     python -m experiments.train --config=configs/tagging.py --config.data.train=mine.conll --workdir=runs/tags
     python -m experiments.train --config=configs/tagging.py:ud_pos --workdir=runs/pos
 
-Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by --config.data.columns. Comments, as
-GermEval has them: --config.data.comment=#, for lines before a sentence that begin with it and white space. JSON lines
-with a list of words and a list of labels do as well. Labels of names, such as B-PER, I-PER, O, are scored as whole
-entities, and entity F1 decides which checkpoint is best; others by accuracy. Others of your own choice:
+Other columns: --config.data.text="('3',)" --config.data.label=5, by number or by the names in --config.data.columns.
+Comments, as in GermEval: --config.data.comment=#, for lines before a sentence that begin with # and white space. JSON
+lines with a list of words and a list of labels work too. Labels such as B-PER, I-PER, O are scored as whole entities,
+and entity F1 decides which checkpoint is best; other labels are scored by accuracy. To choose other metrics:
 --config.data.metrics="('accuracy',)".
 
 Variants read the files as published; those of 2002 and 2003 must be converted to UTF-8 first:
@@ -14,10 +14,10 @@ Variants read the files as published; those of 2002 and 2003 must be converted t
     conll2003                  names in English, data/conll2003/eng.train (Tjong Kim Sang and De Meulder 2003)
     conll2002_es, conll2002_nl names in Spanish and Dutch, data/conll2002/esp.train (Tjong Kim Sang 2002)
     ud_pos, ud_pos_en          parts of speech, data/ud/es_gsd-ud-train.conllu (Universal Dependencies)
-    smoke                      ud_pos in small, for a CPU
+    smoke                      a small ud_pos for a CPU
 
 Batch size 32, learning rate 5e-5 and 3 epochs are among those that the paper recommends (Devlin et al. 2018, A.3); the
-first piece of a word learns its label (section 5.3).
+first piece of a word is labeled (section 5.3).
 
 Published, test data: CoNLL-2003 entity F1 92.4 (paper, table 7; BERT base); CoNLL-2002 in Spanish 88.4, parts of speech
 of Spanish 99.0 (Cañete et al. 2020; BETO). Not yet run here.
@@ -43,7 +43,7 @@ def two_columns(c: ConfigDict) -> None:
     c.data.train = "mine.conll"
     c.data.text = ("0",)
     c.data.label = "1"
-    c.data.metrics = ()  # by the labels: those of entities where they are B-PER, I-PER, O, else accuracy
+    c.data.metrics = ()  # chosen by the labels: entity metrics for B-PER, I-PER, O, else accuracy
 
 
 def conll2003(c: ConfigDict) -> None:
@@ -84,11 +84,11 @@ def ud_pos_en(c: ConfigDict) -> None:
 
 
 def treebank(c: ConfigDict, prefix: str) -> None:
-    """Parts of speech of a treebank of Universal Dependencies."""
+    """Parts of speech from a Universal Dependencies treebank."""
     c.data.train, c.data.validation, c.data.test = (f"{prefix}-{part}.conllu" for part in ("train", "dev", "test"))
     c.data.text = ("form",)
     c.data.label = "upos"
-    c.data.metrics = ()  # by the labels, as above
+    c.data.metrics = ()  # chosen by the labels, as above
 
 
 def smoke(c: ConfigDict) -> None:

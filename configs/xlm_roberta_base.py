@@ -5,8 +5,7 @@
     python -m experiments.train --config=configs/xlm_roberta_base.py \\
         --config.data.store=data/es,data/fr --workdir=runs/xlmr
 
-The stores of a mixture share one tokenizer; train it on text of all languages. `:smoke` is the same in small, for a
-CPU.
+The stores of a mixture share one tokenizer; train it on text in all languages. `:smoke` is a small version for a CPU.
 
 Published (paper, table 1, the base model): XNLI average 76.2. Not yet run here.
 """

@@ -1,11 +1,11 @@
-"""XNLI (Conneau et al. 2018): does a sentence follow from another, in 15 languages.
+"""XNLI (Conneau et al. 2018): does one sentence follow from another? In 15 languages.
 
     python -m experiments.train --config=configs/xnli.py:es --workdir=runs/xnli_es
 
 A variant is a language: ar, bg, de, el, en, es (the default, from BETO), fr, hi, ru, sw, th, tr, ur, vi, zh; smoke is
-the same in small, for a CPU. Training data is MNLI, machine-translated; en learns from the original, and is evaluated
-in all languages (zero-shot transfer). They read data/xnli/LANGUAGE/train.tsv, dev.tsv and test.tsv with the columns
-premise, hypothesis and label, which these commands make of the files of XNLI-MT-1.0 and XNLI-1.0:
+a small version for a CPU. Training data is MNLI, machine-translated; en trains on the original and is evaluated in all
+languages (zero-shot transfer). They read data/xnli/LANGUAGE/train.tsv, dev.tsv and test.tsv with the columns premise,
+hypothesis and label, which these commands make from the files of XNLI-MT-1.0 and XNLI-1.0:
 
     awk -F'\\t' -v OFS='\\t' 'NR == 1 { $3 = "label"; $2 = "hypothesis" } { sub("contradictory", "contradiction", $3) }
         { print $1, $2, $3 }' multinli.train.es.tsv > data/xnli/es/train.tsv

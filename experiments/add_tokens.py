@@ -1,11 +1,11 @@
-"""Gives a model words that it reads as one token each; the first step of further pretraining.
+"""Adds words to a model's vocabulary, each as one token. This is the first step of further pretraining.
 
     python -m experiments.add_tokens --model=models/bert --new_tokens=covid,coronavirus \\
         --similar='covid=virus,pandemic;coronavirus=virus' --out=models/bert_covid
 
---model is a run directory, a converted model, or a Hugging Face model. A new word begins as the mean of its similar
-words, or of the tokens that it was before. What --out holds is a converted model: --config.start_from takes it, and
-experiments.prepare its tokenizer, --tokenizer=models/bert_covid/tokenizer.
+--model is a run directory, a converted model, or a Hugging Face model. The embedding of a new word starts as the mean
+of its similar words, or of the tokens that it used to be split into. The result in --out is a converted model: pass it
+as --config.start_from, and its tokenizer to experiments.prepare as --tokenizer=models/bert_covid/tokenizer.
 """
 
 import sys
@@ -16,9 +16,9 @@ from absl import flags
 from experiments import command_line
 
 MODEL = flags.DEFINE_string("model", None, "A run directory, a converted model, or a Hugging Face model.")
-NEW_TOKENS = flags.DEFINE_string("new_tokens", "", "Words with commas between them, or a file with one a line.")
-SIMILAR = flags.DEFINE_string("similar", "", "WORD=SIMILAR,SIMILAR;WORD=... or a file with such entries, one a line.")
-OUT = flags.DEFINE_string("out", None, "Where the model goes: a folder that does not exist yet.")
+NEW_TOKENS = flags.DEFINE_string("new_tokens", "", "Comma-separated words, or a file with one word per line.")
+SIMILAR = flags.DEFINE_string("similar", "", "WORD=SIMILAR,SIMILAR;WORD=... or a file with one such entry per line.")
+OUT = flags.DEFINE_string("out", None, "Folder for the new model; it must not exist yet.")
 
 
 def main(argv: list[str]) -> int:
@@ -35,12 +35,15 @@ def main(argv: list[str]) -> int:
     after = new_tokens.add_tokens(before, words, similar)
     model_dir.save(after, Path(OUT.value))
     if "masked_lm" in after.untrained:
-        print("warning: the model has no trained masked LM: its output layer begins with fresh values", file=sys.stderr)
+        print(
+            "warning: the model has no trained masked LM head: its output layer starts from random values",
+            file=sys.stderr,
+        )
     for word in words:
         (pieces,) = before.tokenizer.encode_words([word])
         as_before = " ".join(before.tokenizer.tokens(pieces))
-        print(f"{word}: was {as_before}; begins as the mean of {', '.join(similar.get(word, [as_before]))}")
-    added = len({ids for (ids,) in after.tokenizer.encode_words(words)})  # two words may have one form
+        print(f"{word}: was {as_before}; starts as the mean of {', '.join(similar.get(word, [as_before]))}")
+    added = len({ids for (ids,) in after.tokenizer.encode_words(words)})  # two words may normalize to the same form
     print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {added} of them new")
     print(f"next: {after_adding_tokens(Path(OUT.value))}")
     return 0

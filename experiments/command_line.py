@@ -1,4 +1,4 @@
-"""What all entry points share: how flags and expected errors reach the user."""
+"""What all entry points share: parsing flags and reporting expected errors to the user."""
 
 import importlib.util
 import logging as stdlib_logging
@@ -19,10 +19,10 @@ from tx_jax.files import local_path
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
-# Flags that hold neither a path nor a name of data or a model. All others are searched for addresses such as gs://, so
-# that no flag can be forgotten.
+# Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
+# gs://, so that no flag can be forgotten.
 FREE_TEXT = frozenset({"text", "coordinator"})
-# A value may hold several paths, with commas, and a path may stand behind NAME=.
+# A value may hold several comma-separated paths, and a path may follow NAME=.
 _BEFORE_A_PATH = re.compile(r"[,;=\s]")
 
 
@@ -31,18 +31,22 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
     def guarded(argv: Sequence[str]) -> int | None:
         if len(argv) > 1:
-            truth = f"; for true or false give --FLAG={argv[1]}" if argv[1].lower() in ("true", "false") else ""
+            truth = (
+                f"; to set a flag to true or false, write --FLAG={argv[1]}"
+                if argv[1].lower() in ("true", "false")
+                else ""
+            )
             fail(f"unexpected argument {argv[1]!r}{truth}; options start with --, see --help")
-        logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they raise as well
+        logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they also raise
         stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
         _show_log("tx_jax")
         warnings.showwarning = _show_warning
         sys.unraisablehook = _show_unraisable
         try:
             return main(argv)
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        except BrokenPipeError:  # the reader, such as `head`, closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1  # for what was asked is not done
+            return 1  # because the work was not finished
         except BaseException as error:
             if (explained := explain(error)) is None:
                 raise
@@ -54,7 +58,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
-    """The exit code of an error that is expected, and a line for the user; None of any other."""
+    """The exit code and a one-line message for an expected error; None for any other error."""
     if isinstance(error, InputError):
         return EXIT_BAD_INPUT, f"error: {error}"
     if isinstance(error, OSError) and error.filename is not None:  # a file or folder that cannot be read or written
@@ -65,13 +69,13 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the process: an error the user can mend."""
+    """Prints an error that the user can fix, and ends the process."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
 
 
 def _show_log(name: str) -> None:
-    """What a package logs goes to stderr, a line each."""
+    """Sends a package's log messages to stderr, one per line."""
     handler = stdlib_logging.Handler(stdlib_logging.INFO)
     handler.emit = lambda record: print(record.getMessage(), file=sys.stderr, flush=True)
     logger = stdlib_logging.getLogger(name)
@@ -87,7 +91,7 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 
 def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Says nothing of what TensorStore tells, for each file of a save that failed, to an event loop that is gone."""
+    """Drops TensorStore's message, one per file of a failed save, that its event loop is closed."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
@@ -98,6 +102,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
             _help(config)
         if config:
+            local_path(config, "--config")
             _check_config(config, argv)
         rest = flags.FLAGS(argv)
         check_paths(flags.FLAGS.flag_values_dict())
@@ -105,13 +110,15 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except InputError as error:
         fail(str(error))
     except flags.Error as error:
-        # The library puts a traceback into some messages; what went wrong stands in the last line.
+        if no_boolean := re.match(r"(flag --\S+): \('Non-boolean argument to boolean flag', .*\)$", str(error)):
+            fail(f"{no_boolean[1]}: give true or false")
+        # The library puts a traceback into some messages; the last line says what went wrong.
         lines = [line for line in str(error).splitlines() if line.strip()]
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
 
 
 def _help(config: str | None) -> NoReturn:
-    """Prints what the entry point's docstring says, its flags and, with --config, every key and its value."""
+    """Prints the entry point's docstring, its flags and, with --config, every key and its value."""
     main_module = sys.modules["__main__"]
     print(main_module.__doc__)
     print(flags.FLAGS.module_help(main_module))
@@ -132,16 +139,16 @@ def _flag_value(argv: Sequence[str], name: str) -> str | None:
 
 
 def given(group: str = "") -> list[str]:
-    """The keys of --config that are on the command line: all of them, or those of a group, without its name."""
+    """The keys of --config that are set on the command line: all of them, or those of one group without its name."""
     keys = list(config_flags.get_override_values(flags.FLAGS["config"]))
     return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")] if group else keys
 
 
 def check_paths(values: Mapping[str, object]) -> None:
-    """Raises InputError for the address of an object store in any flag, or in any key of a configuration.
+    """Raises InputError if any flag, or any key of a configuration, holds the address of an object store.
 
     Args:
-      values: of the flags, by name.
+      values: the flags' values by name.
     """
     for name, value in values.items():
         if isinstance(value, ConfigDict):
@@ -152,10 +159,10 @@ def check_paths(values: Mapping[str, object]) -> None:
 
 
 def check_path(value: object, what: str) -> None:
-    """Raises InputError where a value is, or holds, the address of an object store; any other value is fine.
+    """Raises InputError if a value is, or contains, the address of an object store; any other value is fine.
 
     Args:
-      what: where it was given: the error names it.
+      what: the flag or key that holds the value; the error names it.
     """
     if isinstance(value, str):
         for part in _BEFORE_A_PATH.split(value):
@@ -166,7 +173,7 @@ def check_path(value: object, what: str) -> None:
 
 
 def _check_config(config: str, argv: Sequence[str]) -> None:
-    """Raises InputError for a configuration that is not there or an override whose key is not in it."""
+    """Raises InputError for a configuration file that does not exist, or an override whose key it does not have."""
     path, _, variant = config.partition(":")
     keys = keys_of(_load_config(Path(path), variant))
     for argument in argv:
@@ -191,7 +198,7 @@ def _load_config(path: Path, variant: str) -> ConfigDict:
 
 
 def keys_of(config: ConfigDict) -> list[str]:
-    """Every key, as training.batch_size; those of phases last, for of keys called alike the others are meant."""
+    """Every key, such as training.batch_size. Those of `phases` come last: of two namesakes, users mean the other."""
     return sorted(_leaves(config), key=lambda key: key.startswith("phases."))
 
 

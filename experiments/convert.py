@@ -1,11 +1,11 @@
-"""Converts models from and to the form of Hugging Face's transformers: config.json, safetensors, tokenizer files.
+"""Converts models from and to Hugging Face transformers' format: config.json, safetensors, tokenizer files.
 
     python -m experiments.convert --from_hf=dccuchile/bert-base-spanish-wwm-cased --out=models/beto
     python -m experiments.convert --from_hf=downloads/bert --out=models/bert --heads=masked_lm,next_sentence
     python -m experiments.convert --model=runs/bert --to_hf=export/bert
 
---from_hf takes a folder, or a name that is fetched from the Hugging Face Hub. --model takes a run directory or what
---out wrote. Nothing is written where anything about the input is wrong, and no pickle is ever loaded.
+--from_hf takes a folder, or a name to download from the Hugging Face Hub. --model takes a run directory or a model that
+--out wrote. If anything about the input is wrong, nothing is written. Pickles are never loaded.
 """
 
 import sys
@@ -16,21 +16,21 @@ from absl import flags
 from experiments import command_line
 
 FROM_HF = flags.DEFINE_string("from_hf", None, "A Hugging Face model: a folder, or a name on the Hub.")
-OUT = flags.DEFINE_string("out", None, "Where the converted model goes: a folder that does not exist yet.")
-HEADS = flags.DEFINE_list("heads", None, "The model's heads, initialised where --from_hf lacks them. Default: its own.")
-NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Labels of a classification head.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", None, "For heads that are initialised; 0 if not given.")
-REVISION = flags.DEFINE_string("revision", None, "With a name on the Hub: a branch, tag or commit.")
+OUT = flags.DEFINE_string("out", None, "Folder for the converted model; it must not exist yet.")
+HEADS = flags.DEFINE_list("heads", None, "Heads to give the model; those it lacks are initialized. Default: its own.")
+NUM_LABELS = flags.DEFINE_integer("num_labels", None, "Number of labels of a classification head.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", None, "Random seed for heads that are initialized; default 0.")
+REVISION = flags.DEFINE_string("revision", None, "For a model on the Hub: a branch, tag or commit.")
 MODEL = flags.DEFINE_string("model", None, "A run directory, or a converted model.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Another name of --model.")
-TO_HF = flags.DEFINE_string("to_hf", None, "Where the folder for transformers goes; it must not exist yet.")
-STEP = flags.DEFINE_integer("step", None, "With a run directory: the checkpoint's step; the newest if not given.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Another name for --model.")
+TO_HF = flags.DEFINE_string("to_hf", None, "Folder for the model in transformers' format; it must not exist yet.")
+STEP = flags.DEFINE_integer("step", None, "For a run directory: the checkpoint's step; default: the newest.")
 DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "float16", "bfloat16"], "Of the weights in --to_hf; by default that of their source."
+    "dtype", None, ["float32", "float16", "bfloat16"], "Dtype of the weights in --to_hf; default: that of their source."
 )
 
 MODEL_TYPE = flags.DEFINE_string(
-    "model_type", None, "In --to_hf, where several fit: bert, roberta, xlm-roberta, ...; by default its source's."
+    "model_type", None, "Model type for --to_hf if several fit: bert, roberta, xlm-roberta, ...; default: its source's."
 )
 
 READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION, "seed": SEED}
@@ -81,7 +81,7 @@ def read() -> None:
             "parameters": count(model),
             "heads read": ", ".join(report.heads_read) or "none",
             "initialised": ", ".join(report.initialised) or "nothing",
-            "dtype": f"{model.source.dtype} there, float32 here",
+            "dtype": f"{model.source.dtype} in the source, float32 here",
             "ignored": listing(report.ignored),
             "left out": listing(report.left_out),
             "tokenizer": tokenizer(model),
@@ -100,7 +100,7 @@ def write() -> None:
     hf_folder.check_free(Path(TO_HF.value))
     name = MODEL.value or CHECKPOINT.value
     if locate(name).kind.startswith("Hugging Face"):
-        command_line.fail(f"{name} is a model of Hugging Face: give it as --from_hf, with --out")
+        command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
     model = open_model(name, step=STEP.value)
     data = model.experiment and model.experiment.data
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):

@@ -1,4 +1,4 @@
-"""What a training run shows: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
+"""The display of a training run: tables at the start, then a progress bar on a terminal or plain lines elsewhere."""
 
 import functools
 import re
@@ -78,23 +78,23 @@ class TrainingDisplay:
         self._evaluation.close()
         if self._bar is not None:
             self._bar.close()
-        self._run = None  # with its state: what follows the training needs the memory of the devices
+        self._run = None  # and its state: what follows the training needs the device memory
 
 
 def complete(start_step: int, num_steps: int, changed: bool) -> str:
-    """What is said where no step is left to be trained."""
-    has = f"it has its {num_steps} steps" if start_step == num_steps else f"it has {start_step} steps"
+    """The message for a run that has no step left to train."""
+    has = f"it has trained {'all ' if start_step == num_steps else ''}{start_step} steps"
     more = ""
     if start_step > num_steps:
-        more = f"; training.num_steps={num_steps} asks for no more"
+        more = f"; training.num_steps={num_steps} does not ask for more"
     elif start_step < num_steps:
-        more = ", and improves no more"
-    kept = " Nothing is trained, so what changed has no effect, and config.json stays." if changed else ""
+        more = " and no longer improves"
+    kept = " Nothing is trained, so the changes have no effect, and config.json is kept." if changed else ""
     return f"The run is complete: {has}{more}.{kept}"
 
 
 def make_console() -> Console:
-    """For tables: as wide as the terminal, or wide enough for all columns where there is none."""
+    """A console for tables: as wide as the terminal, or wide enough for all columns if there is none."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -121,7 +121,7 @@ SHORT_NAMES = {
     "mfu": "MFU {:.1%}",
 }
 
-SHOWN_WAIT_SHARE = 0.05  # of the time: what is less costs nothing worth a word
+SHOWN_WAIT_SHARE = 0.05  # of the time; a smaller share is not worth showing
 
 
 def describe(values: dict[str, float]) -> str:
@@ -132,20 +132,20 @@ def describe(values: dict[str, float]) -> str:
 
 
 def show_reports(name: str | Path, reports: Mapping[str, Report]) -> None:
-    """A table of each split; `name`: of the model."""
+    """Prints a table for each split. `name` is the model's."""
     for split, report in reports.items():
         first, total = report.batches
         part = "" if report.is_whole else f", first {first:,} of {total:,} batches"
         title = f"{name}{part}" if report.step is None else f"Step {report.step} of {name}{part}"
         table = Table(f"on {split} data", "model", "baseline", "", title=title)
-        for name, value in report.metrics.items():
-            baseline, what = report.baselines.get(name, (None, ""))
-            table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
+        for metric, value in report.metrics.items():
+            baseline, what = report.baselines.get(metric, (None, ""))
+            table.add_row(metric, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
         make_console().print(table)
 
 
 def show_spread(splits: Mapping[str, Mapping[str, Spread]], num_runs: int) -> None:
-    """A table of each split, of several runs."""
+    """Prints a table for each split with the results of several runs."""
     for split, metrics in splits.items():
         table = Table(f"on {split} data", "mean", "std", "runs", title=f"{num_runs} seeds")
         for name, spread in metrics.items():
@@ -155,7 +155,7 @@ def show_spread(splits: Mapping[str, Mapping[str, Spread]], num_runs: int) -> No
 
 
 def parameter_table(params: dict) -> Table:
-    """Every parameter: path, shape, dtype, sharding, bytes in all and on each device. Layers alike share a row."""
+    """Every parameter: path, shape, dtype, sharding, bytes in total and per device. Identical layers share a row."""
     rows: dict[tuple, list[int]] = {}
     for path, leaf in tree.flatten(params).items():
         layer = LAYER.search(path)
@@ -175,7 +175,7 @@ def parameter_table(params: dict) -> Table:
 
 
 def rates_table(run: Run) -> Table | None:
-    """What is frozen, and what trains at which peak learning rate; None where all parameters train alike."""
+    """Which parameters are frozen, and which train at which peak learning rate; None if all train at the same rate."""
     rates = Optimizer(run.config).rates(run.state.params)
     groups: dict[float, dict[str, set[int]]] = {}  # share of the learning rate, 0 for frozen -> modules -> their layers
     sizes: dict[float, int] = {}
@@ -197,13 +197,13 @@ def rates_table(run: Run) -> Table | None:
 
 
 def describe_sharding(placement: jax.sharding.NamedSharding) -> str:
-    """The mesh axis that splits each dimension; axes of one device split nothing."""
+    """The mesh axis that splits each dimension; an axis of size 1 splits nothing."""
     axes = [axis if axis and placement.mesh.shape[axis] > 1 else "-" for axis in placement.spec]
     return " x ".join(axes) if set(axes) - {"-"} else "replicated"
 
 
 def figures_table(run: Run) -> Table:
-    """The figures of a run."""
+    """The table of a run's sizes, devices, memory and FLOPs."""
     sizes = {path: leaf.size for path, leaf in tree.flatten(run.state.params).items()}
     trained = sum(sizes[path] for path in Optimizer(run.config).rates(run.state.params))
     devices = run.mesh.devices
@@ -212,23 +212,23 @@ def figures_table(run: Run) -> Table:
     total = sum(sizes.values())
     table.add_row("parameters", f"{total:,}" + (f", {trained:,} of them trained" if trained < total else ""))
     if run.fresh:
-        table.add_row(f"not from {run.config.start_from}", f"{', '.join(run.fresh)}: fresh")
+        table.add_row(f"not from {run.config.start_from}", f"{', '.join(run.fresh)}: newly initialized")
     if run.labels:
         table.add_row("labels", run.labels)
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
     held = {
         "parameters": run.state.params,
-        "gradients": Optimizer(run.config).split(run.state.params)[0],  # as large as what they are of
+        "gradients": Optimizer(run.config).split(run.state.params)[0],  # as large as the parameters they belong to
         "optimizer state": run.state.opt_state,
     }
     parts = ", ".join(f"{name} {sharding.bytes_per_device(arrays) / 2**20:,.1f} MiB" for name, arrays in held.items())
-    table.add_row("on each device", f"{parts}; activations beside")
+    table.add_row("per device", f"{parts}; activations not counted")
     for phase in run.config.training_phases:
         until = f" to step {phase.stop:,}" if len(run.config.training_phases) > 1 else ""
         batch = f"{phase.batch_size} x {phase.data.sequence_length}"
         flops = run.task.objective.flops_per_token(phase) / 1e6
         table.add_row(f"tokens per step{until}", f"{phase.tokens_per_step:,} ({batch}, padding included)")
-        whole = "" if run.config.trains_all else ", if all parameters trained"
+        whole = "" if run.config.trains_all else ", as if all parameters were trained"
         table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward{whole}")
     table.add_row("steps", f"{run.config.training.num_steps:,}")
     return table

@@ -1,14 +1,14 @@
-"""What further pretraining taught a model of its domain, on held-out text: before and after.
+"""Reports on held-out text what further pretraining taught a model about its domain, before and after.
 
     python -m experiments.domain_report --before=models/bert_covid --after=runs/covid --original=models/bert \\
         --words=covid,coronavirus --store=data/covid --out=runs/covid/report
 
-Three figures: how likely the masked LM finds each word where it stands, masked; the perplexity of the masked LM on
-held-out documents, for --before and --after, which share a tokenizer; and the nearest neighbours of each word among the
-input embeddings. --out gets report.json and words.png.
+Three figures: the probability that the masked LM gives each word at its masked positions; the masked LM's perplexity
+on held-out documents, for --before and --after, which share a tokenizer; and each word's nearest neighbors among the
+input embeddings. report.json and words.png are written to --out.
 
-With --downstream=FOLDER also what fine-tuning reaches from each model: FOLDER/original, FOLDER/before and FOLDER/after,
-those that are there, are --workdir of experiments.train with --seeds, started from the model of that name.
+With --downstream=FOLDER it also compares the results of fine-tuning each model. FOLDER/original, FOLDER/before and
+FOLDER/after, as many as exist, are --workdir of experiments.train with --seeds, started from the model of that name.
 """
 
 import math
@@ -21,11 +21,11 @@ from experiments import command_line
 
 BEFORE = flags.DEFINE_string("before", None, "The model that the training started from.")
 AFTER = flags.DEFINE_string("after", None, "The run directory of the training.")
-ORIGINAL = flags.DEFINE_string("original", None, "The model without the new words, if it is to be compared as well.")
-WORDS = flags.DEFINE_string("words", "", "Words with commas between them, or a file with one a line.")
-STORE = flags.DEFINE_string("store", None, "A token store of the models' tokenizer; by default that of the training.")
+ORIGINAL = flags.DEFINE_string("original", None, "Optional: the model without the new words, to compare with.")
+WORDS = flags.DEFINE_string("words", "", "Comma-separated words, or a file with one word per line.")
+STORE = flags.DEFINE_string("store", None, "A token store made with the models' tokenizer; default: the training's.")
 OCCURRENCES = flags.DEFINE_integer("occurrences", 100, "Of each word, at most.", lower_bound=1)
-DOWNSTREAM = flags.DEFINE_string("downstream", None, "A folder with fine-tunings from these models.")
+DOWNSTREAM = flags.DEFINE_string("downstream", None, "A folder with fine-tuning runs from these models.")
 OUT = flags.DEFINE_string("out", None, "A folder for the results.")
 
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
             word: float(probabilities[[one.word == word for one in found]].mean()) for word in words if counts[word]
         }
         figures = report["models"][name] = {"word_probability": means}
-        if name != "original":  # whose tokens are others
+        if name != "original":  # its tokens differ
             task = open_task(run.config, store, model.tokenizer)
             batches = task.batches("validation", batch_size=batch_size, repeat=False)
             loss = evaluate_model(model, task, held_out(batches, 0))["masked_lm_loss"]
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
 
 
 def _show(report: dict[str, Any]) -> None:
-    """The report as tables, a column for each model."""
+    """Prints the report as tables with one column per model."""
     from rich.table import Table
 
     from experiments.display import make_console

@@ -1,12 +1,12 @@
-"""Evaluates a model on held-out data, each metric beside what a trivial predictor would reach.
+"""Evaluates a model on held-out data. Each metric is shown next to that of a trivial predictor.
 
     python -m experiments.evaluate --model=runs/bert
     python -m experiments.evaluate --model=runs/bert --step=20000
     python -m experiments.evaluate --model=runs/cola --split=test
 
-A run knows its own data; the result goes to the screen and to evaluation.json in the run directory. Any model that was
-trained on labels, be it a run, a converted model or one of Hugging Face, is evaluated on a file with labels as well;
-the baselines are then those that this file alone gives:
+A run knows its own data; the result is printed and written to evaluation.json in the run directory. Any model that was
+trained on labels (a run, a converted model or a Hugging Face model) can also be evaluated on a file with labels. The
+baselines are then computed from that file alone:
 
     python -m experiments.evaluate --model=runs/texts --data=test.csv
     python -m experiments.evaluate --model=distilbert-base-uncased-finetuned-sst-2-english --data=test.csv --text=review
@@ -21,11 +21,13 @@ from experiments import command_line, model_flags, reading_flags
 model_flags.define_model()
 model_flags.define_data(labeled=True)
 flags.adopt_module_key_flags(reading_flags)
-DATA = flags.DEFINE_string("data", None, "A file with labels, in the place of a run's own data; several with commas.")
-STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; by default the newest, of a fine-tuned run the best.")
-STORE = flags.DEFINE_string("store", None, "A token store of the same tokenizer; by default that of training.")
-SPLIT = flags.DEFINE_string("split", None, "Of a fine-tuned model: validation, test or another; by default all.")
-BATCHES = flags.DEFINE_integer("batches", 0, "Held-out batches; 0 is all.", lower_bound=0)
+DATA = flags.DEFINE_string(
+    "data", None, "A file with labels to use instead of the run's own data; or several, comma-separated."
+)
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the newest, or a fine-tuned run's best.")
+STORE = flags.DEFINE_string("store", None, "A token store made with the same tokenizer; default: the training's.")
+SPLIT = flags.DEFINE_string("split", None, "For a fine-tuned model: validation, test or another split; default: all.")
+BATCHES = flags.DEFINE_integer("batches", 0, "Number of held-out batches; 0: all.", lower_bound=0)
 
 
 def main(argv: list[str]) -> int:
@@ -33,7 +35,7 @@ def main(argv: list[str]) -> int:
     if DATA.value:
         return _on_file(name)
     if stray := [*model_flags.data_options(), *(["label_map"] if flags.FLAGS.label_map else [])]:
-        command_line.fail(f"--{stray[0]} says how --data is to be read: give it too")
+        command_line.fail(f"--{stray[0]} says how to read --data: give --data too")
     from experiments.display import show_reports
     from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import report
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
 
     workdir, progress = Path(name), EvaluationProgress(announces=True)
     if locate(name).kind != "run directory":
-        command_line.fail(f"{name} is not a run, so it has no data to be evaluated on: give --data=FILE, with labels")
+        command_line.fail(f"{name} is not a run, so it has no data to evaluate on: give --data=FILE, with labels")
     reports = report.evaluate_run(
         workdir,
         step=STEP.value,

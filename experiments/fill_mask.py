@@ -1,4 +1,4 @@
-"""Fills [MASK] in sentences with the words that a trained model finds most likely.
+"""Fills [MASK] in sentences with the words that a trained model considers most likely.
 
     python -m experiments.fill_mask --model=runs/bert --text='Return a [MASK] of the object.'
 
@@ -14,7 +14,7 @@ from experiments import command_line, model_flags
 model_flags.define_model()
 TEXT = flags.DEFINE_multi_string("text", [], "A text with one or more [MASK]. May be repeated.")
 TOP = flags.DEFINE_integer("top", 5, "Candidates for each mask.", lower_bound=1)
-STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; the newest if not given.")
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the newest.")
 
 
 def main(argv: list[str]) -> int:

@@ -1,22 +1,22 @@
-"""Adapts a masked LM to the text of a domain: its words as new tokens, training on, export, and a report. Four steps:
+"""Adapts a masked LM to the text of a domain: adds its words as tokens, trains on, exports and reports.
 
     python -m experiments.further_pretrain --config=configs/further_pretrain.py --workdir=runs/covid \\
         --config.start_from=google-bert/bert-base-uncased --config.source='covid/*.txt' \\
         --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
 
-Each step is a command that can be run alone; this one prints what it runs, and passes over steps whose result is there:
-remove what is to be made anew, and all that follows from it. WORKDIR then holds start/ (the model with the new tokens),
-store/ (the text), run/ (the training), huggingface/ (what transformers loads) and report/.
+Each step is a command that can be run alone; this one prints what it runs and skips steps whose result already exists.
+To redo a step, remove its result and all later ones. WORKDIR will hold start/ (the model with the new tokens), store/
+(the text), run/ (the training), huggingface/ (the model in transformers' format) and report/.
 
-Where you have texts with labels, the report can say whether all this helps with them. The same fine-tuning, with the
-same seeds, then starts from the model as it was and from the trained one (downstream/):
+If you have texts with labels, the report can say whether all this helps to classify them. The same fine-tuning, with
+the same seeds, then starts from the original model and from the adapted one (downstream/):
 
     --config.downstream='configs/classification.py --config.data.train=texts.csv'
 
-A classifier on the trained model begins with the pooler of --config.start_from, which is carried along as it is; where
-that model has none, as many masked LMs, with a fresh one.
+A classifier on the adapted model starts with the pooler of --config.start_from, which is carried along unchanged. If
+that model has none, like many masked LMs, the pooler is newly initialized.
 
-Exit codes: that of the step that failed; 0 where none did. Run it again to go on.
+The exit code is that of the step that failed, or 0. Run the command again to continue.
 """
 
 import shlex
@@ -33,7 +33,7 @@ from experiments import command_line
 from experiments.word_lists import one_argument_each, read_words
 from tx_jax.config.further import FURTHER_KEYS, further_config
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="By default configs/further_pretrain.py.")
+CONFIG = config_flags.DEFINE_config_file("config", help_string="Default: configs/further_pretrain.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes.")
 
 
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
 
     before, after = fine_tuning("original", values["start_from"]), fine_tuning("after", run)
     steps = {
-        **before,  # first, so that what is wrong with it shows at once
+        **before,  # first, so that its errors show at once
         start / "model.json": (
             "add_tokens",
             f"--model={values['start_from']}",
@@ -100,7 +100,7 @@ def main(argv: list[str]) -> int:
     for result, (name, *arguments) in steps.items():
         command = ["python", "-m", f"experiments.{name}", *arguments]
         if _is_made(result, (*before, *after) if result == report else ()):
-            print(f"{result} is there: passing over {command[2]}", flush=True)
+            print(f"{result} exists: skipping {command[2]}", flush=True)
             continue
         print(f"\n$ {shlex.join(command)}", flush=True)
         if code := _run([sys.executable, *command[1:]]):
@@ -109,12 +109,12 @@ def main(argv: list[str]) -> int:
 
 
 def _is_made(result: Path, sources: Iterable[Path]) -> bool:
-    """Whether it is there, and not older than what it tells of."""
+    """Whether the result exists and is not older than its sources."""
     return result.exists() and all(source.stat().st_mtime <= result.stat().st_mtime for source in sources)
 
 
 def _run(command: list[str]) -> int:
-    """The command's exit code. What stops this process stops the command, which saves first."""
+    """Runs the command and returns its exit code. A signal that stops this process stops the command, which saves."""
     child = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
@@ -126,7 +126,7 @@ def _run(command: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    ARGUMENTS = one_argument_each(sys.argv[1:])  # absl takes the flags that it knows out of sys.argv
+    ARGUMENTS = one_argument_each(sys.argv[1:])  # absl removes the flags that it knows from sys.argv
     if not any(argument.startswith("--config=") for argument in ARGUMENTS):
         ARGUMENTS.insert(0, "--config=configs/further_pretrain.py")
     sys.argv[1:] = ARGUMENTS

@@ -1,4 +1,4 @@
-"""What a command says at its end: the next command, of those that fit what was made."""
+"""The next command, which a command suggests when it is done: one that fits its result."""
 
 import contextlib
 import shlex
@@ -14,7 +14,7 @@ _FILES = {"question_answering": "json", "token_classification": "conll"}
 
 
 def after_training(config: ExperimentConfig, tokenizer: Tokenizer, workdir: Path) -> str:
-    """Of a run: predictions for a fine-tuned model, filled masks for a masked LM, an evaluation for a causal one."""
+    """After training: predict for a fine-tuned model, fill_mask for a masked LM, evaluate for a causal one."""
     if isinstance(config.data, LabeledDataConfig):
         ending = next((_FILES[head] for head in config.model.heads if head in _FILES), "csv")
         output = "jsonl" if ending == "json" else ending
@@ -25,10 +25,10 @@ def after_training(config: ExperimentConfig, tokenizer: Tokenizer, workdir: Path
 
 
 def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str:
-    """Of a token store: to train on the model whose tokenizer was given, or else one from scratch.
+    """After making a token store: train the model whose tokenizer was given further, or else one from scratch.
 
     Args:
-      given: the --tokenizer that the store was made with; None where one was trained.
+      given: the --tokenizer that the store was made with; None if a tokenizer was trained.
     """
     if given and (model := _model_of(Path(given))) and tokenizer.mask_id is not None:
         return _command(
@@ -50,7 +50,7 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
 
 
 def after_adding_tokens(model: Path) -> str:
-    """Of a model with new words: text of the domain in its tokens, on which it is trained then."""
+    """After adding words to a model: prepare the domain's text with its tokenizer, to train on."""
     return _command(
         "prepare", "--source=texts/*.txt", f"--tokenizer={model / 'tokenizer'}", f"--store=data/{model.name}"
     )
@@ -59,10 +59,10 @@ def after_adding_tokens(model: Path) -> str:
 def after_converting(
     config: TransformerConfig, tokenizer: Tokenizer | None, untrained: bool, model: Path
 ) -> str | None:
-    """Of a model from Hugging Face; None for one that cannot read text.
+    """After converting a Hugging Face model; None for a model without a tokenizer.
 
     Args:
-      untrained: whether the head that would be used has only fresh parameters.
+      untrained: whether the head that would be used has only newly initialized parameters.
     """
     if tokenizer is None:
         return None
@@ -82,8 +82,8 @@ def _fill_mask(tokenizer: Tokenizer, model: Path) -> str:
 
 
 def _model_of(tokenizer: Path) -> Path | None:
-    """The model that a tokenizer's folder belongs to: the folder itself, or the one that it lies in."""
-    from tx_jax.runs.open_model import locate  # it brings jax, which preparing text does without
+    """The model that a tokenizer's folder belongs to: that folder or its parent."""
+    from tx_jax.runs.open_model import locate  # imports jax, which preparing text does not need
 
     for folder in (tokenizer, tokenizer.parent):
         with contextlib.suppress(InputError):

@@ -27,28 +27,28 @@ NOTE = (
     "and days follow from the estimated step."
 )
 TIME = (
-    "Computation is the sum of the cycles that the TPU compiler estimates for each fusion, at the chip's clock; "
+    "Computation is the sum of the cycles that the TPU compiler estimates for each fusion, at the chip's clock rate; "
     "communication is the bytes that each chip must send over its links at their peak; neither overlap nor stalls are "
     "counted."
 )
 NO_FLOPS = (
-    "Not all parameters train. The formula for FLOPs counts the backward pass through all of them, so that neither it "
-    "nor MFU is given; XLA counts what is computed."
+    "Not all parameters train. The FLOPs formula counts the backward pass through all of them, so neither its result "
+    "nor MFU is shown; XLA counts what is computed."
 )
-NO_TIME = "The compiler of these devices makes no estimate of time; only TPUs' does (--topology)."
+NO_TIME = "The compiler for these devices does not estimate time; only the one for TPUs does (--topology)."
 
 
 def make_and_show(values: dict[str, Any], topology: str | None, given: Collection[str] = ()) -> None:
-    """Plans the experiment with these values for TPUs by their name, or for the devices at hand.
+    """Plans the experiment with these values for the named TPUs, or for the devices of this machine.
 
     Args:
-      given: the keys that are on the command line.
+      given: the keys that are set on the command line.
 
     Raises:
-      InputError: the configuration could not be trained either.
+      InputError: the configuration could not be trained.
     """
     check_start(experiment_values(values), given)
-    jax.config.update("jax_enable_compilation_cache", False)  # the time of compilation is to be seen
+    jax.config.update("jax_enable_compilation_cache", False)  # because the compilation time is shown
     of_model = [key.removeprefix("model.") for key in given if key.startswith("model.")]
     values, filled_in = fill_in(values, given)
     print("".join(f"{line}\n" for line in filled_in), end="", flush=True)
@@ -64,7 +64,7 @@ def make_and_show(values: dict[str, Any], topology: str | None, given: Collectio
 
 
 def _objective(config: ExperimentConfig, start: Start | None) -> Objective:
-    """From the configuration; of fine-tuning in epochs from the data, as only it tells how many steps they are."""
+    """From the configuration; for fine-tuning in epochs from the data, which decides how many steps an epoch has."""
     if not config.training.num_epochs or start is None:
         return objective_of(config)
     try:
@@ -76,7 +76,7 @@ def _objective(config: ExperimentConfig, start: Start | None) -> Objective:
 
 
 def show(made: Plan, console: Console) -> None:
-    """Tables of the plan, a column for each phase."""
+    """Prints the plan as tables with one column per phase."""
     mesh = " x ".join(f"{axis} {size}" for axis, size in made.mesh.items())
     title = f"Plan for {made.target.name}: {made.num_devices} x {made.device_kind} ({mesh})"
     table = Table("", title=title, title_justify="left")
@@ -131,33 +131,33 @@ def _mfu(made: Plan, phase: PhasePlan) -> str | None:
 
 
 FIGURES = {
-    "tokens a step": lambda made, phase: f"{phase.tokens:,}",
+    "tokens per step": lambda made, phase: f"{phase.tokens:,}",
     "on each device: parameters": lambda made, phase: size(phase.parameters),
     "optimizer state": lambda made, phase: size(phase.optimizer_state),
     "batch": lambda made, phase: size(phase.batch),
     "gradients, activations, temporaries": lambda made, phase: size(phase.temporaries),
     "program": lambda made, phase: size(phase.program),
-    "all together": _peak,
+    "total": _peak,
     "in a step: all-reduce": _collective("all-reduce"),
     "all-gather": _collective("all-gather"),
     "reduce-scatter": _collective("reduce-scatter"),
     "all-to-all": _collective("all-to-all"),
     "collective-permute": _collective("collective-permute"),
     "each device sends at least": lambda made, phase: size(sum(c.sent for c in phase.collectives)),
-    "FLOPs of a step, by formula": lambda made, phase: phase.flops and f"{phase.flops:.3e}",
-    "by XLA's count, loop bodies once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
+    "FLOPs per step, by formula": lambda made, phase: phase.flops and f"{phase.flops:.3e}",
+    "by XLA's count, each loop body once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
     "at the devices' peak": lambda made, phase: _milliseconds(made.least_step_seconds(phase)),
     "estimated computation": lambda made, phase: _milliseconds(made.compute_seconds(phase)),
     "estimated communication, at least": lambda made, phase: _milliseconds(made.collective_seconds(phase)),
     "estimated step": lambda made, phase: _milliseconds(made.step_seconds(phase)),
     "MFU": _mfu,
-    "tokens a second": _tokens_per_second,
-    "compiled here in": lambda made, phase: f"{phase.compile_seconds:,.0f} s",
+    "tokens per second": _tokens_per_second,
+    "compile time here": lambda made, phase: f"{phase.compile_seconds:,.0f} s",
 }
 LAST_OF_GROUP = {
-    "tokens a step",
-    "all together",
+    "tokens per step",
+    "total",
     "each device sends at least",
     "at the devices' peak",
-    "tokens a second",
+    "tokens per second",
 }

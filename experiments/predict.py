@@ -1,14 +1,15 @@
-"""Predicts with a fine-tuned model: a file in, a file out with the same columns and the predictions beside them.
+"""Predicts with a fine-tuned model: reads a file and writes one with the same columns plus the predictions.
 
     python -m experiments.predict --model=runs/texts --input=new.csv --output=labeled.csv
     python -m experiments.predict --model=runs/texts
 
-The model is a run, a converted model or one of Hugging Face, such as a classifier from its Hub. The input has the
-columns that a run was trained on, without the label, or those that --text names: a table, JSON lines, a JSON list,
-parquet, or words in CoNLL's columns, which the content tells; what is none of them and named .txt is a text a line. All
-may be compressed. The output, in the same order, also has `prediction` and, of labels, the probability of each. Of
-words it has a label and a probability each (.conll: a word a line); of a question the answer and the `n_best`.
-Without --input it asks for texts, one after another; what is not a terminal is read as a text a line.
+The model is a run, a converted model or a Hugging Face model, such as a classifier from the Hub. The input has the
+columns that the run was trained on, without the label, or those that --text names. It is a table, JSON lines, a JSON
+list, parquet, or words in CoNLL's columns; the content decides which. A .txt file that is none of these is read as one
+text per line. All may be compressed. The output, in the same order, also has `prediction` and the probability of each
+label. For tagging it has a label and a probability for each word (.conll: one word per line); for a question, the
+answer and the `n_best`. Without --input it asks for texts, one after another, and reads standard input that is not a
+terminal as one text per line.
 """
 
 import sys
@@ -23,19 +24,21 @@ from experiments import command_line, model_flags, reading_flags
 model_flags.define_model()
 model_flags.define_data()
 flags.adopt_module_key_flags(reading_flags)
-INPUT = flags.DEFINE_string("input", None, "The file to read; several with commas between them.")
+INPUT = flags.DEFINE_string("input", None, "The file to read, or several, comma-separated.")
 OUTPUT = flags.DEFINE_string(
-    "output", None, "The file to write: .csv, .tsv, .jsonl; of words also .conll; or with .gz."
+    "output", None, "The file to write: .csv, .tsv, .jsonl; for tagging also .conll; any of them with .gz."
 )
-BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Texts of full length; 0: as in evaluation.", lower_bound=0)
-STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; if not given the best.")
-SHOWN = 5  # labels, interactively
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 0, "Batch size for texts of full length; 0: as in evaluation.", lower_bound=0
+)
+STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the best.")
+SHOWN = 5  # number of labels shown in interactive use
 
 
 def main(argv: list[str]) -> int:
     name = model_flags.model_name()
     if bool(INPUT.value) != bool(OUTPUT.value):
-        command_line.fail("--input and --output belong together: a file to read and one to write")
+        command_line.fail("--input and --output go together: give a file to read and one to write")
     from tqdm import tqdm
 
     from tx_jax.data.labeled import readers, writers
@@ -60,14 +63,14 @@ def main(argv: list[str]) -> int:
         records = readers.read(INPUT.value, task.data, labeled=False)
         for notice in readers.notices(INPUT.value, task.data, labeled=False):
             print(f"warning: {notice}", file=sys.stderr)
-    # What would fail at the end fails before the work.
+    # Errors that would come up at the end are raised before the work.
     writers.check(Path(OUTPUT.value), records)
     _check_free(records, ("prediction",))
-    # A delay, so that the bar is not there yet where predict() warns of texts that were cut.
+    # A delay, so that the bar does not appear before predict() has warned of truncated texts.
     with tqdm(total=len(records), unit="row", dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(done: int, total: int) -> None:
-            bar.total = total  # a long context is several rows
+            bar.total = total  # a long context takes several rows
             bar.update(done - bar.n)
 
         found = predict(task, model.params, model.mesh, records, batch_size=size, progress=progress)
@@ -79,15 +82,15 @@ def main(argv: list[str]) -> int:
 
 
 def _check_free(records: Sequence[Mapping[str, Any]], names: Iterable[str]) -> None:
-    """Raises InputError where a prediction would take the place of what was read."""
+    """Raises InputError if a prediction would overwrite a column of the input."""
     from tx_jax.errors import InputError
 
     if taken := sorted({name for record in records for name in record}.intersection(names)):
-        raise InputError(f"{INPUT.value} has a column {taken[0]!r} already, which would be lost: rename it")
+        raise InputError(f"{INPUT.value} already has a column {taken[0]!r}, which would be overwritten: rename it")
 
 
 def _interactive(predict: Callable[[list[dict[str, str]]], list[dict[str, Any]]], names: Sequence[str]) -> int:
-    """Predicts records of these columns, from standard input, a line each."""
+    """Predicts for records with these columns, read from standard input, one per line."""
     from tx_jax.errors import InputError
 
     sys.stdin.reconfigure(encoding="utf-8", errors="strict")
@@ -109,7 +112,7 @@ def _interactive(predict: Callable[[list[dict[str, str]]], list[dict[str, Any]]]
 
 
 def describe(prediction: Mapping[str, Any]) -> str:
-    """A prediction in a line: words with their labels, or the most probable labels or answers first."""
+    """A prediction as one line: words with their labels, or labels or answers, the most probable first."""
     if "words" in prediction:
         found = zip(prediction["words"], prediction["prediction"], prediction["probability"], strict=True)
         return "    " + "   ".join(f"{word} {label} {probability:.1%}" for word, label, probability in found)

@@ -1,12 +1,12 @@
-"""Shows training examples as the model sees them, and statistics of the data, before anything is trained.
+"""Shows training examples as the model sees them, and statistics of the data, without training anything.
 
     python -m experiments.preview --config=configs/bert_base.py:smoke
     python -m experiments.preview --config=configs/bert_base.py --config.data.store=data/mine --step=900000 --examples=2
 
-Every key of the configuration can be given, as to experiments.train, so that a change of it can be looked at.
+Any key of the configuration can be set, as with experiments.train, to see the effect of a change.
 
-A token to predict stands in brackets: [MASK→exception] behind the mask, [house→exception] behind a random token,
-[=exception] kept as it is. ‹A› and ‹B› begin the segments of a pair, ‹2› the second document of a row.
+A token to predict is in brackets: [MASK→exception] was masked, [house→exception] was replaced by a random token,
+[=exception] was kept as it is. ‹A› and ‹B› mark the segments of a pair, ‹2› the second document of a row.
 """
 
 import itertools
@@ -18,10 +18,12 @@ from experiments import command_line
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py, or configs/NAME.py:VARIANT.")
 EXAMPLES = flags.DEFINE_integer("examples", 4, "Examples to show.", lower_bound=0)
-STEP = flags.DEFINE_integer("step", 0, "Of training, or the number of a batch of validation; from 0.", lower_bound=0)
+STEP = flags.DEFINE_integer(
+    "step", 0, "The training step, or the index of the validation batch; from 0.", lower_bound=0
+)
 SPLIT = flags.DEFINE_enum("split", "train", ["train", "validation"], "Which documents.")
 STATISTICS = flags.DEFINE_integer(
-    "statistics", 512, "Examples that the statistics are of, from --step on.", lower_bound=1
+    "statistics", 512, "Number of examples to compute the statistics on, from --step on.", lower_bound=1
 )
 
 STYLES = {"text": "", "special": "dim", "mask": "bold red", "random": "bold magenta", "kept": "bold green"}
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def source(config, task):
-    """The batches of the split, the size of one, the first step that has none, and the configuration of the data."""
+    """The split's batches, the batch size, the number of batches, and the data's configuration."""
     if SPLIT.value == "validation":
         size = config.training.eval_batch_size
         batches = task.batches("validation", batch_size=size, repeat=False)
@@ -90,7 +92,7 @@ def caption(number, example):
 
 
 def rendered(example):
-    """The pieces of an example as one text, with marks where a segment or a document begins."""
+    """The pieces of an example as one text, with a mark at the start of each segment or document."""
     from rich.text import Text
 
     text, before = Text(), None
@@ -109,7 +111,7 @@ def rendered(example):
 
 
 def bracketed(piece, at_start):
-    """What is shown of a piece, and its style."""
+    """How a piece is shown: its text and its style."""
     seen, original = piece.seen.replace("\n", "↵"), piece.text.replace("\n", "↵")
     space = " " * (original.startswith(" ") and not at_start)
     if piece.kind in ("text", "special"):
@@ -122,7 +124,7 @@ def bracketed(piece, at_start):
 
 
 def table(values, data):
-    """The statistics beside what the configuration asks for."""
+    """The statistics next to the configured values."""
     from rich.table import Table
 
     shown = Table("statistics")

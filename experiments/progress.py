@@ -1,4 +1,4 @@
-"""What a preparation or an evaluation shows while it runs: a progress bar on a terminal, a plain line every few seconds
+"""Progress of data preparation and of evaluation: a progress bar on a terminal, a plain line every few seconds
 elsewhere.
 """
 
@@ -12,16 +12,16 @@ from tx_jax.data.corpus.prepare import Progress
 LINE_SECONDS = 5.0
 _STAGES = {
     "tokenizer": "training the tokenizer",
-    "resume": "reading again what is already encoded",
+    "resume": "rereading what is already encoded",
     "encode": "encoding",
 }
 
 
 class PrepareProgress:
-    """A callback for `prepare`; a context manager, so that the bar is closed when an error follows.
+    """A callback for `prepare`; a context manager, so that the bar is closed even after an error.
 
     Attributes:
-      encoded_tokens, encoding_seconds: what was encoded in this run, and in what time.
+      encoded_tokens, encoding_seconds: how many tokens this run encoded, and how long that took.
     """
 
     def __init__(self):
@@ -63,7 +63,7 @@ class PrepareProgress:
         if sys.stderr.isatty():
             if self._bar is not None:
                 self._bar.close()
-            # Without a known size there is nothing to fill a bar with.
+            # Without a known size there is no percentage to show.
             layout = "{desc}" if progress.fraction is None else "{desc} {percentage:3.0f}%|{bar}|"
             self._bar = tqdm(total=100, desc=_STAGES[progress.stage], bar_format=layout, dynamic_ncols=True)
 
@@ -83,7 +83,7 @@ class EvaluationProgress:
     def __init__(self, *, announces: bool):
         """
         Args:
-          announces: says what is coming before it begins; otherwise only what takes long shows at all.
+          announces: print a line before an evaluation begins; otherwise only long evaluations show anything.
         """
         self._announces = announces
         self._bar: tqdm | None = None
@@ -116,7 +116,7 @@ class EvaluationProgress:
 
 
 def duration(seconds: float) -> str:
-    """As hours:minutes:seconds."""
+    """The time as hours:minutes:seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,6 +1,6 @@
-"""Flags that say how a file of examples is to be read, for what reads one with a model that is trained already.
+"""Flags that say how to read a file of examples, for commands that use an already trained model.
 
-They are about that file alone: what the configuration of the training says of its own files does not count.
+They apply to that file alone: what the training's configuration says about its own files is ignored.
 """
 
 import contextlib
@@ -12,26 +12,24 @@ from absl import flags
 
 from experiments.model_flags import DATA_FLAGS
 
-COLUMNS = flags.DEFINE_string("columns", None, "Names of the input's columns, with commas, if its first line has none.")
+COLUMNS = flags.DEFINE_string("columns", None, "Comma-separated column names of the input, if its first line has none.")
 FORMAT = flags.DEFINE_enum(
     "format",
     "auto",
     ["auto", "csv", "tsv", "jsonl", "json", "parquet", "txt", "conll", "conllu", "squad"],
-    "Of the input; auto: by its content.",
+    "Format of the input; auto: detected from its content.",
 )
-DELIMITER = flags.DEFINE_string(
-    "delimiter", "", r"Of a table: what separates its columns, \t for a tab; by default found."
-)
-QUOTE = flags.DEFINE_string("quote", "", "Of a table: what stands around texts with delimiters in them; or none.")
-COMMENT = flags.DEFINE_string("comment", "", "Of CoNLL's columns: what lines that are comments begin with, such as #.")
-NULL_VALUES = flags.DEFINE_list("null_values", [], "Texts that mean that there is no value, with commas: NA,nan.")
-# Of these, and of those of `model_flags`.
+DELIMITER = flags.DEFINE_string("delimiter", "", r"Tables: the separator of columns, \t for a tab; default: detected.")
+QUOTE = flags.DEFINE_string("quote", "", "Tables: the character around texts that contain delimiters; or none.")
+COMMENT = flags.DEFINE_string("comment", "", "CoNLL's columns: the start of comment lines, such as #.")
+NULL_VALUES = flags.DEFINE_list("null_values", [], "Texts that mean a missing value, comma-separated: NA,nan.")
+# The names of these flags and of those of `model_flags`.
 _NAMES = ("columns", "format", "delimiter", "quote", "comment", "null_values", *DATA_FLAGS, "label_map")
 _OPTION = re.compile(rf"(?:--config\.)?\bdata\.({'|'.join(_NAMES)})\b")
 
 
 def options() -> dict[str, Any]:
-    """Keys of `LabeledDataConfig`: what the flags say of the file, in the place of what training said of its own."""
+    """Keys of `LabeledDataConfig`: what the flags say about the file. They replace the training's values."""
     return {
         "format": FORMAT.value,
         "columns": tuple(COLUMNS.value.split(",")) if COLUMNS.value else (),
@@ -44,7 +42,7 @@ def options() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def named_as_flags() -> Iterator[None]:
-    """Errors within name these flags where they name options of the training."""
+    """Errors raised inside name these flags instead of the training's options."""
     from tx_jax.errors import InputError
 
     try:

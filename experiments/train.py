@@ -1,43 +1,45 @@
-"""Trains a model: pretraining on token stores, masked or causal, on one CPU, several GPUs or a TPU VM alike.
+"""Trains a model, from pretraining to fine-tuning, on one CPU, several GPUs or a TPU VM alike.
 
     python -m experiments.train --config=configs/bert_base.py --workdir=runs/bert
 
-Any value of the configuration can be given on the command line, and a configuration may have variants:
+Any value of the configuration can be set on the command line, and a configuration may have variants:
 
     python -m experiments.train --config=configs/bert_base.py:smoke --workdir=runs/smoke \\
         --config.optimizer.learning_rate=3e-4 --config.training.batch_size=64
 
 --help together with --config lists every key and its value.
 
-The run directory then holds config.json, env.json, history.jsonl (which start trained which steps), tokenizer/,
-metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE or FAILED with the reason. The same command again
-continues a run that was killed, on the same kind and number of devices with exactly the numbers it would have had.
-SIGTERM or Ctrl-C finish the step, save, and exit with code 75.
+The run directory holds config.json, env.json, history.jsonl (which start trained which steps), tokenizer/,
+metrics.jsonl, tb/ (TensorBoard), checkpoints/, loss.png, and DONE, or FAILED with the reason. To continue a run that
+was killed, run the same command again; on the same kind and number of devices the results are exactly those of an
+uninterrupted run. SIGTERM or Ctrl-C finishes the current step, saves, and exits with code 75.
 
-A fine-tuned model is evaluated at its end, with the best checkpoint, on all of every split (evaluation.json), or on so
-many batches of each with --config.training.final_eval_batches=N; -1: not at all. With --seeds=0,1,2 there is a
-run for each seed, and a table of the means and standard deviations of their metrics (seeds.json). A seed decides on the
-new parameters, the order of the data, dropout and, where no file for validation is given, on what is held out.
+At the end of fine-tuning the best checkpoint is evaluated on the whole of every split (evaluation.json), or on the
+first N batches of each with --config.training.final_eval_batches=N; -1: not at all. --seeds=0,1,2 makes one run per
+seed, and a table of the means and standard deviations of their metrics (seeds.json). A seed determines the newly
+initialized parameters, the order of the data, dropout and, if no validation file is given, the held-out examples.
 
-What it would take, before any data is prepared, here or on TPUs that are not here (pip install -e ".[plan]"):
+To see what memory and time a run would take, before any data is prepared, on the devices of this machine or on TPUs
+elsewhere (pip install -e ".[plan]"):
 
     python -m experiments.train --config=configs/bert_base.py --plan --topology=v5litepod-16
 
-A plan of fine-tuning reads its model, and its data where it counts in epochs. It needs neither with a number of steps,
-and --config.start_from= for a model of the shape that --config.model... says:
+A plan for fine-tuning reads the model, and also the data if the length is given in epochs. It needs neither if you give
+a number of steps, and --config.start_from= for a model of the shape in --config.model...:
 
     python -m experiments.train --config=configs/classification.py --plan --config.start_from= \\
         --config.training.num_epochs=0 --config.training.num_steps=10000
 
-On several hosts the same command runs on each, or once a GPU; TPU pods, SLURM, Open MPI and Kubernetes are recognised.
-Elsewhere, say where process 0 is (--process_id=1 for the second one; CUDA_VISIBLE_DEVICES gives each its GPU):
+With several hosts, run the same command on each, or once per GPU; TPU pods, SLURM, Open MPI and Kubernetes are
+recognized. Elsewhere, say where process 0 is (--process_id=1 for the second one; CUDA_VISIBLE_DEVICES gives each its
+GPU):
 
     python -m experiments.train ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
 
-The run directory must be one that all of them see. Whatever ends one of them ends all, with the reason in the last line
-of each. SIGTERM to any stops all after the same step.
+All processes must see the same run directory. If one process ends, all do, and the last line of each gives the reason.
+SIGTERM to any process stops all of them after the same step.
 
-Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again), 1 anything else.
+Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again to continue), 1 anything else.
 """
 
 import contextlib
@@ -60,21 +62,25 @@ EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py, or configs/NAME.py:VARIANT.")
-PLAN = flags.DEFINE_bool("plan", False, "Compile the train steps, print what they would take, and train nothing.")
-TOPOLOGY = flags.DEFINE_string(
-    "topology", None, "TPUs to plan for, such as v4-8, v5litepod-16, v5p-128, v6e-16 or v5e:4x4; else the devices here."
+PLAN = flags.DEFINE_bool(
+    "plan", False, "Compile the train steps and print the memory and time they would take, without training."
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "The run directory, made where it is not there.")
+TOPOLOGY = flags.DEFINE_string(
+    "topology",
+    None,
+    "TPUs to plan for, such as v4-8, v5litepod-16, v5p-128, v6e-16 or v5e:4x4; default: this machine's.",
+)
+WORKDIR = flags.DEFINE_string("workdir", None, "The run directory; created if it does not exist.")
 SEEDS = flags.DEFINE_string(
     "seeds",
     None,
-    "Of fine-tuning: two or more seeds, such as 0,1,2. Each is a run of its own, in WORKDIR/seed_0 and so on.",
+    "For fine-tuning: two or more seeds, such as 0,1,2. Each gets a run of its own, in WORKDIR/seed_0 and so on.",
 )
-COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where no launcher tells it.")
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Processes of the run; 1 looks for no launcher.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "The number of this process, from 0.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if no launcher provides it.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run; 1: look for no launcher.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process, from 0.")
 SILENCE_SECONDS = flags.DEFINE_integer(
-    "silence_seconds", 30, "Without a sign of life of a process, after which the others end.", lower_bound=5
+    "silence_seconds", 30, "If a process gives no sign of life for so many seconds, the others end.", lower_bound=5
 )
 
 
@@ -85,7 +91,7 @@ def main(argv: list[str]) -> int:
         command_line.fail("needed: --config and --workdir, such as --config=configs/bert_base.py --workdir=runs/bert")
     if PLAN.value:
         if TOPOLOGY.value:
-            os.environ["JAX_PLATFORMS"] = "cpu"  # the compiler for TPUs needs none, and jax would look for them
+            os.environ["JAX_PLATFORMS"] = "cpu"  # the TPU compiler needs no TPU, and jax would look for one
         from experiments import plan_report
 
         plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given())
@@ -118,7 +124,7 @@ def main(argv: list[str]) -> int:
 
 
 def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "Mapping[str, Report]"]:
-    """One run: the exit code and, of a fine-tuned model, what the best checkpoint reaches on each split."""
+    """Trains one run. Returns the exit code and, after fine-tuning, the best checkpoint's results on each split."""
     from experiments.display import TrainingDisplay, show_reports
     from experiments.next_steps import after_training
     from experiments.progress import EvaluationProgress
@@ -138,7 +144,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.training.recorder import NonFiniteLossError
 
     begins = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun() is None)
-    if begins:  # a run that goes on may have a configuration that would be refused now
+    if begins:  # a run that is continued may have a configuration that would be refused now
         check_start(experiment_values(values), command_line.given())
     values, filled_in = fill_in(values, command_line.given(), begun=None if begins else workdir)
     given = command_line.given("model")
@@ -149,7 +155,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     )
     labels = task.config.model.num_labels
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
-        raise InputError(f"--config.model.num_labels={asked}: the data has {labels}; leave it out")
+        raise InputError(f"--config.model.num_labels={asked}: the data has {labels} labels; leave this key out")
     first = distributed.is_first()
     notices = begin.check_task(task, command_line.given()) if begins else []
     with doing("looking at the data"):
@@ -162,16 +168,16 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     try:
         loop.train(task.config, task, workdir, display, start_from, stop)
     except loop.Stopped as stopped:
-        code, end = EXIT_STOPPED, f"{stopped}. The same command continues."
+        code, end = EXIT_STOPPED, f"{stopped}. Run the same command again to continue."
     except NonFiniteLossError as error:
         code, end = EXIT_FAILED, f"error: {error}"
     except out_of_memory.OutOfMemory as error:
-        if not distributed.is_alone():  # the others may have enough
+        if not distributed.is_alone():  # the other processes may have enough memory
             raise
         code, end = EXIT_FAILED, f"error: {error}"
     finally:
         display.close()
-        with contextlib.suppress(OSError):  # the disk may be full, and that what the run ended with
+        with contextlib.suppress(OSError):  # the disk may be full, and this may be what ended the run
             if first and metrics_log.read(workdir):
                 plots.draw_curves(workdir)
     reports, batches = {}, task.config.training.final_eval_batches
@@ -188,24 +194,26 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
 
 def _what_is_coming(batches: int) -> str:
     if batches:
-        return f"Evaluating at the end, the first {batches:,} batches of each split (training.final_eval_batches)."
+        return f"Final evaluation on the first {batches:,} batches of each split (training.final_eval_batches)."
     return (
-        "Evaluating at the end, all of each split; --config.training.final_eval_batches=N takes the first N batches of "
-        "each, -1 none."
+        "Final evaluation on the whole of each split; --config.training.final_eval_batches=N limits it to the first N "
+        "batches of each, -1 turns it off."
     )
 
 
 def _left_to_the_task(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
-    """What the task chose where the configuration leaves it open, a line each."""
+    """One line for each choice that the configuration leaves to the task."""
     metrics = getattr(resolved.data, "metrics", ())
     if metrics == getattr(config.data, "metrics", ()):
         return []
     chosen = f"data.metrics={metrics}, training.best_metric={resolved.training.best_metric!r}"
-    return [f"By the task and its labels: {chosen}. Others: --config.data.metrics=\"('{metrics[-1]}',)\""]
+    return [
+        f"Chosen for the task and its labels: {chosen}. To choose others: --config.data.metrics=\"('{metrics[-1]}',)\""
+    ]
 
 
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:
-    """A run for each seed, in folders of their own, and how their results spread."""
+    """Trains one run per seed, each in its own folder, and reports the mean and spread of their results."""
     from experiments.display import show_spread
     from tx_jax.evaluation import report
     from tx_jax.files import json_text, write_atomically
@@ -215,9 +223,9 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
     if len(set(numbers)) < 2 or len(set(numbers)) < len(seeds.split(",")):
         command_line.fail(f"--seeds={seeds}: give two or more different numbers, such as --seeds=0,1,2")
     if "train" not in values["data"] or not distributed.is_alone():
-        command_line.fail("--seeds is for fine-tuning, by one process")
+        command_line.fail("--seeds is for fine-tuning in a single process")
     if values["training"].get("final_eval_batches", 0) < 0:
-        command_line.fail("--seeds compares the evaluations at the end: training.final_eval_batches=-1 makes none")
+        command_line.fail("--seeds compares the final evaluations, but training.final_eval_batches=-1 turns them off")
     runs = []
     for seed in numbers:
         print(f"Seed {seed}: {workdir / f'seed_{seed}'}", flush=True)

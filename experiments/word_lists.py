@@ -1,4 +1,4 @@
-"""Words on the command line: in place, or in files."""
+"""Lists of words given on the command line, directly or as files."""
 
 import os
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from tx_jax.errors import InputError
 
 
 def read_words(given: str) -> tuple[str, ...]:
-    """Words with commas between them, or the lines of a file. Raises InputError for one that is given twice."""
+    """Comma-separated words, or the lines of a file. Raises InputError for a word that is given twice."""
     words = tuple(_items(given, ","))
     twice = sorted({word for word in words if words.count(word) > 1})
     if twice:
-        raise InputError(f"{given}: {', '.join(twice)} twice")
+        raise InputError(f"{given}: {', '.join(twice)} given twice")
     return words
 
 
 def read_similar(given: str) -> dict[str, tuple[str, ...]]:
-    """For each word its similar ones, from "covid=virus,pandemic;variant=strain" or the lines of a file.
+    """The similar words of each word, from "covid=virus,pandemic;variant=strain" or the lines of a file.
 
     Raises:
-      InputError: an entry that is not of this form, or a word that has two.
+      InputError: an entry is not of this form, or a word has two entries.
     """
     similar = {}
     for entry in _items(given, ";"):
@@ -29,18 +29,20 @@ def read_similar(given: str) -> dict[str, tuple[str, ...]]:
         if not (equals and others):
             raise InputError(f"similar words: {entry!r} is not of the form word=similar,similar")
         if word.strip() in similar:
-            raise InputError(f"similar words: {word.strip()} twice")
+            raise InputError(f"similar words: {word.strip()} given twice")
         similar[word.strip()] = others
     return similar
 
 
 def _items(given: str, separator: str) -> list[str]:
-    """Of a file, the lines; of anything else, what stands between the separators."""
-    if os.path.isfile(given):  # Path.is_file raises where a list of words is too long for a name
+    """The lines of a file, or the parts between the separators of anything else."""
+    if os.path.isfile(given):  # Path.is_file raises if a list of words is too long for a file name
         try:
             parts = Path(given).read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
-            raise InputError(f"{given} is not UTF-8: convert it, iconv -f windows-1252 -t utf-8 {given}") from None
+            raise InputError(
+                f"{given} is not UTF-8: convert it, such as by iconv -f windows-1252 -t utf-8 {given}"
+            ) from None
     else:
         parts = given.split(separator)
     return [part.strip() for part in parts if part.strip()]

@@ -12,7 +12,7 @@ def test_bad_values_say_what_is_wrong():
     for given in ("--config=x.py", "x.py y.py", "x.py 'y"):
         with pytest.raises(InputError, match="downstream="):
             further_config({"source": "x", "downstream": given})
-    with pytest.raises(InputError, match="has a source"):
+    with pytest.raises(InputError, match="needs a source"):
         further_config({})
 
 

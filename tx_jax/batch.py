@@ -1,4 +1,4 @@
-"""The table of batch keys: what a `Batch`, a dict of arrays, may hold. Which keys are there depends on the task.
+"""The table of batch keys: what a `Batch`, a dict of arrays, may contain. Which keys it has depends on the task.
 
 The loader, sharding, the shapes of plans and the tasks read it. B examples, C choices of each, T sequence length,
 P predictions, L labels.
@@ -17,11 +17,10 @@ class Key(NamedTuple):
 
     Attributes:
       dtype: as it arrives on the devices.
-      axes: those after the first, which is that of the examples: of "choices" (there where the examples have choices),
+      axes: the axes after the first, which is that of the examples: "choices" (only if the examples have choices),
         "length", "predictions" and "labels".
-      about: what it holds.
-      counts: whether it says how much something counts. A row that only fills up a batch has zeros there; in all other
-        keys it is like any example.
+      about: what it contains.
+      counts: whether it is a weight. A padding row of a batch has zeros there; its other keys are like any example's.
     """
 
     dtype: str
@@ -36,7 +35,7 @@ KEYS: dict[str, Key] = {
     "valid": Key("bool", ("choices", "length"), "True for tokens, False for padding"),
     "documents": Key("int32", ("length",), "packed documents: number within the row, from 1; 0 for padding"),
     "positions": Key("int32", ("length",), "packed documents: position within the document; 0 for padding"),
-    "example_weights": Key("float32", (), "1 for an example, 0 for a row that only fills up a batch", counts=True),
+    "example_weights": Key("float32", (), "1 for an example, 0 for a row that only pads the batch", counts=True),
     # Pretraining.
     "masked_positions": Key("int32", ("predictions",), "where the masked LM predicts; unused ones point at 0"),
     "masked_targets": Key("int32", ("predictions",), "the original tokens there"),
@@ -64,7 +63,7 @@ def shapes(names: Iterable[str], **sizes: int) -> dict[str, tuple[tuple[int, ...
     """Shape and dtype of each of these keys.
 
     Args:
-      sizes: of "examples" and of each axis; examples have choices where there is a size of "choices" above 0.
+      sizes: the sizes of "examples" and of each axis; examples have choices if the size of "choices" is above 0.
     """
     return {
         name: (
@@ -76,10 +75,10 @@ def shapes(names: Iterable[str], **sizes: int) -> dict[str, tuple[tuple[int, ...
 
 
 def without_filling(batch: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The batch with these `example_weights`; whatever says how much something counts is 0 in rows that only fill up.
+    """The batch with these `example_weights`; all weights are 0 in rows that only pad the batch.
 
     Args:
-      weights: float32 [B], 1 for an example, 0 for a row that only fills up.
+      weights: float32 [B], 1 for an example, 0 for a padding row.
     """
     counted = {
         name: batch[name] * weights.reshape(-1, *[1] * (batch[name].ndim - 1)) for name in batch.keys() & _COUNTING
@@ -88,5 +87,5 @@ def without_filling(batch: dict[str, np.ndarray], weights: np.ndarray) -> dict[s
 
 
 def token_weights(batch: Batch) -> Any:
-    """float32 [B, T]: 1 for a token of an example, 0 for padding and for rows that only fill up."""
+    """float32 [B, T]: 1 for a token of an example, 0 for padding and for padding rows."""
     return batch["valid"] * batch["example_weights"][:, None]

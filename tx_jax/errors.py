@@ -1,4 +1,4 @@
-"""The one error that a user can mend: bad input, a bad configuration, a missing file."""
+"""The one error that a user can fix: bad input, a bad configuration, a missing file."""
 
 import difflib
 import re
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used. The message says what is wrong, where, and what to do.
+    """The user's input cannot be used. The message says what is wrong, where, and what to do.
 
     Entry points print it in one line and exit with code 2; every other exception is a bug and keeps its traceback.
     """
 
 
 class InputWarning(UserWarning):
-    """What the user gave can be used, but not as it seems. Entry points print it in one line."""
+    """The user's input can be used, but not quite as given. Entry points print it in one line."""
 
 
-# What other tools and people call it -> what it is called here.
+# Other tools' and people's name -> the name here.
 _SYNONYMS = {
     "lr": "learning_rate",
     "max_lr": "learning_rate",
@@ -102,10 +102,10 @@ _SYNONYMS = {
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" for the nearest of the known names, or "" where none is near.
+    """ " Did you mean 'x'?" for the nearest of the known names, or "" if none is near.
 
-    Nearest is what is called so in another group (training.warmup_steps) or by other tools (optimizer.lr); then what
-    has the same words (data.rate_mask); then what is spelled alike; then what shares a word.
+    Nearest is a key with this name in another group (training.warmup_steps) or in other tools (optimizer.lr); then one
+    with the same words (data.rate_mask); then one with a similar spelling; then one that shares a word.
     """
     near = _nearest(name, list(known))
     return f" Did you mean {near!r}?" if near else ""
@@ -126,7 +126,7 @@ def _nearest(name: str, known: list[str]) -> str | None:
 
 
 def _last(name: str) -> str:
-    """`lr` of `config.optimizer.lr`; a path and all else without dots between words is one part."""
+    """`lr` in `config.optimizer.lr`; a path, or anything else without dots between words, is one part."""
     return name.rpartition(".")[2] if re.fullmatch(r"\w+(\.\w+)+", name) else name
 
 

@@ -1,5 +1,5 @@
-"""Paths as users give them; files that are replaced whole: after a crash they hold the old content or the new; and JSON
-that any reader can read.
+"""Paths as users give them; files that are replaced atomically, so that after a crash they have the old content or the
+new; and JSON that any reader can read.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any
 
 from tx_jax.errors import InputError
 
-# Two letters at least: one is a drive of Windows. `gs:/x` is what Path makes of gs://x. `tfds:NAME` is no address.
+# At least two letters: one is a Windows drive. Path turns gs://x into `gs:/x`. `tfds:NAME` is not an address.
 _ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/")
 _HUB = re.compile(r"\s*https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 
 
 def local_path(text: str, what: str) -> Path:
-    """The path that a user gave, which must be one of this machine's file system.
+    """The path that a user gave, which must be in this machine's file system.
 
     Args:
       text: as it was given.
-      what: where it was given, such as --workdir: the error names it.
+      what: the flag or key that it was given as, such as --workdir; the error names it.
 
     Raises:
       InputError: it is the address of an object store or of the network, such as gs://bucket/folder.
@@ -39,10 +39,9 @@ def local_path(text: str, what: str) -> Path:
 
 
 def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
-    """The value as JSON, a number that is NaN or infinite as null: JSON has no such numbers.
+    """The value as JSON, with null for numbers that are NaN or infinite, which JSON does not have.
 
-    Every file of JSON is made with this, but for the definitions of tokenizers and models, which have a form of their
-    own.
+    Every JSON file is written with this, except the definitions of tokenizers and models, which have their own format.
     """
     return json.dumps(_with_nulls(value), indent=indent, ensure_ascii=ensure_ascii, allow_nan=False)
 
@@ -56,10 +55,10 @@ def _with_nulls(value: Any) -> Any:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replaces a file so that a reader, a kill or a power cut leaves the old content or the new; on disk at return.
+    """Replaces a file atomically: after a kill or a power cut it has the old content or the new. On disk at return.
 
     Raises:
-      OSError: it cannot be written; an earlier file is as it was, and nothing else is left behind.
+      OSError: it cannot be written; an existing file is unchanged, and nothing else is left behind.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -75,13 +74,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
-    """Replaces a folder by what `write` makes in an empty one. Under its name there is never a part of either; after a
-    kill between the two renames there is nothing, until the next call.
+    """Replaces a folder with the one that `write` fills. Its name never stands for a part of either; after a kill
+    between the two renames the folder is missing until the next call.
 
     Raises:
-      OSError: it cannot be written; an earlier folder is as it was.
+      OSError: it cannot be written; an existing folder is unchanged.
     """
-    temporary, earlier = (path.with_name(path.name + ending) for ending in (".tmp", ".old"))
+    temporary, earlier = _beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -101,8 +100,19 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     shutil.rmtree(earlier, ignore_errors=True)
 
 
+def clear_replaced(path: Path) -> None:
+    """Removes what a kill in `replace_folder` left beside a folder that is whole."""
+    for folder in _beside(path):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Where the new content of a folder is made, and where the earlier one is meanwhile."""
+    return path.with_name(path.name + ".tmp"), path.with_name(path.name + ".old")
+
+
 def sync_folder(path: Path) -> None:
-    """Makes the names in a folder last through a power cut, where the file system can."""
+    """Makes the names in a folder survive a power cut, if the file system supports it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -96,7 +96,8 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
 
 
 def _logical_axes(path: str) -> tuple[str | None, ...]:
-    """By `PARAM_RULES`; of an adapter (`models/lora.py`) one axis is its kernel's, and the rank lies whole."""
+    """A parameter's axes by `PARAM_RULES`; for an adapter (`models/lora.py`) one axis is its kernel's, and the rank is
+    not split."""
     if adapter := re.search(r"(^|/)lora/(.+)/([ab])$", path):
         inputs, outputs = tree.lookup(adapter[2], PARAM_RULES)
         return (inputs, None) if adapter[3] == "a" else (None, outputs)
@@ -117,14 +118,14 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
 
 
 def with_sharding(mesh: Mesh, shapes: Any) -> Any:
-    """The same tree of `jax.ShapeDtypeStruct`s, each knowing where it lives: what a checkpoint is restored into."""
+    """The same tree of `jax.ShapeDtypeStruct`s with shardings: the target to restore a checkpoint into."""
     return jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, state_sharding(mesh, shapes)
     )
 
 
 def bytes_per_device(arrays: Any) -> int:
-    """Of a tree of arrays, or of shapes that know where they live: those on each device."""
+    """Bytes on each device of a tree of arrays, or of shapes with shardings."""
     leaves = jax.tree.leaves(arrays)
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
@@ -138,9 +139,9 @@ def batch_sharding(mesh: Mesh, name: str, ndim: int) -> NamedSharding:
 def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
     """Which parts of a global batch this process must load, ascending, and how many equal parts there are in all.
 
-    Processes that differ only in how they split the model, as along "tensor", load the same parts. The parts are as
-    large as can be, so that mostly a process has one; on a TPU pod, where the order of the mesh follows the wires, it
-    may have several that are no neighbours.
+    Processes that differ only in how they split the model, such as along "tensor", load the same parts. The parts are
+    as large as possible, so that a process usually has one; on a TPU pod, where the order of the mesh follows the
+    wires, it may have several that are not neighbors.
     """
     shards = num_parts(mesh, "batch")
     places = NamedSharding(mesh, _spec("batch")).addressable_devices_indices_map((shards,))
@@ -148,7 +149,7 @@ def batch_parts(mesh: Mesh) -> tuple[tuple[int, ...], int]:
 
 
 def _as_large_parts(held: set[int], shards: int) -> tuple[tuple[int, ...], int]:
-    """The shards that are held, as parts of the largest size in which they come whole, and the number of parts."""
+    """The held shards as parts of the largest possible size that are held completely, and the number of parts."""
     for size in range(len(held), 0, -1):
         parts = {shard // size for shard in held}
         if shards % size == 0 and len(parts) * size == len(held):
@@ -157,14 +158,14 @@ def _as_large_parts(held: set[int], shards: int) -> tuple[tuple[int, ...], int]:
 
 
 def check_batch_size(mesh: Mesh, name: str, rows: int) -> None:
-    """Raises InputError where `rows` sequences can't be split evenly over the mesh's data axes."""
+    """Raises InputError if `rows` sequences can't be split evenly over the mesh's data axes."""
     parts = num_parts(mesh, "batch")
     if rows % parts:
         raise InputError(f"{name}={rows} is not divisible by the {parts} shards of the mesh's data axes")
 
 
 def check_divisible(mesh: Mesh, config: ExperimentConfig) -> None:
-    """Raises InputError where the mesh does not divide the heads, or a sequence length."""
+    """Raises InputError if the mesh does not divide the heads or a sequence length."""
     lengths = {"data.sequence_length": (config.data.sequence_length,)}
     lengths["phases.sequence_length"] = config.phases.sequence_length
     sizes = {"tensor": {"model.num_heads": (config.model.num_heads,)}, "context": lengths}
@@ -176,7 +177,7 @@ def check_divisible(mesh: Mesh, config: ExperimentConfig) -> None:
 
 
 def num_parts(mesh: Mesh | AbstractMesh, axis: str) -> int:
-    """In how many parts a logical axis is split."""
+    """The number of parts that a logical axis is split into."""
     names = MESH_AXIS_OF[axis]
     return math.prod(mesh.shape[name] for name in ((names,) if isinstance(names, str) else names))
 
@@ -186,13 +187,13 @@ def _spec(*axes: str | None) -> PartitionSpec:
 
 
 def _mesh() -> AbstractMesh | None:
-    """The mesh of `jax.set_mesh`, where it is one of ours."""
+    """The mesh of `jax.set_mesh`, if it is one of ours."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh if mesh.axis_names == MESH_AXES else None
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
-    """x, its dimensions split over the mesh by their logical axes. What can't be split evenly stays whole."""
+    """x with its dimensions split over the mesh by their logical axes. Those that can't be split evenly stay whole."""
     mesh = _mesh()
     if mesh is None:
         return x
@@ -203,22 +204,22 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def length_parts(length: int) -> int:
-    """In how many parts sequences of this length are split."""
+    """The number of parts that sequences of this length are split into."""
     mesh = _mesh()
     parts = 1 if mesh is None else num_parts(mesh, "length")
     return 1 if length % parts else parts
 
 
 def splits_kernels() -> bool:
-    """Whether layers lie in parts along "tensor"."""
+    """Whether layers are split along "tensor"."""
     mesh = _mesh()
     return mesh is not None and mesh.shape["tensor"] > 1
 
 
 def gather_param(x: jax.Array, path: tuple[str, ...]) -> jax.Array:
-    """A parameter as its layer needs it: all parts along "fsdp" together (ZeRO-3, Rajbhandari et al. 2020).
+    """A parameter as its layer needs it, gathered along "fsdp" (ZeRO-3, Rajbhandari et al. 2020).
 
-    Without it, XLA may rather gather the activations. `path` is the parameter's, and may begin anywhere.
+    Without this, XLA might gather the activations instead. `path` is the parameter's; its beginning may be missing.
     """
     mesh = _mesh()
     if mesh is None or mesh.shape["fsdp"] == 1:

@@ -27,7 +27,7 @@ def flatten(tree: Any) -> dict[str, Any]:
 
 
 def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts of leaves by path: what `flatten` was given, if that was one."""
+    """Nested dicts of leaves by path: the inverse of `flatten` for nested dicts."""
     return flax.traverse_util.unflatten_dict(dict(leaves), sep="/")
 
 
@@ -39,12 +39,12 @@ def split(tree: dict[str, Any], paths: Container[str]) -> tuple[dict[str, Any], 
 
 
 def join(tree: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What `split` took apart."""
+    """The inverse of `split`."""
     return nest(flatten(tree) | flatten(other))
 
 
 def map_with_path(function: Callable[..., T], tree: Any, *rest: Any) -> Any:
-    """`jax.tree.map` whose function takes the path first."""
+    """`jax.tree.map` with a function whose first argument is the path."""
     return jax.tree_util.tree_map_with_path(lambda path, *leaves: function(path_string(path), *leaves), tree, *rest)
 
 
@@ -66,14 +66,14 @@ def lookup(path: str, table: Iterable[tuple[str, T]]) -> T:
 
 
 def require_matches(key: str, patterns: Iterable[str], paths: Collection[str], kind: str = "parameter") -> None:
-    """Raises InputError where a regular expression, given as `key`, occurs in none of the paths of this kind."""
+    """Raises InputError if a regular expression, given as `key`, occurs in none of the paths of this kind."""
     for pattern in patterns:
         if not any(re.search(pattern, path) for path in paths):
             raise InputError(f"{key}: {pattern!r} matches no {kind}.{_nearest(pattern, paths)}")
 
 
 def _nearest(pattern: str, paths: Collection[str]) -> str:
-    """The nearest name in the paths to one that the pattern has and they lack; else where the paths lie."""
+    """The name in the paths nearest to one in the pattern that they lack; else the top levels of the paths."""
     names = {name for path in paths for name in path.split("/")}
     for word in re.findall(r"\w+", pattern):
         if word not in names and (near := did_you_mean(word, names)):

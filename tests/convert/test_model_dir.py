@@ -103,7 +103,7 @@ def test_masks_are_filled_as_with_a_run(saved):
 
 
 def test_what_a_converted_model_cannot_do(tmp_path, saved):
-    with pytest.raises(InputError, match=r"is no run \(converted model\): it has no step 3"):
+    with pytest.raises(InputError, match=r"is not a run \(converted model\), so it has no step 3"):
         trained.load(saved, 3)
     model_dir.save(folders.model(), tmp_path / "silent")
     with pytest.raises(InputError, match="without a tokenizer"):

@@ -23,18 +23,18 @@ REFUSED = [
     ),
     (
         {"mask_rate_steps": 5, "mask_rate_end": 0.5},
-        "data.max_predictions=8 cuts the masking short: data.mask_rate_end=0.5 of data.sequence_length=48 are 24",
+        "data.max_predictions=8 is too small: data.mask_rate_end=0.5 of data.sequence_length=48 are 24",
     ),
     ({"mask_rate": 0.0}, "data.mask_rate=0 leaves nothing to predict"),
     ({"mixture_weights": (1.0,), "store": "a,b"}, "data.mixture_weights=(1.0,) has 1 values for the 2 stores in"),
     ({"mixture_weights": (1.0, 0.0), "store": "a,b"}, "data.mixture_weights=(1.0, 0.0) must all be positive"),
-    ({"skip_batches": "7,100 to 120"}, "data.skip_batches='7,100 to 120': '100 to 120' is no batch from 1 on"),
-    ({"skip_batches": "120-100"}, "nor a range such as 100-120"),
-    ({"skip_batches": "0"}, "'0' is no batch from 1 on"),
+    ({"skip_batches": "7,100 to 120"}, "data.skip_batches='7,100 to 120': '100 to 120' is not a batch from 1 on"),
+    ({"skip_batches": "120-100"}, "or a range such as 100-120"),
+    ({"skip_batches": "0"}, "'0' is not a batch from 1 on"),
     ({"mixture_alpha": -1.0}, "data.mixture_alpha=-1.0 must be in [0, 1]"),
     (
         {"mixture_weights": (1.0, 2.0), "mixture_alpha": 0.3, "store": "a,b"},
-        "data.mixture_weights=(1.0, 2.0) are used as they are: leave data.mixture_alpha=0.3 at 1",
+        "data.mixture_weights=(1.0, 2.0) replace data.mixture_alpha=0.3: leave it at 1",
     ),
 ]
 

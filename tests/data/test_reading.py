@@ -53,7 +53,7 @@ def test_damage_is_one_error_with_the_line(tmp_path, compression, damage):
     else:
         data[10:210] = b"\xff" * 200
     (tmp_path / "a.txt").write_bytes(data)
-    with pytest.raises(InputError, match=r"a\.txt\S* is damaged after line \d+ \(.+\): fetch or compress it again"):
+    with pytest.raises(InputError, match=r"a\.txt\S* is damaged after line \d+ \(.+\): download or compress it again"):
         list(itertools.chain.from_iterable(map(lines, files_in(tmp_path / "a.txt"))))
 
 
@@ -85,10 +85,10 @@ def test_a_zip_holds_several_files(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([], "is a zip without any file in it"),
-        (["__MACOSX/x"], "is a zip without any file in it"),
-        (["[Content_Types].xml", "word/document.xml"], "is a document of an office program"),
-        (["mimetype", "content.xml"], "is a document of an office program"),
+        ([], "is a zip that contains no files"),
+        (["__MACOSX/x"], "is a zip that contains no files"),
+        (["[Content_Types].xml", "word/document.xml"], "is an office document"),
+        (["mimetype", "content.xml"], "is an office document"),
     ],
 )
 def test_zips_without_text_are_refused(tmp_path, members, message):

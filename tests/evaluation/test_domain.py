@@ -91,9 +91,9 @@ def test_neighbours_are_nearest_by_cosine(model):
 
 @pytest.mark.parametrize(("word", "pieces"), [("sleeper", "sl ##ee ##p ##er"), ("中", r"\[UNK\]")])
 def test_a_word_that_is_no_token_is_refused(model, tiny_store, word, pieces):
-    with pytest.raises(InputError, match=f"'{word}' is no token of the model: its pieces are {pieces}"):
+    with pytest.raises(InputError, match=f"'{word}' is not a token of the model: its pieces are {pieces}"):
         domain.neighbours(model, ["covid", word])
-    with pytest.raises(InputError, match=f"'{word}' is no token of the model"):
+    with pytest.raises(InputError, match=f"'{word}' is not a token of the model"):
         domain.occurrences(tiny_store.split("validation"), [word], model.tokenizer, 5)
 
 
@@ -110,7 +110,7 @@ def fine_tuning(folder, seeds=(0, 1), **changes):
 
 
 def test_fine_tunings_of_each_model_there_is(tmp_path):
-    with pytest.raises(InputError, match=r"has no fine-tunings: original/seeds.json, after/seeds.json"):
+    with pytest.raises(InputError, match=r"has no fine-tuning results: original/seeds.json, after/seeds.json"):
         domain.fine_tunings(tmp_path, ["original", "after"])
     scores = {name: fine_tuning(tmp_path / name) for name in ("original", "after")}
     assert domain.fine_tunings(tmp_path, ["original", "before", "after"]) == scores
@@ -126,5 +126,5 @@ def test_fine_tunings_of_each_model_there_is(tmp_path):
 def test_fine_tunings_that_do_not_compare(tmp_path, changes, said):
     fine_tuning(tmp_path / "original")
     fine_tuning(tmp_path / "after", **changes)
-    with pytest.raises(InputError, match=f"original and after do not compare: {said}. Remove"):
+    with pytest.raises(InputError, match=f"original and after cannot be compared: {said}. Remove"):
         domain.fine_tunings(tmp_path, ["original", "after"])

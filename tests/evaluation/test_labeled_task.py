@@ -141,7 +141,7 @@ def test_a_model_that_gives_several_labels(tokenizer, opened, tmp_path):
     report, taken = evaluated(model, tmp_path / "test.csv", label_separator="|")
     assert taken == "yes for YES, no for NO, perhaps for PERHAPS"
     assert report.metrics["subset_accuracy"] == pytest.approx(2 / 3)
-    assert report.baselines["loss"][1] == "how frequent each label is in this data itself"
+    assert report.baselines["loss"][1] == "the frequency of each label in this data itself"
     (tmp_path / "lists.csv").write_text('text,label\ncat,"[""NO""]"\nsun,"[""YES""]"\ndog,"[""PERHAPS"", ""NO""]"\n')
     assert evaluated(model, tmp_path / "lists.csv")[0].metrics == report.metrics
     (tmp_path / "bars.csv").write_text("text,label\ndog,PERHAPS|NO\n")

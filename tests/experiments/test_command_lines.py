@@ -145,7 +145,7 @@ BAD_INPUT = {
     "out of range": ("train", [SMOKE, "--config.model.dropout=1.5"], "model.dropout=1.5"),
     "idle key": ("train", [SMOKE, "--config.data.span_max_words=3"], "does nothing because data.mask_unit='token'"),
     "idle key of a plan": ("train", [SMOKE, "--plan", "--config.lora.alpha=3"], "does nothing because lora.rank=0"),
-    "boolean apart": ("train", [SMOKE, "--config.model.use_bias", "false"], "for true or false give --FLAG=false"),
+    "boolean apart": ("train", [SMOKE, "--config.model.use_bias", "false"], "to true or false, write --FLAG=false"),
     "missing config": ("train", ["--config=configs/bert_bas.py"], "'configs/bert_base.py'"),
     "unknown variant": ("train", ["--config=configs/bert_base.py:smok"], "smoke"),
     "no config": ("train", ["--workdir=x"], "--config"),
@@ -157,11 +157,11 @@ BAD_INPUT = {
     "no mesh to plan": ("train", [SMOKE, "--plan", "--config.mesh.data=3"], "does not fit 1 cpu device"),
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
     "two models": ("evaluate", ["--workdir={tmp}", "--model={tmp}"], "both name the model"),
-    "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how --data is to be read"),
+    "data without a reader": ("evaluate", ["--model={tmp}", "--text=body"], "--text says how to read --data"),
     "a decimal sign": (
         "evaluate",
         ["--model={tmp}", "--decimal=,"],
-        "--decimal says how --data is to be read",
+        "--decimal says how to read --data",
     ),
     "no workdir": ("fill_mask", ["--text=[MASK]"], "--workdir"),
 }

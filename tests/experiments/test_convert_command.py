@@ -124,7 +124,7 @@ BAD = {
     "converted model as source": (["--from_hf={tmp}/model", "--out={tmp}/x"], "give it as --model, with --to_hf"),
     "run as source": (["--from_hf={tmp}/run", "--out={tmp}/x"], "run is a run directory: give it as --model"),
     "unknown dtype": (["--checkpoint={tmp}", "--to_hf={tmp}/x", "--dtype=int8"], "dtype"),
-    "revision of a folder": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--revision=main"], "is a folder here"),
+    "revision of a folder": (["--from_hf={tmp}/hf", "--out={tmp}/x", "--revision=main"], "is a local folder"),
     "taken": (["--from_hf={tmp}/hf", "--out={tmp}/hf"], "exists and is not empty"),
     "no run": (["--checkpoint={tmp}", "--to_hf={tmp}/x"], "is not a run directory"),
     "no network": (["--from_hf=someone/model", "--out={tmp}/x"], "cannot be fetched from the Hugging Face Hub"),

@@ -63,8 +63,8 @@ def test_what_trains_and_how_fast_is_shown(smoke_config, tiny_store, tmp_path):
     figures = dict(rows(display.figures_table(run)))
     assert figures["parameters"] == "42,442"
     # 4 bytes each, and twice that for Adam's two moments.
-    expected = "parameters 0.2 MiB, gradients 0.2 MiB, optimizer state 0.3 MiB; activations beside"
-    assert figures["on each device"] == expected
+    expected = "parameters 0.2 MiB, gradients 0.2 MiB, optimizer state 0.3 MiB; activations not counted"
+    assert figures["per device"] == expected
     smoke_config.optimizer.update(frozen=("^embeddings/",), layer_decay=0.5, rate_scale=("^pooler/=10",))
     run = build(smoke_config, tiny_store, tmp_path)
     assert rows(display.figures_table(run))[0] == ["parameters", "42,442, 19,530 of them trained"]
@@ -103,9 +103,10 @@ def test_a_short_evaluation_within_the_training_says_nothing(capsys):
 
 
 def test_a_complete_run_says_what_becomes_of_the_changes():
-    assert display.complete(8, 8, changed=False) == "The run is complete: it has its 8 steps."
+    assert display.complete(8, 8, changed=False) == "The run is complete: it has trained all 8 steps."
     assert display.complete(8, 6, changed=True) == (
-        "The run is complete: it has 8 steps; training.num_steps=6 asks for no more. Nothing is trained, so what "
-        "changed has no effect, and config.json stays."
+        "The run is complete: it has trained 8 steps; training.num_steps=6 does not ask for more. Nothing is trained, "
+        "so the changes have no effect, and config.json is kept."
     )
-    assert display.complete(6, 40, changed=False) == "The run is complete: it has 6 steps, and improves no more."
+    improves_no_more = "The run is complete: it has trained 6 steps and no longer improves."
+    assert display.complete(6, 40, changed=False) == improves_no_more

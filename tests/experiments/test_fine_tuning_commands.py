@@ -42,7 +42,7 @@ def test_several_seeds_end_with_their_spread(seeds):
     values = [report["validation"]["metrics"]["macro_f1"] for report in reports]
     assert found["validation"]["macro_f1"]["values"] == values
     assert found["validation"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 2)
-    for word in ("2 seeds", "macro_f1", "the most frequent in training", "how frequent each label"):
+    for word in ("2 seeds", "macro_f1", "the most frequent in training", "the frequency of each label"):
         assert word in done.stdout
     config = json.loads((workdir / "seed_7/config.json").read_text())
     assert config["seed"] == 7
@@ -50,7 +50,7 @@ def test_several_seeds_end_with_their_spread(seeds):
 
 
 def test_a_token_store_says_nothing_of_labels(seeds):
-    with pytest.raises(InputError, match="seed_0 was fine-tuned on examples with labels, not on a token store"):
+    with pytest.raises(InputError, match="seed_0 was fine-tuned on labeled examples, not on a token store"):
         evaluate_run(seeds[0] / "seed_0", store="data/mine")
 
 
@@ -81,7 +81,7 @@ def test_predictions_for_a_file(seeds, tmp_path):
         (
             "bodies.csv",
             "b.csv",
-            "or give it the name that training had; a table whose first line holds no names needs --columns",
+            "or give it the name that training had; a table whose first line has no names needs --columns",
         ),
         ("new.csv", "b.conll", ".conll is for labels of words"),
         ("new.csv", "new.csv", "is what is read, and would be lost"),
@@ -111,8 +111,8 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     arguments += [f"--config.start_from={tmp_path / 'model'}", f"--workdir={tmp_path / 'run'}"]
     done = run("train", "--config=configs/tagging.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
-    assert "the most frequent label of each word" in done.stdout
-    assert "By the task and its labels: data.metrics=('entity_f1', " in done.stdout
+    assert "each word's most frequent training label" in done.stdout
+    assert "Chosen for the task and its labels: data.metrics=('entity_f1', " in done.stdout
     assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
     files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]
@@ -140,7 +140,9 @@ def test_answers_from_questions(tiny_store, tmp_path):
     assert done.stdout.count("%") == 5
 
 
-@pytest.mark.parametrize(("batches", "coming"), [(0, "all of each split"), (1, "the first 1 batches of each split")])
+@pytest.mark.parametrize(
+    ("batches", "coming"), [(0, "the whole of each split"), (1, "the first 1 batches of each split")]
+)
 def test_the_evaluation_at_the_end_says_what_is_coming(arguments, tmp_path, batches, coming):
     limit = [f"--config.training.final_eval_batches={batches}", "--config.training.num_steps=2"]
     limit.append("--config.training.eval_batch_size=2")
@@ -175,11 +177,11 @@ def test_the_plan_of_epochs_reads_the_data(arguments):
         ),
         (["--config.optimizer.no_decay=('bais$',)"], "no_decay: 'bais$' matches no parameter. Did you mean 'bias'?"),
         (["--config.data.label=topic"], "no column 'topic' among 'text', 'label'"),
-        (["--config.data.metrics=('f1',)"], "f1 is of two labels, and there are 3"),
+        (["--config.data.metrics=('f1',)"], "f1 needs two labels, but there are 3"),
         (["--config.model.num_layers=7", "--config.model.dropout=0"], "its shape: leave out model.num_layers=7 (there"),
         (["--config.model.num_labels=7"], "model.num_labels=7: the data has 3"),
         (["--seeds=0"], "give two or more different numbers"),
-        (["--seeds=0,1", "--config.training.final_eval_batches=-1"], "--seeds compares the evaluations at the end"),
+        (["--seeds=0,1", "--config.training.final_eval_batches=-1"], "--seeds compares the final evaluations"),
         (["--config.training.final_eval_batches=-2"], "must be -1 (none), 0 (all) or a number of batches"),
         (["--config.start_from=", "--config.model.vocab_size=200"], "fine-tuning needs a model with its tokenizer"),
     ],

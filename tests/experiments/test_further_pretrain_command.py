@@ -64,7 +64,7 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tm
 
     again = further_pretrain(*arguments, downstream)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("passing over") == 4
+    assert again.stdout.count(": skipping ") == 4
     ran = re.findall(r"^\$ python -m experiments\.(\w+)", again.stdout, re.MULTILINE)
     assert ran == ["train", "train", "domain_report"]
     models = json.loads((work / "report/report.json").read_text())["models"]
@@ -80,7 +80,7 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tm
     (row,) = (line for line in again.stdout.splitlines() if "macro_f1, validation data" in line)
     assert [float(cell.split("±")[0]) for cell in row.split("│")[2:4]] == pytest.approx(means, abs=1e-4)
 
-    assert further_pretrain(*arguments, downstream).stdout.count("passing over") == 7
+    assert further_pretrain(*arguments, downstream).stdout.count(": skipping ") == 7
 
 
 def test_a_step_that_fails_ends_it_with_its_code_and_says_why(arguments):

@@ -42,5 +42,5 @@ def test_steps_of_a_second_in_hours_or_days(steps, expected):
 def test_what_the_formula_does_not_count_is_said():
     whole, frozen = shown(PHASE), shown(dataclasses.replace(PHASE, flops=None))
     for text, given in ((whole, True), (frozen, False)):
-        assert ("│ MFU " in text) == ("FLOPs of a step, by formula" in text) == given
+        assert ("│ MFU " in text) == ("FLOPs per step, by formula" in text) == given
         assert ("Not all parameters train." in text) == (not given)

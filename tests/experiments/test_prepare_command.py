@@ -55,7 +55,7 @@ def test_verify_names_the_file_that_was_edited(tmp_path, text_file):
     shard.write_bytes(data)
     run = prepare(*flags)
     assert run.returncode == 2
-    assert "damaged in the token store at" in run.stderr
+    assert "has damaged files" in run.stderr
     assert "train/tokens-00000.npy" in run.stderr
     assert prepare(*flags[:-1]).returncode == 0
 
@@ -81,7 +81,7 @@ def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
         (["--source=embedded", "--sentences=wraped"], "wrapped"),
         (["--source=embedded", "--vocab_size=many"], "vocab_size"),
         (["--source=embedded", "--format=xlsx"], "format"),
-        (["--source=embedded", "--delimiter=tab"], "delimiter is for files, and embedded is none: drop it"),
+        (["--source=embedded", "--delimiter=tab"], "delimiter is for files, and embedded is not one: drop it"),
         (["--source=embedded", "--tokenizer_kind=gpt2_bpe", "--lowercase"], "lowercase has no meaning for gpt2_bpe"),
         (
             ["--source=embedded", "--tokenizer_kind=unigram", "--strip_accents"],

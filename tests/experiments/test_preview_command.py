@@ -23,7 +23,7 @@ def test_pairs_are_shown_with_their_masks_and_statistics(arguments):
     assert re.findall(r"^Example (\d)", done.stdout, re.M) == ["1", "2", "3"]
     assert done.stdout.count("‹A›") == done.stdout.count("‹B›") == 3
     assert "[MASK→" in done.stdout
-    assert "\x1b" not in done.stdout, "no colours where there is no terminal"
+    assert "\x1b" not in done.stdout, "no colors where there is no terminal"
     assert re.search(r"examples +│ +104", done.stdout), "whole batches of 8"
     assert re.search(r"chosen +│ +1\d\.\d\d% of the tokens +│ data.mask_rate=0.15", done.stdout)
 
@@ -53,6 +53,6 @@ runpy.run_module("experiments.preview", run_name="__main__")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     tokens = f"{store.path} (train), {store.split('train').num_tokens:,} tokens"
     assert done.stderr.splitlines() == [
-        f"{tokens}: making the list of documents of two sentences, once for all starts",
-        f"{tokens}: making the spans of 29 tokens, once for all starts",
+        f"{tokens}: building the list of documents of two sentences, once for all later starts",
+        f"{tokens}: building the spans of 29 tokens, once for all later starts",
     ]

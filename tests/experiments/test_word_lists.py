@@ -22,11 +22,11 @@ def test_words_and_similar_words_from_values_and_files(tmp_path):
 
 
 def test_bad_values_say_what_is_wrong(tmp_path):
-    with pytest.raises(InputError, match="covid twice"):
+    with pytest.raises(InputError, match="covid given twice"):
         read_words("covid,covid")
     with pytest.raises(InputError, match="'covid' is not of the form"):
         read_similar("covid")
-    with pytest.raises(InputError, match="covid twice"):
+    with pytest.raises(InputError, match="covid given twice"):
         read_similar("covid=virus;covid=pandemic")
     (tmp_path / "words.txt").write_text("señal", encoding="latin-1")
     with pytest.raises(InputError, match=r"words.txt is not UTF-8: convert it"):

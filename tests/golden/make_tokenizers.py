@@ -31,7 +31,7 @@ CLASSES = {
     "camembert": "CamembertTokenizer",
     "t5": "T5Tokenizer",
 }
-# Classes that read a SentencePiece model file as we do. DebertaV2Tokenizer ignores the model's normalisation.
+# Classes that read a SentencePiece model file as we do. DebertaV2Tokenizer ignores the model's normalization.
 MODEL_FILES = ("unigram", "unigram, lower case", "camembert", "t5")
 
 

@@ -46,7 +46,7 @@ def extend(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def model_file(stored: Mapping[str, Any]) -> bytes:
-    """A SentencePiece model file with the stored pieces, and the normalisation table of that name."""
+    """A SentencePiece model file with the stored pieces, and the normalization table of that name."""
     normalizer = _normalizer(stored["normalization"])
     pieces = [
         sentencepiece_model_pb2.ModelProto.SentencePiece(piece=piece, score=score, type=kind)

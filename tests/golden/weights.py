@@ -58,7 +58,7 @@ def parameter_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 
 def draw_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, np.ndarray]:
-    """float32 weights by path, drawn in sorted order; far from any initialisation, so that each of them shows.
+    """float32 weights by path, drawn in sorted order; far from any initialization, so that each of them shows.
 
     Queries and keys are large, so that attention is uneven; values are not, or after some layers all positions would
     be alike and the gradients of queries and keys lost in rounding.

@@ -48,7 +48,7 @@ def test_one_process_by_flag_looks_for_no_launcher(initialize):
 
 @pytest.mark.parametrize("arguments", [("host:1", None, None), (None, 2, 0), ("host:1", 2, None), (None, None, 0)])
 def test_flags_that_belong_together(initialize, arguments):
-    with pytest.raises(InputError, match="--coordinator=HOST:PORT, --num_processes and --process_id belong together"):
+    with pytest.raises(InputError, match="--coordinator=HOST:PORT, --num_processes and --process_id go together"):
         start(*arguments)
     assert initialize == []
 

@@ -24,7 +24,7 @@ with Watchdog(silence_seconds=30, explain=lambda error: None), telling(lambda re
 
 def test_what_takes_longer_than_its_limit_ends_the_process_with_its_stacks():
     done = subprocess.run([sys.executable, "-c", STALLED], capture_output=True, text=True, check=False, timeout=60)
-    line = "process 0 of 1, waiting for data: nothing came for 2 s (training.stall_seconds)"
+    line = "process 0 of 1, waiting for data: no batch came for 2 s (training.stall_seconds)"
     assert done.returncode == 1
     assert done.stdout == f"so far\ntold: {line}\n"
     assert done.stderr.splitlines()[-1] == f"error: {line}"

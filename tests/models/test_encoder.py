@@ -1,4 +1,4 @@
-"""Properties of the whole encoder: padding, batch rows, gradients, dropout, rematerialisation, dtypes."""
+"""Properties of the whole encoder: padding, batch rows, gradients, dropout, rematerialization, dtypes."""
 
 import dataclasses
 import functools

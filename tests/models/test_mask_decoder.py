@@ -25,7 +25,7 @@ CASES = {
     "both, own projections": {},
     "c2p": {"relative_attention": ("c2p",), "key_bias": False},
     "p2c": {"relative_attention": ("p2c",), "relative_buckets": 0, "relative_distance": 5},
-    "both, shared, normalised, convolution": {
+    "both, shared, normalized, convolution": {
         "share_relative_projections": True,
         "relative_norm": True,
         "conv_kernel": 3,

@@ -98,4 +98,4 @@ def check_context(collectives, shapes, model):
     again = 4 if model.enhanced_mask_decoder else 0  # its last layer runs three times, in part on the same keys
     assert layers <= gathered.count(activation) <= layers + again
     others = kinds(collectives) - {"all-gather", "all-reduce", "reduce-scatter"}
-    assert others <= ({"collective-permute"} if model.conv_kernel else set())  # which needs its neighbours
+    assert others <= ({"collective-permute"} if model.conv_kernel else set())  # which needs its neighbors

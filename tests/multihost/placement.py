@@ -23,7 +23,7 @@ from tx_jax.training.state import init_state
 
 
 def woven(mesh: Mesh) -> Mesh:
-    """The same shape with the devices in an order in which those of one process are no neighbours."""
+    """The same shape with the devices in an order in which those of one process are no neighbors."""
     devices = mesh.devices.reshape(jax.process_count(), -1).T.reshape(mesh.devices.shape)
     return Mesh(devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 

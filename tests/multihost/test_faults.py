@@ -77,10 +77,10 @@ def test_sigterm_to_one_stops_all_and_any_topology_continues(whole, tiny_store, 
     ("fault", "expected", "reason"),
     [
         ("input:build:1:1", [2, 2], "error: process 1 of 2, starting: this host lacks a file"),
-        ("memory:build:1:1", [1, 1], "OutOfMemory: out of memory on cpu: 12.0 GiB were asked for, "),
+        ("memory:build:1:1", [1, 1], "OutOfMemory: out of memory on cpu: 12.0 GiB requested, "),
         ("exit:build:1:0", [3, 3], "error: process 0 of 2, starting: it called sys.exit(3)"),
         ("raise:batch:1:1", [1, 1], "Planted: a planted error"),
-        ("sleep:batch:2:0", [1, 1], "error: process 0 of 2, waiting for data: nothing came for 6 s"),
+        ("sleep:batch:2:0", [1, 1], "error: process 0 of 2, waiting for data: no batch came for 6 s"),
         ("stop:build:1:1", [1, None], "error: process 1 of 2, starting: it gave no sign of life for"),
     ],
 )

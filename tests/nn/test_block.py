@@ -127,7 +127,7 @@ def test_rematerialisation_of_a_layer_that_runs_again():
 
 
 def test_a_normalised_input_is_not_normalised_again():
-    """Pre-LN behind normalised embeddings: the first layer has no attention norm (as ModernBERT), the others do.
+    """Pre-LN behind normalized embeddings: the first layer has no attention norm (as ModernBERT), the others do.
 
     A projection from smaller tables comes between, and then the first layer needs its own.
     """

@@ -54,7 +54,7 @@ def test_documents_are_borders():
 
 
 def test_dropout_is_of_the_convolution_alone():
-    """Before the activation: what is dropped there leaves the layer's output, normalised."""
+    """Before the activation: what is dropped there leaves the layer's output, normalized."""
     module, params, x, y = layer(conv_kernel=3)
     module = Convolution(small.config(dropout=0.5, conv_kernel=3))
     params = params | {"kernel": 0 * params["kernel"], "bias": 0 * params["bias"] + 30.0}

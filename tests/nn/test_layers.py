@@ -172,7 +172,7 @@ def test_embeddings():
 
 
 def test_embedding_dropout():
-    """At its rate, after the normalisation, and with what is kept scaled up."""
+    """At its rate, after the normalization, and with what is kept scaled up."""
     module = Embeddings(small.config(dropout=0.4))
     tokens = small.batch()["tokens_BT"]
     call = {"segments_BT": 0 * tokens, "positions_BT": 0 * tokens}

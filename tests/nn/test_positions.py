@@ -67,7 +67,7 @@ def test_rotation_in_bfloat16_is_computed_in_float32():
 
 
 def test_sinusoids_against_the_formula():
-    """PE(p, 2i) is a sine and PE(p, 2i + 1) the cosine of the same angle, neighbours and not halves."""
+    """PE(p, 2i) is a sine and PE(p, 2i + 1) the cosine of the same angle, neighbors and not halves."""
     positions = jnp.asarray([[0, 1, 2, 3], [100, 7, 0, 511]])
     actual = sinusoids(positions, 512)
     expected = [[reference.sinusoid(int(p), 512) for p in row] for row in positions]
@@ -120,7 +120,7 @@ def test_positions_that_embeddings_do_not_know(kind):
 
 
 def test_scale_sinusoids_norm_and_projection():
-    """In this order: sqrt(E) times the token, plus the sinusoids, normalised at width E, then projected to D."""
+    """In this order: sqrt(E) times the token, plus the sinusoids, normalized at width E, then projected to D."""
     cfg = small.config(
         **PLAIN | {"embedding_norm": True}, embedding_scale=True, embedding_dim=16, position_embedding="sinusoidal"
     )

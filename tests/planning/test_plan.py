@@ -106,7 +106,7 @@ def test_what_can_not_be_larger_is_not_advised(config_dict):
 def test_a_mesh_that_splits_the_state_further_is_advised(config_dict):
     mesh = jax.sharding.AbstractMesh((4, 1, 1, 2), sharding.MESH_AXES)
     error = plan._does_not_fit(from_config_dict(config_dict), mesh, "steps 1 to 2", "it takes much", target())
-    assert "a larger --config.mesh.fsdp or --config.mesh.tensor in the place of others (now 1, 2)" in str(error)
+    assert "a larger --config.mesh.fsdp or --config.mesh.tensor in place of the others (now 1, 2)" in str(error)
 
 
 def test_the_compiler_tells_how_much_it_needs(config_dict, monkeypatch):

@@ -40,7 +40,7 @@ def test_a_slice_tells_both_of_its_names():
 
 
 def test_links_of_a_ring_are_twice_those_of_a_pair():
-    """v4 has six links of 50 GB/s: a chip of a cube of four uses all, one of 2 x 2 x 1 has two neighbours."""
+    """v4 has six links of 50 GB/s: a chip of a cube of four uses all, one of 2 x 2 x 1 has two neighbors."""
     assert find("v4-128").link_bandwidth == pytest.approx(300e9)
     assert find("v4-8").link_bandwidth == pytest.approx(100e9)
     # 4 x 4 of v5e is no ring: 12 links along each of two dimensions, seen from both ends, for 16 chips.

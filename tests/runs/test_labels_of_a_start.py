@@ -104,13 +104,13 @@ def test_other_labels_start_fresh_and_the_user_sees_both_lists(tokenizer, tmp_pa
     done = train(config(tmp_path, "texts"), tmp_path / "run")
     assert done.run.fresh == ("sequence_classification",)
     assert done.run.labels.startswith(
-        f"yes, no, perhaps in {tmp_path / 'model'}, ja, nein, vielleicht in the data: other labels, so that "
-        "sequence_classification starts fresh. To keep its rows, if they are the same under other names: "
-        "--config.data.label_map"
+        f"yes, no, perhaps in {tmp_path / 'model'}, ja, nein, vielleicht in the data: the labels differ, "
+        "so sequence_classification is newly initialized. To keep its rows, if they are the same labels "
+        "under other names: --config.data.label_map"
     )
     assert f"│ labels {' ' * 2}" in done.shown
     assert "yes, no, perhaps in" in done.shown
-    assert "sequence_classification: fresh" in done.shown
+    assert "sequence_classification: newly initialized" in done.shown
 
 
 def test_names_of_the_users_keep_the_rows(tokenizer, tmp_path):
@@ -126,7 +126,7 @@ def test_names_of_the_users_keep_the_rows(tokenizer, tmp_path):
     [
         (("perhap=nein",), r"data\.label_map: 'perhap=nein' must be OLD=NEW.*Did you mean 'perhaps'\?"),
         (("no=nien", "yes=ja"), "with it the labels are ja, nien, perhaps in .* ja, nein, perhaps in the data"),
-        (("no=nein",), "which are not the same, so that it keeps no row"),
+        (("no=nein",), "They still differ, so the head would keep no row"),
     ],
 )
 def test_names_that_lead_nowhere(tokenizer, tmp_path, label_map, said):
@@ -162,7 +162,7 @@ def test_names_that_transformers_made_up_are_not_guessed_at(tokenizer, tmp_path)
     write_data(tmp_path / "train.txt", "texts")
     done = train(config(tmp_path, "texts"), tmp_path / "run")
     assert done.run.fresh == ("sequence_classification",)
-    assert "To keep its rows, where they have no names" in done.run.labels
+    assert "To keep its rows, as they have no names there" in done.run.labels
     names = tuple(f"LABEL_{i}={label}" for i, label in enumerate(OLD_ORDER))
     done = train(config(tmp_path, "texts", label_map=names), tmp_path / "named")
     assert done.result["accuracy"] == 1.0

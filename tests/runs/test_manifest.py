@@ -114,7 +114,7 @@ def test_a_reader_falls_back_and_changes_nothing(saved):
     with Checkpoints(saved, read_only=True) as reader:
         with pytest.warns(InputWarning, match="step 20 is damaged"):
             assert reader.newest() == 10
-        with pytest.raises(InputError, match=r"20 is damaged: .* checksum. Others that look good: \[10\]"):
+        with pytest.raises(InputError, match=r"20 is damaged: .* checksum. Others that look intact: \[10\]"):
             reader.verify(20)
         reader.verify(10)
     assert [(path, path.stat().st_mtime_ns) for path in files(saved)] == before

@@ -119,7 +119,7 @@ def test_the_folder_above_the_runs_of_several_seeds(tmp_path):
         (tmp_path / f"seed_{seed}").mkdir()
         (tmp_path / f"seed_{seed}/config.json").write_text("{}")
     (tmp_path / "seeds.json").write_text("{}")
-    said = rf"holds a run for each of several seeds: give one of them, {tmp_path}/seed_7 or {tmp_path}/seed_10$"
+    said = rf"holds one run per seed: give one of them, {tmp_path}/seed_7 or {tmp_path}/seed_10$"
     with pytest.raises(InputError, match=said):
         open_model(tmp_path)
 
@@ -147,5 +147,5 @@ def test_steps_are_those_of_a_run(places):
     assert open_model(places / "run directory", step=1).step == 1
     with pytest.raises(InputError, match=r"has no checkpoint of step 3; it has \[1\]"):
         open_model(places / "run directory", step=3)
-    with pytest.raises(InputError, match=r"is no run \(Hugging Face folder\): it has no step 3, nor any other"):
+    with pytest.raises(InputError, match=r"is not a run \(Hugging Face folder\), so it has no step 3"):
         open_model(places / "Hugging Face folder", step=3)

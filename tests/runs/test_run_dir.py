@@ -92,7 +92,7 @@ def test_only_phases_that_have_not_begun_may_change(begin, smoke_config, tmp_pat
     if fits:
         assert all(line.startswith("phases.") for line in begin(directory, smoke_config))
     else:
-        with pytest.raises(InputError, match=r"another configuration: phases\."):
+        with pytest.raises(InputError, match=r"a different configuration: phases\."):
             begin(directory, smoke_config)
 
 
@@ -119,7 +119,7 @@ def test_only_batches_that_were_not_taken_may_be_left_out(begin, smoke_config, t
     if step is None:
         assert begin(directory, smoke_config) == [f"data.skip_batches: {old!r} -> {new!r}"]
     else:
-        with pytest.raises(InputError, match=rf"step {step} another batch than .* the newest is of step {saved}"):
+        with pytest.raises(InputError, match=rf"step {step} a batch other than .* the newest is of step {saved}"):
             begin(directory, smoke_config)
 
 
@@ -198,7 +198,7 @@ def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=rf"process {holder.pid} on .* trains in"), RunDir(tmp_path).lock():
+        with pytest.raises(InputError, match=rf"process {holder.pid} on .* is training in"), RunDir(tmp_path).lock():
             pass
     finally:
         holder.kill()

@@ -145,7 +145,7 @@ def test_what_training_does_not_know(tmp_path):
     (tmp_path / "v.jsonl").write_text('{"text": "cat", "label": "9"}\n')
     with pytest.raises(InputError, match="validation data: 1 examples have a label that training does not know: '9'"):
         make_task(tmp_path, validation=str(tmp_path / "v.jsonl")).split("validation")
-    with pytest.raises(InputError, match="f1 is of two labels, and there are 3"):
+    with pytest.raises(InputError, match="f1 needs two labels, but there are 3"):
         make_task(tmp_path, metrics=("f1",))
     with pytest.raises(InputError, match=r"has \d+ tokens, the model only model.vocab_size=50: they do not belong"):
         make_task(tmp_path, model={"vocab_size": 50})
@@ -160,7 +160,7 @@ def test_more_splits(tmp_path):
     task = make_task(tmp_path, more_splits=(f"mismatched={tmp_path / 'more.jsonl'}",))
     assert list(task.data.evaluation_splits) == ["validation", "mismatched"]
     assert len(task.split("mismatched").table) == 5
-    with pytest.raises(InputError, match="no split 'tset': there are train, validation, mismatched"):
+    with pytest.raises(InputError, match="no split 'tset', only train, validation, mismatched"):
         task.split("tset")
     for bad in ("mismatched", "test=a.csv", "=a.csv"):
         with pytest.raises(InputError, match="must be NAME=SOURCE"):
@@ -269,3 +269,18 @@ def test_class_weights(tmp_path, given):
     loss, _ = task.baselines(rows, "validation")["loss"]
     shares = (counts + 1) / (counts + 1).sum()
     assert loss == pytest.approx(np.average(-np.log(shares[labels]), weights=expected[labels]))
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("data.train", {"train": "none.csv"}),
+        ("data.validation", {"validation": "none.csv"}),
+        ("data.test", {"test": "none.csv"}),
+        ("data.more_splits, dialect", {"more_splits": ("dialect=none.csv",)}),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path, key, given):
+    """It may stand in a configuration that somebody else wrote."""
+    with pytest.raises(InputError, match=rf"^{key}: no file matches 'none.csv'"):
+        make_task(tmp_path, **given).split("train")

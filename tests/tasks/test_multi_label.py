@@ -115,8 +115,8 @@ def test_class_weights_of_label_sets_count_the_examples_that_have_the_label(tmp_
         ("cat dog", r"example 1: column 'label' holds 'cat dog', not a list .*--config.data.label_separator"),
         ({"cat": 1}, "not a list of labels"),
         ("['cat', 'dog']", r"holds \"\['cat', 'dog'\]\", not a list of labels: a list in a table must be JSON"),
-        (["cat", None], "holds None, which is no label"),
-        (["cat", ["dog"]], r"holds \['dog'\], which is no label"),
+        (["cat", None], "holds None, which is not a label"),
+        (["cat", ["dog"]], r"holds \['dog'\], which is not a label"),
     ],
 )
 def test_what_is_no_list_of_labels_is_refused(tmp_path, value, message):
@@ -128,7 +128,7 @@ def test_what_is_no_list_of_labels_is_refused(tmp_path, value, message):
 def test_options_of_other_tasks_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"data.label_separator='\|' does nothing for task='classification'"):
         make_task(tmp_path, task="classification", separator="|", metrics=())
-    with pytest.raises(InputError, match=r"'cats' is no label of the data\. Did you mean 'cat'"):
+    with pytest.raises(InputError, match=r"'cats' is not a label of the data\. Did you mean 'cat'"):
         make_task(tmp_path, class_weights=("cats=2",))
     for bad in ("cat", "cat=0", "cat=x", "=2"):
         with pytest.raises(InputError, match="must be LABEL=WEIGHT"):

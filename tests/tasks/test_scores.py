@@ -71,7 +71,9 @@ def test_what_is_all_the_same_correlates_with_nothing(name):
 
 def test_check():
     scores.check(["accuracy", "f1"], scores.OF_LABELS, 2)
-    with pytest.raises(InputError, match=r"'mc' is none of accuracy, f1, macro_f1, mcc. Did you mean 'mcc'"):
+    with pytest.raises(InputError, match=r"'mc' is not one of accuracy, f1, macro_f1, mcc. Did you mean 'mcc'"):
         scores.check(["mc"], scores.OF_LABELS, 2)
-    with pytest.raises(InputError, match="f1 is of two labels, and there are 3: choose macro_f1"):
+    with pytest.raises(InputError, match=r"'pearson' is not one of .*mcc. It is for numbers: --config.task=regression"):
+        scores.check(["pearson"], scores.OF_LABELS, 2)
+    with pytest.raises(InputError, match="f1 needs two labels, but there are 3: choose macro_f1"):
         scores.check(["f1"], scores.OF_LABELS, 3)

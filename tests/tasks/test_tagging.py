@@ -117,7 +117,7 @@ ENTITIES = [
     (["B-A I-A O"], ["B-A I-A O"], (1, 1, 1)),
     (["B-A I-A O"], ["B-A O O"], (0, 0, 0)),  # a part is wrong
     (["B-A I-A O B-B"], ["B-A I-A O B-A"], (0.5, 0.5, 0.5)),  # of another type
-    (["B-A B-A"], ["B-A I-A"], (0, 0, 0)),  # two neighbours are not one
+    (["B-A B-A"], ["B-A I-A"], (0, 0, 0)),  # two neighbors are not one
     (["I-A I-A O"], ["B-A I-A O"], (1, 1, 1)),  # IOB1, as in CoNLL-2003: an entity may begin with I
     (["B-A I-B"], ["B-A B-B"], (1, 1, 1)),  # a new type begins a new one
     (["O I-A", "I-A O"], ["O B-A", "B-A O"], (1, 1, 1)),  # none goes across sentences
@@ -187,9 +187,9 @@ def test_a_word_without_a_label(tmp_path):
 
 
 def test_what_cannot_be(tmp_path):
-    with pytest.raises(InputError, match="entity_f1 needs labels as B-PER, I-PER and O, not N, V"):
+    with pytest.raises(InputError, match="entity_f1 needs labels like B-PER, I-PER, O, not N, V"):
         make_task(tmp_path, train=[(["cat", "dog"], ["N", "V"])] * 4, metrics=("entity_f1",))
-    with pytest.raises(InputError, match="'f1' is none of accuracy, entity_f1"):
+    with pytest.raises(InputError, match="'f1' is not one of accuracy, entity_f1"):
         make_task(tmp_path, metrics=("f1",))
     (tmp_path / "held.jsonl").write_text('{"words": ["cat"], "tags": ["X"]}\n')
     task = make_task(tmp_path, validation=str(tmp_path / "held.jsonl"))

@@ -137,7 +137,7 @@ def test_a_wordpiece_that_is_not_berts_keeps_its_treatment_of_text(tmp_path):
     assert loaded.encode("The a_b a_, [mask]") == [EACH["the"], 1, 1, EACH[","], EACH["["], *MASK, EACH["]"]]
     assert loaded.decode([2, EACH["the"], 4, 3]) == "[CLS] the [MASK] [SEP]"
     assert loaded.encode_masked("the [MASK] a") == [EACH["the"], 4, EACH["a"]]
-    with pytest.raises(InputError, match="'the' is a token of this vocabulary already"):
+    with pytest.raises(InputError, match="'the' is already a token of this vocabulary"):
         loaded.with_tokens(["the"])
 
 
@@ -255,7 +255,7 @@ REFUSED = {
         write(folder, engine(), **GENERAL),
         damage(folder / "tokenizer.json", lambda values: values["added_tokens"].append(added("covid", SIZE + 7))),
     ),
-    r"hold other vocabularies \(only one of them has '.*' as token 5\)": lambda folder: (
+    r"have different vocabularies \(only one of them has '.*' as token 5\)": lambda folder: (
         slow(folder),
         write(folder, engine(vocabulary=[*VOCABULARY[:5], "x", "a", *VOCABULARY[7:]]), do_lower_case=True),
     ),
@@ -320,7 +320,7 @@ def test_the_option_of_the_byte_level_classes_holds(tmp_path):
 def test_a_file_beside_another_of_its_kind_must_agree(tmp_path):
     foreign.write("byte_bpe", "tokenizer.json", tmp_path)
     damage(tmp_path / "vocab.json", lambda ids: ids.update({"a": ids["b"], "b": ids["a"]}))
-    with pytest.raises(InputError, match=r"vocab\.json and the tokenizer\.json beside it hold other vocabularies"):
+    with pytest.raises(InputError, match=r"vocab\.json and the tokenizer\.json beside it have different vocabularies"):
         text.load(tmp_path)
 
 
@@ -328,5 +328,5 @@ def test_other_special_tokens_around_a_text_are_warned_of(tmp_path):
     built = engine()
     built.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
     write(tmp_path, built, **GENERAL)
-    with pytest.warns(InputWarning, match=r"makes of the text 'a' \[CLS\] a; tx_jax puts \[CLS\] before"):
+    with pytest.warns(InputWarning, match=r"turns the text 'a' into \[CLS\] a; tx_jax puts \[CLS\] before"):
         text.load(tmp_path)

@@ -234,9 +234,9 @@ def test_a_required_token_that_is_missing_is_named_with_its_folder(tmp_path):
 FOLDERS = {
     "no tokenizer that tx_jax can run": {"model.bin": "x"},
     "tokenizer.json is not valid JSON": {"tokenizer.json": "{"},
-    "tokenizer.json holds no JSON object": {"tokenizer.json": "[]"},
+    "tokenizer.json is not a JSON object": {"tokenizer.json": "[]"},
     "cannot read tokenizer.json": {"tokenizer.json": '{"model": {"type": "Unigram"}, "pre_tokenizer": "▁"}'},
-    "this is no SentencePiece model": {"spm.model": "nonsense"},
+    "this is not a SentencePiece model": {"spm.model": "nonsense"},
     "expected two tokens, found 'a b c'": {"vocab.json": '{"a": 0}', "merges.txt": "#version: 0.2\na b c\n"},
     "the merges do not fit": {"vocab.json": '{"a": 0}', "merges.txt": "a b\n"},
     "lacks 243 of the 256 bytes": {"vocab.json": '{"<s>": 0}', "merges.txt": ""},

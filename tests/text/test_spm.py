@@ -110,7 +110,7 @@ def test_there_may_be_fewer_sentinels(tmp_path, count):
 
 def test_a_folder_that_does_not_tell_the_layout_is_an_error(tmp_path):
     (tmp_path / "sentencepiece.bpe.model").write_bytes(tokenizers.model_file(GOLDEN["unigram"]))
-    with pytest.raises(InputError, match="does not tell its ids by itself, and nothing there says: tx_jax knows XLMR"):
+    with pytest.raises(InputError, match="does not define its ids by itself, and nothing there says: tx_jax knows XLM"):
         text.load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(InputError, match="it is for 'llama'"):

@@ -90,7 +90,7 @@ def test_a_bare_vocabulary_of_bert_keeps_its_ids_and_its_case(tmp_path):
     assert uncased.encode("These the") == [6, 7, 6]
     assert (uncased.unk_id, uncased.mask_id, uncased.vocab_size) == (2, 5, 8)
     (tmp_path / "vocab.txt").write_text("\n".join([*vocabulary, "The"]) + "\n")
-    with pytest.warns(InputWarning, match="no do_lower_case: taken as cased. transformers would fold case"):
+    with pytest.warns(InputWarning, match="no do_lower_case: taken as cased. transformers would lowercase"):
         assert text.load(tmp_path).encode("These The") == [8, 7, 8]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
     assert text.load(tmp_path).encode("These The") == [6, 7, 6]

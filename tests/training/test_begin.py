@@ -59,7 +59,7 @@ def test_a_batch_larger_than_the_data_is_warned_of(smoke_config, tiny_store):
     task = MaskedLM(config, tiny_store)
     mesh = sharding.make_mesh(config.mesh)
     examples = task.batches("train", batch_size=8, repeat=True).num_examples
-    expected = f"{examples} examples to learn from: every step goes through them {4000 / examples:.1f} times"
+    expected = f"{examples} training examples: every step goes through them {4000 / examples:.1f} times"
     with pytest.warns(InputWarning, match=expected):
         run._train_batches(config, task, mesh)
 

@@ -104,7 +104,7 @@ def test_a_run_ends_with_what_is_there_and_what_helps(smoke_config, tiny_store, 
     with pytest.raises(OutOfMemory) as told:
         loop.train(config, MaskedLM(config, tiny_store), tmp_path, Silent(at=3, action=full))
     text = str(told.value)
-    assert "out of memory on cpu: 12.0 GiB were asked for, " in text
+    assert "out of memory on cpu: 12.0 GiB requested, " in text
     assert "parameters" in text
     assert "params/embeddings/token/embedding" in text or "params/embeddings/position/embedding" in text
     for knob in ("training.accumulation_steps=2", "model.remat=block", "mesh.fsdp", "training.batch_size"):

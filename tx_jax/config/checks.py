@@ -1,4 +1,4 @@
-"""One line for every check of a configuration, with the value in the message."""
+"""Helpers that make every check of a configuration one line, with the value in the message."""
 
 import re
 from collections.abc import Iterable
@@ -16,4 +16,4 @@ def require_patterns(name: str, patterns: Iterable[str]) -> None:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise InputError(f"{name}: {pattern!r} is no regular expression: {error}") from None
+            raise InputError(f"{name}: {pattern!r} is not a regular expression: {error}") from None

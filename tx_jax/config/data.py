@@ -1,4 +1,4 @@
-"""From the token store to the batch."""
+"""The configuration of pretraining data: from the token store to the batch."""
 
 import dataclasses
 import math
@@ -15,25 +15,27 @@ CAUSAL = ("chunks", "packed_documents")
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """From the token store to the batch: spans, corruption. Lengths in tokens, specials included.
+    """From the token store to the batch: spans, corruption. Lengths are in tokens, special tokens included.
 
     Attributes:
-      store: folder of a token store, or several with commas between them, which are mixed.
+      store: folder of a token store, or several, comma-separated, which are mixed.
       packing: "pairs" (SEGMENT-PAIR), "sentence_pairs", "full_sentences" and "doc_sentences" are the four input formats
         of Liu et al. 2019, section 4.2; "chunks" is one stream for causal models; "packed_documents" puts several
-        documents in a row, none of which attends to another.
+        documents in a row, which do not attend to each other.
       pair_separators: [SEP]s between the two parts of a pair: 1 for BERT, 2 for RoBERTa.
-      mask_rate: share of the tokens to predict; 0 where nothing is masked.
-      mask_rate_end, mask_rate_steps: go linearly from `mask_rate` to this over these first steps; 0 steps: constant.
+      mask_rate: share of the tokens to predict; 0 if nothing is masked.
+      mask_rate_end, mask_rate_steps: the rate changes linearly from `mask_rate` to `mask_rate_end` over the first
+        `mask_rate_steps` steps; 0 steps: constant.
       mask_unit: what is masked at random, one of `UNITS` in `data/pretraining/targets.py`: "token", "whole_word", or
-        "span", of words.
-      span_probability, span_max_words: of the truncated geometric distribution of span lengths, in words (SpanBERT).
+        "span" (of words).
+      span_probability, span_max_words: parameters of the truncated geometric distribution of span lengths in words
+        (SpanBERT).
       selective_words: a file with one word a line; only these words are masked. Empty: any.
-      selective_share: share of the sequences masked so; the others are masked at random.
-      selective_rate_of: what `mask_rate` is a share of there: the listed words' occurrences, or all tokens.
-      mixture_weights: of several stores, in their order; empty: by `mixture_alpha`.
-      mixture_alpha: examples come from a store in proportion to its size to this power (XLM-R: 0.3).
-      skip_batches: training batches to leave out, such as "7,100-120"; what follows moves up. See `config/skipped.py`.
+      selective_share: share of the sequences that are masked this way; the others are masked at random.
+      selective_rate_of: what `mask_rate` is a share of in those: the listed words' occurrences, or all tokens.
+      mixture_weights: weights of several stores, in their order; empty: determined by `mixture_alpha`.
+      mixture_alpha: a store is sampled in proportion to its size to this power (XLM-R: 0.3).
+      skip_batches: training batches to skip, such as "7,100-120"; later batches move up. See `config/skipped.py`.
     """
 
     store: str
@@ -62,7 +64,7 @@ class DataConfig:
 
     @property
     def source(self) -> str:
-        """Where the training data is from."""
+        """Where the training data comes from."""
         return self.store
 
     def __post_init__(self):
@@ -101,7 +103,7 @@ class DataConfig:
         wanted = round(getattr(self, highest) * self.sequence_length)
         require(
             self.max_predictions >= wanted,
-            f"data.max_predictions={self.max_predictions} cuts the masking short: "
+            f"data.max_predictions={self.max_predictions} is too small: "
             f"data.{highest}={getattr(self, highest)} of data.sequence_length={self.sequence_length} are {wanted} "
             "predictions",
         )
@@ -130,5 +132,5 @@ class DataConfig:
         require(0 <= self.mixture_alpha <= 1, f"data.mixture_alpha={self.mixture_alpha} must be in [0, 1]")
         require(
             not weights or self.mixture_alpha == 1,
-            f"data.mixture_weights={weights} are used as they are: leave data.mixture_alpha={self.mixture_alpha} at 1",
+            f"data.mixture_weights={weights} replace data.mixture_alpha={self.mixture_alpha}: leave it at 1",
         )

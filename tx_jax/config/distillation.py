@@ -1,4 +1,4 @@
-"""Learning from a larger model."""
+"""The configuration of distillation: learning from a larger model."""
 
 import dataclasses
 import math
@@ -10,18 +10,18 @@ from tx_jax.config.checks import require
 class DistillationConfig:
     """A student with fewer layers learns from the masked LM that `start_from` names, as DistilBERT (Sanh et al. 2019).
 
-    Its layers begin as those of the teacher, one out of two where it has half of them, and the rest as there. It has no
-    pooler, and none of BERT's two segments: the table of the first is added to that of the positions. The loss
-    is the weighted sum of three: the divergence (Kullback-Leibler) from the teacher's softened distribution at the
-    masked positions, times temperature squared; the masked LM's own; and one minus the cosine of the two models' last
-    hidden states.
+    Its layers are initialized from the teacher's (with half as many layers, from every second one), and so are its
+    other parameters. It has no pooler and no segments: the embedding of BERT's first segment is added to the position
+    table. The loss is the weighted sum of three: the Kullback-Leibler divergence from the teacher's softened
+    distribution at the masked positions, times temperature squared; the masked LM's own loss; and one minus the cosine
+    of the two models' last hidden states.
 
     Attributes:
-      layers: of the student; 0 = no distillation.
+      layers: number of the student's layers; 0 = no distillation.
       teacher_layers, teacher_segments: filled in from the teacher.
-      temperature: divides the logits of both.
-      soft_weight, masked_lm_weight, cosine_weight: of the three losses; the defaults are those of the published
-        training command (huggingface/transformers, research_projects/distillation).
+      temperature: divides the logits of both models.
+      soft_weight, masked_lm_weight, cosine_weight: weights of the three losses; the defaults are those of the
+        published training command (huggingface/transformers, research_projects/distillation).
     """
 
     layers: int = 0
@@ -44,7 +44,7 @@ class DistillationConfig:
         require(0 < self.temperature < math.inf, f"distillation.temperature={self.temperature} must be positive")
 
     def teacher_layer(self, layer: int) -> int:
-        """The teacher's layer that a layer of the student begins as: one out of two of twice as many."""
+        """The teacher's layer that a layer of the student is initialized from: every second one of twice as many."""
         return layer * self.teacher_layers // self.layers
 
 

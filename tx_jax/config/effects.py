@@ -1,4 +1,4 @@
-"""Which keys of a configuration have an effect, given the others."""
+"""Which keys of a configuration have an effect, given the values of the others."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -11,18 +11,18 @@ from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
 
-Groups = SimpleNamespace  # an ExperimentConfig, or one of which the model's shape is not known yet
+Groups = SimpleNamespace  # an ExperimentConfig, or one whose model shape is not known yet
 
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
-    """When keys have an effect.
+    """A condition under which keys have an effect.
 
     Attributes:
-      depends_on: the keys whose values decide; the message names them.
-      mend: what to give so that they have one; "" where there is nothing.
-      of_files: whether a file that has them must give them an effect: XLM-R's recipe says how several stores are mixed,
-        and may be trained on one.
+      depends_on: the keys whose values decide whether they have one; the message names them.
+      mend: what to set so that they have an effect; "" if nothing would.
+      of_files: whether to also report values that a configuration file sets without effect. Not always: XLM-R's recipe
+        says how to mix several stores, but may be trained on one.
     """
 
     keys: tuple[str, ...]
@@ -44,8 +44,8 @@ def _keys(group: str, names: str) -> tuple[str, ...]:
     return tuple(f"{group}.{name}" for name in names.split())
 
 
-# Keys that are in no row always have an effect. (`model.pooler` has one for what is fine-tuned from the model later,
-# and `training.best_metric` on the picture of the run.)
+# Keys that are in no row always have an effect. (`model.pooler` has one on models fine-tuned from this one later, and
+# `training.best_metric` on the run's plot.)
 EFFECTS = (
     Effect(("start_fresh",), lambda c: bool(c.start_from), ("start_from",)),
     # The model.
@@ -65,6 +65,12 @@ EFFECTS = (
         _keys("model", "rotary_theta local_rotary_theta"),
         lambda c: c.model.position_embedding == "rotary",
         ("model.position_embedding",),
+    ),
+    Effect(  # every `global_every`th layer attends to all
+        ("model.local_window",),
+        lambda c: c.model.global_every > 1,
+        ("model.global_every",),
+        "--config.model.global_every=3",
     ),
     Effect(
         _keys("model", "local_rotary_theta global_every"), lambda c: c.model.local_window > 0, ("model.local_window",)
@@ -157,7 +163,7 @@ EFFECTS = (
         ("training.num_epochs",),
         "--config.training.num_epochs=0",
     ),
-    # The evaluation at the end of pretraining is one like the others, of training.eval_batches.
+    # Pretraining's last evaluation is like the others: training.eval_batches.
     Effect(("training.final_eval_batches",), lambda c: isinstance(c.data, LabeledDataConfig), ("task",)),
     Effect(
         ("training.batch_size",),
@@ -169,7 +175,7 @@ EFFECTS = (
         _keys("phases", "sequence_length max_predictions batch_size"), lambda c: bool(c.phases.steps), ("phases.steps",)
     ),
     Effect(("phases.max_predictions",), _masked, ("model.heads",)),
-    # What goes with a model to start from.
+    # What goes with start_from.
     Effect(
         _keys("lora", "alpha dropout targets also_train"),
         lambda c: c.lora.rank > 0,
@@ -183,13 +189,13 @@ EFFECTS = (
         "--config.task=distillation",
     ),
     Effect(("distillation.temperature",), lambda c: c.distillation.soft_weight > 0, ("distillation.soft_weight",)),
-    # Filled in from the teacher, whatever is given.
+    # Always filled in from the teacher.
     Effect(_keys("distillation", "teacher_layers teacher_segments"), lambda c: False, ("start_from",)),
 )
 
 
 def groups_of(values: Mapping[str, Any]) -> Groups:
-    """Each group by itself, without what binds them together; of the model what there is, and defaults."""
+    """Each group by itself, without the checks across groups; keys that the model lacks have their defaults."""
     defaults = {
         field.name: field.default
         for field in dataclasses.fields(TransformerConfig)
@@ -209,8 +215,8 @@ def groups_of(values: Mapping[str, Any]) -> Groups:
 def idle_keys(groups: Groups, given: Collection[str]) -> Iterator[str]:
     """A sentence for each key that was chosen and does nothing.
 
-    Chosen is what was given on the command line, and what a file sets to other than its default, unless the command
-    line changed what it depends on. A value that means "none" (0, False, empty) is never reported.
+    A key is chosen if it was set on the command line, or if a file sets it to other than its default and the command
+    line did not change what it depends on. A value that means "none" (0, False, empty) is never reported.
     """
     told = set()
     for effect in EFFECTS:
@@ -233,7 +239,7 @@ def _is_chosen(groups: Groups, key: str, given: Collection[str], effect: Effect)
     switched_off = not set(effect.depends_on).isdisjoint(given)
     if switched_off or not effect.of_files or default is dataclasses.MISSING:
         return False
-    # What a model to start from has is its shape, which is taken whatever the file says.
+    # The shape comes from the start model, whatever the file says.
     return value != default and not (key.startswith("model.") and groups.start_from)
 
 
@@ -249,7 +255,7 @@ def _value(groups: Groups, key: str) -> Any:
 
 
 def _default(groups: Groups, key: str) -> Any:
-    """Of the field; `dataclasses.MISSING` where it has none."""
+    """The field's default; `dataclasses.MISSING` if it has none."""
     group, _, name = key.rpartition(".")
     owner = {"model": TransformerConfig, "": ExperimentConfig}.get(group) or type(getattr(groups, group))
     return next(field.default for field in dataclasses.fields(owner) if field.name == name)

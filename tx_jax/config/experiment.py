@@ -1,4 +1,4 @@
-"""A whole experiment, and its way from and to nested plain values."""
+"""The configuration of a whole experiment, and its conversion from and to nested plain values."""
 
 import dataclasses
 import functools
@@ -22,14 +22,14 @@ from tx_jax.errors import InputError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-    """One experiment, whole: what `config.json` of a run directory holds.
+    """One whole experiment, as stored in a run directory's `config.json`.
 
     Attributes:
-      task: what the model learns, a name of the table in `tasks/registry.py`; it says whether the data is a token store
-        or examples with labels.
-      start_from: a run directory, a converted model or a Hugging Face model, which gives the model its shape and its
-        first parameters; empty: all of them are fresh.
-      start_fresh: only the shape and the tokenizer are from there.
+      task: what the model learns, a name in the table in `tasks/registry.py`; it decides whether the data is a token
+        store or labeled examples.
+      start_from: a run directory, a converted model or a Hugging Face model that gives the model its shape and initial
+        parameters; empty: all parameters are newly initialized.
+      start_fresh: take only the shape and the tokenizer from there.
     """
 
     task: str
@@ -57,10 +57,10 @@ class ExperimentConfig:
         )
         require(
             not self.distillation.layers or (bool(self.start_from) and not self.start_fresh),
-            f"distillation.layers={self.distillation.layers} needs a teacher: start_from={self.start_from!r}, with "
-            f"start_fresh={self.start_fresh}, is none",
+            f"distillation.layers={self.distillation.layers} needs a teacher, but start_from={self.start_from!r} with "
+            f"start_fresh={self.start_fresh} gives none",
         )
-        resolve(self.phases, data, self.training)  # raises where a phase is not possible
+        resolve(self.phases, data, self.training)  # raises if a phase is not possible
         require(
             not self.lora.rank or bool(self.start_from),
             f"lora.rank={self.lora.rank} adapts a trained model: give --config.start_from=FOLDER",
@@ -76,7 +76,7 @@ class ExperimentConfig:
 
     @property
     def labeled(self) -> LabeledDataConfig:
-        """`data` of a task that learns from labels. Raises TypeError for one that learns from token stores."""
+        """`data` for a task that learns from labels. Raises TypeError for one that learns from token stores."""
         if not isinstance(self.data, LabeledDataConfig):
             raise TypeError(f"task={self.task!r} has no examples with labels")
         return self.data
@@ -88,7 +88,7 @@ class ExperimentConfig:
 
     @functools.cached_property
     def training_phases(self) -> tuple[Phase, ...]:
-        """What training goes through: the phases of `phases`, or one."""
+        """The phases that training goes through: those of `phases`, or a single one."""
         return resolve(self.phases, self.data, self.training)
 
 
@@ -102,7 +102,7 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:
-    """The configuration of a model alone, as `dataclasses.asdict` gave it. Raises as `from_config_dict` does."""
+    """The configuration of a model alone, from `dataclasses.asdict`'s form. Raises as `from_config_dict` does."""
     return _build(TransformerConfig, values, where="model")
 
 

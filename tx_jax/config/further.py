@@ -1,4 +1,4 @@
-"""Further pretraining: what a configuration says beside the training itself."""
+"""Further pretraining: the keys of its configuration besides those of the training itself."""
 
 import dataclasses
 import shlex
@@ -14,13 +14,14 @@ class FurtherConfig:
     """How a model is adapted to a domain, by `experiments/further_pretrain.py`.
 
     Attributes:
-      source: the text of the domain, as `experiments.prepare --source` takes it.
-      new_tokens: words with commas between them, or a file with one a line; empty: none.
-      similar: "covid=virus,pandemic;variant=strain", or a file with such entries, one a line: what each begins as.
-      validation_fraction: of the documents, held out.
-      occurrences: of each new word in held-out text, at most, that the report looks at.
-      downstream: a fine-tuning of the model before and after, to compare what both reach: a configuration, and what
-        else experiments.train takes; empty: none.
+      source: the text of the domain, as for `experiments.prepare --source`.
+      new_tokens: comma-separated words, or a file with one word per line; empty: none.
+      similar: "covid=virus,pandemic;variant=strain", or a file with one such entry per line: the words whose mean each
+        new word starts as.
+      validation_fraction: fraction of the documents to hold out.
+      occurrences: how many occurrences of each new word in held-out text the report looks at, at most.
+      downstream: a fine-tuning of the model before and after, to compare the results: a configuration, then other flags
+        of experiments.train; empty: none.
     """
 
     source: str
@@ -39,7 +40,7 @@ class FurtherConfig:
 
     @property
     def fine_tuning(self) -> tuple[str, ...]:
-        """The arguments of experiments.train for `downstream`, with three seeds where it names none."""
+        """The arguments of experiments.train for `downstream`, with three seeds if it names none."""
         try:
             config, *others = shlex.split(self.downstream) or [""]
         except ValueError as error:
@@ -57,16 +58,16 @@ FURTHER_KEYS = tuple(field.name for field in dataclasses.fields(FurtherConfig))
 
 
 def experiment_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration without that part, if it has it: an `ExperimentConfig`."""
+    """A configuration without the keys of `FurtherConfig`: the values of an `ExperimentConfig`."""
     return {key: value for key, value in values.items() if key not in FURTHER_KEYS}
 
 
 def further_config(values: Mapping[str, Any]) -> FurtherConfig:
-    """That part of a configuration; the rest is an `ExperimentConfig`.
+    """The `FurtherConfig` part of a configuration; the remaining keys are those of an `ExperimentConfig`.
 
     Raises:
-      InputError: there is no such part, or its values cannot be used.
+      InputError: the part is missing, or a value is invalid.
     """
     if "source" not in values:
-        raise InputError("a configuration of further pretraining has a source: see configs/further_pretrain.py")
+        raise InputError("a configuration of further pretraining needs a source: see configs/further_pretrain.py")
     return FurtherConfig(**{key: values[key] for key in FURTHER_KEYS if key in values})

@@ -1,7 +1,7 @@
-"""The table of heads: what stands on a model, what each reads, how many outputs it has, and who may have it.
+"""The table of heads: which heads there are, what each reads, how many outputs it has, and which models may have it.
 
 Models, validation, sharding, adapters, conversion and display read it. The modules themselves are in `nn/heads.py`; a
-head without one there is a `Classifier`.
+head without a module there is a `Classifier`.
 """
 
 import dataclasses
@@ -13,13 +13,13 @@ class Head:
     """One head.
 
     Attributes:
-      reads: what of the last layer's output: "pooled", the pooler's vector of a whole sequence (of a decoder, which has
-        no pooler, that of the last token); "tokens", every token; "masked", the tokens whose words are to be predicted.
-      outputs: a number; "labels", `TransformerConfig.num_labels`; "vocabulary"; or 0, where there is no output layer.
-      architectures: those that may have it.
-      supervised: whether it learns from examples with labels, and so begins anew in a fine-tuning.
+      reads: its input, from the last layer's output: "pooled", the pooler's vector for a whole sequence (a decoder has
+        no pooler: the last token's vector); "tokens", every token; "masked", the tokens to predict.
+      outputs: a number; "labels", `TransformerConfig.num_labels`; "vocabulary"; or 0 if there is no output layer.
+      architectures: the architectures that may have it.
+      supervised: whether it learns from labeled examples, so that fine-tuning initializes it anew.
       dropout: whether there is dropout before its output layer.
-      module: the first part of the paths of its parameters; by default its name.
+      module: the first part of its parameters' paths; default: its name.
     """
 
     reads: Literal["pooled", "tokens", "masked"]
@@ -43,7 +43,7 @@ HEADS: dict[str, Head] = {
     "multiple_choice": Head("pooled", 1, supervised=True, dropout=True),
 }
 HEAD_OF_MODULE = {head.module or name: name for name, head in HEADS.items()}
-# Modules that end in no vocabulary.
+# Modules whose output layer is not over the vocabulary.
 CLASSIFIERS = tuple(head.module or name for name, head in HEADS.items() if head.outputs != "vocabulary")
 SUPERVISED = tuple(name for name, head in HEADS.items() if head.supervised)
 LABELED = tuple(name for name, head in HEADS.items() if head.outputs == "labels")

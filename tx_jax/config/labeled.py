@@ -1,4 +1,4 @@
-"""From files with labels to the batch."""
+"""The configuration of fine-tuning data: from labeled files to the batch."""
 
 import dataclasses
 from typing import Literal
@@ -8,46 +8,46 @@ from tx_jax.config.checks import require
 
 @dataclasses.dataclass(frozen=True)
 class LabeledDataConfig:
-    """What a model is fine-tuned on. Lengths in tokens, specials included.
+    """The data that a model is fine-tuned on. Lengths are in tokens, special tokens included.
 
-    A source is a file or glob, several with commas between them, or `tfds:NAME#SPLIT`.
+    A source is a file or glob, several of them, comma-separated, or `tfds:NAME#SPLIT`.
 
     Attributes:
       train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
         held out; `test` may be empty.
-      more_splits: others to evaluate on, each NAME=SOURCE: mismatched=dev_mismatched.tsv.
-      format: of the files; "auto" tells by what is in them.
-      columns: names of the columns, where a table's first line does not give them.
-      delimiter: of a table: what separates its columns; "": found out, among , ; | and tab. "\\t" is a tab too.
-      quote: of a table: what stands around texts with delimiters or line breaks in them; "none": nothing does; "": the
-        double quote, of TSV nothing.
-      comment: of CoNLL's columns: lines that begin with it and a white space, or are nothing else, are left out; "":
-        there are none.
-      null_values: what else than nothing means that there is no value: ("NA", "nan"). In the columns of text, choices
-        and label.
-      bad_lines: those with another number of fields than a table has columns, and those without a text or a label:
-        refuse the file, or leave them out and say how many.
-      text: the column of the text, or the two columns of a pair. Tagging: the column of the words; question answering:
-        those of the question and the context; multiple choice: that of what all choices continue.
+      more_splits: more splits to evaluate on, each NAME=SOURCE: mismatched=dev_mismatched.tsv.
+      format: format of the files; "auto": detected from their content.
+      columns: names of the columns, if a table's first line does not give them.
+      delimiter: tables: the separator of columns; "": detected, one of , ; | and tab. "\\t" is a tab too.
+      quote: tables: the character around texts that contain delimiters or line breaks; "none": quotes mean nothing; "":
+        the double quote, or none in TSV.
+      comment: CoNLL's columns: lines that begin with it followed by white space, or consist of it, are skipped; "":
+        there are no comments.
+      null_values: texts that, like an empty one, mean a missing value: ("NA", "nan"). They apply to the columns of
+        text, choices and label.
+      bad_lines: what to do with lines that have more or fewer fields than the table has columns, or no text or label:
+        refuse the file, or skip them and report how many.
+      text: the text column, or the two columns of a pair. Tagging: the column of the words; question answering: those
+        of the question and the context; multiple choice: the text that all choices continue.
       choices: multiple choice: the columns of the choices.
-      label: the column of the label; of a multiple choice, the number of the right one, from 0.
-      label_separator: task multi_label: what stands between the labels of a text, where they are no JSON list.
+      label: the label column; for multiple choice, the number of the right choice, from 0.
+      label_separator: task multi_label: the separator between a text's labels, if they are not a JSON list.
       class_weights: how much each label counts in the loss, rows LABEL=WEIGHT; or ("balanced",): labels that are rare
         in training count more. For the tasks classification and multi_label.
       labels: in the order of the model's outputs; empty: those of the training data, sorted.
-      label_map: of a run that starts from a model with other names for the same labels, OLD=NEW for each label that the
-        data calls otherwise: its head keeps their rows.
-      decimal: regression: what is between the whole and the fraction of a number in a text: "." or ",".
-      metrics: what evaluation reports beside the loss, names of `tasks/scores.py`; question answering: of
-        `tasks/question_answering.py`. Empty: what is usual for the task; of tagging, entity F1 and what goes with it
+      label_map: for a run that starts from a model with other names for the same labels, OLD=NEW for each label that
+        has another name in the data; the head keeps their rows.
+      decimal: regression: the decimal separator of numbers given as text: "." or ",".
+      metrics: what evaluation reports besides the loss, names in `tasks/scores.py`, for question answering in
+        `tasks/question_answering.py`. If empty, those usual for the task; for tagging, entity F1 and related metrics
         for labels such as B-PER, I-PER and O, accuracy for others.
-      label_pieces: tagging: which pieces of a word learn its label.
-      stride: question answering: tokens that neighbouring windows of a long context share.
-      max_question_length: longer questions are cut.
-      max_answer_length: longer spans are no answers.
-      n_best: answers kept of each question.
+      label_pieces: tagging: which pieces of a word get its label.
+      stride: question answering: number of tokens that neighboring windows of a long context share.
+      max_question_length: longer questions are truncated.
+      max_answer_length: longer spans are not considered as answers.
+      n_best: number of answers kept for each question.
       unanswerable: whether some questions have no answer (SQuAD 2.0).
-      null_threshold: how much better than the best span "no answer" must score, to be given.
+      null_threshold: "no answer" is predicted if it scores better than the best span by more than this.
     """
 
     train: str
@@ -83,12 +83,12 @@ class LabeledDataConfig:
 
     @property
     def source(self) -> str:
-        """Where the training data is from."""
+        """Where the training data comes from."""
         return self.train
 
     @property
     def evaluation_splits(self) -> dict[str, str]:
-        """The source of each split to evaluate on; "" for examples that are held out of the training data."""
+        """The source of each split to evaluate on; "" for examples held out from the training data."""
         given = {"validation": self.validation} | ({"test": self.test} if self.test else {})
         return given | {name: source for name, _, source in (split.partition("=") for split in self.more_splits)}
 
@@ -108,17 +108,17 @@ class LabeledDataConfig:
             name, _, source = split.partition("=")
             require(
                 name.isidentifier() and bool(source) and name not in ("train", "validation", "test"),
-                f"data.more_splits: {split!r} must be NAME=SOURCE, with another name than train, validation and test",
+                f"data.more_splits: {split!r} must be NAME=SOURCE, with a name other than train, validation and test",
             )
         names = [split.partition("=")[0] for split in self.more_splits]
-        require(len(set(names)) == len(names), f"data.more_splits={self.more_splits} has a name twice")
+        require(len(set(names)) == len(names), f"data.more_splits={self.more_splits} has the same name twice")
         self._check_reading()
         for name in ("columns", "choices", "labels", "metrics", "null_values"):
             values = getattr(self, name)
-            require(len(set(values)) == len(values), f"data.{name}={values} has one twice")
+            require(len(set(values)) == len(values), f"data.{name}={values} has the same value twice")
         for entry in self.label_map:
             require("=" in entry, f"data.label_map: {entry!r} must be OLD=NEW, such as 'LABEL_0=negative'")
-        require(len(self.choices) != 1, f"data.choices={self.choices} must be at least two columns, or none")
+        require(len(self.choices) != 1, f"data.choices={self.choices} must name at least two columns, or none")
 
     def _check_reading(self) -> None:
         delimiter, quote = self.delimiter.replace("\\t", "\t"), self.quote
@@ -127,12 +127,12 @@ class LabeledDataConfig:
         one = quote == "none" or (len(quote) <= 1 and not set(quote) & set("\r\n"))
         require(one, f'data.quote={quote!r} must be one character, or "none"')
         require(not quote or quote != delimiter, f"data.quote={quote!r} is the delimiter too")
-        require(not set(self.comment) & set(" \t\r\n"), f"data.comment={self.comment!r} must have no white space in it")
+        require(not set(self.comment) & set(" \t\r\n"), f"data.comment={self.comment!r} must not contain white space")
         tables = ("auto", "csv", "tsv")
         for name, formats in {"delimiter": tables, "quote": tables, "comment": ("auto", "conll")}.items():
             value = getattr(self, name)
             require(
-                not value or self.format in formats, f"data.{name}={value!r} is nothing to data.format={self.format}"
+                not value or self.format in formats, f"data.{name}={value!r} means nothing in data.format={self.format}"
             )
         tabs = self.format != "tsv" or delimiter in ("", "\t")
         require(tabs, f"data.format=tsv has tabs between its columns, not data.delimiter={delimiter!r}: give csv")

@@ -6,22 +6,22 @@ import math
 from tx_jax.config.checks import require, require_patterns
 from tx_jax.config.heads import SUPERVISED
 
-# What fine-tuning begins anew, and so trains whole.
+# Modules that fine-tuning initializes anew, and so trains in full.
 NEW_MODULES = ("pooler", *SUPERVISED)
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """LoRA (Hu et al. 2021): the model stays as it is, and products of two small matrices are added to its kernels.
+    """LoRA (Hu et al. 2021): the model is frozen, and products of two small matrices are added to its kernels.
 
-    What `whole` matches trains as it does without LoRA, and has no adapters. Nothing else trains.
+    Parameters that `whole` matches train as they do without LoRA, and have no adapters. Nothing else trains.
 
     Attributes:
-      rank: of the products; 0 = no LoRA.
+      rank: rank of the products; 0 = no LoRA.
       alpha: a product is scaled by alpha / rank.
-      dropout: of the input of adapters, in training; the kernels beside them get all of it.
-      targets: regular expressions over parameter paths, of the kernels that get an adapter.
-      also_train: regular expressions over parameter paths, of what trains whole beside `NEW_MODULES`.
+      dropout: dropout rate on the adapters' input in training; the kernels themselves get the input without it.
+      targets: regular expressions over parameter paths: the kernels that get an adapter.
+      also_train: regular expressions over parameter paths: what trains in full besides `NEW_MODULES`.
     """
 
     rank: int = 0
@@ -40,7 +40,7 @@ class LoraConfig:
 
     @property
     def whole(self) -> tuple[str, ...]:
-        """Regular expressions over parameter paths, of what trains whole."""
+        """Regular expressions over parameter paths: what trains in full."""
         return (*(f"^{module}/" for module in NEW_MODULES), *self.also_train)
 
 

@@ -1,4 +1,4 @@
-"""The sizes and choices of one Transformer: differences between papers are fields here, not code paths."""
+"""The configuration of a Transformer: differences between papers are fields here, not code paths."""
 
 import dataclasses
 import math
@@ -11,14 +11,15 @@ from tx_jax.errors import InputError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """One Transformer. `dtype` is that of the computation; parameters are float32.
+    """One Transformer. Computation is in `dtype`; parameters are float32.
 
     Attributes:
-      num_layers: of the encoder, or of a decoder without encoder; `num_decoder_layers` stand behind an encoder.
-      max_length: positions, where `position_embedding` is learned a table of them.
+      num_layers: layers of the encoder, or of a decoder without an encoder. `num_decoder_layers` counts those of a
+        decoder behind an encoder.
+      max_length: number of positions; the size of the position table if `position_embedding` is learned.
       num_segments: rows of the segment table; 0 = none.
       norm_position: "post" is the original's and BERT's, "pre" GPT-2's.
-      heads: what stands on top, names of the table `HEADS`. "pooled" is a pooler alone, for sentence vectors.
+      heads: the heads on top, names in the table `HEADS`. "pooled" is only a pooler, for sentence vectors.
       num_labels: outputs of sequence and token classification.
       embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim).
       embedding_norm: LayerNorm after the sum of the embeddings.
@@ -26,25 +27,26 @@ class TransformerConfig:
       position_offset: the first token's row in the position table. RoBERTa's is 2: its padding index plus one; padding
         then takes the row before.
       pooler: the activation of the pooler.
-      classifier_transform: ModernBERT's prediction head: the pooler has a LayerNorm behind its activation, and what
-        classifies tokens reads it of every token. The masked LM's transform then has the pooler's activation.
-      classifier_pooling: what the pooler reads, the first token or the mean of all.
-      classifier_dropout: of what classifiers read; -1 = dropout.
-      use_bias: of the dense layers and norms of the blocks and of the masked LM's transform.
+      classifier_transform: ModernBERT's prediction head: the pooler has a LayerNorm after its activation, and token
+        classifiers read the pooler's output for every token. The masked LM's transform has the pooler's activation.
+      classifier_pooling: what the pooler reads: the first token or the mean of all.
+      classifier_dropout: dropout on the classifiers' input; -1 = dropout.
+      use_bias: whether the dense layers and norms in the blocks and in the masked LM's transform have biases.
       gated_mlp: wo(activation(wi(x)) * gate(x)) (Shazeer 2020).
-      tie_embeddings: the output layer of a language model is the token table.
-      scale_residual_init: GPT-2's: what is added to the residual starts smaller by sqrt(2 num_layers).
-      relative_attention: DeBERTa's terms beside content to content.
-      relative_distance: distances beyond it are as far as it.
-      relative_buckets: logarithmic buckets on either side; 0 = a row for every distance.
+      tie_embeddings: tied weights: the output layer of a language model is the token table.
+      scale_residual_init: as in GPT-2: layers whose output is added to the residual are initialized smaller by
+        sqrt(2 num_layers).
+      relative_attention: DeBERTa's attention terms besides content-to-content.
+      relative_distance: larger distances are clipped to it.
+      relative_buckets: logarithmic buckets on each side; 0 = a row for every distance.
       relative_norm: LayerNorm on the table of relative positions.
-      share_relative_projections: relative positions pass the projections of the content.
-      key_bias: of the key projections.
+      share_relative_projections: relative positions use the content's projections.
+      key_bias: whether key projections have a bias.
       conv_kernel: width of DeBERTa-v2's convolution beside the first layer; 0 = none.
-      enhanced_mask_decoder: the masked LM runs the last layer twice more, asking with absolute positions.
+      enhanced_mask_decoder: the masked LM runs the last layer twice more, with absolute positions in the query.
       rotary_theta: base of the rotary angles.
-      local_window: a token attends to at most local_window / 2 tokens on either side; 0 = to all. Every
-        `global_every`th layer from the first on attends to all, the others have `local_rotary_theta`.
+      local_window: a token attends to at most local_window / 2 tokens on each side; 0 = to all. Every
+        `global_every`th layer, beginning with the first, attends to all; the others use `local_rotary_theta`.
     """
 
     architecture: Literal["encoder", "decoder", "encoder_decoder"]

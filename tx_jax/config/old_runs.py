@@ -1,4 +1,4 @@
-"""Configurations that earlier versions wrote into run directories, in today's form."""
+"""Converts configurations that earlier versions wrote into run directories to today's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _TASK_OF_HEAD = {
 
 
 def with_task(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values with the key `task`, which version 0.1 did not have: the heads and two more keys told it."""
+    """The values with the key `task`, which version 0.1 did not have: it followed from the heads and two more keys."""
     if "task" in values or not {"model", "data"} <= {*values.keys()}:
         return values
     data = {key: value for key, value in values["data"].items() if key != "regression"}

@@ -11,17 +11,17 @@ from tx_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class PhasesConfig:
-    """What each phase has in the place of `data` and `training`: one value a phase, in their order.
+    """Values that replace those of `data` and `training` in each phase: one value per phase, in order.
 
     BERT trains 90% of its steps at length 128 and the rest at 512 (Devlin et al. 2018, A.2). Phases of one length with
-    growing batches warm the batch size up. Each phase goes through the data anew, in an order of its own; the learning
-    rate, the rate of masking and the checkpoints go through all phases as through one. Held-out data keeps the lengths
-    of `data` throughout, so that its metrics compare along the run.
+    growing batches are a batch size warmup. Each phase goes through the data anew, in its own order; the schedules of
+    learning rate, mask rate and checkpoints span all phases. Held-out data keeps the lengths in `data`, so that metrics
+    are comparable over the whole run.
 
     Attributes:
-      steps: optimizer steps, `training.num_steps` in all. Empty: one phase, as `data` and `training` say, whatever
-        else is here.
-      sequence_length, max_predictions, batch_size: in the place of the values of the same name there; empty: as there.
+      steps: optimizer steps, `training.num_steps` in total. Empty: a single phase with the values in `data` and
+        `training`; the other keys are ignored.
+      sequence_length, max_predictions, batch_size: replace the values with the same name; empty: keep them.
     """
 
     steps: tuple[int, ...] = ()
@@ -44,13 +44,13 @@ ONE_PHASE = PhasesConfig()
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """A phase of training, with what it takes from `data` and `training` filled in.
+    """A phase of training, with its values from `data` and `training` filled in.
 
     Attributes:
-      number: counts from 0.
-      start, stop: it takes the optimizer steps start + 1 to stop.
-      data: with the lengths of the phase.
-      batch_size: sequences of an optimizer step, over all devices.
+      number: the phase's index, from 0.
+      start, stop: the phase consists of the optimizer steps start + 1 to stop.
+      data: the data's configuration with the lengths of the phase.
+      batch_size: sequences per optimizer step, over all devices.
     """
 
     number: int
@@ -67,17 +67,17 @@ class Phase:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """What the shapes of a batch follow from: sequences, their length, predictions in each."""
+        """What determines a batch's shapes: number of sequences, their length, predictions in each."""
         return self.batch_size, self.data.sequence_length, getattr(self.data, "max_predictions", 0)
 
 
 def resolve(phases: PhasesConfig, data: DataConfig | LabeledDataConfig, training: TrainingConfig) -> tuple[Phase, ...]:
-    """The phases of a training: at least one. Raises InputError where one of them is not possible."""
+    """The phases of a training: at least one. Raises InputError if one of them is not possible."""
     if not phases.steps:
         return (Phase(0, 0, training.num_steps, data, training.batch_size),)
     require(
         sum(phases.steps) == training.num_steps,
-        f"phases.steps={phases.steps} are {sum(phases.steps)} steps, not training.num_steps={training.num_steps}: give "
+        f"phases.steps={phases.steps} add up to {sum(phases.steps)}, not training.num_steps={training.num_steps}: give "
         'both, or --config.phases.steps="()" for one phase',
     )
     resolved = []

@@ -1,9 +1,9 @@
-"""Batches that training leaves out: the way past a spike of the loss that PaLM took (Chowdhery et al. 2022, 5.1).
+"""Batches that training skips: PaLM's way past a loss spike (Chowdhery et al. 2022, 5.1).
 
-Its authors restarted from a checkpoint of about 100 steps before the spike and left out 200 to 500 batches, those
-around it among them; the loss did not jump again, although the same batches did no harm elsewhere.
+Its authors restarted from a checkpoint about 100 steps before the spike and skipped 200 to 500 batches around it; the
+loss did not spike again, although the same batches did no harm from another checkpoint.
 
-Batches count from 1, as steps do: without anything left out, step n takes batch n.
+Batches count from 1, as steps do: if nothing is skipped, step n takes batch n.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def parse(text: str) -> Ranges:
     """Batches from text such as "7,100-120".
 
     Raises:
-      InputError: it is something else.
+      InputError: the text has another form.
     """
     ranges: list[tuple[int, int]] = []
     for first, last in sorted(_parse_part(part, text) for part in text.split(",") if text):
@@ -32,12 +32,12 @@ def _parse_part(part: str, text: str) -> tuple[int, int]:
     first, dash, last = part.strip().partition("-")
     last = last if dash else first
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
-        raise InputError(f"data.skip_batches={text!r}: {part!r} is no batch from 1 on, nor a range such as 100-120")
+        raise InputError(f"data.skip_batches={text!r}: {part!r} is not a batch from 1 on or a range such as 100-120")
     return int(first), int(last)
 
 
 def batch_of(step: int, skipped: Ranges, start: int = 0) -> int:
-    """The batch that a step takes, where the phase of the step begins after step `start` with batch start + 1."""
+    """The batch that a step takes. The step's phase begins after step `start`, with batch start + 1."""
     batch = step
     for first, last in skipped:
         if start < last and first <= batch:

@@ -1,7 +1,7 @@
-"""What is asked of a configuration before a training starts, and of no run that is there already.
+"""Checks of a configuration before a training starts; runs that already exist are not checked.
 
-A configuration that does nothing is an error: somebody believes that it does something. Old run directories are read,
-and runs continued, without any of this.
+A value that does nothing is an error, because its author believes that it does something. Old run directories are read,
+and runs continued, without these checks.
 """
 
 import math
@@ -16,11 +16,11 @@ from tx_jax.errors import InputError
 
 
 def check_start(values: Mapping[str, Any], given: Collection[str] = ()) -> None:
-    """Raises InputError where something in a configuration that is to start a training does nothing.
+    """Raises InputError if something in a configuration that starts a training does nothing.
 
     Args:
-      values: nested plain values; `model` may lack whatever a model to start from gives.
-      given: the keys that are on the command line, such as data.mask_unit.
+      values: nested plain values; `model` may lack whatever the model in start_from gives.
+      given: the keys that are set on the command line, such as data.mask_unit.
     """
     groups = groups_of(values)
     _refuse([*idle_keys(groups, given), *_idle_heads(groups), *_idle_losses(groups)])
@@ -29,7 +29,7 @@ def check_start(values: Mapping[str, Any], given: Collection[str] = ()) -> None:
 
 
 def check_steps(config: ExperimentConfig | Groups, given: Collection[str] = ()) -> None:
-    """The same of what depends on the number of steps, which only the data tells where there are epochs."""
+    """The same for what depends on the number of steps, which is known only from the data if it is given in epochs."""
     checks = (_long_warmup, _nothing_is_best, _too_patient, _late_batches)
     _refuse([message for check in checks for message in check(config, given)])
 
@@ -40,7 +40,7 @@ def _refuse(messages: list[str]) -> None:
 
 
 def _idle_heads(groups: Groups) -> Iterator[str]:
-    """Heads that no loss trains, beside one that is trained."""
+    """Heads that no loss trains, next to one that is trained."""
     heads = tuple(groups.model.heads)
     labeled = hasattr(groups.data, "train")
     trained = [
@@ -77,12 +77,12 @@ def _long_warmup(config: Groups, given: Collection[str]) -> Iterator[str]:
         why = " (num_steps was given for this run, the warmup was not)" if lowered else ""
         yield (
             f"optimizer.warmup_steps={optimizer.warmup_steps} leaves no step after the warmup, as training.num_steps="
-            f"{steps}{why}: give a share of all steps in its place, such as --config.optimizer.warmup_share=0.1"
+            f"{steps}{why}: give a share of all steps instead, such as --config.optimizer.warmup_share=0.1"
         )
 
 
 def _nothing_is_best(config: Groups, given: Collection[str]) -> Iterator[str]:
-    """The last step is always evaluated and saved: there is a best where another one is, too."""
+    """The last step is always evaluated and saved, so `keep_best` needs another step that is both."""
     training = config.training
     evaluations, checkpoints, steps = training.eval_every, training.checkpoint_every, training.num_steps
     if not training.keep_best or (evaluations and checkpoints and math.lcm(evaluations, checkpoints) < steps):
@@ -97,7 +97,7 @@ def _nothing_is_best(config: Groups, given: Collection[str]) -> Iterator[str]:
 
 
 def _too_patient(config: Groups, given: Collection[str]) -> Iterator[str]:
-    """The first evaluation is the best so far: patience is out after as many as it says behind that one."""
+    """The first evaluation is the best so far, so patience runs out after that many more at the earliest."""
     training = config.training
     if not training.patience or 0 < (training.patience + 1) * training.eval_every < training.num_steps:
         return
@@ -113,6 +113,6 @@ def _late_batches(config: Groups, given: Collection[str]) -> Iterator[str]:
     last = skipped.batch_of(config.training.num_steps, ranges)
     if late := [first for first, _ in ranges if first > last]:
         yield (
-            f"data.skip_batches={config.data.skip_batches!r} does nothing from batch {late[0]} on, for training takes "
-            f"none after {last}: leave it out"
+            f"data.skip_batches={config.data.skip_batches!r} does nothing from batch {late[0]} on, because training "
+            f"ends with batch {last}: leave those out"
         )

@@ -1,4 +1,4 @@
-"""The optimizer, the loop and the device mesh."""
+"""The configuration of the optimizer, the training loop and the device mesh."""
 
 import dataclasses
 import math
@@ -13,19 +13,19 @@ class OptimizerConfig:
 
     Attributes:
       learning_rate: the peak, reached after `warmup_steps`.
-      schedule: from there on. "inverse_sqrt" is that of Vaswani et al. 2017.
-      no_decay: regular expressions over parameter paths, of parameters without weight decay.
-      clip_norm: of the gradient of all parameters together; 0 = none.
-      final_share: of the peak, at the last step of the linear and cosine schedules.
-      warmup_share: where not 0, `warmup_steps` is this share of all steps.
-      frozen: regular expressions over parameter paths, of parameters that do not train. They have no gradient, no state
-        of the optimizer and no weight decay, and the norm of the gradient does not count them.
-      rate_scale: rows `REGEX=FACTOR`: the learning rate of the parameters whose path it occurs in, as a share of
-        `learning_rate`. The first row that matches counts; without one it is what `layer_decay` says.
-      layer_decay: `layer_l` of L layers, from 0, learns at the share layer_decay ** (L - l), embeddings below layer 0
-        by one factor more, pooler and heads at 1. 1 = none. (ULMFiT, Howard & Ruder 2018, section 3.2, "discriminative
-        fine-tuning", with 1 / 2.6; the exponents are those of BEiT, Bao et al. 2022, in unilm/beit/optim_factory.py.
-        ELECTRA's source has one more for layers and embeddings.)
+      schedule: of the learning rate after the warmup. "inverse_sqrt" is that of Vaswani et al. 2017.
+      no_decay: regular expressions over parameter paths: parameters without weight decay.
+      clip_norm: gradients are clipped to this global norm; 0 = no clipping.
+      final_share: the linear and cosine schedules end at this share of the peak.
+      warmup_share: if not 0, `warmup_steps` is this share of all steps.
+      frozen: regular expressions over parameter paths: parameters that do not train. They have no gradient, no
+        optimizer state and no weight decay, and do not count in the gradient norm.
+      rate_scale: rows `REGEX=FACTOR`: parameters whose path the regular expression occurs in have the learning rate
+        FACTOR * `learning_rate`. The first row that matches counts; without one, `layer_decay` applies.
+      layer_decay: `layer_l` of L layers, from 0, has its learning rate multiplied by layer_decay ** (L - l), embeddings
+        by one factor more than layer 0, pooler and heads by 1. 1 = none. (ULMFiT, Howard & Ruder 2018, section 3.2,
+        "discriminative fine-tuning", with 1 / 2.6; the exponents are those of BEiT, Bao et al. 2022, in
+        unilm/beit/optim_factory.py. ELECTRA's source has one more for layers and embeddings.)
     """
 
     learning_rate: float
@@ -73,26 +73,26 @@ def _rate_row(row: str) -> tuple[str, float]:
         value = math.nan
     require(
         bool(pattern) and 0 < value < math.inf,
-        f"optimizer.rate_scale: {row!r} must be REGEX=FACTOR with a factor above 0, such as '^pooler/=10'; what shall "
-        "not train at all belongs in optimizer.frozen",
+        f"optimizer.rate_scale: {row!r} must be REGEX=FACTOR with a factor above 0, such as '^pooler/=10'; parameters "
+        "that are not to train at all belong in optimizer.frozen",
     )
     return pattern, value
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """The loop. `batch_size` is the global batch of one optimizer step, in sequences; intervals are in steps.
+    """The training loop. `batch_size` is the global batch of an optimizer step, in sequences; intervals are in steps.
 
     Attributes:
-      stall_seconds: for how long a process may wait for a batch, before the run is ended; 0: for ever.
-      max_skipped_updates: a step whose loss or gradient is not finite changes nothing; one more than this many of them
+      stall_seconds: how long a process may wait for a batch before the run is ended; 0: forever.
+      max_skipped_updates: a step whose loss or gradient is not finite changes nothing; more than this many such steps
         in a row end the run.
-      num_epochs: of fine-tuning: where not 0, `num_steps` is what so many passes over the examples take, and an
-        `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
-      best_metric: of held-out data; of fine-tuning also "auto", the first of `data.metrics`.
-      final_eval_batches: of fine-tuning alone: of how many batches of each split the evaluation at the end is, which
-        `eval_batches` says nothing of; 0: of all, -1: there is none.
-      patience: so many evaluations in a row without a better `best_metric` end the run; 0: none do.
+      num_epochs: fine-tuning: if not 0, `num_steps` is the number of steps in that many passes over the examples, and
+        an `eval_every` or `checkpoint_every` of 0 means at the end of every pass.
+      best_metric: a metric of held-out data; for fine-tuning also "auto", the first of `data.metrics`.
+      final_eval_batches: fine-tuning only: number of batches of each split in the final evaluation, to which
+        `eval_batches` does not apply; 0: all, -1: no final evaluation.
+      patience: early stopping: this many evaluations in a row without a better `best_metric` end the run; 0: off.
     """
 
     num_steps: int
@@ -147,13 +147,13 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each mesh axis; one of them may be -1: all the devices that are left.
+    """Number of devices along each mesh axis; one of them may be -1: all the devices that are left.
 
     Attributes:
       data: splits the examples of a batch.
-      fsdp: splits them too, and parameters, gradients and the optimizer's state.
+      fsdp: splits them too, and parameters, gradients and optimizer state.
       tensor: splits attention heads, the MLP and the vocabulary (Shoeybi et al. 2019).
-      context: splits sequences along their length; keys and values are gathered, each layer's in turn.
+      context: splits sequences along their length; keys and values are gathered one layer at a time.
     """
 
     data: int

@@ -1,1 +1,1 @@
-"""From documents to batches, on numpy alone: sources of documents, the token store, and what is drawn from it."""
+"""From documents to batches, with numpy alone: sources of documents, the token store, and the batches drawn from it."""

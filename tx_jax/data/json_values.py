@@ -1,4 +1,4 @@
-"""The values of JSON text that is too large to hold: the items of an array, or values one after another."""
+"""Streams the values of JSON text that is too large for memory: the items of an array, or values in sequence."""
 
 import codecs
 import json
@@ -10,13 +10,13 @@ from tx_jax.data.reading import BUFFER_BYTES, InputFile, not_utf8, refuse_utf16
 from tx_jax.errors import InputError
 
 _BETWEEN = re.compile(r"\s*")
-# Errors of Python's decoder that are about the end of the text may come from a value that goes on after it.
+# Errors of Python's decoder at the end of the text may mean that the value continues beyond it.
 _NEAR_THE_END = len("-Infinity") + len(r"\ud800\udc00")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotJSON(InputError):
-    """Text is not valid JSON; who reads it may know an option to add to the message."""
+    """Text is not valid JSON. Callers may add an option to the message."""
 
 
 def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "error") -> Iterator[str]:
@@ -49,20 +49,20 @@ def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "err
 
 
 def byte_chunks(stream: Any) -> Iterator[bytes]:
-    """What is left of a stream, in pieces of some kilobytes."""
+    """The rest of a stream, in chunks of some kilobytes."""
     while chunk := stream.read(BUFFER_BYTES):
         yield chunk
 
 
 def json_values(chunks: Iterable[str], place: str, *, advice: str = "") -> Iterator[tuple[int, Any]]:
-    """(line from 1 where it begins, value) of every item of a JSON array, or of every one of several values in a row.
+    """(line where it begins, from 1; value) for every item of a JSON array, or for each of several values in sequence.
 
-    Holds about as much text as the longest value has, and at most twice the chunks that it takes.
+    Holds about as much text as the longest value, and at most twice the chunks that it spans.
 
-    NaN, which programs write though it is no JSON, is None.
+    NaN, which is not JSON but which programs write, becomes None.
 
     Args:
-      advice: ends the message of an error.
+      advice: appended to error messages.
 
     Raises:
       NotJSON: with `place` and the line.
@@ -71,7 +71,7 @@ def json_values(chunks: Iterable[str], place: str, *, advice: str = "") -> Itera
     if not reader.skip_space():
         return
     is_array = reader.take("[")
-    expects_item = True  # and not a comma or the end of the array
+    expects_item = True  # rather than a comma or the end of the array
     while reader.skip_space():
         if is_array and reader.take("]"):
             if reader.skip_space():
@@ -90,7 +90,7 @@ def json_values(chunks: Iterable[str], place: str, *, advice: str = "") -> Itera
 
 
 class _Window:
-    """The part of the text that is held, and the place in it."""
+    """The part of the text that is in memory, and the position in it."""
 
     def __init__(self, chunks: Iterable[str], place: str, advice: str):
         self._chunks, self._place, self._advice = iter(chunks), place, advice
@@ -98,7 +98,7 @@ class _Window:
         self._decode = _DECODER.raw_decode
 
     def skip_space(self) -> bool:
-        """Moves to the next character that is no space; whether there is one."""
+        """Moves to the next character that is not a space. Returns whether there is one."""
         while True:
             end = _BETWEEN.match(self._text, self._at).end()
             self._move(end)
@@ -127,7 +127,7 @@ class _Window:
                     continue
                 self._move(error.pos)
                 raise self.error(error.msg) from None
-            # A number at the end of the text may go on.
+            # A number at the end of the text may continue.
             if end < len(self._text) or not self._more(wanted):
                 self._move(end)
                 return value
@@ -140,7 +140,7 @@ class _Window:
         self._at = end
 
     def _more(self, wanted: int) -> bool:
-        """Reads up to so many chunks on; whether there were any."""
+        """Reads up to this many more chunks. Returns whether there were any."""
         chunks = []
         while len(chunks) < wanted and (chunk := next(self._chunks, None)) is not None:
             chunks.append(chunk)
@@ -149,11 +149,11 @@ class _Window:
 
 
 def parse_json(text: str, place: str) -> Any:
-    """The value of a JSON text. NaN, which programs write though it is no JSON, is None.
+    """The value of a JSON text. NaN, which is not JSON but which programs write, becomes None.
 
     Raises:
       NotJSON: it is not valid.
-      InputError: it holds half a surrogate pair, which JSON can spell but which is no text.
+      InputError: it contains half a surrogate pair, which JSON can spell but which is not text.
     """
     try:
         value = _DECODER.decode(text)
@@ -165,7 +165,7 @@ def parse_json(text: str, place: str) -> Any:
 
 
 def refuse_half_characters(value: Any, place: str) -> None:
-    """Raises InputError where a text in a JSON value holds half a surrogate pair, which JSON can spell."""
+    """Raises InputError if a text in a JSON value contains half a surrogate pair, which JSON can spell."""
     if half := _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise InputError(f"{place}: {half[0]!r} is half of a character that was cut in two: remove it")
 

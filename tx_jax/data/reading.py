@@ -131,12 +131,12 @@ def files_in(path: Path) -> list[InputFile]:
             raise _damaged(InputFile(path, "zip"), 0, error) from error
     names = {member.filename for member in members}
     if names & {"[Content_Types].xml", "mimetype"}:
-        raise InputError(f"{path} is a document of an office program or an e-book: save it as plain text, or as CSV")
+        raise InputError(f"{path} is an office document or an e-book: save it as plain text, or as CSV")
     if encrypted := [member.filename for member in members if member.flag_bits & 1]:
         raise InputError(f"{path}: {encrypted[0]} is encrypted: unpack it with its password")
     wanted = [name for name in names if not name.endswith(("/", ".DS_Store")) and not name.startswith("__MACOSX/")]
     if not wanted:
-        raise InputError(f"{path} is a zip without any file in it")
+        raise InputError(f"{path} is a zip that contains no files")
     return [InputFile(path, "zip", name) for name in sorted(wanted)]
 
 
@@ -184,7 +184,7 @@ def _damaged(file: InputFile, lines: int, error: Exception) -> Exception:
     if getattr(error, "errno", None) is not None:
         return error  # of the disk, not of what is on it
     reason = " ".join(str(error).split())
-    return InputError(f"{file} is damaged after line {lines} ({reason}): fetch or compress it again")
+    return InputError(f"{file} is damaged after line {lines} ({reason}): download or compress it again")
 
 
 def lines(

@@ -91,7 +91,7 @@ class Content:
 
 
 def sniff(file: InputFile, *, names: Iterable[str] = ()) -> Content:
-    """What a file holds. `names`: of columns that are looked for, which help to recognise a table.
+    """What a file holds. `names`: of columns that are looked for, which help to recognize a table.
 
     Raises:
       InputError: it is in UTF-16, or its compression is damaged.

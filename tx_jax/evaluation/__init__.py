@@ -1,1 +1,1 @@
-"""What a trained model reaches on data, and what it says of new examples."""
+"""Evaluation of trained models on data, and predictions for new examples."""

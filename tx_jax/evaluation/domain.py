@@ -1,4 +1,4 @@
-"""What further pretraining did to a model's grasp of its domain: the words of it, before and after.
+"""What further pretraining taught a model about its domain: the domain's words, before and after.
 
 Shapes: N occurrences, T length, P pieces of a word, V vocabulary.
 """
@@ -30,7 +30,7 @@ _BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class Occurrence:
-    """A word of the domain where it stands in a text."""
+    """An occurrence of a domain word in a text."""
 
     word: str
     before: str
@@ -38,10 +38,10 @@ class Occurrence:
 
 
 def occurrences(split: Split, words: Sequence[str], tokenizer: Tokenizer, limit: int) -> list[Occurrence]:
-    """Where the words stand in a split's documents, of each the first `limit` times at most.
+    """The occurrences of the words in a split's documents, at most the first `limit` of each word.
 
     Args:
-      words: each one token of the tokenizer; it is the one of the store.
+      words: each must be one token of the tokenizer, which is the store's.
 
     Raises:
       InputError: a word that is several tokens, or that the tokenizer does not know.
@@ -67,7 +67,7 @@ def _tokens(words: Sequence[str], tokenizer: Tokenizer) -> list[int]:
     found = []
     for word, ids in zip(words, tokenizer.encode_words(words), strict=True):
         if len(ids) != 1 or ids[0] == tokenizer.unk_id:
-            raise InputError(f"{word!r} is no token of the model: its pieces are {' '.join(tokenizer.tokens(ids))}")
+            raise InputError(f"{word!r} is not a token of the model: its pieces are {' '.join(tokenizer.tokens(ids))}")
         found += ids
     return found
 
@@ -79,8 +79,8 @@ def _documents(split: Split) -> Iterator[np.ndarray]:
 
 
 def word_probabilities(model: Trained, found: Sequence[Occurrence]) -> np.ndarray:
-    """float64 [N]: how likely the masked LM finds each word where it stands, all of its tokens masked at once. A word
-    of several tokens has the product of their probabilities, so models with different tokenizers compare.
+    """float64 [N]: the probability that the masked LM gives each word at its position, with all of its tokens masked at
+    once. For a word of several tokens it is the product of theirs, so models with different tokenizers are comparable.
 
     Raises:
       InputError: a model or tokenizer that cannot fill masks.
@@ -108,8 +108,8 @@ def word_probabilities(model: Trained, found: Sequence[Occurrence]) -> np.ndarra
 
 
 def _masked(occurrence: Occurrence, tokenizer: Tokenizer, max_length: int) -> tuple[list[int], int, list[int]]:
-    """The text as tokens, a mask for each piece of the word, as much around it as the model takes; where the masks
-    begin; and the pieces."""
+    """The text as tokens, with a mask for each piece of the word and as much context as the model takes; where the
+    masks begin; and the pieces."""
     (pieces,) = tokenizer.encode_words([occurrence.word])
     ids = tokenizer.encode_masked(f"{occurrence.before} {tokenizer.token(tokenizer.mask_id)} {occurrence.after}")
     at = ids.index(tokenizer.mask_id)
@@ -139,7 +139,7 @@ def _log_probability(
 
 
 def neighbours(model: Trained, words: Sequence[str], *, top: int = 5) -> dict[str, list[tuple[str, float]]]:
-    """For each word the nearest other tokens by the cosine of their input embeddings, special ones left out.
+    """For each word the nearest other tokens by the cosine of their input embeddings, except special tokens.
 
     Raises:
       InputError: a word that is several tokens, or that the tokenizer does not know.
@@ -157,15 +157,15 @@ def neighbours(model: Trained, words: Sequence[str], *, top: int = 5) -> dict[st
 
 
 def fine_tunings(folder: Path, names: Iterable[str]) -> dict[str, dict]:
-    """What fine-tuning reached from each of the models: the seeds.json of `experiments.train --seeds` in the folder of
-    its name, where there is one.
+    """The results of fine-tuning each of the models: the seeds.json of `experiments.train --seeds` in the folder with
+    the model's name, if there is one.
 
     Raises:
-      InputError: there is none, or they differ in more than the model that they began with.
+      InputError: there is none, or they differ in more than the model that they started from.
     """
     reached = {name: json.loads(file.read_text()) for name in names if (file := folder / name / "seeds.json").is_file()}
     if not reached:
-        raise InputError(f"{folder} has no fine-tunings: {', '.join(f'{name}/seeds.json' for name in names)}")
+        raise InputError(f"{folder} has no fine-tuning results: {', '.join(f'{name}/seeds.json' for name in names)}")
 
     def settings(name: str) -> dict[str, Any]:
         seeds = reached[name]["seeds"]
@@ -176,7 +176,7 @@ def fine_tunings(folder: Path, names: Iterable[str]) -> dict[str, dict]:
     for other in others:
         if changes := differences(settings(first), settings(other)):
             raise InputError(
-                f"{folder}: {first} and {other} do not compare: {'; '.join(changes)}. Remove the one that is wrong"
+                f"{folder}: {first} and {other} cannot be compared: {'; '.join(changes)}. Remove the wrong one"
             )
     return reached
 

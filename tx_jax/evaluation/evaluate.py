@@ -16,11 +16,11 @@ from tx_jax.tasks.base import Batches, Metrics, Objective, Task, WeightedSum
 EvalStep = Callable[[Any, Batch], tuple[Metrics, Mapping[str, jax.Array]]]
 Scores = Callable[[Mapping[str, np.ndarray]], dict[str, float]]
 T = TypeVar("T")
-Progress = Callable[[int, int], None]  # is told how many batches are done, and of how many
+Progress = Callable[[int, int], None]  # called with the number of batches done, and of all batches
 
 
 def eval_step(params: Any, batch: Batch, *, objective: Objective) -> tuple[Metrics, dict[str, jax.Array]]:
-    """Metrics of one batch, without dropout, and its outputs, if there are any, with which examples they are of.
+    """Metrics of one batch, without dropout, and its outputs, if there are any, with the indices of their examples.
 
     The forward pass that both need is compiled into one.
     """
@@ -76,7 +76,7 @@ def on_host(metrics: Metrics) -> Metrics:
 
 
 def added(sums: Metrics, more: Metrics) -> Metrics:
-    """Both sums together; of what only one of them has, that."""
+    """The sums added; keys that only one of them has are kept."""
     return sums | {name: sums[name] + value if name in sums else value for name, value in more.items()}
 
 
@@ -89,13 +89,13 @@ def evaluate(
     *,
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """The mean of each metric over the batches, and the scores of their outputs. Rows that only fill up the last batch
-    carry weight 0, and are left out of the outputs.
+    """The mean of each metric over the batches, and the scores of their outputs. Rows that only pad the last batch have
+    weight 0, and are left out of the outputs.
 
     The results of a batch are read while the next one runs, so that the device never waits for the host.
 
     Returns:
-      None if `stopping`, which is asked before each batch, said so.
+      None if `stopping`, which is called before each batch, returned True.
     """
     totals: Metrics = {}
     parts: list[dict[str, np.ndarray]] = []
@@ -136,7 +136,7 @@ def evaluate_model(
     """Exact means of the task's metrics over the batches, and its scores.
 
     Args:
-      eval_step: that of the task, which several splits share, so that it is compiled once.
+      eval_step: the task's; several splits share it, so that it is compiled once.
     """
     scores = functools.partial(task.scores, split=split)
     with jax.set_mesh(model.mesh):
@@ -146,7 +146,7 @@ def evaluate_model(
 
 
 def in_order(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The outputs of several batches as one, by ascending number of their examples, without rows that fill up."""
+    """The outputs of several batches as one, in ascending order of example index, without padding rows."""
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     real = np.flatnonzero(rows.pop("example_weights"))
     order = real[np.argsort(rows["example"][real], kind="stable")]
@@ -154,7 +154,7 @@ def in_order(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def with_perplexities(values: dict[str, float]) -> dict[str, float]:
-    """The values, with the perplexity per token where a causal LM's loss is among them, and per byte."""
+    """The values plus, if a causal LM's loss is among them, the perplexity per token and per byte."""
     perplexities = {}
     if "causal_lm_loss" in values:
         perplexities["causal_lm_perplexity"] = float(np.exp(values["causal_lm_loss"]))
@@ -164,8 +164,8 @@ def with_perplexities(values: dict[str, float]) -> dict[str, float]:
 
 
 def even_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> int:
-    """The next multiple of the devices of a mesh, which it can split whatever its axes. Rows that only fill up carry
-    weight 0."""
+    """The next multiple of the number of devices in a mesh, which can be split along any axes. Padding rows have weight
+    0."""
     return -(-batch_size // mesh.devices.size) * mesh.devices.size
 
 

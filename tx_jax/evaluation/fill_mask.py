@@ -22,7 +22,7 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
     if tokenizer.mask_id not in ids:
         raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
     if len(ids) > model.model.max_length:
-        raise InputError(f"the text has {len(ids)} tokens, the model takes {model.model.max_length}")
+        raise InputError(f"the text has {len(ids)} tokens, but the model takes at most {model.model.max_length}")
     tokens = jnp.asarray([ids], jnp.int32)
     output = registry.build(model.model).apply(
         {"params": model.params},

@@ -1,4 +1,4 @@
-"""The task of a model on data with labels: a run's own, or that of a model which no run stands behind, as it is."""
+"""The task of a model on labeled data: that of its run, or one made up for a model without a run."""
 
 import dataclasses
 import itertools
@@ -54,11 +54,11 @@ _NO_TRAINING = TrainingConfig(
 
 
 def to_predict(model: Trained, options: Mapping[str, Any], label_map: Sequence[str] = ()) -> Supervised:
-    """The task of a model that is to predict. Warns with InputWarning where its head is untrained.
+    """The task of a model that is to predict. Issues an InputWarning if its head is untrained.
 
     Args:
-      options: keys of `LabeledDataConfig` that the user gave; the others are the run's, or such as fit the head.
-      label_map: other names for labels of the model, OLD=NEW.
+      options: keys of `LabeledDataConfig` that the user gave; the others are the run's, or fit the head.
+      label_map: new names for the model's labels, OLD=NEW.
 
     Raises:
       InputError: the model does not tell labels, numbers or answers; options or names that do not fit it.
@@ -91,7 +91,7 @@ def to_evaluate(
             unknown = [label for key, label in spelling.items() if key not in known]
             raise InputError(
                 f"{source} has labels that {model.name} does not know: {listed(unknown)}; it knows "
-                f"{listed(config.data.labels)}. Where they are the same under other names: --label_map=OLD=NEW,OLD=NEW"
+                f"{listed(config.data.labels)}. If only their names differ, give --label_map=OLD=NEW,OLD=NEW"
             )
         taken = matched.taken
         config = dataclasses.replace(config, data=_called(config.data, matched.labels))

@@ -1,4 +1,4 @@
-"""What a fine-tuned model says of new examples.
+"""Predictions of a fine-tuned model for new examples.
 
 They are sorted by length, so that little is computed for padding, and grouped into few shapes, each compiled once.
 
@@ -31,14 +31,14 @@ def predict(
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """The task's `predictions` for the records, in their order. Warns with InputWarning of what was cut or empty.
+    """The task's `predictions` for the records, in order. Issues an InputWarning about truncated or empty texts.
 
     Args:
-      batch_size: rows of full length; of shorter rows there are as many as have as many tokens.
-      progress: called with how many rows are done, and how many there are.
+      batch_size: rows of full length per batch; batches of shorter rows have as many tokens.
+      progress: called with the number of rows done, and of all rows.
 
     Raises:
-      InputError: the records do not fit the task, or none has anything to predict of.
+      InputError: the records do not fit the task, or there is nothing to predict for any of them.
     """
     table = task.encode(records, labeled=False)
     if not len(table):
@@ -65,7 +65,7 @@ def outputs(
         for indices, rows, length in batches_by_length(table.lengths, table.length, batch_size, mesh.devices.size):
             batch = table.rows(np.resize(indices, rows), length=length)
             pending.append((indices, step(params, device_batch(batch, mesh))))
-            if len(pending) > 1:  # the host fetches one batch while the device is at work on the next
+            if len(pending) > 1:  # the host fetches one batch while the device computes the next
                 parts.append(_fetch(*pending.pop(0)))
             done += len(indices)
             progress(done, len(table))
@@ -73,14 +73,14 @@ def outputs(
     return {name: _joined([(indices, part[name]) for indices, part in parts], len(table)) for name in parts[0][1]}
 
 
-@functools.cache  # so that texts that come one by one do not compile it anew each time
+@functools.cache  # so that texts that arrive one by one do not compile it each time
 def _jit_outputs(objective: Objective, mesh: jax.sharding.Mesh) -> Callable[[Any, Any], dict[str, jax.Array]]:
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.jit(objective.outputs, out_shardings=everywhere)
 
 
 def _fetch(indices: np.ndarray, values: Mapping[str, jax.Array]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Without the rows that only fill up."""
+    """The arrays on the host, without padding rows."""
     return indices, {name: np.asarray(value)[: len(indices)] for name, value in jax.device_get(values).items()}
 
 
@@ -95,15 +95,15 @@ def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.nd
 def batches_by_length(
     lengths: np.ndarray, longest: int, batch_size: int, multiple: int = 1
 ) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Each row once: (numbers of the rows, how many rows to compute, to which length), by ascending length.
+    """Each row once: (indices of the rows, number of rows to compute, their padded length), by ascending length.
 
-    Lengths are `longest` and its halves down to `SHORTEST`. All batches of a length are of one size but the last, which
-    is as many rows as it needs, rounded up to a power of two.
+    Lengths are `longest` and its halves down to `SHORTEST`. All batches of a length have the same size except the last,
+    which has as many rows as it needs, rounded up to a power of two.
 
     Args:
       lengths: int [N], of the rows.
       batch_size: rows of the length `longest`.
-      multiple: of what the sizes are multiples: the number of devices.
+      multiple: sizes are multiples of this, the number of devices.
     """
     shapes = [longest]
     while shapes[0] >= 2 * SHORTEST:

@@ -1,4 +1,4 @@
-"""A run on held-out data, each metric beside what a trivial predictor would reach."""
+"""A run's metrics on held-out data, next to those of a trivial predictor."""
 
 import dataclasses
 import functools
@@ -35,9 +35,9 @@ class Report:
     """One split at one step.
 
     Attributes:
-      step: None of a model that no run stands behind.
-      baselines: for metrics that have one, its value and name.
-      batches: how many, and how many the split has.
+      step: the optimizer step of the parameters; None for a model without a run.
+      baselines: value and name of the baseline, for metrics that have one.
+      batches: number of batches evaluated, and number of batches in the split.
     """
 
     step: int | None
@@ -47,11 +47,11 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is of all batches of the split."""
+        """Whether it covers all batches of the split."""
         return self.batches[0] == self.batches[1]
 
 
-Progress = Callable[[str, int, int], None]  # is told what is done, how many batches of it are, and of how many
+Progress = Callable[[str, int, int], None]  # called with what is evaluated, batches done, and all batches
 
 
 def evaluate_run(
@@ -64,31 +64,31 @@ def evaluate_run(
     batches: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> dict[str, Report]:
-    """The report of each split, computed on the mesh of the run where it fits the devices there are: a model that was
-    trained in parts may be too large for each device to hold it whole.
+    """The report of each split, computed on the run's mesh if it fits the available devices: a model that was trained
+    sharded may be too large for one device to hold all of it.
 
     Args:
-      task: that of the run, if it is open already.
-      step: as of `trained.load`.
-      store: for pretraining, other token stores than those of training.
-      split: the only one; None: all that there are beside the training data.
-      batches: so many only; 0: all.
+      task: the run's task, if it is already open.
+      step: see `trained.load`.
+      store: for pretraining, token stores to use instead of those of training.
+      split: the only split to evaluate; None: all except the training data.
+      batches: evaluate only this many batches; 0: all.
 
     Raises:
-      InputError: no run, no checkpoint, or other data than it was trained on.
+      InputError: there is no run or checkpoint, or the data is not what it was trained on.
     """
     model = trained.load(workdir, step, mesh_of=_run_mesh)
     if model.config is None:
-        raise InputError(f"{workdir} is not a run, so it has no data to evaluate it on: give --data=FILE")
+        raise InputError(f"{workdir} is not a run, so it has no data to evaluate on: give --data=FILE")
     data = model.config.data
     labeled = isinstance(data, LabeledDataConfig)
     if labeled and store:
-        raise InputError(f"--store={store}: {workdir} was fine-tuned on examples with labels, not on a token store")
+        raise InputError(f"--store={store}: {workdir} was fine-tuned on labeled examples, not on a token store")
     task = task or open_task(model.config, store, model.tokenizer)
     if not store and task.data_fingerprint != RunDir(workdir).data_fingerprint():
         source = " or ".join(filter(None, (data.train, data.validation))) if labeled else data.source
         raise InputError(
-            f"{source} changed since {workdir} was trained on it, and may hold out what was trained on: restore it"
+            f"{source} changed since {workdir} was trained on it, so held-out data may hold training data: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
     every = data.evaluation_splits if labeled else ("validation",)
@@ -106,7 +106,7 @@ def evaluate_split(
     *,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """The report of one split. `eval_step`: as of `evaluate_model`; the rest as of `evaluate_run`."""
+    """The report of one split. For `eval_step` see `evaluate_model`, for the rest `evaluate_run`."""
     batch_size = even_batch_size(task.config.training.eval_batch_size, model.mesh)
     part = task.batches(split, batch_size=batch_size, repeat=False)
     name = "the model" if model.step is None else f"the model of step {model.step}"
@@ -120,21 +120,21 @@ def evaluate_split(
 
 
 def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
-    """The mesh that a run was trained on; None, with a warning, where the devices there are do not fit it."""
+    """The mesh that a run was trained on; None, with a warning, if it does not fit the available devices."""
     try:
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_divisible(mesh, config)
         sharding.state_sharding(mesh, forward.param_shapes(config.model, config.lora))
     except InputError as error:
-        text = f"{error}: the evaluation splits examples alone, and every device holds all parameters"
+        text = f"{error}: evaluation splits only the examples, so every device holds all parameters"
         warnings.warn(text, InputWarning, stacklevel=2)
         return None
     return mesh
 
 
 def write(workdir: Path, reports: Mapping[str, Report]) -> None:
-    """WORKDIR/evaluation.json: of every split the step, how many batches of how many, the metrics and the values of the
-    baselines. A file that says the same already stays as it is."""
+    """Writes WORKDIR/evaluation.json: for every split the step, the number of batches evaluated and in total, the
+    metrics and the values of the baselines. A file that already has this content is not rewritten."""
     values = {
         name: {
             "step": report.step,
@@ -151,11 +151,11 @@ def write(workdir: Path, reports: Mapping[str, Report]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """A metric over several runs that differ in their seed alone.
+    """A metric over several runs that differ only in their seed.
 
     Attributes:
-      deviation: the standard deviation of a run (with N - 1); that of the mean is smaller by sqrt(N).
-      values: of each run.
+      deviation: the standard deviation over runs (with N - 1); that of the mean is smaller by sqrt(N).
+      values: the value of each run.
     """
 
     mean: float

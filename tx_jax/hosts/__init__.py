@@ -1,1 +1,1 @@
-"""Many processes as one run: how they find each other, watch each other, and stop."""
+"""Runs of several processes: how they connect, watch each other, and stop together."""

@@ -1,7 +1,7 @@
 """The processes of a run, one or more a host: how they find one another, and how they come to agree.
 
-Process 0 decides what must be decided once and alone writes to the run directory, checkpoints apart. What the processes
-agree on goes through the key-value store of `jax.distributed`, not through the devices, and so needs no collective.
+Process 0 makes the decisions that must be made once. Only it writes to the run directory, except for checkpoints. The
+processes agree through the key-value store of `jax.distributed`, not through the devices, so no collective is needed.
 """
 
 import contextlib
@@ -18,9 +18,10 @@ from tx_jax.errors import InputError
 
 T = TypeVar("T")
 
-START_SECONDS = 300  # in which all processes must have come
-SHUTDOWN_SECONDS = 20  # for which a process that is done waits for the others
-# Launchers' own number of processes. Where it is 1, jax.distributed is not needed, and would take one GPU only.
+START_SECONDS = 300  # within which all processes must connect
+SHUTDOWN_SECONDS = 20  # how long a process that is done waits for the others
+# The launchers' variables for the number of processes. If it is 1, jax.distributed is not needed, and would use only
+# one GPU.
 LAUNCHED = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
 
 _store: Any = None  # jax's client; None for a process alone
@@ -35,19 +36,19 @@ def start(
     silence_seconds: int,
     report: Callable[[str], None],
 ) -> None:
-    """Joins the processes of this run, before the first use of a device. A process that was started alone returns at
-    once.
+    """Connects the processes of this run, before the first use of a device. Returns at once if there is only one
+    process.
 
-    Without arguments, TPU pods, SLURM, Open MPI and Kubernetes are recognised.
+    Without arguments, TPU pods, SLURM, Open MPI and Kubernetes are recognized.
 
     Args:
       coordinator: HOST:PORT of process 0.
-      silence_seconds: how long after its last sign of life a process counts as dead. A little later jax ends the others
-        by itself, should the watchdog not have done so.
-      report: is told, in a line, what is waited for.
+      silence_seconds: a process counts as dead this long after its last sign of life. If the watchdog does not end the
+        others then, jax does a little later.
+      report: called with a line that says what the process is waiting for.
 
     Raises:
-      InputError: only some arguments are given, or a launcher was recognised and does not say enough.
+      InputError: only some arguments are given, or a recognized launcher does not give enough information.
     """
     global _store
     arguments = (coordinator, num_processes, process_id)
@@ -56,42 +57,44 @@ def start(
         return
     if any(given) and not all(given):
         raise InputError(
-            "--coordinator=HOST:PORT, --num_processes and --process_id belong together; without all three, TPU pods, "
-            "SLURM, Open MPI and Kubernetes are recognised; --num_processes=1 trains alone"
+            "--coordinator=HOST:PORT, --num_processes and --process_id go together; without all three, TPU pods, "
+            "SLURM, Open MPI and Kubernetes are recognized; --num_processes=1 trains alone"
         )
     try:
         with _announced(coordinator, report):
             jax.distributed.initialize(
                 *arguments,
-                initialization_timeout=2 * START_SECONDS,  # ours comes first: jax's message is a stack trace
-                # A heartbeat comes twice in this time, so that jax notices after a half of it at the earliest.
+                initialization_timeout=2 * START_SECONDS,  # our timeout comes first: jax's message is a stack trace
+                # There are two heartbeats in this time, so jax notices after half of it at the earliest.
                 heartbeat_timeout_seconds=2 * (silence_seconds + 10),
                 shutdown_timeout_seconds=SHUTDOWN_SECONDS,
             )
-    except Exception as error:  # what the look for a launcher raises, such as a KeyError for a label of Kubernetes
+    except Exception as error:  # whatever the search for a launcher raises, such as a KeyError for a Kubernetes label
         if not any(given) and "coordinator_address should be defined" in str(error):
-            return  # no launcher: a process alone
+            return  # no launcher: a single process
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise InputError(
             f"the processes could not be joined: {reason} Give --coordinator=HOST:PORT, --num_processes and "
             "--process_id, or --num_processes=1 to train alone"
         ) from error
-    from jax._src.distributed import global_state  # has no public name; Orbax takes it from here as well
+    from jax._src.distributed import global_state  # there is no public name; Orbax imports it from here too
 
     _store = global_state.client
     if jax.default_backend() == "cpu":
-        # Process 0 alone would find its programs in the cache, whose keys differ by process there; the others would
-        # compile meanwhile, and its first collective waits for them for no more than 30 s.
+        # Only process 0 would find its programs in the cache, whose keys differ by process there. The others would
+        # still compile when its first collective, which waits for at most 30 s, needs them.
         jax.config.update("jax_enable_compilation_cache", False)
 
 
 @contextlib.contextmanager
 def _announced(coordinator: str | None, report: Callable[[str], None]) -> Iterator[None]:
-    """Says what is waited for, where that takes long, and ends the process where it takes too long."""
+    """Reports what the process is waiting for if that takes long, and ends the process if it takes too long."""
     where = f"at {coordinator}" if coordinator else "of this job"
 
     def give_up() -> None:
-        report(f"error: not all processes {where} came within {START_SECONDS} s; each needs the same --num_processes")
+        report(
+            f"error: not all processes {where} connected within {START_SECONDS} s; each needs the same --num_processes"
+        )
         os._exit(2)
 
     timers = [
@@ -109,7 +112,7 @@ def _announced(coordinator: str | None, report: Callable[[str], None]) -> Iterat
 
 
 def is_first() -> bool:
-    """Whether this is process 0, which alone writes files and speaks."""
+    """Whether this is process 0, the only one that writes files and prints."""
     return jax.process_index() == 0
 
 
@@ -119,15 +122,16 @@ def is_alone() -> bool:
 
 
 def is_joined() -> bool:
-    """Whether `start` found a launcher or was given one: also of one process, as a TPU VM of one host has it."""
+    """Whether `start` found or was given a launcher, even one with a single process, as on a TPU VM with one host."""
     return _store is not None
 
 
 def agreed(decide: Callable[[], T]) -> T:
-    """What process 0 decides; every process must call this at the same point. The value passes through JSON.
+    """The value that process 0 decides on. Every process must call this at the same point. The value passes through
+    JSON.
 
     Raises:
-      InputError: `decide` raised it; on all processes.
+      InputError: `decide` raised it; it is raised on all processes.
     """
     if _store is None:
         return decide()
@@ -148,14 +152,14 @@ def agreed(decide: Callable[[], T]) -> T:
 
 @contextlib.contextmanager
 def on_first(context: contextlib.AbstractContextManager) -> Iterator[None]:
-    """Enters a context on process 0 alone. Raises InputError on all where that does."""
+    """Enters a context only on process 0. If that raises InputError, all processes do."""
     with contextlib.ExitStack() as stack:
         agreed(lambda: stack.enter_context(context))
         yield
 
 
 def _wait_for(key: str) -> str:
-    """As long as it takes: whether process 0 is alive, others watch."""
+    """Waits for a value as long as it takes: the watchdog checks whether process 0 is alive."""
     while True:
         try:
             return _store.blocking_key_value_get(key, 60_000)
@@ -165,17 +169,17 @@ def _wait_for(key: str) -> str:
 
 
 def say(key: str, text: str) -> None:
-    """For the other processes to hear, in place of what was said before."""
+    """Publishes a text to the other processes. It replaces the previous one."""
     _store.key_value_set(f"tx_jax/{key}", text, allow_overwrite=True)
 
 
 def said(prefix: str) -> dict[int, str]:
-    """What each process said last under PREFIX/NUMBER."""
+    """The last text of each process under PREFIX/NUMBER."""
     return {int(key.rpartition("/")[2]): text for key, text in _store.key_value_dir_get(f"tx_jax/{prefix}")}
 
 
 def heard(key: str) -> Any:
-    """What was first said, if anything was; else None."""
+    """The first value that was published under the key; None if there is none."""
     try:
         return json.loads(_store.key_value_try_get(f"tx_jax/{key}"))
     except jax.errors.JaxRuntimeError as error:
@@ -185,7 +189,7 @@ def heard(key: str) -> Any:
 
 
 def first_said(key: str, value: Any) -> Any:
-    """The value, if no process was earlier; else what that one said."""
+    """Publishes the value if no process did so before. Returns the value that was published first."""
     try:
         _store.key_value_set(f"tx_jax/{key}", json.dumps(value))
     except jax.errors.JaxRuntimeError:  # there is one, or process 0 is gone
@@ -195,7 +199,7 @@ def first_said(key: str, value: Any) -> Any:
 
 
 def stop() -> None:
-    """Parts from the other processes; waits for them, for `SHUTDOWN_SECONDS`."""
+    """Disconnects from the other processes; waits for them for up to `SHUTDOWN_SECONDS`."""
     global _store
     if _store is not None:
         _store = None

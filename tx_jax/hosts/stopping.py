@@ -1,9 +1,9 @@
 """Stopping on SIGTERM or Ctrl-C: the loop finishes its step, saves and leaves.
 
-Of several processes any may get the signal; all stop after the same step. jax's preemption service sees to that: it
-hears SIGTERM, tells all processes, and lets them go on to a point that none has passed.
+Any of several processes may get the signal; all stop after the same step. jax's preemption service ensures this: it
+catches SIGTERM, tells all processes, and lets them continue to a point that none has passed.
 
-Nothing here imports jax before it is needed: that takes seconds, in which signals are to be heard already.
+jax is imported only when it is needed: the import takes seconds, during which signals must already be handled.
 """
 
 import os
@@ -22,11 +22,11 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """While it is entered, SIGTERM and SIGINT ask to stop instead of killing. Where there is no launcher, a second
-    signal acts as usual.
+    """While it is entered, SIGTERM and SIGINT request a stop instead of killing the process. If there is no launcher, a
+    second signal acts as usual.
 
     Attributes:
-      name: of the signal that came.
+      name: the name of the signal that was received.
     """
 
     def __init__(self):
@@ -44,8 +44,8 @@ class StopRequest:
         self._restore()
 
     def due(self) -> bool:
-        """Whether to stop here. Every process must ask at the same points, and gets the same answer; it costs less than
-        a microsecond."""
+        """Whether to stop here. Every process must call this at the same points and gets the same answer. It costs less
+        than a microsecond."""
         from tx_jax.hosts import distributed
 
         if not distributed.is_joined():
@@ -60,8 +60,8 @@ class StopRequest:
         return self._due
 
     def joined(self) -> None:
-        """To be called when the processes have found one another: from now on jax hears SIGTERM. Passes on a signal
-        that came before."""
+        """Call it once the processes are connected: from now on jax handles SIGTERM. Passes on a signal that was
+        received before."""
         from tx_jax.hosts import distributed
 
         self._joined = distributed.is_joined()

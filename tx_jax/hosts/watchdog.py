@@ -1,12 +1,12 @@
-"""Ends a run whose processes cannot go on together. Without it, one that fails leaves the others in a collective for
-ever, or for minutes at the barrier where jax's processes part.
+"""Ends a run whose processes cannot continue together. Without it, a process that fails leaves the others in a
+collective forever, or for minutes at the barrier where jax's processes disconnect.
 
-Three things end a run, each with the number of the process and what it was doing as the last line of every process:
+Three things end a run. The last line of every process then names the process at fault and what it was doing:
 
 - a process fails, for whatever reason, and says so;
-- a process gives no sign of life: it was killed or stopped, or its host is gone. The signs come from a thread, so that
-  however long a compilation or a step takes, it goes on;
-- something that has a limit, such as waiting for data, takes longer.
+- a process gives no sign of life: it was killed or stopped, or its host is gone. The signs come from a thread, so
+  they continue however long a compilation or a step takes;
+- something with a time limit, such as waiting for data, exceeds it.
 
 Time is counted in the watching thread's own beats, so that the pause of a suspended machine counts as one.
 """
@@ -29,8 +29,8 @@ from tx_jax.hosts import distributed
 T = TypeVar("T")
 
 BEAT_SECONDS = 1.0
-LOST_SECONDS = 8  # of silence, that are enough where a collective has failed already
-FAREWELL_SECONDS = 5  # for which process 0, which holds the store, waits for the others to read why they end
+LOST_SECONDS = 8  # of silence are enough if a collective has already failed
+FAREWELL_SECONDS = 5  # how long process 0, which holds the store, waits for the others to read why they end
 
 
 class _Activity:
@@ -44,8 +44,8 @@ _tell: Callable[[str], None] | None = None
 
 @contextlib.contextmanager
 def doing(name: str, *, limit: int = 0) -> Iterator[None]:
-    """Says what the main thread is doing. An exception leaves that, as what was done when it happened, without a limit:
-    what was being saved may still be finished.
+    """Records what the main thread is doing. After an exception the record stays, to say what was being done, but
+    without its limit: a save in progress may still be finished.
 
     Args:
       limit: seconds after which the run is ended; 0 for none.
@@ -61,7 +61,7 @@ def doing(name: str, *, limit: int = 0) -> Iterator[None]:
 
 
 def waited_for(batches: Iterable[T], limit: int) -> Iterator[T]:
-    """The same; waiting for each is an activity of its own."""
+    """The same batches; waiting for each is recorded as an activity."""
     iterator = iter(batches)
     while True:
         with doing("waiting for data", limit=limit):
@@ -74,7 +74,7 @@ def waited_for(batches: Iterable[T], limit: int) -> Iterator[T]:
 
 @contextlib.contextmanager
 def telling(tell: Callable[[str], None]) -> Iterator[None]:
-    """Why the run is ended is told on process 0, also after an exception, which may only follow from it."""
+    """Process 0 tells why the run ended, also after an exception, which may only be a consequence."""
     global _tell
     outer, _tell = _tell, tell
     yield
@@ -82,13 +82,13 @@ def telling(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 class Watchdog:
-    """Watches while it is entered. Leaving it waits for all processes, and parts from them."""
+    """Watches while it is entered. Leaving it waits for all processes and disconnects from them."""
 
     def __init__(self, *, silence_seconds: int, explain: Callable[[BaseException], tuple[int, str] | None]):
         """
         Args:
           silence_seconds: how long a process may give no sign of life.
-          explain: the exit code of an exception that is expected, and a line for the user; None of any other.
+          explain: returns the exit code and a line for the user for an expected exception; None for any other.
         """
         self._silence, self._explain = silence_seconds / BEAT_SECONDS, explain
         self._rank, self._count = jax.process_index(), jax.process_count()
@@ -100,7 +100,7 @@ class Watchdog:
 
     def __enter__(self) -> "Watchdog":
         if self._count > 1:
-            # Where process 0 is gone, jax aborts with the reason: the stacks of Python's threads would bury it.
+            # If process 0 is gone, jax aborts with the reason; the stacks of Python's threads would bury it.
             signal.signal(signal.SIGABRT, signal.SIG_DFL)
         for thread in self._threads:
             thread.start()
@@ -124,14 +124,14 @@ class Watchdog:
         if (explained := self._explain(error)) is not None:
             self.fail(explained[0], explained[1].removeprefix("error: "))
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-            # Most likely a collective, which fails where another process is gone: that one is the reason.
+            # Most likely a collective that failed because another process is gone: that process is the reason.
             self._collective_failed = True
             time.sleep(self._silence * BEAT_SECONDS + 2)
         traceback.print_exception(error)
         self.fail(1, f"{type(error).__name__}: {error}".split("\n")[0])
 
     def fail(self, code: int, reason: str, *, stacks: bool = False) -> NoReturn:
-        """Ends all processes with this exit code, unless they already end for another reason, which is the first."""
+        """Ends all processes with this exit code, unless they are already ending for an earlier reason."""
         line = f"error: process {self._rank} of {self._count}, {_activity.name}: {reason}"
         verdict = {"code": code, "line": line, "stacks": stacks}
         self._end(distributed.first_said("verdict", verdict) if self._count > 1 else verdict)
@@ -143,7 +143,7 @@ class Watchdog:
             if self._rank == 0 and _tell is not None:
                 with contextlib.suppress(OSError):
                     _tell(verdict["line"].removeprefix("error: "))
-            with contextlib.suppress(OSError):  # whoever started this may be gone, and the pipe closed
+            with contextlib.suppress(OSError):  # the parent may be gone, and the pipe closed
                 print(verdict["line"], file=sys.stderr, flush=True)
                 sys.stdout.flush()
             if self._count > 1 and self._unanswered < FAREWELL_SECONDS / BEAT_SECONDS:  # else it would not return
@@ -156,16 +156,18 @@ class Watchdog:
             os._exit(verdict["code"])
 
     def _watch(self) -> None:
-        """What needs no other process, and so goes on where the store does not answer."""
+        """The checks that need no other process, and so continue if the store does not answer."""
         seen, beats = _activity, 0
         while not self._parted.wait(BEAT_SECONDS):
             seen, beats = (seen, beats + 1) if seen is _activity else (_activity, 0)
             if seen.limit and beats * BEAT_SECONDS >= seen.limit:
-                self.fail(1, f"nothing came for {seen.limit} s (training.stall_seconds)", stacks=True)
+                self.fail(1, f"no batch came for {seen.limit} s (training.stall_seconds)", stacks=True)
             self._unanswered += 1
             if self._count > 1 and self._unanswered > self._silence:
                 seconds = round(self._silence * BEAT_SECONDS)
-                line = f"error: process 0 of {self._count} has not answered for {seconds} s: it is stopped, or cut off"
+                line = (
+                    f"error: process 0 of {self._count} has not answered for {seconds} s: it is stopped or unreachable"
+                )
                 self._end(
                     {"code": 1, "line": f"{line}; seen by process {self._rank}, {_activity.name}", "stacks": True}
                 )

@@ -87,8 +87,8 @@ def target_shapes(params: dict[str, Any], config: LoraConfig) -> dict[str, tuple
         others = [path for path in leaves if tree.matches(path, [pattern])]
         if others and not any(tree.matches(path, [pattern]) for path in kernels):
             raise InputError(
-                f"lora.targets: {pattern!r} matches {', '.join(others[:3])}, but no kernel to adapt: that of a dense "
-                "layer which does not train whole"
+                f"lora.targets: {pattern!r} matches {', '.join(others[:3])}, but no kernel to adapt: one of a dense "
+                "layer that does not train in full"
             )
     tree.require_matches("lora.targets", config.targets, kernels, "kernel")
     found = {path: shape for path, shape in kernels.items() if tree.matches(path, config.targets)}

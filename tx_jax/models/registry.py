@@ -44,7 +44,7 @@ def flops_per_token(config: TransformerConfig, sequence_length: int, num_predict
     """Floating-point operations per token, forward and backward, of an encoder or a decoder that trains whole.
 
     6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
-    forward pass; embeddings look-ups, normalisation and softmax are not counted, and causal attention as if it were
+    forward pass; embeddings look-ups, normalization and softmax are not counted, and causal attention as if it were
     full. A gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative terms,
     convolution and mask decoder are left out.
 

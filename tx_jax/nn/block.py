@@ -1,4 +1,4 @@
-"""One layer: attention and MLP, each with its residual connection and normalisation.
+"""One layer: attention and MLP, each with its residual connection and normalization.
 
 Shapes: B batch, T length, S length of the encoder's output, D model, H heads, P relative positions.
 """
@@ -36,7 +36,7 @@ class Block(nn.Module):
     """norm(x + f(x)) where `norm_position` is "post" (the original, BERT); x + f(norm(x)) where it is "pre" (GPT-2).
 
     Attributes:
-      normalised_input: the input is normalised already, so a pre-LN block does without its first norm.
+      normalized_input: the input is normalized already, so a pre-LN block does without its first norm.
     """
 
     config: TransformerConfig

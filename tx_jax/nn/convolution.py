@@ -44,7 +44,7 @@ class Convolution(nn.Module):
     ) -> jax.Array:
         """
         Args:
-          x_BTD: the input of the layer beside it. Padding in it is nothing: its neighbours see zeros there.
+          x_BTD: the input of the layer beside it. Padding in it is nothing: its neighbors see zeros there.
           layer_BTD: the output of that layer.
           documents_BT: where several documents share a row, their numbers: across a border there are zeros too.
         """

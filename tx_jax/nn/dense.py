@@ -80,7 +80,7 @@ _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:
-    """N(0, stddev) cut at two standard deviations and not rescaled, as google-research/bert initialises."""
+    """N(0, stddev) cut at two standard deviations and not rescaled, as google-research/bert initializes."""
     return nn.initializers.truncated_normal(stddev=stddev, lower=-2.0, upper=2.0)
 
 

@@ -1,4 +1,4 @@
-"""Embeddings: token, position and segment tables summed, normalised, dropped out (Devlin et al. 2018, figure 2).
+"""Embeddings: token, position and segment tables summed, normalized, dropped out (Devlin et al. 2018, figure 2).
 
 Shapes: B batch, T length, E width of the tables, D model, V vocabulary.
 """

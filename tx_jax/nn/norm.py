@@ -1,4 +1,4 @@
-"""Layer normalisation (Ba et al. 2016), its statistics in float32."""
+"""Layer normalization (Ba et al. 2016), its statistics in float32."""
 
 import flax.linen as nn
 import jax
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 
 def layer_norm(x: jax.Array, *, scale: jax.Array, bias: jax.Array | None, eps: float) -> jax.Array:
-    """Normalises the last axis. Computed in float32; returns x's dtype."""
+    """Normalizes the last axis. Computed in float32; returns x's dtype."""
     y = x.astype(jnp.float32)
     mean = y.mean(axis=-1, keepdims=True)
     centred = y - mean

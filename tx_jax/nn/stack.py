@@ -22,7 +22,7 @@ SAVED_BY = {
 
 
 class Stack(nn.Module):
-    """`num_layers` blocks, `layer_0` first, and the closing normalisation that pre-LN needs.
+    """`num_layers` blocks, `layer_0` first, and the closing normalization that pre-LN needs.
 
     Sows `hidden` [B, T, D], its input and then each layer's output, into "intermediates". For the backward pass,
     `remat="block"` keeps only each block's input (less memory, one more forward pass), "dots" also the outputs of its

@@ -1,1 +1,1 @@
-"""What a training would take, from compiling it."""
+"""Plans: the memory and time that a training would take, from compiling it."""

@@ -1,4 +1,4 @@
-"""What a compiled program does, read from its text: collectives, and the TPU compiler's estimates of its cycles."""
+"""Reads a compiled program's text: its collectives, and the TPU compiler's estimates of its cycles."""
 
 import collections
 import dataclasses
@@ -13,12 +13,12 @@ _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All collectives of one kind, in one run of the program on one device.
+    """All collectives of one kind in one run of the program on one device.
 
     Attributes:
-      count: how many are run; an iteration of a loop counts.
-      bytes: of the arrays that they reduce, gather, scatter or permute, whole.
-      sent: bytes that each device has to send at least: of an all-reduce over n devices 2 (n - 1) / n of its bytes, of
+      count: how many are run; every iteration of a loop counts.
+      bytes: bytes of the whole arrays that they reduce, gather, scatter or permute.
+      sent: bytes that each device must send at least: for an all-reduce over n devices 2 (n - 1) / n of its bytes, for
         a gather, a scatter and an all-to-all (n - 1) / n (Chan et al. 2007).
     """
 
@@ -30,11 +30,11 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What `read` finds.
+    """The result of `read`.
 
     Attributes:
-      cycles: the sum of the estimates that the TPU compiler leaves with every fusion; None from other compilers. What
-        moves data between memories beside the computation, and collectives, have no estimate.
+      cycles: the sum of the TPU compiler's estimates for every fusion; None for other compilers. Data transfers between
+        memories during the computation, and collectives, have no estimate.
     """
 
     collectives: tuple[Collective, ...]
@@ -71,7 +71,7 @@ def read(text: str) -> Program:
 
 
 def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
-    """For each computation its instructions, name and the rest of the line; and the name of the entry."""
+    """The instructions of each computation, as name and rest of the line; and the name of the entry computation."""
     computations, entry, current = {}, "", None
     for line in text.splitlines():
         if current is None and line.endswith("{") and (head := re.match(r"(ENTRY )?%?([\w.-]+) \(", line)):
@@ -85,10 +85,10 @@ def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
 
 
 def _trips(rest: str, computations: dict[str, list[tuple[str, str]]]) -> int:
-    """How often a loop runs; 1 where it is not known."""
+    """How often a loop runs; 1 if it is not known."""
     if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', rest):
         return int(known[1])
-    # The TPU compiler leaves no such note: a scan counts up from 0 to a constant.
+    # The TPU compiler does not record it: a scan counts up from 0 to a constant.
     condition = re.search(r"condition=%?([\w.-]+)", rest)
     lines = computations.get(condition[1], ()) if condition else ()
     counts = [int(match[1]) for _, line in lines if (match := re.search(r"constant\((\d+)\)", line))]
@@ -96,7 +96,7 @@ def _trips(rest: str, computations: dict[str, list[tuple[str, str]]]) -> int:
 
 
 def _sizes(shape: str, rest: str, kind: str, started: bool) -> tuple[int, int]:
-    """Bytes of the whole array, and bytes that each device sends at least."""
+    """Bytes of the whole array, and the minimum of bytes that each device sends."""
     size = sum(_array_bytes(shape))
     n = _group_size(rest)
     if kind == "collective-permute":
@@ -110,7 +110,7 @@ def _sizes(shape: str, rest: str, kind: str, started: bool) -> tuple[int, int]:
 
 
 def _array_bytes(shape: str) -> Iterator[int]:
-    """Of each array in a shape such as (f32[8,128]{1,0}, bf16[])."""
+    """The bytes of each array in a shape such as (f32[8,128]{1,0}, bf16[])."""
     for dtype, dimensions in _ARRAY.findall(shape):
         width = re.search(r"\d+", dtype)
         elements = 1
@@ -120,7 +120,7 @@ def _array_bytes(shape: str) -> Iterator[int]:
 
 
 def _group_size(rest: str) -> int:
-    """Devices that take part in a collective together, from any of the three ways in which groups are printed."""
+    """The number of devices in a collective's group, from any of the three forms in which groups are printed."""
     if match := re.search(r"replica_groups=\{\{([\d,]*)\}", rest):
         return match[1].count(",") + 1
     if match := re.search(r"replica_groups=\[(?:\d+,)*(\d+)\]<=", rest):

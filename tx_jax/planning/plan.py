@@ -1,6 +1,6 @@
-"""What a training will take, from compiling its train steps and running none of them.
+"""Plans what a training will take by compiling its train steps without running them.
 
-The compiler says how much memory a step needs, how the devices talk to each other and, for TPUs, how many cycles the
+The compiler says how much memory a step needs, how the devices communicate and, for TPUs, how many cycles the
 computation may take. These are its estimates, not measurements.
 """
 
@@ -31,14 +31,14 @@ class DoesNotFit(InputError):
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The devices that are planned for.
+    """The devices to plan for.
 
     Attributes:
-      name: for the user.
-      memory: bytes of a device that a program may use; None where that is not known.
-      peak_flops: of a device, as `throughput.peak_flops`.
-      clock: cycles a second of the compiler's estimates; None where it makes none.
-      link_bandwidth: bytes a second that a device can send to others; None where that is not known.
+      name: the name to show to the user.
+      memory: bytes of a device that a program may use; None if unknown.
+      peak_flops: a device's peak, see `throughput.peak_flops`.
+      clock: cycles per second for the compiler's estimates; None if it makes none.
+      link_bandwidth: bytes per second that a device can send to others; None if unknown.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Target:
 
 
 def tpu_target(name: str) -> Target:
-    """A TPU slice, which need not be here. Raises InputError as `tpu_slices.find` and `TpuSlice.devices` do."""
+    """A TPU slice; no TPU is needed. Raises InputError as `tpu_slices.find` and `TpuSlice.devices` do."""
     tpu_slice = tpu_slices.find(name)
     devices, facts = tpu_slice.devices(), tpu_slices.GENERATIONS[tpu_slice.generation]
     peak = peak_flops(devices[0].device_kind)
@@ -59,7 +59,7 @@ def tpu_target(name: str) -> Target:
 
 
 def local_target() -> Target:
-    """The devices at hand."""
+    """The devices of this machine."""
     devices = jax.devices()
     memory = (devices[0].memory_stats() or {}).get("bytes_limit")
     return Target("the devices at hand", devices, memory, peak_flops(devices[0].device_kind))
@@ -67,18 +67,18 @@ def local_target() -> Target:
 
 @dataclasses.dataclass(frozen=True)
 class PhasePlan:
-    """One phase of a training. Bytes, collectives and cycles are those of one device in one step.
+    """One phase of a training. Bytes, collectives and cycles are per device and step.
 
     Attributes:
       steps: optimizer steps of the phase.
-      tokens: positions of a step's batch, padding included.
-      flops: of a step on all devices, by `models.registry.flops_per_token`; None where parameters are frozen, whose
-        backward pass it would count.
-      xla_flops: of a step on one device, as XLA counts it: the body of a loop, as of accumulation, once.
+      tokens: positions in a step's batch, padding included.
+      flops: FLOPs of a step on all devices, by `models.registry.flops_per_token`; None if parameters are frozen, since
+        it would count their backward pass.
+      xla_flops: FLOPs of a step on one device, as XLA counts them: a loop body, such as that of accumulation, once.
       parameters, optimizer_state, batch: bytes of the step's inputs.
-      temporaries: bytes of gradients, activations and all else that lives within the step.
+      temporaries: bytes of gradients, activations and everything else that exists only during the step.
       program: bytes of the compiled code.
-      peak: bytes of all these together, and of the results that take no input's place.
+      peak: bytes of all these together, and of results that do not replace an input.
       cycles: the compiler's estimate for the computation; None from a compiler that makes none.
       compile_seconds: tracing included.
     """
@@ -102,7 +102,7 @@ class PhasePlan:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The plan of a whole training. Times are estimates; those of `Target` that are not known make them None."""
+    """The plan of a whole training. Times are estimates; they are None if `Target` lacks a figure that they need."""
 
     target: Target
     device_kind: str
@@ -114,23 +114,23 @@ class Plan:
         return math.prod(self.mesh.values())
 
     def compute_seconds(self, phase: PhasePlan) -> float | None:
-        """Of a step: the compiler's cycles."""
+        """Computation time of a step, from the compiler's cycles."""
         return phase.cycles / self.target.clock if phase.cycles and self.target.clock else None
 
     def collective_seconds(self, phase: PhasePlan) -> float | None:
-        """Of a step, at least: what each device has to send, over all of its links at their peak."""
+        """Minimum communication time of a step: what each device must send, over all of its links at their peak."""
         sent, bandwidth = sum(c.sent for c in phase.collectives), self.target.link_bandwidth
         if bandwidth is None:
             return None
-        return sent / bandwidth if sent else 0.0  # a chip alone has neither
+        return sent / bandwidth if sent else 0.0  # a single chip has neither
 
     def step_seconds(self, phase: PhasePlan) -> float | None:
-        """The two after one another; the compiler may let them overlap."""
+        """Computation plus communication time of a step; the compiler may overlap them."""
         compute, collectives = self.compute_seconds(phase), self.collective_seconds(phase)
         return None if compute is None or collectives is None else compute + collectives
 
     def least_step_seconds(self, phase: PhasePlan) -> float | None:
-        """Of a step that did nothing but its FLOPs at the devices' peak."""
+        """The time of a step that only executed its FLOPs, at the devices' peak."""
         peak = self.target.peak_flops
         return phase.flops / (peak * self.num_devices) if peak and phase.flops else None
 
@@ -140,7 +140,7 @@ class Plan:
         return least / seconds if seconds and least else None
 
     def days(self) -> float | None:
-        """Of all steps of all phases, without evaluation, checkpoints and waiting for data."""
+        """The time of all steps in all phases, without evaluation, checkpoints and waiting for data."""
         seconds = [self.step_seconds(phase) for phase in self.phases]
         if None in seconds:
             return None
@@ -148,10 +148,10 @@ class Plan:
 
 
 def plan(config: ExperimentConfig, objective: Objective, target: Target) -> Plan:
-    """Compiles the train step of each phase: minutes for each.
+    """Compiles the train step of each phase, which takes minutes for each.
 
     Args:
-      objective: of the configuration.
+      objective: the configuration's objective.
 
     Raises:
       InputError: the mesh does not fit the devices or the batches.
@@ -208,7 +208,7 @@ def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, 
 def lower_train_step(
     config: ExperimentConfig, objective: Objective, mesh: Mesh, state: TrainState, batch: dict
 ) -> jax.stages.Lowered:
-    """The train step of the loop, lowered for the mesh's devices from shapes that know where they live."""
+    """The loop's train step, lowered for the mesh's devices from shapes with shardings."""
     platform = mesh.devices.flat[0].platform
     key = jax.eval_shape(lambda: dropout_key(config.seed, platform))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
@@ -229,7 +229,7 @@ def _does_not_fit(
     fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
     if fsdp * tensor < mesh.size:
         helps.append(
-            f"a larger --config.mesh.fsdp or --config.mesh.tensor in the place of others (now {fsdp}, {tensor})"
+            f"a larger --config.mesh.fsdp or --config.mesh.tensor in place of the others (now {fsdp}, {tensor})"
         )
     helps.append(f"more devices, and a larger --config.mesh.fsdp with them (now {fsdp})")
     return DoesNotFit(f"does not fit on {target.name}, {where}: {needed}{there}. What helps: {'; '.join(helps)}")

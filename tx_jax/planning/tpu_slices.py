@@ -1,10 +1,10 @@
-"""The TPU slices that can be planned for on a machine without one, by the names of Google Cloud or of the compiler.
+"""The TPU slices to plan for on a machine without one, by Google Cloud's names or the compiler's.
 
-    v5litepod-16, v5e-16    an accelerator type: so many chips; of v4 and v5p so many cores, two a chip
+    v5litepod-16, v5e-16    an accelerator type: number of chips; for v4 and v5p number of cores, two per chip
     v5e:4x4, v5p:2x2x1      generation and shape in chips
 
 Sources: the tables of cloud.google.com/tpu/docs/v4, v5e, v5p and v6e, as of November 2026; Jouppi et al. 2023 for the
-links of v4. What is said to be the compiler's was read off that of libtpu 0.0.42.
+links of v4. The compiler's figures are from that of libtpu 0.0.42.
 """
 
 import dataclasses
@@ -23,18 +23,17 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """What the chips of a generation have in common.
+    """The properties of a generation of chips.
 
     Attributes:
-      prefixes: of accelerator types.
-      cores_in_name: by how much the number in an accelerator type counts a chip.
-      shapes: of the slices on offer, in chips.
+      prefixes: prefixes of the accelerator types.
+      cores_in_name: how much a chip counts in the number of an accelerator type.
+      shapes: shapes of the available slices, in chips.
       memory: bytes of HBM that the compiler gives a program: a little less than the chip has.
-      flops_per_cycle: of the matrix units, in bf16. The compiler's estimates of large products come to 96% of it, on
-        v6e to 84%.
-      link_bandwidth: of all links of a chip together, bytes a second in one direction.
-      chip_config: the compiler's name for the two cores of a chip as one device, which is how JAX sees them; "" where
-        that goes without saying.
+      flops_per_cycle: FLOPs of the matrix units per cycle, in bf16. The compiler's estimates of large products reach
+        96% of it, on v6e 84%.
+      link_bandwidth: bandwidth of all links of a chip together, in bytes per second in one direction.
+      chip_config: the compiler's name for a chip whose two cores are one device, as JAX sees them; "" if it needs none.
     """
 
     prefixes: tuple[str, ...]
@@ -75,37 +74,37 @@ class TpuSlice:
 
     @property
     def name(self) -> str:
-        """As the compiler has it: v5e:4x4."""
+        """The compiler's name: v5e:4x4."""
         return f"{self.generation}:{'x'.join(map(str, self.shape))}"
 
     @property
     def accelerator_type(self) -> str:
-        """As Google Cloud has it: v5litepod-16."""
+        """Google Cloud's name: v5litepod-16."""
         facts = GENERATIONS[self.generation]
         return f"{facts.prefixes[0]}-{math.prod(self.shape) * facts.cores_in_name}"
 
     @property
     def wraps(self) -> tuple[bool, ...]:
-        """Whether the links close to a ring, along each dimension: of cubes of 4 x 4 x 4 chips all do; in a flat pod
-        those that reach across it."""
+        """Whether the links form a ring along each dimension: in cubes of 4 x 4 x 4 chips all do; in a flat pod those
+        that span it."""
         if len(self.shape) == 3:
             return (all(size % 4 == 0 for size in self.shape),) * 3
         return tuple(size == 16 for size in self.shape)
 
     @property
     def link_bandwidth(self) -> float:
-        """Bytes a second in one direction, on average over the chips: those at an edge have no link beyond it."""
+        """Bytes per second in one direction, averaged over the chips: those at an edge have no link beyond it."""
         links = sum(2 if wraps else 2 * (size - 1) / size for size, wraps in zip(self.shape, self.wraps, strict=True))
         return GENERATIONS[self.generation].link_bandwidth * links / (2 * len(self.shape))
 
     def devices(self) -> list[jax.Device]:
-        """One a chip, to compile for and not to run on. JAX may use another backend at the same time.
+        """One device per chip, to compile for, not to run on. JAX may use another backend at the same time.
 
         Raises:
-          InputError: libtpu is not installed, or it knows no such slice.
+          InputError: libtpu is not installed, or does not know this slice.
         """
         if importlib.util.find_spec("libtpu") is None:
-            raise InputError('planning for TPUs takes their compiler, libtpu: pip install -e ".[plan]"')
+            raise InputError('planning for TPUs needs their compiler, libtpu: pip install -e ".[plan]"')
         for key, value in _WITHOUT_TPU.items():
             os.environ.setdefault(key, value)
         facts = GENERATIONS[self.generation]
@@ -119,8 +118,8 @@ class TpuSlice:
             raise InputError(f"libtpu has no {self.name}: {str(error).splitlines()[0]}") from None
 
 
-# Else libtpu asks the metadata server of Google Cloud what machine it runs on and waits where there is none, says that
-# it does not know, and locks others out.
+# Otherwise libtpu asks Google Cloud's metadata server what machine it runs on, waits if there is none, prints that it
+# does not know, and locks other processes out.
 _WITHOUT_TPU = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any
@@ -134,7 +133,7 @@ def find(name: str) -> TpuSlice:
     """The slice of a name such as v5litepod-16 or v5e:4x4.
 
     Raises:
-      InputError: there is none; the message lists those that there are.
+      InputError: there is no such slice; the message lists the known ones.
     """
     known = {}
     for generation, facts in GENERATIONS.items():

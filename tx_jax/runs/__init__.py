@@ -1,1 +1,1 @@
-"""What a run leaves on disk, and what reads it: the run directory, checkpoints, metrics, pictures."""
+"""What a run leaves on disk, and the code that reads it: run directory, checkpoints, metrics, plots."""

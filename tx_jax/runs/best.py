@@ -6,13 +6,13 @@ from pathlib import Path
 
 from tx_jax.runs import metrics_log
 
-# What metrics were called in the logs of former versions.
+# Names of metrics in the logs of earlier versions.
 FORMER_NAMES = {"window_accuracy": "accuracy"}
 
 
 def quality(metric: str, value: float) -> float:
-    """What is larger where a metric is better: losses and bits per byte when lower, any other when higher, none when it
-    is not finite."""
+    """A number that is larger if the metric is better: losses and bits per byte are better if lower, all others if
+    higher; a value that is not finite is never better."""
     lower_is_better = metric.endswith(("loss", "bits_per_byte"))
     return (-value if lower_is_better else value) if math.isfinite(value) else -math.inf
 
@@ -29,7 +29,7 @@ class Evaluations:
 
     @classmethod
     def read(cls, workdir: Path, metric: str, up_to: int | None = None) -> "Evaluations":
-        """Those in metrics.jsonl, or of them those up to a step."""
+        """The evaluations in metrics.jsonl, up to a step if one is given."""
         evaluations = cls(metric)
         for record in metrics_log.read(workdir):
             if record["split"] == "validation" and (up_to is None or record["step"] <= up_to):
@@ -45,15 +45,15 @@ class Evaluations:
         return list(self._qualities.items())
 
     def best(self, among: Collection[int]) -> int | None:
-        """The step with the best of these, the first where several are; None where none was evaluated."""
+        """The step with the best evaluation of these, the first in a tie; None if none was evaluated."""
         return next(iter(self.best_of(1, among)), None)
 
     def best_of(self, count: int, among: Collection[int]) -> list[int]:
-        """So many steps with the best of these, the best first, or fewer where fewer were evaluated."""
+        """The `count` steps with the best evaluations of these, best first; fewer if fewer were evaluated."""
         evaluated = [step for step in self._qualities if step in among]
         return sorted(evaluated, key=self._qualities.get, reverse=True)[:count]
 
     def out_of_patience(self, patience: int) -> bool:
-        """Whether none of the last `patience` was better than the best before; never with a patience of 0."""
+        """Whether none of the last `patience` evaluations was better than the best before them; never if it is 0."""
         steps = list(self._qualities)
         return bool(steps) and 0 < patience <= len(steps) - 1 - steps.index(self.best(steps))

@@ -1,4 +1,4 @@
-"""The head of a classifier or tagger in a new run: its rows keep their labels, or the head starts fresh."""
+"""The head of a classifier or tagger in a new run: its rows keep their labels, or it is newly initialized."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +13,12 @@ _ROWS = ("kernel", "bias")  # the last axis of both is that of the labels
 
 @dataclasses.dataclass(frozen=True)
 class CarriedHead:
-    """What a new run takes over of a head.
+    """What a new run takes over from a head.
 
     Attributes:
-      head: "" where there is none that tells labels apart.
-      order: for each label of the new run the number of its row in the old head; None: the head starts fresh.
-      told: what its user must know, in a line.
+      head: the head's name; "" if there is no classification head.
+      order: for each label of the new run the index of its row in the old head; None: newly initialized.
+      told: a line that tells the user what was done.
     """
 
     head: str
@@ -26,9 +26,7 @@ class CarriedHead:
     told: str = ""
 
     def of_new_run(self, path: str, value: Any) -> Any:
-        """The parameter at a path as the new run has it; None for one that is to be fresh. `value`: the old one, if
-        there is one.
-        """
+        """The new run's parameter at a path; None: initialize it. `value`: the old parameter, if there is one."""
         if value is None or not self.head or not path.startswith(f"{self.head}/"):
             return value
         if self.order is None:
@@ -37,14 +35,14 @@ class CarriedHead:
 
 
 def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *, mapped: bool) -> CarriedHead:
-    """What a run with the labels `here` takes over of a head with the labels `there`; () for labels nobody named.
+    """What a run with the labels `here` takes over from a head with the labels `there`; () for labels without names.
 
     Args:
-      name: of the model that has the head.
-      mapped: `there` has names that the user gave.
+      name: the name of the model that has the head.
+      mapped: whether the user gave the names in `there`.
 
     Raises:
-      InputError: these do not lead to those of the run, so that they would do nothing.
+      InputError: the user's names are not those of the run, so they would have no effect.
     """
     matched = match(there, here)
     if matched is not None:
@@ -54,12 +52,12 @@ def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *
     lists = f"{listed(there)} in {name}, {listed(here)} in the data"
     if mapped:
         raise InputError(
-            f"data.label_map: with it the labels are {lists}, which are not the same, so that it keeps no row: give "
-            "each label of the data one of the model's, or leave it out"
+            f"data.label_map: with it the labels are {lists}. They still differ, so the head would keep no row: map "
+            "one of the model's labels to each label of the data, or leave it out"
         )
     advice = ""
     if len(there) == len(here):
         unnamed = there == default_names(len(there))
-        why = "where they have no names" if unnamed else "if they are the same under other names"
+        why = "as they have no names there" if unnamed else "if they are the same labels under other names"
         advice = f". To keep its rows, {why}: --config.data.label_map=\"('OLD=NEW', ...)\""
-    return CarriedHead(head, None, f"{lists}: other labels, so that {head} starts fresh{advice}")
+    return CarriedHead(head, None, f"{lists}: the labels differ, so {head} is newly initialized{advice}")

@@ -1,9 +1,8 @@
-"""Checkpoints of a run: asynchronous, sharded, verified, the last few and those that are asked for. Orbax stands behind
-this interface.
+"""Checkpoints of a run, written by Orbax: asynchronous, sharded, verified. The last few and selected ones are kept.
 
-Each has a manifest of checksums (`manifest.py`). One that is damaged is skipped with a warning, and the newest good one
-used; where none is good that is an error, never a silent start from zero. A run that continues renames what it skips
-to `damaged-STEP`, to take its own steps there.
+Each has a manifest of checksums (`manifest.py`). A damaged one is skipped with a warning, and the newest intact one is
+used; if none is intact, that is an error, never a silent start from scratch. A run that continues renames damaged
+checkpoints to `damaged-STEP`, so that it can save its own at these steps.
 """
 
 import contextlib
@@ -48,8 +47,8 @@ class Checkpoints:
     ):
         """
         Args:
-          keep_last: how many of the newest are kept, beside those that `save` is told to keep.
-          read_only: changes nothing on disk, so that a run in progress may be read.
+          keep_last: how many of the newest are kept, besides those that `save` is told to keep.
+          read_only: change nothing on disk, so that a run in progress can be read.
 
         Raises:
           InputError: there are checkpoints, and every one is damaged.
@@ -72,24 +71,24 @@ class Checkpoints:
         try:
             self.wait()
         except SaveFailed:
-            if kind is None:  # else what went wrong first is what matters
+            if kind is None:  # else the first error is the one that matters
                 raise
         finally:
             if self._manager is not None:
-                # Closing raises again what a failed save raised already.
+                # Closing raises the error of a failed save again.
                 with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
                     self._manager.close()
                 if kind:
                     self._remove_unfinished("*")  # what was still being written when the save failed
 
     def steps(self) -> list[int]:
-        """The steps that can be restored as far as a quick look tells, ascending, and those being written."""
+        """The steps that look intact on a quick check, and those being written, ascending."""
         if self._manager is not None:
             return sorted(self._manager.all_steps())
         return [step for step in self.on_disk() if not manifest.problem(self._path(step), quick=True)]
 
     def on_disk(self) -> list[int]:
-        """All steps that have a folder, ascending, good or not."""
+        """All steps that have a folder, intact or not, ascending."""
         if not self._directory.is_dir():
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
@@ -97,13 +96,13 @@ class Checkpoints:
     def begun(self) -> int | None:
         """The newest step on disk, good or not; None where the run that is kept here has not begun: nothing was saved.
 
-        This alone decides whether a run goes on or starts. A save that was killed leaves `12.orbax-checkpoint-tmp-...`,
-        which is no step.
+        This alone decides whether a run continues or starts. A save that was killed leaves
+        `12.orbax-checkpoint-tmp-...`, which does not count as a step.
         """
         return max(self.on_disk(), default=None)
 
     def newest(self) -> int | None:
-        """The newest step that verifies; None where there are no checkpoints at all. Warns of those it skips.
+        """The newest step that passes verification; None if there are no checkpoints. Warns about those it skips.
 
         Raises:
           InputError: there are checkpoints, and every one is damaged.
@@ -111,7 +110,7 @@ class Checkpoints:
         skipped = {}
         for step in reversed(self.on_disk()):
             reason = manifest.problem(self._path(step))
-            if not self._path(step).exists():  # deleted meanwhile by the run that keeps the last ones
+            if not self._path(step).exists():  # deleted in the meantime by the running training
                 continue
             if reason is None:
                 self._warn(step, skipped)
@@ -120,8 +119,8 @@ class Checkpoints:
         if skipped:
             reasons = "; ".join(f"step {step}: {reason}" for step, reason in skipped.items())
             raise InputError(
-                f"no checkpoint in {self._directory} is good ({reasons}). Restore one from a copy, or remove the "
-                "folder to start from zero"
+                f"no checkpoint in {self._directory} is intact ({reasons}). Restore one from a copy, or remove the "
+                "folder to start from scratch"
             )
         return None
 
@@ -129,22 +128,22 @@ class Checkpoints:
         """Reads every file of a step.
 
         Raises:
-          InputError: it is damaged; the error names the steps that look good.
+          InputError: it is damaged; the error names the steps that look intact.
         """
         if reason := manifest.problem(self._path(step)):
             good = [other for other in self.steps() if other != step]
-            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look good: {good}")
+            raise InputError(f"the checkpoint {self._path(step)} is damaged: {reason}. Others that look intact: {good}")
         self._warn(step, {})
 
     def save(self, state: Any, keep: Collection[int] = (), **notes: Any) -> None:
-        """Starts writing the state; returns as soon as it is copied from the devices.
+        """Starts to write the state; returns as soon as it is copied from the devices.
 
         Args:
-          keep: steps that stay although they are none of the last ones. Every save says so anew.
-          notes: values of JSON, stored with it, for `notes`.
+          keep: steps to keep although they are not among the last ones. It must be given at every save.
+          notes: JSON values to store with it; `notes` reads them.
 
         Raises:
-          SaveFailed: it, or the one before it, cannot be written.
+          SaveFailed: this or the previous checkpoint cannot be written.
         """
         self.wait()
         step = int(state.step)
@@ -155,11 +154,11 @@ class Checkpoints:
             self._manager.save(step, args=arguments, custom_metadata=manifest.MARK | notes)
 
     def notes(self, step: int) -> dict[str, Any]:
-        """What was given to `save` beside the state; {} for checkpoints of versions before there were any."""
+        """The notes given to `save`; {} for checkpoints of earlier versions without notes."""
         return manifest.metadata(self._path(step))
 
     def poll(self) -> None:
-        """Costs nothing while a save goes well; to be called at each step.
+        """Checks for a failed save. Call it at each step; it costs nothing if all is well.
 
         Raises:
           SaveFailed: a save that was started could not be finished.
@@ -183,7 +182,7 @@ class Checkpoints:
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except jax.errors.JaxRuntimeError:  # no fault of the disk's: the devices', or another process is gone
+        except jax.errors.JaxRuntimeError:  # not the disk's fault: the devices', or another process is gone
             self._saving = None
             raise
         except Exception as error:
@@ -211,14 +210,14 @@ class Checkpoints:
         return self._restore(step, target, partial=False)
 
     def restore_params(self, step: int, target: Any) -> Any:
-        """The parameters alone, placed as `target` says; the optimizer's state is not read."""
+        """Only the parameters, placed as `target` says; the optimizer state is not read."""
         return self._restore(step, {"params": target}, partial=True)["params"]
 
     def host_params(self, step: int, shapes: Any) -> Any:
-        """The parameters alone, whole, as numpy arrays.
+        """Only the parameters, unsharded, as numpy arrays.
 
         Args:
-          shapes: a tree of what has `shape` and `dtype`.
+          shapes: a tree of objects with `shape` and `dtype`.
         """
         restore_args = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), shapes)
         return self._restore(step, {"params": shapes}, partial=True, restore_args={"params": restore_args})["params"]
@@ -241,8 +240,8 @@ class Checkpoints:
             warnings.warn(text, InputWarning, stacklevel=3)
 
     def _clear(self) -> None:
-        """Sets damaged steps aside, so that the run can take them anew and that they do not count among the last ones
-        to keep, and removes what a kill left unfinished."""
+        """Sets damaged steps aside, so that the run can save these steps again and they do not count among the last
+        ones to keep. Removes unfinished saves of killed runs."""
         newest = self.newest()
         for step in self.on_disk():
             reason = manifest.problem(self._path(step), quick=True) if step < newest else None
@@ -256,7 +255,7 @@ class Checkpoints:
         self._remove_unfinished("*")
 
     def _remove_unfinished(self, step: str) -> None:
-        """The threads that wrote a save that failed may go on for a moment, and make its folder anew."""
+        """The threads of a failed save may continue for a moment and create its folder again."""
         for _ in range(REMOVALS):
             found = list(self._directory.glob(f"{step}.orbax-checkpoint-tmp*"))
             if not found:
@@ -266,7 +265,7 @@ class Checkpoints:
             time.sleep(0.1)
 
     def _failure(self, error: Exception) -> SaveFailed:
-        """What to tell of a failed save, whose unfinished files are removed: they may be what fills the disk."""
+        """The error for a failed save. Its unfinished files are removed, since they may be what fills the disk."""
         (step, size), self._saving = self._saving, None
         if distributed.is_first():
             self._remove_unfinished(str(step))
@@ -324,7 +323,7 @@ def _manager(directory: Path, keep_last: int, chosen: _Chosen) -> ocp.Checkpoint
             preservation_policy=AnyPreservationPolicy([LatestN(keep_last), chosen]),
             cleanup_tmp_directories=True,
             temporary_path_class=_Commit,
-            # Where a folder cannot be made, Orbax's threads wait ten minutes for it, and the process for them.
+            # If a folder cannot be created, Orbax's threads wait ten minutes for it, and the process for them.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         ),
     )

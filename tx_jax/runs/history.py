@@ -1,14 +1,14 @@
-"""history.jsonl: which start of a run trained which of its steps, and with what. Of each start that trained a record:
+"""history.jsonl: which start of a run trained which steps, and with what. One record for each start that trained:
 
 after_step   the step that it continued from; 0: it began the run
-to_step      the last of its steps that are still part of the run, which is `after_step` where a later start took them
-             anew; null: up to the newest checkpoint
-changes      the keys that differ from the record before, `key: old -> new`
-config       the whole configuration, where it differs from the record before
-before       only of a run that began before there was this file: where its configuration is from
+to_step      the last of its steps that is still part of the run; it equals `after_step` if a later start trained them
+             again; null: up to the newest checkpoint
+changes      the keys that differ from the previous record, `key: old -> new`
+config       the whole configuration, if it differs from the previous record
+before       only for a run that is older than this file: where its configuration comes from
 started, command, revision, packages, devices, …: as in env.json
 
-So what applied to a step is the last `config` up to the record whose range it lies in.
+So the configuration of a step is the last `config` up to the record whose range contains the step.
 """
 
 import json
@@ -24,7 +24,7 @@ NAME = "history.jsonl"
 
 
 def read(workdir: Path) -> list[dict[str, Any]]:
-    """The records, oldest first; [] where there are none.
+    """The records, oldest first; [] if there are none.
 
     Raises:
       InputError: a line is damaged.
@@ -50,11 +50,11 @@ def begin(
     environment: Mapping[str, Any],
     earlier: Mapping[str, Any] | None,
 ) -> None:
-    """Adds the record of a start. The steps after `after_step` that records before it tell of are no longer the run's.
+    """Adds the record of a start. Later steps in earlier records are no longer part of the run.
 
     Args:
       config: nested plain values, as all configurations here.
-      earlier: the content of config.json, which stands for all steps of a run that has no history yet.
+      earlier: the content of config.json, which applies to all steps of a run that has no history yet.
 
     Raises:
       InputError: the file is damaged.
@@ -67,7 +67,7 @@ def begin(
         record["to_step"] = max(record["after_step"], end)
     record = {"after_step": after_step, "to_step": None, "changes": [], **environment}
     known = next((record["config"] for record in reversed(records) if "config" in record), None)
-    if known is not None:  # by way of the dataclasses, which know the keys that came later
+    if known is not None:  # through the dataclasses, which know the keys that were added later
         record["changes"] = differences(to_dict(from_config_dict(known)), config)
     if known is None or record["changes"]:
         record["config"] = config
@@ -75,7 +75,7 @@ def begin(
 
 
 def reached(workdir: Path, step: int) -> None:
-    """The start that trains now has ended, or stopped, after this step."""
+    """Records that the current start has ended, or stopped, after this step."""
     records = read(workdir)
     records[-1]["to_step"] = step
     _write(workdir, records)

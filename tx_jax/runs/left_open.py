@@ -1,4 +1,4 @@
-"""What a configuration leaves open, filled in: from the run where it has begun, or else from the token store.
+"""Fills in what a configuration leaves open: from the run if it has begun, or else from the token store.
 
 What follows from labels is filled in by the task (`Supervised.with_labels`).
 """
@@ -17,12 +17,12 @@ PADDING = 128  # a vocabulary that is rounded up to a multiple of this, or of le
 def fill_in(
     values: Mapping[str, Any], given: Collection[str] = (), begun: Path | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of a configuration, and what was taken from where, a line each.
+    """The values of a configuration, and a line for each one that was filled in.
 
     Args:
       values: nested plain values.
-      given: the keys that are on the command line, which hold.
-      begun: the run directory, of a run that goes on: what it left open at its beginning stays as it was then.
+      given: the keys that are set on the command line; they are not changed.
+      begun: the directory of a run to continue: what it left open at its start stays as it was then.
 
     Raises:
       InputError: the run directory has no readable configuration.
@@ -49,10 +49,10 @@ def fill_in(
 
 
 def _of_store(values: Mapping[str, Any]) -> int | None:
-    """How large the vocabulary must be; None where it is as it should be, or where there is no store to ask."""
+    """The required vocabulary size; None if the configured one is right, or if there is no store to look at."""
     try:
         tokens = Stores.open(values["data"]["store"]).vocab_size
-    except InputError:  # which will be said where the store is needed; a plan needs none
+    except InputError:  # raised again where the store is needed; a plan needs none
         return None
     if tokens <= values["model"]["vocab_size"] <= _rounded_up(tokens, PADDING):
         return None

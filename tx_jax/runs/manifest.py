@@ -1,8 +1,8 @@
 """The manifest of a checkpoint: size and SHA-256 of each of its files, to find what a disk or a copy has damaged.
 
 It is written among the files before the checkpoint takes its name, so there is no moment at which a checkpoint is
-visible without one. Checkpoints of versions before there were manifests have none, and cannot be verified; that such a
-one is old, and not robbed of its manifest, shows in its metadata, where newer ones say that they have one.
+visible without one. Checkpoints of earlier versions have no manifest and cannot be verified. Newer ones say in their
+metadata that they have one, so a lost manifest is noticed.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from tx_jax.files import json_text, sync_folder, write_atomically
 NAME = "manifest.json"
 MARK = {"manifest": 1}  # what the metadata of a checkpoint with a manifest says
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's name
-SMALL = 2**20  # bytes; files up to this size are read even where only a quick look is wanted
+SMALL = 2**20  # bytes; files up to this size are read even in a quick check
 
 
 def write(directory: Path) -> None:
-    """Puts every file below the directory on disk, and then the manifest.
+    """Syncs every file below the directory to disk, and then writes the manifest.
 
     Raises:
       OSError: a file cannot be read, or the manifest not written.
@@ -63,7 +63,7 @@ def is_verifiable(directory: Path) -> bool:
 
 
 def metadata(directory: Path) -> dict:
-    """What was given to be stored with a checkpoint; {} if nothing.
+    """The notes stored with a checkpoint; {} if there are none.
 
     Raises:
       OSError, ValueError: the file with it cannot be read.

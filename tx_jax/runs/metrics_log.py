@@ -39,7 +39,7 @@ class MetricsLog:
         self._tensorboard.close()
 
     def write(self, step: int, split: str, values: dict[str, float]) -> None:
-        """One record, which outlives the process from here on. `step` counts finished optimizer steps.
+        """Writes a record, which then survives the process. `step` counts finished optimizer steps.
 
         Raises:
           OSError: metrics.jsonl cannot be written. (TensorBoard's files may fail: that is a warning.)
@@ -47,7 +47,9 @@ class MetricsLog:
         with self._named():
             self._file.write(json_text({"step": step, "split": split, **values}) + "\n")
             self._file.flush()
-        self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
+        self._tensorboard.write(
+            step, {f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}
+        )
 
     def sync(self) -> None:
         """Waits until all records are on disk. Raises OSError as `write` does."""
@@ -107,7 +109,7 @@ class _TensorBoard:
             if events is not None:
                 with contextlib.suppress(Exception):  # that it can't be written is told once
                     events.close()
-            text = f"TensorBoard's files cannot be written ({error}): training goes on without them"
+            text = f"TensorBoard's files cannot be written ({error}): training continues without them"
             warnings.warn(text, InputWarning, stacklevel=3)
 
 

@@ -1,5 +1,5 @@
-"""What is at a path, and the model that is there: a run directory, a converted model, a Hugging Face folder, or a name
-on the Hugging Face Hub. Nothing else tells them apart."""
+"""Finds and opens a model: a run directory, a converted model, a Hugging Face folder, or a name on the Hugging Face
+Hub. All code that distinguishes them is here."""
 
 import dataclasses
 import json
@@ -31,8 +31,8 @@ class Place:
 
     Attributes:
       name: as the user gave it.
-      folder: of a model on the Hub: in its cache.
-      revision: its commit there.
+      folder: where it is on disk; for a model on the Hub, in the Hub's cache.
+      revision: the commit on the Hub.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Place:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OpenModel(Model):
-    """A model, wherever it is from. Its parameters are whole, in the host's memory, adapters merged into their kernels.
+    """A model from any place. Its parameters are unsharded in host memory, with adapters merged into their kernels.
 
     Attributes:
       place: where it is.
@@ -57,10 +57,10 @@ class OpenModel(Model):
 
 
 def locate(name: str | Path, *, revision: str | None = None) -> Place:
-    """What is at a path; what is no path is fetched from the Hub.
+    """What is at a path; a name that is not a path is downloaded from the Hub.
 
     Args:
-      revision: with a name on the Hub: a branch, tag or commit.
+      revision: for a name on the Hub: a branch, tag or commit.
 
     Raises:
       InputError: there is no model.
@@ -70,11 +70,11 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
         if path.exists():
             raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
         if path.is_absolute() or str(name).startswith("."):
-            raise InputError(f"{path} is not a run directory, nor any other model: there is no such folder")
+            raise InputError(f"{path} is not a run directory or any other model: there is no such folder")
         folder, commit = hub.fetch(str(name), revision)
         return Place(str(name), "Hugging Face Hub", folder, commit)
     if revision:
-        raise InputError(f"--revision is for a name on the Hub, but {path} is a folder here")
+        raise InputError(f"--revision is for a name on the Hub, but {path} is a local folder")
     return Place(str(name), _kind(path), path)
 
 
@@ -84,7 +84,7 @@ def _kind(path: Path) -> Kind:
     config = path / "config.json"
     if not config.is_file():
         if seeds := _runs_of_seeds(path):
-            raise InputError(f"{path} holds a run for each of several seeds: give one of them, {' or '.join(seeds)}")
+            raise InputError(f"{path} holds one run per seed: give one of them, {' or '.join(seeds)}")
         raise InputError(
             f"{path} is not a run directory, a converted model or a Hugging Face model: it has no config.json and no "
             f"{model_dir.FILE}"
@@ -98,7 +98,7 @@ def _kind(path: Path) -> Kind:
 
 
 def _runs_of_seeds(path: Path) -> list[str]:
-    """The run directories that `experiments.train --seeds` made below a folder, by their seeds."""
+    """The run directories that `experiments.train --seeds` made in a folder, ordered by seed."""
     found = [folder.parent for folder in path.glob("seed_*/config.json")]
     return [str(folder) for folder in sorted(found, key=lambda folder: (len(folder.name), folder.name))]
 
@@ -106,14 +106,14 @@ def _runs_of_seeds(path: Path) -> list[str]:
 def open_model(
     name: str | Path, *, heads: Sequence[str] | None = None, step: int | None = None, revision: str | None = None
 ) -> OpenModel:
-    """The model at a path, or of a name on the Hub. What is odd about it, but no obstacle, is an InputWarning.
+    """The model at a path, or with a name on the Hub. Minor problems with it are InputWarnings.
 
     Args:
-      heads: of a Hugging Face model: those to read; what it lacks of them is initialised, see `untrained`. None: those
-        that it has. Other models have what they have. "pooled" is its pooler, if it has one: none is initialised.
-      step: of a run. None: the checkpoint of a fine-tuned run which its `training.best_metric` likes best, the newest
-        of others; where that is damaged, the newest good one, with a warning.
-      revision: as of `locate`.
+      heads: for a Hugging Face model: the heads to read; those it lacks are initialized, see `untrained`. None: those
+        that it has. Other models keep their heads. "pooled" is its pooler, if it has one; none is initialized.
+      step: for a run. None: a fine-tuned run's best checkpoint by `training.best_metric`, the newest of other runs; if
+        that is damaged, the newest intact one, with a warning.
+      revision: see `locate`.
 
     Raises:
       InputError: there is no model, it is damaged, or has no such step.
@@ -122,14 +122,14 @@ def open_model(
     if place.kind == "run directory":
         return _open_run(place, step)
     if step is not None:
-        raise InputError(f"{name} is no run ({place.kind}): it has no step {step}, nor any other")
+        raise InputError(f"{name} is not a run ({place.kind}), so it has no step {step}")
     if place.kind == "converted model":
         model = model_dir.load(place.folder)
     else:
         model, report = _read_hf(place, heads)
         for line in report.warnings:
             if model.tokenizer_problem and model.tokenizer_problem in line:
-                continue  # an error for whoever needs the tokenizer, and of no matter for others
+                continue  # an error only for those who need the tokenizer
             warnings.warn(f"{name}: {line}", InputWarning, stacklevel=2)
     return OpenModel(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, place=place)
 
@@ -177,7 +177,7 @@ def _open_run(place: Place, step: int | None) -> OpenModel:
 
 
 def _labels(config: ExperimentConfig) -> tuple[str, ...]:
-    """The names of the outputs that a run learned to tell apart."""
+    """The names of the labels that a run learned."""
     has_labels = isinstance(config.data, LabeledDataConfig) and set(LABELED).intersection(config.model.heads)
     return config.data.labels if has_labels else ()
 
@@ -191,7 +191,7 @@ def _problem_type(config: ExperimentConfig) -> str | None:
 
 
 def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints) -> int | None:
-    """The best checkpoint of a fine-tuned run; None where the run keeps none or it is damaged, with a warning."""
+    """The best checkpoint of a fine-tuned run; None if the run keeps none or, with a warning, if it is damaged."""
     if not isinstance(config.data, LabeledDataConfig) or not config.training.keep_best:
         return None
     step = Evaluations.read(directory.path, config.training.best_metric).best(checkpoints.on_disk())
@@ -199,6 +199,6 @@ def _best(directory: RunDir, config: ExperimentConfig, checkpoints: Checkpoints)
         if step is not None:
             checkpoints.verify(step)
     except InputError as error:
-        warnings.warn(f"{error}; the newest is used", InputWarning, stacklevel=3)
+        warnings.warn(f"{error}; using the newest", InputWarning, stacklevel=3)
         return None
     return step

@@ -1,4 +1,4 @@
-"""The curves of a run as a picture: every figure in metrics.jsonl, those of one kind on one axis."""
+"""Plots a run's curves: every metric in metrics.jsonl, those of the same kind on the same axes."""
 
 import dataclasses
 import math
@@ -38,7 +38,7 @@ STYLES = {
     "train": {"linestyle": "-", "linewidth": 1.0, "alpha": 0.6},
     "validation": {"linestyle": "--", "linewidth": 1.0, "marker": "o", "markersize": 3.5},
 }
-SPLITS = {"train": "training, mean since the point before", "validation": "held-out"}
+SPLITS = {"train": "training, mean since the previous point", "validation": "held-out"}
 
 Points = dict[str, list[tuple[int, float]]]  # by split: step and value
 
@@ -86,7 +86,7 @@ def draw_curves(workdir: Path) -> Path | None:
 
 
 def _curves(records: Iterable[dict]) -> dict[str, Points]:
-    """By name. What was 0 all along, as skipped updates mostly are, and what was never finite is no curve."""
+    """The curves by name, except those that are always 0, as skipped updates mostly are, or never finite."""
     curves: dict[str, Points] = {}
     for record in records:
         for name, value in record.items():

@@ -33,16 +33,16 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import json_text, local_path, replace_folder, write_atomically
+from tx_jax.files import clear_replaced, json_text, local_path, replace_folder, write_atomically
 from tx_jax.hosts import distributed
 from tx_jax.runs import history
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.text import Tokenizer
 
-# What a resumed run may not change: its arrays and their shapes, and the order of its data; and what of that it may.
+# What a resumed run must not change: its arrays and their shapes, and the order of its data; with exceptions.
 # Phases that have not begun may change too.
 FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen", "lora.")
-# The data is compared by its fingerprint, not by its path; the batches left out, by those that were taken.
+# The data is compared by its fingerprint, not its path; skipped batches are compared by the batches that were taken.
 FREE = (
     "model.remat",
     "data.store",
@@ -59,7 +59,7 @@ SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
-    """Raises InputError where the path is an address such as gs://bucket/run, which Path makes gs:/bucket/run of."""
+    """Raises InputError if the path is an address such as gs://bucket/run, which Path turns into gs:/bucket/run."""
 
     path: Path
 
@@ -96,11 +96,11 @@ class RunDir:
             raise InputError(f"{file} is damaged: {error}") from None
 
     def changes(self, config: ExperimentConfig, data_fingerprint: str) -> list[str]:
-        """What differs from the configuration of the run that is to be resumed, a line each; changes nothing on disk.
+        """A line for each difference from the configuration of the run to resume. Changes nothing on disk.
 
         Raises:
-          InputError: it differs in a key of `FIXED`, in a phase that has begun or in the batches that were taken, or
-            the data is another, so that the run could not be continued.
+          InputError: a key in `FIXED`, a phase that has begun, a batch that was taken or the data differs, so that the
+            run could not be continued.
         """
         step = Checkpoints(self.checkpoints, read_only=True).begun()
         if step is None and not (self.path / "config.json").exists():
@@ -113,8 +113,8 @@ class RunDir:
         conflicts = [line for line in changes if line.startswith(fixed) and not line.startswith(FREE)]
         if conflicts:
             raise InputError(
-                f"{self.path} holds a run with another configuration: {'; '.join(conflicts)}. "
-                "Continue it with its own, or give another --workdir"
+                f"{self.path} holds a run with a different configuration: {'; '.join(conflicts)}. "
+                "Continue it with its own configuration, or give another --workdir"
             )
         _check_skipped(old, config, step)
         if self.data_fingerprint() != data_fingerprint:
@@ -125,10 +125,10 @@ class RunDir:
         return changes
 
     def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str, after_step: int = 0) -> None:
-        """To be called where steps are going to be trained: writes history.jsonl, config.json, env.json and, where it
-        is not there, tokenizer/, and clears the marks of an earlier end.
+        """Call it before training steps: writes history.jsonl, config.json, env.json and, if missing, tokenizer/, and
+        removes the marks of an earlier end.
 
-        The history comes first, since it alone tells what changed: a kill after it leaves a record of no steps.
+        The history is written first, since it alone tells what changed: a kill after it leaves a record without steps.
 
         Raises:
           InputError: history.jsonl is damaged.
@@ -139,7 +139,9 @@ class RunDir:
         history.begin(self.path, after_step, values, environment, earlier)
         write_atomically(self.path / "config.json", json_text(values, indent=2) + "\n")
         write_atomically(self.path / "env.json", json_text(environment, indent=2) + "\n")
-        if not self._has(tokenizer):
+        if self._has(tokenizer):
+            clear_replaced(self.path / "tokenizer")
+        else:
             replace_folder(self.path / "tokenizer", tokenizer.save)
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)
@@ -153,7 +155,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory; the system releases it however the process ends.
+        """Keeps other processes from training in this directory. The system releases the lock when the process ends.
 
         Raises:
           InputError: another process trains there.
@@ -165,14 +167,16 @@ class RunDir:
             except BlockingIOError:
                 file.seek(0)
                 raise InputError(
-                    f"process {file.read().strip() or '?'} trains in {self.path}: wait for it, stop it, or give "
+                    f"process {file.read().strip() or '?'} is training in {self.path}: wait for it, stop it, or give "
                     "another --workdir"
                 ) from None
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
                     raise
                 warnings.warn(
-                    f"{self.path} is on a file system without locks: train there once only", InputWarning, stacklevel=3
+                    f"{self.path} is on a file system without locks: do not start two trainings there",
+                    InputWarning,
+                    stacklevel=3,
                 )
             file.truncate(0)
             file.write(f"{os.getpid()} on {platform.node()}\n")
@@ -191,8 +195,8 @@ class RunDir:
         while not (lock.is_file() and lock.read_text() == holder):
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory of "
-                    "several processes must be on a file system that they share"
+                    f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory must "
+                    "be on a file system that all processes share"
                 )
             time.sleep(0.2)
 
@@ -209,12 +213,12 @@ class RunDir:
 
 
 def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:
-    """Where each phase begins that took one of the first `step` steps, and the shapes of its batches."""
+    """For each phase that took one of the first `step` steps: where it begins, and the shapes of its batches."""
     return [(phase.start, *phase.shape) for phase in config.training_phases if phase.start < step]
 
 
 def _check_skipped(old: ExperimentConfig, new: ExperimentConfig, step: int) -> None:
-    """Raises InputError where one of the first `step` steps took another batch than the new configuration gives it."""
+    """Raises InputError if the new configuration gives one of the first `step` steps another batch than it took."""
     before, now = (skipped.parse(getattr(config.data, "skip_batches", "")) for config in (old, new))
     if before == now:
         return
@@ -222,14 +226,14 @@ def _check_skipped(old: ExperimentConfig, new: ExperimentConfig, step: int) -> N
         for taken in range(phase.start + 1, min(phase.stop, step) + 1):
             if (had := skipped.batch_of(taken, before, phase.start)) != skipped.batch_of(taken, now, phase.start):
                 raise InputError(
-                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} another batch than {had}, which "
-                    f"it took: to continue from before it, move the checkpoints of step {taken} and later away; the "
+                    f"data.skip_batches={new.data.skip_batches!r} gives step {taken} a batch other than {had}, which "
+                    f"it took: to continue from before it, move away the checkpoints of step {taken} and later; the "
                     f"newest is of step {step}"
                 )
 
 
 def _revision() -> str | None:
-    """The git revision of this package's checkout; None where it has none, or git is not installed."""
+    """The git revision of this package's checkout; None if there is none, or git is not installed."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         git = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""A model on the devices there are: to evaluate it, to predict and to fill masks with it."""
+"""A model on the available devices, to evaluate it, predict and fill masks with it."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from tx_jax.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Parameters with what is needed to use them.
+    """Parameters and everything needed to use them.
 
     Attributes:
-      config: the experiment that it is from; None for a model that no run of ours stands behind.
+      config: the experiment that it comes from; None for a model without a run.
       tokenizer: None for a model that came without one.
       params: nested dict, float32, on `mesh`; adapters are merged into their kernels.
-      step: the optimizer step that they are from; None for a model without a run.
-      name: what the user called it.
-      labels, untrained, problem_type, tokenizer_problem: as of `Model`.
+      step: the optimizer step of the parameters; None for a model without a run.
+      name: the name that the user gave.
+      labels, untrained, problem_type, tokenizer_problem: see `Model`.
     """
 
     model: TransformerConfig
@@ -62,18 +62,18 @@ def load(
     *,
     heads: Sequence[str] | None = None,
 ) -> Trained:
-    """`open_model`, and its parameters on the devices there are.
+    """`open_model`, with the parameters on the available devices.
 
     Args:
-      mesh_of: gives the mesh for a run; where it gives none, each device holds all parameters.
-      step, heads: as of `open_model`.
+      mesh_of: returns the mesh for a run; if it returns None, each device holds all parameters.
+      step, heads: see `open_model`.
     """
     model = open_model(name, step=step, heads=heads)
     return place(model, None if model.experiment is None else mesh_of(model.experiment))
 
 
 def place(model: OpenModel, mesh: jax.sharding.Mesh | None = None) -> Trained:
-    """The model with its parameters on a mesh; by default on every device there is, each of which has all of them."""
+    """The model with its parameters on a mesh; by default every available device has all of them."""
     mesh = mesh or sharding.make_mesh(MeshConfig(data=-1, fsdp=1, tensor=1))
     return Trained(
         model=model.config,

@@ -1,1 +1,1 @@
-"""Objectives: one file each, behind the protocol in `base.py`."""
+"""Objectives and tasks, one file each, behind the interfaces in `base.py`."""

@@ -1,7 +1,7 @@
-"""From the scores of a context's tokens to answers: the best spans of a question over all its windows.
+"""Answers from the scores of a context's tokens: a question's best spans over all its windows.
 
-The score of a span is the sum of the logits of its first and of its last token (Devlin et al. 2018, section 4.2). Where
-a question may have no answer, "no answer" scores as the span of the row's first token (section 4.3).
+The score of a span is the sum of the logits of its first and of its last token (Devlin et al. 2018, section 4.2). If
+a question may have no answer, "no answer" has the score of the span of the row's first token (section 4.3).
 
 Shapes: T sequence length, A longest answer in tokens.
 """
@@ -31,8 +31,8 @@ class Answers:
     """What the model makes of a question.
 
     Attributes:
-      spans: the best `n_best`, the best one first; none of an empty context.
-      null_score: of "no answer".
+      spans: the best `n_best` spans, best first; none for an empty context.
+      null_score: the score of "no answer".
     """
 
     spans: tuple[Span, ...]
@@ -60,26 +60,32 @@ class Answers:
 def answers(
     outputs: Mapping[str, np.ndarray], table: Table, contexts: Sequence[str], data: LabeledDataConfig
 ) -> Iterator[tuple[int, Answers]]:
-    """For each record, all rows of which are among the outputs, its number and its answers.
+    """Index and answers of each record whose rows are all among the outputs.
 
     Args:
-      outputs: "start_logits" and "end_logits" [rows, T], and "example", the rows of the table that they are of,
+      outputs: "start_logits" and "end_logits" [rows, T], and "example", the indices of these rows in the table,
         ascending.
-      contexts: of all records.
+      contexts: the contexts of all records.
     """
+    for record, first, last in whole_records(table, outputs["example"]):
+        part = {name: values[first:last] for name, values in outputs.items()}
+        yield record, _answers(part, table, contexts[record], data)
+
+
+def whole_records(table: Table, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """The number of each record all of whose rows are among these, which ascend, and where they begin and end there."""
     record_of = table.alignment["record"]
     num_rows = np.bincount(record_of)
-    records = record_of[outputs["example"]]
+    records = record_of[rows]
     bounds = np.flatnonzero(np.diff(records, prepend=-1, append=-1))
-    for first, last in itertools.pairwise(bounds):
+    for first, last in itertools.pairwise(bounds.tolist()):
         record = int(records[first])
         if last - first == num_rows[record]:
-            part = {name: values[first:last] for name, values in outputs.items()}
-            yield record, _answers(part, table, contexts[record], data)
+            yield record, first, last
 
 
 def _answers(outputs: Mapping[str, np.ndarray], table: Table, context: str, data: LabeledDataConfig) -> Answers:
-    """Of one question. A span that several windows have counts with its best score."""
+    """The answers to one question. A span that is in several windows has its best score."""
     found: dict[tuple[int, int], float] = {}
     length = outputs["start_logits"].shape[1]
     characters = [table.alignment[name].rows(outputs["example"], length) for name in ("starts", "ends")]
@@ -109,8 +115,8 @@ def best_spans(
 
 
 def cut(context: str, start: int, end: int) -> str:
-    """The characters of a span, and the combining marks that follow: the tokenizers library may give "é" in two code
-    points the span of its first."""
+    """The characters of a span, and the combining marks that follow it: for an "é" of two code points the tokenizers
+    library may give the span of the first."""
     while end < len(context) and unicodedata.combining(context[end]):
         end += 1
     return context[start:end]

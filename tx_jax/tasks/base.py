@@ -1,7 +1,7 @@
-"""What an objective is, what a task is, and how metrics are summed.
+"""The interfaces of objectives and tasks, and how metrics are summed.
 
-An objective is a loss on a model, from the configuration alone: it says what a batch holds, but has none. A task is an
-objective with its data. The keys of a `Batch` are those of the table in `tx_jax/batch.py`.
+An objective is a loss on a model. It follows from the configuration alone: it says what a batch contains, but has no
+data. A task is an objective with its data. The keys of a `Batch` are in the table in `tx_jax/batch.py`.
 """
 
 import abc
@@ -22,7 +22,7 @@ from tx_jax.text.tokenizer import Tokenizer
 
 @flax.struct.dataclass
 class WeightedSum:
-    """A mean that is not divided yet. Sums over devices, hosts, accumulation steps and batches stay exact."""
+    """A weighted sum and its weight, not divided yet. Sums over devices, hosts, microbatches and batches stay exact."""
 
     total: jax.Array
     weight: jax.Array
@@ -31,7 +31,7 @@ class WeightedSum:
         return WeightedSum(self.total + other.total, self.weight + other.weight)
 
     def mean(self) -> float:
-        """NaN where nothing was counted."""
+        """The mean; NaN if the weight is 0."""
         weight = float(self.weight)
         return float(self.total) / weight if weight else float("nan")
 
@@ -40,30 +40,30 @@ Metrics = dict[str, WeightedSum]
 
 
 class Objective(abc.ABC):
-    """A loss on a model, and what else is computed of a batch on the devices.
+    """A loss on a model, and everything else that is computed from a batch on the devices.
 
     Attributes:
-      head: the head of the model that it trains; the configuration must have it.
-      config: that of the run.
+      head: the head that it trains; the configured model must have it.
+      config: the run's configuration.
     """
 
     head: ClassVar[str]
 
     def __init__(self, config: ExperimentConfig):
-        """Raises InputError where the model, the data and the objective do not fit each other."""
+        """Raises InputError if the model, the data and the objective do not fit each other."""
         self.config = config
         self.check()
 
     @abc.abstractmethod
     def check(self) -> None:
-        """Raises InputError where the configuration does not fit."""
+        """Raises InputError if the configuration does not fit the objective."""
 
     @abc.abstractmethod
     def keys(self, phase: Phase) -> tuple[str, ...]:
         """The keys of a batch of a phase."""
 
     def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
-        """The global batch of a phase, without its contents: no data is read."""
+        """Shapes and dtypes of a phase's global batch; no data is read."""
         rows, length, predictions = phase.shape
         sizes = {"examples": rows, "length": length, "predictions": predictions}
         sizes |= {
@@ -81,7 +81,7 @@ class Objective(abc.ABC):
         """The model on a batch; without `dropout_rng` there is no dropout.
 
         Args:
-          inputs: more of the model's arguments.
+          inputs: further arguments of the model.
         """
         return forward.forward(
             self.config.model,
@@ -95,32 +95,32 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """For each term of the loss, the weight of the whole batch, which divides the term's sum."""
+        """For each loss term, the weight of the whole batch, by which the term's sum is divided."""
 
     @abc.abstractmethod
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        """Sums and weights over the batch: the loss terms, by the names of `loss_weights`, and what else is reported.
+        """Sums and weights over the batch: the loss terms, by the names in `loss_weights`, and other reported metrics.
 
         Without a `dropout_rng` there is no dropout.
         """
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        """What scores and predictions are made from: arrays [B, ...], one row for each of the batch; {} where there are
+        """The arrays that scores and predictions are computed from: [B, ...], one row per example; {} if there are
         none."""
         return {}
 
     @abc.abstractmethod
     def flops_per_token(self, phase: Phase | None = None) -> float:
-        """Forward and backward, by the formula of `models.registry.flops_per_token`. `phase`: None: as evaluation."""
+        """Forward and backward, by the formula in `models.registry.flops_per_token`. No `phase`: as in evaluation."""
 
 
 def model_inputs(batch: Batch) -> dict[str, jax.Array | None]:
-    """What of a batch models take beside the tokens, by the names of their arguments."""
+    """A batch's inputs to the model besides the tokens, by the names of the model's arguments."""
     return {f"{key}_BT": batch.get(key) for key in ("segments", "valid", "documents", "positions")}
 
 
 class Batches(Protocol):
-    """Batches by number; `len` is one pass over the data."""
+    """Batches by index; `len` is one pass over the data."""
 
     def __len__(self) -> int: ...
 
@@ -131,11 +131,11 @@ class Task(Protocol):
     """An objective with its data: what the training loop needs to know of it.
 
     Attributes:
-      config: that of the run, with what only the data tells filled in.
-      objective: of this configuration.
-      tokenizer: goes into the run directory, beside the parameters.
-      data_fingerprint: identifies the data; a run continues only on the same.
-      score_names: metrics that are no means over examples, computed by `scores`.
+      config: the run's configuration, with the values that only the data determines filled in.
+      objective: the objective of this configuration.
+      tokenizer: is stored in the run directory, next to the parameters.
+      data_fingerprint: identifies the data; a run continues only on the same data.
+      score_names: metrics that are not means over examples; `scores` computes them.
     """
 
     config: ExperimentConfig
@@ -156,24 +156,25 @@ class Task(Protocol):
     ) -> Batches:
         """This process's part of the batches of a split; by default the only process's: all of it.
 
-        With a phase, they have its lengths and begin at its first step; otherwise the configuration's, and at 0.
+        With a phase, they have its lengths and begin at its first step; otherwise they have the configuration's lengths
+        and begin at 0.
         """
 
     def scores(self, outputs: dict[str, np.ndarray], split: str) -> dict[str, float]:
-        """The metrics `score_names`, from the rows of the objective's `outputs` and, as "example", which of the split
-        they are."""
+        """The metrics in `score_names`, from the rows of the objective's `outputs` and, as "example", their indices in
+        the split."""
 
     def notices(self) -> list[str]:
-        """What the data's owner should know before training; a line each."""
+        """Notices about the data for the user before training, one line each."""
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        """For metrics that have one, the value that a trivial predictor reaches on these batches of a split, and its
-        name."""
+        """The baselines, by metric: the value that a trivial predictor reaches on these batches of a split, and the
+        predictor's name."""
 
 
 def total_loss(metrics: Metrics, weights: Mapping[str, jax.Array]) -> jax.Array:
     """The sum of the loss terms, each divided by the weight of the whole batch (not of the part the metrics cover).
 
-    A term of weight 0 is 0: a batch may have nothing to predict, as one without any of the words that are masked.
+    A term of weight 0 is 0: a batch may have nothing to predict, such as one without any of the words to mask.
     """
     return sum(metrics[name].total / jnp.where(weight > 0, weight, 1) for name, weight in weights.items())

@@ -1,4 +1,4 @@
-"""Causal language modelling (Radford et al. 2018, 2019): each token from those before it."""
+"""Causal language modeling (Radford et al. 2018, 2019): each token from those before it."""
 
 import math
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classifi
 class CausalLMObjective(PretrainingObjective):
     """Predicts each token from those before it.
 
-    Beside the loss in nats per token it reports bits per byte of text, which models with different tokenizers share.
+    Besides the loss in nats per token it reports bits per byte of text, which is comparable across tokenizers.
     """
 
     head = "causal_lm"
@@ -42,7 +42,7 @@ class CausalLMObjective(PretrainingObjective):
 
 
 class CausalLM(Pretraining):
-    """Causal language modelling on token stores."""
+    """Causal language modeling on token stores."""
 
     objective_class = CausalLMObjective
     make_batches = staticmethod(causal_lm_batches)
@@ -56,5 +56,5 @@ class CausalLM(Pretraining):
         return {
             "causal_lm_loss": (nats, "unigram entropy of the tokens"),
             "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
-            "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy, spread over bytes"),
+            "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy per byte"),
         }

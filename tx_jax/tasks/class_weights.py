@@ -1,4 +1,4 @@
-"""How much each label counts in a loss: for labels that are rare, and matter all the same.
+"""Class weights: how much each label counts in the loss, for labels that are rare but important.
 
 Shapes: L labels.
 """
@@ -14,14 +14,14 @@ BALANCED = ("balanced",)
 
 
 def resolved(given: Sequence[str], labels: Sequence[str], balanced: np.ndarray) -> tuple[str, ...]:
-    """`data.class_weights` with a weight for every label, as LABEL=WEIGHT; () where none are given.
+    """`data.class_weights` with a weight for every label, as LABEL=WEIGHT; () if none are given.
 
     Args:
       given: ("balanced",), or rows LABEL=WEIGHT; labels without a row have the weight 1.
-      balanced: [L], what "balanced" stands for.
+      balanced: [L], the weights that "balanced" stands for.
 
     Raises:
-      InputError: a row of another form, a label that is none of these, or one that comes twice.
+      InputError: a row has another form, a label is not one of these, or a label is given twice.
     """
     if not given:
         return ()
@@ -33,8 +33,8 @@ def resolved(given: Sequence[str], labels: Sequence[str], balanced: np.ndarray) 
 
 
 def weights_of(config: Sequence[str], labels: Sequence[str]) -> np.ndarray | None:
-    """float32 [L], from what `resolved` gave; None where all labels count alike."""
-    if not config or tuple(config) == BALANCED:  # not resolved yet: without data nothing tells what is balanced
+    """float32 [L], from the result of `resolved`; None if all labels have the same weight."""
+    if not config or tuple(config) == BALANCED:  # not resolved yet: balanced weights are known only from the data
         return None
     weights = _parsed(config, labels)
     return np.array([weights[label] for label in labels], np.float32)
@@ -50,11 +50,11 @@ def _parsed(rows: Sequence[str], labels: Sequence[str]) -> dict[str, float]:
             weight = math.nan
         if not label or not 0 < weight < math.inf:
             raise InputError(
-                f'data.class_weights: {row!r} must be LABEL=WEIGHT with a weight above 0, or all of it ("balanced",)'
+                f'data.class_weights: {row!r} must be LABEL=WEIGHT with a weight above 0; or give just ("balanced",)'
             )
         if label not in labels:
-            raise InputError(f"data.class_weights: {label!r} is no label of the data.{did_you_mean(label, labels)}")
+            raise InputError(f"data.class_weights: {label!r} is not a label of the data.{did_you_mean(label, labels)}")
         if label in weights:
-            raise InputError(f"data.class_weights: {label!r} comes twice")
+            raise InputError(f"data.class_weights: {label!r} is given twice")
         weights[label] = weight
     return weights

@@ -1,4 +1,4 @@
-"""Fine-tuning to tell the labels of texts or pairs of texts apart (Devlin et al. 2018, section 4.1).
+"""Fine-tuning to classify texts or pairs of texts (Devlin et al. 2018, section 4.1).
 
 Shapes: B batch, L labels, N examples.
 """
@@ -39,7 +39,7 @@ class ClassificationObjective(SupervisedObjective):
 
     @property
     def class_weights(self) -> np.ndarray | None:
-        """float32 [L]; None where all labels count alike."""
+        """float32 [L]; None if all labels have the same weight."""
         return class_weights.weights_of(self.data.class_weights, self.data.labels)
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
@@ -65,7 +65,7 @@ class ClassificationObjective(SupervisedObjective):
 
 
 class Classification(Supervised):
-    """Labels of texts and of pairs of texts."""
+    """One label for each text or pair of texts."""
 
     objective_class = ClassificationObjective
     usual_metrics: ClassVar[tuple[str, ...]] = ("macro_f1", "accuracy")
@@ -81,8 +81,8 @@ class Classification(Supervised):
         return dataclasses.replace(config, model=dataclasses.replace(config.model, num_labels=count))
 
     def _with_class_weights(self, data: LabeledDataConfig) -> LabeledDataConfig:
-        """Balanced weights are those of scikit-learn: N / (L times the label's examples)."""
-        if data.class_weights != class_weights.BALANCED:  # nothing to count: a model that predicts reads no data
+        """Balanced weights are as in scikit-learn: N / (L times the number of the label's examples)."""
+        if data.class_weights != class_weights.BALANCED:  # nothing to count: for prediction no training data is read
             weights = class_weights.resolved(data.class_weights, data.labels, np.ones(len(data.labels)))
             return dataclasses.replace(data, class_weights=weights)
         ids = label_ids(self.values(self.records("train")), data.labels)
@@ -96,14 +96,14 @@ class Classification(Supervised):
         """The labels [N] as they were read.
 
         Raises:
-          InputError: one is a list, as of texts with several labels.
+          InputError: one is a list, as for texts with several labels.
         """
         values = [record[self.data.label] for record in records]
         for number, value in enumerate(values, start=1):
             if isinstance(value, list | dict):
                 raise InputError(
-                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; texts "
-                    "with several are for --config.task=multi_label"
+                    f"example {number}: {value!r:.60} in column {self.data.label!r} is not one label; for texts "
+                    "with several labels give --config.task=multi_label"
                 )
         return values
 
@@ -153,18 +153,18 @@ class Classification(Supervised):
         targets, best = real_targets(batches, "labels"), int(counts.argmax())
         always = f"always {self.data.labels[best]!r}, the most frequent in {name}"
         values = {"accuracy": float(np.mean(targets == best)), **self.score(targets, np.full_like(targets, best))}
-        shares = (counts + 1) / (counts + 1).sum()  # one more of each, for a label without training examples
+        shares = (counts + 1) / (counts + 1).sum()  # add-one smoothing, for labels without training examples
         weights = self.objective.class_weights
         weights = np.ones(len(targets)) if weights is None else weights[targets]
         return {
             "loss": (
                 float(np.average(-np.log(shares[targets]), weights=weights)),
-                f"how frequent each label is in {name}",
+                f"the frequency of each label in {name}",
             ),
             **{metric: (value, always) for metric, value in values.items()},
         }
 
 
 def real_targets(batches: Iterable[Batch], key: str) -> np.ndarray:
-    """What stands at this key [N] of all examples but those that only fill up."""
+    """The values of this key [N] for all real examples, without padding rows."""
     return np.concatenate([np.asarray(batch[key])[np.asarray(batch["example_weights"]) > 0] for batch in batches])

@@ -1,7 +1,7 @@
 """Distillation: a student with fewer layers learns to predict what its teacher does (DistilBERT, Sanh et al. 2019).
 
-The teacher's parameters are part of the run's, under `teacher/`, and do not train: so they are sharded and restored as
-all others are. Shapes: B batch, T length, P predictions, D model, V vocabulary.
+The teacher's parameters are part of the run's, under `teacher/`, but are frozen. So they are sharded and restored like
+all others. Shapes: B batch, T length, P predictions, D model, V vocabulary.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ TEACHER = "teacher"
 
 
 class DistillationObjective(MaskedLMObjective):
-    """Masked language modelling with a teacher.
+    """Masked language modeling with a teacher.
 
     The soft targets are taken at the masked positions alone, where the head runs (the published code has this as
     `--restrict_ce_to_mask`); the hidden states are compared at all tokens.
@@ -32,10 +32,10 @@ class DistillationObjective(MaskedLMObjective):
         config = self.config
         if not config.distillation.layers:
             raise InputError(
-                "task='distillation' needs a student: --config.distillation.layers=N, fewer than its teacher"
+                "task='distillation' needs a student: --config.distillation.layers=N, fewer than the teacher has"
             )
         if config.model.heads != ("masked_lm",):
-            raise InputError(f"model.heads={config.model.heads}: distillation is for ('masked_lm',)")
+            raise InputError(f"model.heads={config.model.heads}: distillation needs ('masked_lm',)")
 
     @property
     def teacher(self) -> TransformerConfig:
@@ -48,7 +48,7 @@ class DistillationObjective(MaskedLMObjective):
         return super().init(rng) | {TEACHER: registry.init_params(self.teacher, rng)}
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
-        """A loss is divided by its weight: one that counts five times has a fifth."""
+        """A loss is divided by its weight: one that counts five times has a fifth of the weight."""
         config, masked, tokens = self.config.distillation, batch["masked_weights"].sum(), token_weights(batch).sum()
         weights = {
             "soft_loss": (masked, config.soft_weight),
@@ -83,7 +83,7 @@ class DistillationObjective(MaskedLMObjective):
         }
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
-        """The student's, and the forward pass of the teacher, a third of what training it would take."""
+        """The student's FLOPs plus the teacher's forward pass, which is a third of those of training it."""
         data = self.data(phase)
         teacher = registry.flops_per_token(self.teacher, data.sequence_length, data.max_predictions)
         return super().flops_per_token(phase) + teacher / 3

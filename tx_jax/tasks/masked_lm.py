@@ -1,4 +1,4 @@
-"""BERT pretraining: masked language modelling and, with sentence pairs, next-sentence prediction.
+"""BERT pretraining: masked language modeling and, with sentence pairs, next-sentence prediction.
 
 Devlin et al. 2018, section 3.1. The loss is the sum of the two mean losses.
 Shapes: B batch, P predictions, V vocabulary.
@@ -80,7 +80,7 @@ class MaskedLMObjective(PretrainingObjective):
 
 
 class MaskedLM(Pretraining):
-    """Masked language modelling on token stores."""
+    """Masked language modeling on token stores."""
 
     objective_class = MaskedLMObjective
     make_batches = staticmethod(masked_lm_batches)

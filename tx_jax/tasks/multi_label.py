@@ -1,4 +1,4 @@
-"""Fine-tuning to tell which of several labels a text, or a pair of texts, has: none, one or many of them.
+"""Fine-tuning to give a text, or a pair of texts, any number of labels: none, one or several.
 
 The loss is the binary cross entropy of each label, in nats, as in transformers' "multi_label_classification".
 Shapes: B batch, L labels, N examples.
@@ -25,9 +25,9 @@ from tx_jax.tasks.supervised import Record, Supervised
 
 
 class MultiLabelObjective(ClassificationObjective):
-    """Trains the head `sequence_classification`, each of its outputs by itself.
+    """Trains the head `sequence_classification`, each output independently.
 
-    With `data.class_weights` an example that has a label counts as many times in that label's loss.
+    With `data.class_weights`, examples that have a label count in that label's loss by its weight.
     """
 
     options = ("class_weights", "label_separator")
@@ -80,7 +80,7 @@ class MultiLabel(Classification):
         """The labels of each record.
 
         Raises:
-          InputError: what stands there is no list, and there is no separator to split a text at.
+          InputError: a value is not a list, and there is no separator to split a text at.
         """
         return [self._labels(record[self.data.label], number) for number, record in enumerate(records, start=1)]
 
@@ -88,14 +88,12 @@ class MultiLabel(Classification):
         where = f"example {number}: column {self.data.label!r}"
         labels = label_list(value, self.data.label_separator)
         if labels is None:
-            advice = (
-                'where a text holds several, say what stands between them, such as --config.data.label_separator="|"'
-            )
+            advice = 'if a text holds several labels, give their separator, such as --config.data.label_separator="|"'
             if isinstance(value, str) and value.lstrip().startswith("["):
                 advice = 'a list in a table must be JSON, such as ["one", "two"], as json.dumps writes it'
             raise InputError(f"{where} holds {value!r:.60}, not a list of labels: {advice}")
         if bad := [one for one in labels if isinstance(one, list | dict) or is_null_label(one, self.data.null_values)]:
-            raise InputError(f"{where} holds {bad[0]!r:.60}, which is no label")
+            raise InputError(f"{where} holds {bad[0]!r:.60}, which is not a label")
         return labels
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
@@ -128,7 +126,7 @@ class MultiLabel(Classification):
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Those of `data.metrics`; "label_f1" stands for the F1 of each label."""
+        """The names in `data.metrics`; "label_f1" stands for the F1 of each label."""
         return tuple(
             name
             for metric in self.data.metrics
@@ -147,8 +145,8 @@ class MultiLabel(Classification):
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
     ) -> list[dict[str, Any]]:
-        """The labels with a probability above one half, joined by the separator where there is one, and the
-        probability of each."""
+        """The labels with a probability above one half, joined by the separator if there is one, and the probability of
+        each label."""
         labels, separator = self.data.labels, self.data.label_separator
         result = []
         for row in outputs["logits"].astype(np.float64):
@@ -169,7 +167,7 @@ class MultiLabel(Classification):
         frequent = sets[counts.argmax()]
         everything = "always every label"
         return {
-            "loss": (float(losses.mean()), f"how frequent each label is in {name}"),
+            "loss": (float(losses.mean()), f"the frequency of each label in {name}"),
             "subset_accuracy": (
                 float((targets == frequent).all(axis=1).mean()),
                 f"always the most frequent set of labels in {name}",

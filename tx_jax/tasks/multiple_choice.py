@@ -46,7 +46,7 @@ class MultipleChoice(Classification):
     """Labels are the numbers of the choices.
 
     Raises:
-      InputError: the configuration names another number of labels than of choices.
+      InputError: the configuration does not have as many labels as choices.
     """
 
     objective_class = MultipleChoiceObjective

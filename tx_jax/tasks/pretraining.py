@@ -22,7 +22,7 @@ class PretrainingObjective(Objective):
     """The base of the objectives on token stores.
 
     Attributes:
-      packings: those that make its batches.
+      packings: the packings that it supports.
     """
 
     packings: ClassVar[tuple[str, ...]]
@@ -30,11 +30,13 @@ class PretrainingObjective(Objective):
     def check(self) -> None:
         config, data, task = self.config, self.config.data, self.config.task
         if isinstance(data, LabeledDataConfig):
-            raise InputError(f"task={task!r} learns from a token store, data.store, and has no labels: data.train")
+            raise InputError(
+                f"task={task!r} learns from a token store, data.store, not from labeled examples, data.train"
+            )
         if self.head not in config.model.heads:
             raise InputError(f"model.heads={config.model.heads} lacks {self.head!r}, which task={task!r} trains")
         if epochs := config.training.num_epochs:
-            raise InputError(f"training.num_epochs={epochs}: pretraining counts in steps, training.num_steps")
+            raise InputError(f"training.num_epochs={epochs}: pretraining is measured in steps, training.num_steps")
         if data.packing not in self.packings:
             fitting = ", ".join(self.packings)
             raise InputError(f"data.packing={data.packing!r} does not fit task={task!r}: choose one of {fitting}")
@@ -44,7 +46,7 @@ class PretrainingObjective(Objective):
         return ("tokens", "valid", "example_weights", *packed)
 
     def data(self, phase: Phase | None) -> DataConfig:
-        """The configuration of the data in a phase, or of all else."""
+        """The data's configuration in a phase; without a phase, that of the experiment."""
         return phase.data if phase else self.config.data
 
 
@@ -52,8 +54,9 @@ class Pretraining:
     """The base of the tasks on token stores.
 
     Attributes:
-      objective_class: of the objective.
-      make_batches: builds them from the stores, a split and a `DataConfig`: a function of `data.pretraining.batches`.
+      objective_class: the class of the objective.
+      make_batches: builds batches from the stores, a split and a `DataConfig`: a function in
+        `data.pretraining.batches`.
     """
 
     objective_class: ClassVar[type[PretrainingObjective]]
@@ -61,13 +64,13 @@ class Pretraining:
     score_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: ExperimentConfig, stores: Stores | TokenStore):
-        """Raises InputError as the objective does, and where the stores' vocabulary is larger than the model's."""
+        """Raises InputError as the objective does, and if the stores' vocabulary is larger than the model's."""
         self.config, self.stores = config, stores
         self.objective = self.objective_class(config)
         needed, have = stores.vocab_size, config.model.vocab_size
         if needed > have:
             raise InputError(
-                f"the tokenizer of {config.data.store} has {needed} tokens, the model only "
+                f"the tokenizer of {config.data.store} has {needed} tokens, but the model only "
                 f"model.vocab_size={have}: give --config.model.vocab_size={needed} or prepare a smaller vocabulary"
             )
 
@@ -109,7 +112,7 @@ class Pretraining:
         if not (absent := words_that_never_occur(self.stores, self.config.data)):
             return []
         shown = ", ".join(absent[:10]) + (", ..." if len(absent) > 10 else "")
-        return [f"{len(absent)} words of {self.config.data.selective_words} never occur: {shown}"]
+        return [f"{len(absent)} words in {self.config.data.selective_words} never occur: {shown}"]
 
     def unigrams(self, batch: dict[str, np.ndarray], targets: str, weights: str) -> np.ndarray:
         """How often each token is to be predicted: [V]."""
@@ -118,7 +121,7 @@ class Pretraining:
 
 
 def entropy(counts: np.ndarray) -> float:
-    """Of the distribution that the counts describe, in nats."""
+    """The entropy, in nats, of the distribution that the counts describe."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 

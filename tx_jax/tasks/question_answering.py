@@ -21,7 +21,7 @@ from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks import squad_scores
-from tx_jax.tasks.answers import Answers, answers
+from tx_jax.tasks.answers import Answers, answers, whole_records
 from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 from tx_jax.text import sentences
@@ -50,7 +50,7 @@ class QuestionAnsweringObjective(SupervisedObjective):
         return (*super().keys(phase), "answer_start", "answer_end")
 
     def logits(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Of the answer's first and last token: each [B, T], very small for padding."""
+        """The logits of the answer's first and last token: each [B, T], very small for padding."""
         logits_BT2 = self.apply(params, batch, dropout_rng=dropout_rng).logits[self.head]
         logits_BT2 = jnp.where(batch["valid"][..., None], logits_BT2, -1e9)
         return logits_BT2[..., 0], logits_BT2[..., 1]
@@ -89,15 +89,15 @@ class QuestionAnswering(Supervised):
             if name not in known:
                 needs = ", with data.unanswerable=True" if name in _SCORES_WITH_NULL else ""
                 raise InputError(
-                    f"data.metrics: {name!r} is none of {', '.join(known)}{needs}.{did_you_mean(name, known)}"
+                    f"data.metrics: {name!r} is not one of {', '.join(known)}{needs}.{did_you_mean(name, known)}"
                 )
-        if config.training.best_metric == "accuracy":  # what it was called in former versions
+        if config.training.best_metric == "accuracy":  # its name in earlier versions
             training = dataclasses.replace(config.training, best_metric="window_accuracy")
             config = dataclasses.replace(config, training=training)
         return config
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
-        """Whole articles, by their titles, or else whole contexts: what is held out is not to be read in training."""
+        """Holds out whole articles, by title, or else whole contexts, so that training never reads a held-out text."""
         titles = {record.get("title") for record in records}
         key, unit = ("title", "article") if all(titles) and len(titles) > 1 else (self.data.text[1], "context")
         _, group = np.unique([record[key] for record in records], return_inverse=True)
@@ -145,9 +145,9 @@ class QuestionAnswering(Supervised):
         }
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        record = self.split(split).table.alignment["record"]
-        rows = np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches])
-        records = [self.split(split).records[number] for number in np.unique(record[rows])]
+        rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
+        whole = [number for number, _, _ in whole_records(self.split(split).table, rows)]  # as the model's scores
+        records = [self.split(split).records[number] for number in whole]
         if self.data.unanswerable:
             name, predictions = "never an answer", [""] * len(records)
         else:
@@ -161,8 +161,8 @@ class QuestionAnswering(Supervised):
         }
 
     def _commonest_place(self, split: str, rows: np.ndarray) -> float:
-        """The share of these windows whose answer has the first and last token that are the most frequent in training:
-        mostly those of "not in this window"."""
+        """The share of these windows whose answer is at the most frequent place in training, mostly "not in this
+        window"."""
         counts = collections.Counter(_places(self.split(self.reference[0]).table))
         places = _places(self.split(split).table, rows)
         ((commonest, _),) = counts.most_common(1)
@@ -179,7 +179,7 @@ class QuestionAnswering(Supervised):
 
 
 def _places(table: Table, rows: np.ndarray | slice = slice(None)) -> list[tuple[int, int]]:
-    """The first and the last token of the answer, of those rows whose answer is known."""
+    """The first and last token of the answer, for rows whose answer is known."""
     starts, ends = (table.columns[name][rows].tolist() for name in ("answer_start", "answer_end"))
     return [place for place in zip(starts, ends, strict=True) if place[0] >= 0]
 
@@ -190,7 +190,7 @@ def _weights(batch: Batch) -> jax.Array:
 
 
 def _best_thresholds(found: Sequence[Answers], golds: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The best scores that any threshold for "no answer" reaches, and which does."""
+    """The best scores that any threshold for "no answer" reaches, and these thresholds."""
     spans = [answer.spans[0].text if answer.spans else "" for answer in found]
     values = [squad_scores.exact_and_f1(*pair, unanswerable=True) for pair in zip(spans, golds, strict=True)]
     margins, is_answerable = np.array([answer.null_margin for answer in found]), squad_scores.has_answer(golds)

@@ -1,4 +1,4 @@
-"""The table of tasks, and from a configuration to its task."""
+"""The table of tasks, and functions that open the task of a configuration."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -51,17 +51,17 @@ def open_task(
     """The task that the configuration names, with its data.
 
     Args:
-      store: for pretraining, other token stores than `config.data.store`.
-      tokenizer: of the model that the run starts from, or of the run itself: what reads examples with labels.
-      label_order: of fine-tuning, the labels of the model that the run starts from: data that has the same, and that
-        `data.labels` gives no order, takes this one.
-      records: of fine-tuned models, all data that there is, by split; nothing else is read.
+      store: for pretraining, token stores to use instead of `config.data.store`.
+      tokenizer: for labeled examples: the tokenizer of the run, or of the model that it starts from.
+      label_order: for fine-tuning, the labels of the model that the run starts from. Data with the same labels takes
+        their order, unless `data.labels` gives one.
+      records: for fine-tuned models, all data by split; nothing else is read.
 
     Raises:
       InputError: the data cannot be read, or does not fit the model or the tokenizer.
     """
     kind = task_class(config)
-    kind.objective_class(config)  # what does not fit is told before any data is read
+    kind.objective_class(config)  # raises before any data is read
     if issubclass(kind, Supervised):
         if tokenizer is None:
             raise InputError(
@@ -72,8 +72,8 @@ def open_task(
     task = kind(config, Stores.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
-            f"the token store {store or config.data.store} has another tokenizer than the model: prepare the text "
-            "again, with the model's, --tokenizer=FOLDER"
+            f"the token store {store or config.data.store} has a different tokenizer from the model: prepare the text "
+            "again with the model's tokenizer, --tokenizer=FOLDER"
         )
     return task
 
@@ -81,17 +81,17 @@ def open_task(
 def objective_of(config: ExperimentConfig) -> Objective:
     """The objective alone, without data: the model, the loss, the shapes, the figures.
 
-    Of fine-tuning there are as many labels as `data.labels` names, or else `model.num_labels`.
+    For fine-tuning the number of labels is that of `data.labels`, or else `model.num_labels`.
 
     Raises:
-      InputError: the configuration counts in epochs, and only the data tells how many steps they are.
+      InputError: the length is given in epochs, and only the data tells how many steps they take.
     """
     kind = task_class(config)
     if isinstance(config.data, LabeledDataConfig) and issubclass(kind, Supervised):
         if config.training.num_epochs:
             raise InputError(
-                f"only the data tells how many steps training.num_epochs={config.training.num_epochs} are. Without "
-                "it: --config.training.num_epochs=0 --config.training.num_steps=N"
+                f"only the data tells how many steps training.num_epochs={config.training.num_epochs} takes. Without "
+                "data: --config.training.num_epochs=0 --config.training.num_steps=N"
             )
         model = dataclasses.replace(config.model, num_labels=kind.objective_class.num_outputs(config))
         config = dataclasses.replace(config, model=model)

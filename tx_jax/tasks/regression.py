@@ -1,4 +1,4 @@
-"""Fine-tuning to predict a number of each text or pair of texts, as the similarity in STS-B.
+"""Fine-tuning to predict a number for each text or pair of texts, such as the similarity in STS-B.
 
 Shapes: B batch, N examples.
 """

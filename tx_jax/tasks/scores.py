@@ -1,7 +1,7 @@
-"""Metrics of whole splits, which are no means over examples, by name.
+"""Metrics of whole splits that are not means over examples, by name.
 
-All are scikit-learn's, scipy's and seqeval's. Where those are undefined and warn, as the correlation with predictions
-that are all the same, the score is 0: nothing was told apart.
+All are from scikit-learn, scipy and seqeval. If a metric is undefined, such as a correlation with predictions that are
+all the same, the score is 0.
 
 Shapes: N examples.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from tx_jax.errors import InputError, did_you_mean
 
-# scikit-learn, which seqeval imports too, takes a second to import, so that each function does it where it is needed.
+# scikit-learn, which seqeval also imports, takes a second to import, so each function imports it when it is needed.
 
 
 def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
@@ -22,7 +22,7 @@ def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
 
 
 def f1(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Of the second of two labels (number 1): the harmonic mean of precision and recall."""
+    """F1 of the second of two labels (number 1): the harmonic mean of precision and recall."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(targets, predictions, pos_label=1, average="binary", zero_division=0))
@@ -66,20 +66,20 @@ def _correlation(function: Callable, targets: np.ndarray, predictions: np.ndarra
 
 
 def micro_f1(targets: np.ndarray, predictions: np.ndarray) -> float:
-    """Of sets of labels, bool [N, L]: the F1 of all pairs of an example and a label together."""
+    """F1 over all pairs of an example and a label, from sets of labels, bool [N, L]."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(targets, predictions, average="micro", zero_division=0))
 
 
 def label_f1(targets: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Of sets of labels, bool [N, L]: the F1 of each label, [L]."""
+    """F1 of each label, [L], from sets of labels, bool [N, L]."""
     from sklearn.metrics import f1_score
 
     return f1_score(targets, predictions, average=None, zero_division=0)
 
 
-Sentences = Sequence[Sequence[str]]  # of each word its label
+Sentences = Sequence[Sequence[str]]  # the label of each word
 
 
 def word_accuracy(targets: Sentences, predictions: Sentences) -> float:
@@ -88,15 +88,15 @@ def word_accuracy(targets: Sentences, predictions: Sentences) -> float:
 
 
 def entity_f1(targets: Sentences, predictions: Sentences) -> float:
-    """The harmonic mean of precision and recall of entities, as conlleval counts them: B-PER, I-PER is one, right where
-    type, first and last word are (Tjong Kim Sang and De Meulder 2003, section 3.2)."""
+    """The harmonic mean of precision and recall of entities, as conlleval counts them: B-PER, I-PER is one entity, and
+    it is right if its type, first and last word are (Tjong Kim Sang and De Meulder 2003, section 3.2)."""
     from seqeval.metrics import f1_score
 
     return float(f1_score(targets, predictions, zero_division=0))
 
 
 def entity_precision(targets: Sentences, predictions: Sentences) -> float:
-    """The share of the entities found that are right."""
+    """The share of the predicted entities that are right."""
     from seqeval.metrics import precision_score
 
     return float(precision_score(targets, predictions, zero_division=0))
@@ -123,9 +123,12 @@ OF_WORDS: dict[str, Score] = {
 
 
 def check(names: Iterable[str], known: dict[str, Score], num_labels: int) -> None:
-    """Raises InputError for a name that is none of the known, and for F1 of other than two labels."""
+    """Raises InputError for an unknown name, and for F1 if there are not two labels."""
     for name in names:
         if name not in known:
-            raise InputError(f"data.metrics: {name!r} is none of {', '.join(known)}.{did_you_mean(name, known)}")
+            near = did_you_mean(name, known)
+            if name in OF_NUMBERS:
+                near = " It is for numbers: --config.task=regression"
+            raise InputError(f"data.metrics: {name!r} is not one of {', '.join(known)}.{near}")
         if name == "f1" and num_labels != 2:
-            raise InputError(f"data.metrics: f1 is of two labels, and there are {num_labels}: choose macro_f1")
+            raise InputError(f"data.metrics: f1 needs two labels, but there are {num_labels}: choose macro_f1")

@@ -1,8 +1,8 @@
 """Exact match and F1 of answers, as the evaluation scripts of SQuAD 1.1 and 2.0 define them.
 
-Rajpurkar et al. 2016, section 6.1; 2018, appendix A. The scripts differ where nothing is left of an answer after
-normalisation, as of "the": 1.1 never gives it F1, while 2.0 drops such a gold answer, and takes a question without any
-other for one that has no answer, for which only no answer is right. It still counts among those that have one.
+Rajpurkar et al. 2016, section 6.1; 2018, appendix A. The scripts differ if nothing is left of an answer after
+normalization, such as "the". 1.1 never gives it F1; 2.0 drops such a gold answer, and scores a question without another
+one as having no answer, but still counts it among the questions that have one.
 """
 
 import re
@@ -17,16 +17,16 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized(answer: str) -> str:
-    """In lower case, without ASCII punctuation and English articles, words one space apart."""
+    """The answer in lower case, without ASCII punctuation and English articles, with single spaces between words."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_WITHOUT_PUNCTUATION)).split())
 
 
 def exact_and_f1(prediction: str, golds: Sequence[str], *, unanswerable: bool) -> tuple[float, float]:
-    """The best exact match (0 or 1) and the best F1 over words that the prediction has with any gold answer.
+    """The prediction's best exact match (0 or 1) and best F1 over words with any of the gold answers.
 
     Args:
       golds: empty: there is no answer.
-      unanswerable: by the script of SQuAD 2.0, else that of 1.1.
+      unanswerable: score as SQuAD 2.0's script does, else as 1.1's.
     """
     if unanswerable:
         golds = [gold for gold in golds if normalized(gold)] or [""]
@@ -63,7 +63,7 @@ def squad_scores(predictions: Sequence[str], golds: Sequence[Sequence[str]], *, 
 
 
 def has_answer(golds: Sequence[Sequence[str]]) -> np.ndarray:
-    """bool [N]: whether a question has a gold answer, be it one of which normalisation leaves nothing."""
+    """bool [N]: whether a question has a gold answer, even one that is empty after normalization."""
     return np.array(list(map(bool, golds)), bool)
 
 
@@ -86,7 +86,7 @@ def best_threshold(null_scores: np.ndarray, span_scores: np.ndarray, is_answerab
     thresholds, none_scores = null_scores[order], (~is_answerable[order]).astype(float)
     # At each place the total with spans up to there and none after it.
     totals = np.append([0.0], np.cumsum(span_scores[order] - none_scores)) + none_scores.sum()
-    attainable = np.append(thresholds[1:] > thresholds[:-1], [True])  # questions of one null score go together
+    attainable = np.append(thresholds[1:] > thresholds[:-1], [True])  # questions with the same null score go together
     thresholds = np.append([thresholds[0] - 1], thresholds)
     totals = np.where(np.append([True], attainable), totals, -np.inf)
     best = int(totals.argmax())

@@ -1,6 +1,6 @@
-"""What the tasks on examples with labels share: fine-tuning a model that reads them.
+"""The base of the tasks on labeled examples: fine-tuning.
 
-A subclass says how records become rows, what its loss is, and what is made of the model's outputs.
+A subclass defines how records become rows, the loss, and how predictions follow from the model's outputs.
 """
 
 import abc
@@ -37,22 +37,22 @@ class LabeledSplit:
     """Part of the data: as it was read, and encoded.
 
     Attributes:
-      table: rows; question answering has several for a record, else row i is record i.
+      table: the encoded rows; question answering has several per record, otherwise row i is record i.
     """
 
     records: Sequence[Record]
     table: Table
 
 
-# Keys of `data` that only some tasks know, and that are empty where they are not used.
+# Keys of `data` that only some tasks use, and that are empty for the others.
 OPTIONAL = ("choices", "label_separator", "class_weights")
 
 
 class SupervisedObjective(Objective):
-    """The base of the objectives on examples with labels.
+    """The base of the objectives on labeled examples.
 
     Attributes:
-      options: those of `OPTIONAL` that it knows.
+      options: the keys in `OPTIONAL` that it uses.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -60,23 +60,21 @@ class SupervisedObjective(Objective):
     def check(self) -> None:
         config, heads = self.config, self.config.model.heads
         if not isinstance(config.data, LabeledDataConfig):
-            raise InputError(
-                f"task={config.task!r} learns from examples with labels, data.train, not from a token store"
-            )
+            raise InputError(f"task={config.task!r} learns from labeled examples, data.train, not from a token store")
         if [head for head in heads if head in SUPERVISED] != [self.head]:
             raise InputError(
-                f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other head with labels: give "
+                f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other supervised head: give "
                 f"--config.model.heads=\"('{self.head}',)\""
             )
         if config.phases.steps:
-            raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has one phase")
+            raise InputError(f"phases.steps={config.phases.steps}: fine-tuning has a single phase")
         for name in OPTIONAL:
             if name not in self.options and (value := getattr(config.data, name)):
                 raise InputError(f"data.{name}={value!r} does nothing for task={config.task!r}: leave it out")
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
-        """`model.num_labels`, as far as the configuration tells without data."""
+        """`model.num_labels`, as far as it is known without data."""
         return len(config.labeled.labels) or config.model.num_labels
 
     @property
@@ -85,7 +83,7 @@ class SupervisedObjective(Objective):
 
     @property
     def pairs(self) -> bool:
-        """Whether examples are of two texts, which segments tell apart."""
+        """Whether examples consist of two texts, which have different segments."""
         return len(self.data.text) == 2
 
     def keys(self, phase: Phase) -> tuple[str, ...]:
@@ -94,7 +92,7 @@ class SupervisedObjective(Objective):
 
     @abc.abstractmethod
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        """What scores and predictions are made from: arrays [B, ...], one row for each of the batch."""
+        """The arrays that scores and predictions are computed from: [B, ...], one row per example."""
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
         return registry.flops_per_token(self.config.model, self.data.sequence_length, 0)
@@ -104,11 +102,11 @@ class Supervised(abc.ABC):
     """The base of the tasks that learn from labels.
 
     Attributes:
-      objective_class: of the objective.
-      usual_metrics: what `data.metrics` is where it is empty; the first decides by "auto" which checkpoint is best.
-      config: that of the run, with what only the data tells filled in: labels, and the number of steps where it is
-        given in epochs.
-      score_names: metrics beside those of `metrics`, computed over whole splits.
+      objective_class: the class of the objective.
+      usual_metrics: used if `data.metrics` is empty; with "auto" the first decides which checkpoint is best.
+      config: the run's configuration, with the values that only the data determines filled in: labels, and the number
+        of steps if it is given in epochs.
+      score_names: metrics besides those of `metrics`, computed over whole splits.
     """
 
     objective_class: ClassVar[type[SupervisedObjective]]
@@ -121,16 +119,16 @@ class Supervised(abc.ABC):
         label_order: Sequence[str] = (),
         records: Mapping[str, Sequence[Record]] | None = None,
     ):
-        """Raises InputError where the data cannot be read, or does not fit the model.
+        """Raises InputError if the data cannot be read, or does not fit the model.
 
         Args:
-          label_order, records: as of `registry.open_task`.
+          label_order, records: see `registry.open_task`.
         """
         self.objective_class(config)  # before anything is read
         self._given = records
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
-                f"the tokenizer has {tokenizer.vocab_size} tokens, the model only model.vocab_size="
+                f"the tokenizer has {tokenizer.vocab_size} tokens, but the model only model.vocab_size="
                 f"{config.model.vocab_size}: they do not belong together"
             )
         self.tokenizer, self.config = tokenizer, _with_metrics(config, self.usual_metrics)
@@ -148,13 +146,13 @@ class Supervised(abc.ABC):
 
     @functools.cached_property
     def _records(self) -> dict[str, list[Record]]:
-        """The records of every split that there is."""
+        """The records of every split."""
         if self._given is not None:
             return dict(self._given)
         data = self.data
-        train = readers.read(data.train, data)
+        train = _read("train", data.train, data)
         if data.validation:
-            records = {"train": train, "validation": readers.read(data.validation, data)}
+            records = {"train": train, "validation": _read("validation", data.validation, data)}
         else:
             held = self.hold_out(train)
             records = {
@@ -162,30 +160,30 @@ class Supervised(abc.ABC):
                 "validation": list(itertools.compress(train, held)),
             }
         more = {name: source for name, source in data.evaluation_splits.items() if name not in records}
-        return records | {name: readers.read(source, data) for name, source in more.items()}
+        return records | {name: _read(name, source, data) for name, source in more.items()}
 
     def records(self, split: str) -> Sequence[Record]:
-        """Raises InputError where the configuration names no such split."""
+        """The records of a split. Raises InputError if the configuration has no such split."""
         if split not in self._records:
-            raise InputError(f"there is no split {split!r}: there are {', '.join(self._records)}")
+            raise InputError(f"there is no split {split!r}, only {', '.join(self._records)}")
         return self._records[split]
 
     @property
     def reference(self) -> tuple[str, str]:
-        """The split that baselines know, and its name for people: without training data, what is evaluated itself."""
+        """The split that baselines are computed from, and its name: without training data, the evaluated split."""
         return ("train", "training") if "train" in self._records else (next(iter(self._records)), "this data itself")
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
-        """Which records are held out, where there is no file for validation: bool [N], a function of the seed."""
+        """Which records are held out if there is no validation file: bool [N], a function of the seed."""
         return hold_out(len(records), self.data.validation_fraction, self.config.seed)
 
     @functools.cached_property
     def _splits(self) -> dict[str, LabeledSplit]:
-        """Those encoded so far. They go with the task: of several seeds each has its own."""
+        """The splits encoded so far. They belong to the task: each of several seeds has its own."""
         return {}
 
     def split(self, name: str) -> LabeledSplit:
-        """Read and encoded once."""
+        """A split; it is read and encoded only once."""
         if name not in self._splits:
             records = self.records(name)
             try:
@@ -196,7 +194,7 @@ class Supervised(abc.ABC):
 
     @functools.cached_property
     def data_fingerprint(self) -> str:
-        """Of the tokenizer and of all that was read to train on."""
+        """The fingerprint of the tokenizer and of everything that was read to train on."""
         digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
         for name in ("train", "validation"):
             digest.update(json.dumps(self.records(name), sort_keys=True, default=str).encode())
@@ -222,14 +220,24 @@ class Supervised(abc.ABC):
             repeat,
             process=process,
             num_processes=num_processes,
+            order=None if repeat else self._records_together(split),
         )
 
+    def _records_together(self, split: str) -> np.ndarray | None:
+        """An order of the rows in which those of a record stay together, and the records come as if by chance: so the
+        first batches alone hold whole records, long ones as often as short ones. None where each has one row."""
+        record_of = self.split(split).table.alignment.get("record")
+        if record_of is None or len(np.unique(record_of)) == len(record_of):
+            return None
+        place = np.random.default_rng(self.config.seed).permutation(int(record_of.max()) + 1)
+        return np.argsort(place[record_of], kind="stable")
+
     def has_targets(self, table: Table) -> bool:
-        """Whether there is anything in a table that a model could learn from."""
+        """Whether a table contains anything that a model could learn from."""
         return len(table) > 0
 
     def _require_targets(self, split: str) -> None:
-        """Raises InputError where training would change nothing."""
+        """Raises InputError if training would change nothing."""
         records, table = self.records(split), self.split(split).table
         if not self.has_targets(table):
             reasons = "; ".join(f"{what}: {count:,}" for what, count in table.counts.items())
@@ -239,8 +247,8 @@ class Supervised(abc.ABC):
             )
 
     def notices(self) -> list[str]:
-        """What happened to the data that its owner should know, a line each: what a file was taken for, and how many
-        texts were cut."""
+        """Notices about the data for the user, one line each: what a file was taken for, how many texts were
+        truncated."""
         sources = {"train": self.data.train} | self.data.evaluation_splits
         taken = [line for source in filter(None, sources.values()) for line in readers.notices(source, self.data)]
         return taken + [
@@ -251,7 +259,7 @@ class Supervised(abc.ABC):
         ]
 
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
-        """The configuration, with the labels that the training data has where it names none. By default as it is."""
+        """The configuration, with the training data's labels if it names none. By default it is unchanged."""
         return config
 
     @abc.abstractmethod
@@ -259,10 +267,10 @@ class Supervised(abc.ABC):
         """Rows for the model.
 
         Args:
-          labeled: False for texts to predict, which have no labels.
+          labeled: whether the records have labels; False for prediction.
 
         Raises:
-          InputError: a label that training does not have.
+          InputError: a record has a label that training does not have.
         """
 
     @property
@@ -274,35 +282,44 @@ class Supervised(abc.ABC):
         """The metrics `score_names`.
 
         Args:
-          outputs: rows of the objective's `outputs` and, as "example", which rows of the split's table they are:
-            ascending, and all of them unless evaluation is limited to some batches.
+          outputs: rows of the objective's `outputs` and, as "example", their indices in the split's table, ascending.
+            They are all rows unless evaluation is limited to some batches.
         """
 
     @abc.abstractmethod
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
     ) -> list[dict[str, Any]]:
-        """For each record what the model says of it: labels and their probabilities.
+        """The prediction for each record: labels and their probabilities.
 
         Args:
-          outputs: of all rows of the table, in order.
-          records, table: what was encoded, and what it became.
+          outputs: the outputs for all rows of the table, in order.
+          records, table: the records and their encoded rows.
         """
 
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        """As of `tasks.base.Task`."""
+        """See `tasks.base.Task`."""
+
+
+def _read(split: str, source: str, data: LabeledDataConfig) -> list[Record]:
+    """The records of a split. Raises InputError, with the key that names the source, where they cannot be read."""
+    try:
+        return readers.read(source, data)
+    except InputError as error:
+        key = f"data.{split}" if split in ("train", "validation", "test") else f"data.more_splits, {split}"
+        raise InputError(f"{key}: {error}") from None
 
 
 def _with_metrics(config: ExperimentConfig, usual: tuple[str, ...]) -> ExperimentConfig:
-    """The configuration, with the usual metrics where it names none."""
+    """The configuration, with the usual metrics if it names none."""
     if config.labeled.metrics:
         return config
     return dataclasses.replace(config, data=dataclasses.replace(config.labeled, metrics=usual))
 
 
 def _with_best_metric(config: ExperimentConfig, score_names: Sequence[str]) -> ExperimentConfig:
-    """The configuration, with the first of the scores in the place of "auto"."""
+    """The configuration, with "auto" replaced by the first of the scores."""
     if config.training.best_metric != "auto":
         return config
     best = next(iter(score_names), "loss")
@@ -310,7 +327,7 @@ def _with_best_metric(config: ExperimentConfig, score_names: Sequence[str]) -> E
 
 
 def _with_steps(config: ExperimentConfig, num_examples: Callable[[], int]) -> ExperimentConfig:
-    """The configuration, with steps in the place of epochs."""
+    """The configuration, with epochs converted to steps."""
     training = config.training
     if not training.num_epochs:
         return config

@@ -1,4 +1,4 @@
-"""Fine-tuning to give every word of a sentence a label: parts of speech, names (Devlin et al. 2018, section 5.3).
+"""Fine-tuning to label every word of a sentence: parts of speech, names (Devlin et al. 2018, section 5.3).
 
 Shapes: B batch, T sequence length, L labels, W words.
 """
@@ -27,18 +27,17 @@ from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 
 _BIO = re.compile(r"O|[BIES]-.+")
 
-# The first decides: it is what the field compares (Tjong Kim Sang and De Meulder 2003).
+# The first is the best metric by default: it is the standard one (Tjong Kim Sang and De Meulder 2003).
 ENTITY_METRICS = ("entity_f1", "entity_precision", "entity_recall", "accuracy")
 
 
 def tells_entities(labels: Sequence[str]) -> bool:
-    """Whether the labels are of entities, such as B-PER, I-PER and O."""
+    """Whether the labels are entity labels, such as B-PER, I-PER and O."""
     return all(map(_BIO.fullmatch, labels)) and set(labels) != {"O"}
 
 
 class TaggingObjective(SupervisedObjective):
-    """Trains the head `token_classification`. The loss is the cross entropy in nats, over the pieces that learn
-    a label."""
+    """Trains the head `token_classification`. The loss is the cross entropy in nats over the labeled pieces."""
 
     head = "token_classification"
 
@@ -66,11 +65,11 @@ class TaggingObjective(SupervisedObjective):
 
 
 class Tagging(Supervised):
-    """Labels of words. Scores are over words: where `data.metrics` names none, `ENTITY_METRICS` for labels of entities,
-    and the accuracy for others.
+    """Labels for words. Scores are over words: if `data.metrics` is empty, `ENTITY_METRICS` for entity labels and the
+    accuracy for others.
 
     Raises:
-      InputError: scores of entities, but labels that tell none, such as B-PER, I-PER and O.
+      InputError: entity metrics are configured, but the labels are not such as B-PER, I-PER and O.
     """
 
     objective_class = TaggingObjective
@@ -78,7 +77,7 @@ class Tagging(Supervised):
     def with_labels(self, config: ExperimentConfig) -> ExperimentConfig:
         data = config.labeled
         if not data.labels:
-            # Examples that are held out of the training file may have a rare label for themselves.
+            # A rare label may occur only in the examples that are held out from the training file.
             splits = ("train",) if data.validation else ("train", "validation")
             data = dataclasses.replace(data, labels=labels_of([x for split in splits for x in self.values(split)]))
         if not data.metrics:
@@ -87,7 +86,7 @@ class Tagging(Supervised):
         others = [label for label in data.labels if not _BIO.fullmatch(label)]
         if others and (entities := [name for name in data.metrics if name.startswith("entity")]):
             raise InputError(
-                f"data.metrics: {entities[0]} needs labels as B-PER, I-PER and O, not {', '.join(others[:3])}: choose "
+                f"data.metrics: {entities[0]} needs labels like B-PER, I-PER, O, not {', '.join(others[:3])}: choose "
                 "accuracy"
             )
         model = dataclasses.replace(config.model, num_labels=len(data.labels))
@@ -112,7 +111,7 @@ class Tagging(Supervised):
         return self.score(predictions, split, rows)
 
     def score(self, predictions: Sequence[str], split: str, rows: np.ndarray) -> dict[str, float]:
-        """The metrics `score_names` of predictions for the words of these rows, in their order."""
+        """The metrics in `score_names` for predictions for the words of these rows, in order."""
         table = self.split(split).table
         words = _words_of_rows(table, rows)
         values = self._spelled(split)
@@ -125,7 +124,7 @@ class Tagging(Supervised):
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
     ) -> list[dict[str, Any]]:
-        """For each record the labels of its words and their probabilities; of a text also the words."""
+        """For each record the labels of its words and their probabilities; for a text also the words."""
         rows = np.arange(len(table))
         labels = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
         probabilities = _at_words(outputs["probability"], table, rows).tolist()
@@ -142,19 +141,19 @@ class Tagging(Supervised):
         known, place = self.reference
         overall = collections.Counter(self._spelled(known)).most_common(1)[0][0]
         best, name = {}, f"always {overall!r}, the most frequent in {place}"
-        if known == "train":  # what each word is in the data that is evaluated itself would be the answer
+        if known == "train":  # each word's label in the evaluated data itself would be the answer
             counts = collections.defaultdict(collections.Counter)
             for word, label in zip(self._words("train"), self._spelled("train"), strict=True):
                 counts[word][label] += 1
             best = {word: of_word.most_common(1)[0][0] for word, of_word in counts.items()}
-            name = "the most frequent label of each word in training, of others the most frequent of all"
+            name = "each word's most frequent training label; for unseen words the most frequent label overall"
         rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
         words = self._words(split)
         predictions = [best.get(words[word], overall) for word in _words_of_rows(self.split(split).table, rows)]
         return {score: (value, name) for score, value in self.score(predictions, split, rows).items()}
 
     def _spelled(self, split: str) -> list[str]:
-        """The labels of all words of a split, as the model's outputs are spelled."""
+        """The labels of all words of a split, spelled like the model's outputs."""
         return spelled(self.values(split), self.data.labels, unit="word")
 
     def _words(self, split: str) -> list[str]:
@@ -162,7 +161,7 @@ class Tagging(Supervised):
 
 
 def _weights(batch: Batch) -> jax.Array:
-    """[B, T]: 1 for a token that learns a label."""
+    """[B, T]: 1 for a labeled token."""
     return (batch["token_labels"] >= 0) * batch["example_weights"][:, None]
 
 
@@ -172,13 +171,13 @@ def _at_words(values_BT: np.ndarray, table: Table, rows_B: np.ndarray) -> np.nda
 
 
 def _words_in_rows(table: Table) -> np.ndarray:
-    """How many there are in each row: int64 [N]."""
+    """The number of words in each row: int64 [N]."""
     first = table.alignment["first_pieces"]
     return np.diff(np.append([0], np.cumsum(first.values))[first.offsets])
 
 
 def _words_of_rows(table: Table, rows: np.ndarray) -> list[int]:
-    """The numbers of the words in these rows, counted over all records: rows hold all words, in their order."""
+    """The indices of the words in these rows, counted over all records: rows contain all words, in order."""
     ends = np.cumsum(_words_in_rows(table))
     starts = ends - _words_in_rows(table)
     return [word for row in rows for word in range(starts[row], ends[row])]

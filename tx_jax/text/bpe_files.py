@@ -44,8 +44,8 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> ByteLeve
     added = {token["content"]: token["id"] for token in definition["added_tokens"]}
     if beside and beside != ids and not ids.items() <= beside.items() <= {**ids, **added}.items():
         raise InputError(
-            f"{directory / 'vocab.json'} and the tokenizer.json beside it hold other vocabularies: remove the one that "
-            "the model was not trained with"
+            f"{directory / 'vocab.json'} and the tokenizer.json beside it have different vocabularies: remove the one "
+            "that the model was not trained with"
         )
     if name in _CLASSES:
         definition["pre_tokenizer"] = _treat_as_class(engine, definition["pre_tokenizer"], directory)

@@ -91,7 +91,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}): restore the file or delete it") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds no JSON object: restore the file or delete it")
+        raise InputError(f"{path} is not a JSON object: restore the file or delete it")
     return value
 
 

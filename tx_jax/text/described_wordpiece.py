@@ -12,7 +12,7 @@ from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 
 
 class DescribedWordPiece(EngineTokenizer):
-    """A WordPiece vocabulary with the normaliser, pre-tokenizer and added tokens of its tokenizer.json.
+    """A WordPiece vocabulary with the normalizer, pre-tokenizer and added tokens of its tokenizer.json.
 
     Words added by `with_tokens` are found wherever they are whole words, and are pieces of no other.
 
@@ -25,10 +25,12 @@ class DescribedWordPiece(EngineTokenizer):
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
         if definition["pre_tokenizer"] is None:
-            raise InputError("its tokenizer.json has no pre-tokenizer, so that a whole text is one word: not supported")
+            raise InputError(
+                "its tokenizer.json has no pre-tokenizer, so a whole text would be one word: not supported"
+            )
         unknown = definition["model"]["unk_token"]
         if unknown not in definition["model"]["vocab"]:
-            raise InputError(f"the WordPiece vocabulary lacks {unknown}, the token of unknown words")
+            raise InputError(f"the WordPiece vocabulary lacks {unknown}, the token for unknown words")
         self._prefix = definition["model"]["continuing_subword_prefix"]
         super().__init__(definition, names)
         self.require("pad", "unk", "cls", "sep", "mask")

@@ -28,7 +28,7 @@ CONVENTIONS = {
 }
 # Classes that run a tokenizer.json as it is.
 GENERAL = ("", "PreTrained", "TokenizersBackend")
-# Classes that do in Python what no tokenizer.json says: dictionaries, normalisation of tweets, characters.
+# Classes that do in Python what no tokenizer.json says: dictionaries, normalization of tweets, characters.
 # fmt: off
 _IN_PYTHON = (
     "Bartpho", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall", "ByT5", "Canine", "CTRL", "Flaubert", "FSMT",
@@ -101,14 +101,14 @@ def with_added_tokens(definition: Mapping[str, Any], directory: Path) -> dict[st
         if ids.get(content, index) != index or tokens.get(index, content) != content:
             raise InputError(
                 f"{directory / file} gives {content!r} the id {index}, but the vocabulary says that {content!r} is "
-                f"{ids.get(content, 'no token')} and {index} is {tokens.get(index)!r}: mend one of the two"
+                f"{ids.get(content, 'no token')} and {index} is {tokens.get(index)!r}: fix one of the two"
             )
         # How the names of roles are found does not matter, for here no text holds them.
         before = added.get(index) if file == CONFIG and content not in roles else None
         if before and any(token[key] != before[key] for key in _FLAGS):
             raise InputError(
                 f"{directory / file} and tokenizer.json disagree about how {content!r} is found in a text "
-                f"({', '.join(_FLAGS)}): mend one of the two"
+                f"({', '.join(_FLAGS)}): fix one of the two"
             )
         ids[content], tokens[index] = index, content
         added.setdefault(index, {"id": index, **token})

@@ -46,7 +46,7 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
     for text, there, here in zip(texts, theirs, tokenizer.encode_batch(texts), strict=True):
         if there != here:
             raise InputError(
-                f"{source}: {text!r} has the ids {there} by its tokenizer.json, but {here} as tx_jax reads it"
+                f"{source}: {text!r} has the ids {there} according to its tokenizer.json, but {here} as tx_jax reads it"
             )
     if tokenizer.cls_id is None or tokenizer.sep_id is None:
         return
@@ -56,7 +56,7 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
         cls, sep = tokenizer.tokens([tokenizer.cls_id, tokenizer.sep_id])
         shown = " ".join(tokenizer.tokens(around))
         warnings.warn(
-            f"{source}: its tokenizer.json makes of the text 'a' {shown}; tx_jax puts {cls} before every text and "
+            f"{source}: its tokenizer.json turns the text 'a' into {shown}; tx_jax puts {cls} before every text and "
             f"{sep} after it, as the family's published models have them",
             InputWarning,
             stacklevel=2,
@@ -67,7 +67,7 @@ def check_words(file: Engine, rebuilt: Engine, source: Path) -> None:
     """Raise InputError unless two engines cut texts into the same words: that of a tokenizer.json, and that which the
     class of transformers builds that the folder names. Older versions of transformers run the one, newer the other.
 
-    Only what comes before the vocabulary is asked: normalisation and pre-tokenisation.
+    Only what comes before the vocabulary is asked: normalization and pre-tokenization.
     """
     for text in TEXTS:
         words, others = _words(file, text), _words(rebuilt, text)

@@ -1,6 +1,6 @@
 """SentencePiece (Kudo and Richardson 2018): unigram language models (Kudo 2018) and BPE over characters.
 
-A text is normalised by the table in the model (usually NFKC), cut at white space into words, each word is given a
+A text is normalized by the table in the model (usually NFKC), cut at white space into words, each word is given a
 leading "▁", and a word is split into the most probable pieces (unigram) or merged from its characters (BPE). Characters
 that the vocabulary lacks become the unknown token, a run of them one. `sentencepiece` trains; the `tokenizers` library
 encodes, as in transformers. Tests compare the two: they differ at most in the order of pieces whose two orders are
@@ -60,7 +60,7 @@ class SentencePiece(EngineTokenizer):
 
     @property
     def tokenizer_class(self) -> str:
-        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalisation
+        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalization
         table, and that for DeBERTa not even the table."""
         plain = _pipeline(Engine(models.BPE()))
         model, names = self._definition["model"], self._names
@@ -115,7 +115,7 @@ def from_model(
         deberta_v2: the model's own ids; [MASK] follows them unless it is one.
         t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). Nothing
           begins a text, </s> ends it, and there is no mask.
-      lowercase: fold case before the model's own normalisation.
+      lowercase: fold case before the model's own normalization.
       split_by_punct: cut at punctuation, too.
       num_sentinels: for the layout t5.
 
@@ -161,12 +161,12 @@ def parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
     try:
         proto.ParseFromString(serialized)
     except Exception as error:  # of another class in each of protobuf's implementations
-        raise InputError(f"this is no SentencePiece model ({error}): copy the file anew") from None
+        raise InputError(f"this is not a SentencePiece model ({error}): copy the file again") from None
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if not proto.pieces:
-        raise InputError("this is no SentencePiece model (it has no pieces): copy the file anew")
+        raise InputError("this is not a SentencePiece model (it has no pieces): copy the file again")
     if trainer.model_type not in (trainer.UNIGRAM, trainer.BPE):
-        raise InputError("the SentencePiece model is of words or characters: only unigram and BPE are supported")
+        raise InputError("the SentencePiece model consists of words or characters: only unigram and BPE are supported")
     if trainer.treat_whitespace_as_suffix or not (normalizer.add_dummy_prefix and normalizer.escape_whitespaces):
         raise InputError('the SentencePiece model does not mark the beginning of words by "▁": it is not supported')
     return proto
@@ -244,7 +244,7 @@ def train(
       layout: "xlm_roberta" (<s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last) or "t5" (<pad> 0, </s> 1,
         <unk> 2, the pieces, 100 sentinels).
       vocab_size: size to reach; a small corpus may give fewer tokens.
-      lowercase: fold case (by the normalisation table nmt_nfkc_cf instead of nmt_nfkc).
+      lowercase: fold case (by the normalization table nmt_nfkc_cf instead of nmt_nfkc).
       character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
       progress: called with the number of characters read so far.
 

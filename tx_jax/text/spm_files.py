@@ -35,7 +35,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
     The class in tokenizer_config.json, or else the type of the model in config.json, tells the layout of the ids; a
     model file that has [CLS] and [SEP] among its own pieces needs neither. What stands between added tokens is read as
     SentencePiece reads it; newer classes of transformers for DeBERTa leave a "▁" before such a token, and drop the
-    model file's normalisation.
+    model file's normalization.
     """
     if definition:
         return _from_definition(directory, definition)
@@ -51,7 +51,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
     if not layout:
         found = f"it is for {class_name or of_model!r}" if class_name or of_model else "nothing there says"
         raise InputError(
-            f"{path} does not tell its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
+            f"{path} does not define its ids by itself, and {found}: tx_jax knows {', '.join(_LAYOUT_OF_CLASS)}; put "
             'their name into tokenizer_config.json, as {"tokenizer_class": "XLMRobertaTokenizer"}'
         )
     options = {}

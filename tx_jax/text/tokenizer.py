@@ -113,20 +113,22 @@ class Tokenizer(abc.ABC):
             if not normal or any(map(str.isspace, word)):
                 raise InputError(f"{word!r} cannot become a token: a token is one word, without white space")
             if word.startswith(_MARKS):
-                raise InputError(f"{word!r} begins with a mark of the vocabulary's own spelling: give the word alone")
+                raise InputError(
+                    f"{word!r} begins with a mark that the vocabulary uses in its spelling: give the word alone"
+                )
             (ids,) = self.encode_words([normal])
             if word in known or normal in known or (len(ids) == 1 and ids[0] != self.unk_id):
-                raise InputError(f"{word!r} is a token of this vocabulary already: leave it out")
+                raise InputError(f"{word!r} is already a token of this vocabulary: leave it out")
             if normal in fresh:
                 _warn(f"{word!r} is the same token as {fresh[normal]!r}, which is given too: it is added once")
             elif normal != word:
-                _warn(f"{word!r} is added as {normal!r}, for that is what this tokenizer makes of it")
+                _warn(f"{word!r} is added as {normal!r}, which is what this tokenizer turns it into")
             fresh.setdefault(normal, word)
         extended = self._extended(tuple(fresh)) if fresh else self
         for index, (word, ids) in enumerate(zip(fresh, extended.encode_batch(tuple(fresh)), strict=True)):
             if ids != [self.vocab_size + index]:
                 pieces = " ".join(extended.tokens(ids))
-                raise InputError(f"{word!r} cannot become one token, for this tokenizer always cuts it: {pieces}")
+                raise InputError(f"{word!r} cannot become one token, because this tokenizer always splits it: {pieces}")
         return extended
 
     def with_reserved(self, num_ids: int) -> Self:
@@ -154,7 +156,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def _extended(self, words: Sequence[str]) -> Self:
-        """The tokenizer with these normalised words."""
+        """The tokenizer with these normalized words."""
 
     def encode(self, text: str) -> list[int]:
         """Token ids of one text, without special tokens."""

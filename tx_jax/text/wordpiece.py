@@ -28,7 +28,7 @@ PREFIX = "##"
 
 
 class WordPiece(Tokenizer):
-    """A WordPiece vocabulary with BERT's normalisation.
+    """A WordPiece vocabulary with BERT's normalization.
 
     Args:
       vocabulary: the tokens in the order of their ids; must hold the five special tokens, anywhere.
@@ -223,7 +223,7 @@ def _learn(untrained: WordPiece, chunks: Iterable[str], initial: list[str], size
 
 
 def _alphabet(counts: Counter[str], untrained: WordPiece, coverage: float) -> list[str]:
-    """The most frequent characters after normalisation, enough for a share `coverage` of all; in code point order."""
+    """The most frequent characters after normalization, enough for a share `coverage` of all; in code point order."""
     normalizer = _normalizer(untrained)
     normalized: Counter[str] = Counter()
     for character, count in counts.items():

@@ -56,7 +56,7 @@ def _from_vocabulary(directory: Path) -> Tokenizer:
         if not options["lowercase"]:
             warnings.warn(
                 f"{directory / 'vocab.txt'} has tokens with capital letters, and {hf_files.CONFIG} no do_lower_case: "
-                "taken as cased. transformers would fold case; say true or false there",
+                "taken as cased. transformers would lowercase; set it to true or false there",
                 InputWarning,
                 stacklevel=2,
             )
@@ -79,7 +79,7 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> Tokenize
         if ids != beside:
             other, index = min(ids.items() ^ beside.items(), key=lambda item: item[1])
             raise InputError(
-                f"{path} and the tokenizer.json beside it hold other vocabularies (only one of them has {other!r} "
+                f"{path} and the tokenizer.json beside it have different vocabularies (only one of them has {other!r} "
                 f"as token {index}): remove the one that the model was not trained with"
             )
     unsaid = not name and (

@@ -1,5 +1,6 @@
-"""What is asked before a training begins, and of no run that goes on: that it would learn something."""
+"""Checks before a training begins that it would learn something. Runs that continue are not checked."""
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -10,8 +11,9 @@ from tx_jax import tree
 from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Objective, Task
+from tx_jax.training.optimizer import Optimizer
 
-# Batches that are looked at for something to predict.
+# Number of batches to search for something to predict.
 LOOKED_AT = 100
 
 
@@ -19,10 +21,10 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
     """Looks at what only the open task tells.
 
     Args:
-      given: the keys that are on the command line, as of `check_start`.
+      given: the keys that are set on the command line, see `check_start`.
 
     Returns:
-      What the user should know, a line each.
+      Notices for the user, one line each.
 
     Raises:
       InputError: patterns match no parameter, the number of steps leaves a key without effect, or none of the
@@ -34,14 +36,23 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
 
 
 def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:
-    """Raises InputError where `optimizer.no_decay` matches no parameter. (The optimizer checks the other patterns.)
+    """Raises InputError if `optimizer.no_decay` matches no parameter, or `optimizer.frozen` none that would train
+    without it, as with LoRA. (The optimizer checks the other patterns.)
 
-    Of the patterns in a file one is enough: recipes of models with and without biases share them.
+    Of the `no_decay` patterns in a file only one must match: recipes share them between models with and without
+    biases.
     """
-    optimizer = objective.config.optimizer
+    config, optimizer = objective.config, objective.config.optimizer
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    paths = list(tree.flatten(params))
+    if optimizer.frozen and config.lora.rank:
+        all_that_may = dataclasses.replace(config, optimizer=dataclasses.replace(optimizer, frozen=()))
+        trained = Optimizer(all_that_may).rates(params)
+        tree.require_matches(
+            "optimizer.frozen", optimizer.frozen, trained, f"parameter that lora.rank={config.lora.rank} trains"
+        )
     if not optimizer.weight_decay:
         return
-    paths = list(tree.flatten(jax.eval_shape(objective.init, jax.random.key(0))))
     unmatched = [pattern for pattern in optimizer.no_decay if not any(tree.matches(path, [pattern]) for path in paths)]
     if unmatched and ("optimizer.no_decay" in given or len(unmatched) == len(optimizer.no_decay)):
         tree.require_matches("optimizer.no_decay", unmatched, paths)
@@ -58,7 +69,7 @@ def _check_listed_words(task: Task) -> list[str]:
     if any(_has_loss(task, batches.batch_at(number)) for number in range(count)):
         return []
     if count < len(batches):
-        return [f"the first {count} batches of {config.data.store} have no word of {config.data.selective_words}"]
+        return [f"the first {count} batches of {config.data.store} contain no word of {config.data.selective_words}"]
     raise InputError(
         f"no word of data.selective_words={config.data.selective_words} occurs in {config.data.store}: the masked LM "
         "would learn nothing"
@@ -66,5 +77,5 @@ def _check_listed_words(task: Task) -> list[str]:
 
 
 def _has_loss(task: Task, batch: dict[str, Any]) -> bool:
-    """Whether every term of the loss has something: next-sentence prediction always has."""
+    """Whether every term of the loss has something to predict: next-sentence prediction always has."""
     return all(float(np.sum(weight)) > 0 for weight in task.objective.loss_weights(batch).values())

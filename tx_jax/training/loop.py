@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ from tx_jax.training.recorder import Recorder, due
 from tx_jax.training.run import Display, Run, build
 from tx_jax.training.step import dropout_key
 
+_logger = logging.getLogger(__name__)
+
 
 def train(
     config: ExperimentConfig,
@@ -40,10 +43,10 @@ def train(
     """Trains to `training.num_steps`, or until `training.patience` is over, from the newest checkpoint where the run
     directory has one.
 
-    Of several processes all call this; process 0 keeps the run directory.
+    All processes call this; process 0 writes the run directory.
 
     Args:
-      stop: one that was entered earlier, so that a signal before this counts too.
+      stop: a StopRequest that was entered earlier, so that a signal before this call counts too.
 
     Returns:
       The metrics of the last evaluation on held-out data.
@@ -59,7 +62,7 @@ def train(
     """
     directory = RunDir(workdir)
     changes = distributed.agreed(lambda: directory.changes(config, task.data_fingerprint))
-    begun = False  # until then an earlier run's files stay as they are: of bad input, and of a run that is complete
+    begun = False  # until then an earlier run's files are kept: the input may be bad, or the run complete
     try:
         with (
             out_of_memory.explained(config, task.objective),
@@ -86,7 +89,7 @@ def train(
         raise
     except BaseException as error:
         if begun:
-            with contextlib.suppress(OSError):  # the disk may be full, and that the error
+            with contextlib.suppress(OSError):  # the disk may be full, and this may be the error
                 directory.failed(f"{type(error).__name__}: {error}")
         raise
     if distributed.is_first():
@@ -99,7 +102,7 @@ class _Position:
     """Where a run continues, and what it knows of the way there.
 
     Attributes:
-      notes: of the checkpoint of the step `start`.
+      notes: those of the checkpoint at step `start`.
       evaluation: the metrics of the evaluation after that step, if there was one.
     """
 
@@ -110,13 +113,13 @@ class _Position:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the run was stopped while it evaluated. The evaluation may be over since: a kill may have come
-        between it and the next checkpoint."""
+        """Whether the run was stopped while it evaluated. The evaluation may be finished: a kill may have come between
+        it and the next checkpoint."""
         return "evaluation_due" in self.notes and self.evaluation is None
 
 
 def _position(run: Run, workdir: Path, checkpoints: Checkpoints) -> _Position:
-    """Also says of the run whether it is complete."""
+    """Where the run continues. Also sets whether the run is complete."""
     start, training = int(run.state.step), run.config.training
     notes = checkpoints.notes(start) if start else {}
     known = distributed.agreed(lambda: Evaluations.read(workdir, training.best_metric, up_to=start).items())
@@ -126,20 +129,20 @@ def _position(run: Run, workdir: Path, checkpoints: Checkpoints) -> _Position:
 
 
 def _evaluated(run: Run, step: int, stop: StopRequest) -> dict[str, float]:
-    """The metrics of the state at a step. Raises Stopped where it was asked to stop."""
+    """The metrics of the state at a step. Raises Stopped if a stop was requested."""
     if (values := run.evaluate(stop)) is None:
         raise Stopped(stop.name, step)
     return values
 
 
 def _end(run: Run, directory: RunDir, begun: bool, *, as_before: bool) -> None:
-    """Notes that the run is done: where this start trained and, where it did not, if the one that did was killed before
-    it could, and this one asks for the same. Nothing else changes what a run says of itself."""
+    """Marks the run as done if this start trained; if it did not, only if the start that did was killed before it could
+    mark it, and this one has the same configuration. Otherwise the run's files stay as they are."""
     end, training = int(run.state.step), run.config.training
     if begun:
         history.reached(directory.path, end)
     if begun or (as_before and not directory.is_done):
-        no_more = f": {training.best_metric} improved no more" if end < training.num_steps else ""
+        no_more = f": {training.best_metric} no longer improved" if end < training.num_steps else ""
         directory.done(f"step {end}{no_more}")
 
 
@@ -181,21 +184,23 @@ def _loop(
     for step, batch in () if ended else _device_batches(run, start, recorder):
         first = run.phase_of(step).start == step - 1
         if first:
-            recorder.flush()  # what is compiled now is no part of the speed of the steps before
+            recorder.flush()  # the compilation must not count in the speed of the previous steps
         with doing("compiling the train step" if first or step == start + 1 else f"train step {step}"):
             run.state, metrics = run.train_step(run.state, batch, rng)
-            recorder.later(step, metrics)  # reads the step before, while this one runs
+            recorder.later(step, metrics)  # reads the previous step's metrics while this step runs
         checkpoints.poll()  # a save that failed ends the run now, not at the next save
         last = step == training.num_steps
         evaluated, metrics_now = last or due(step, training.eval_every), None
         if evaluated:
             metrics_now = evaluate_at(step)
             result = metrics_now or result
-            last = last or out_of_patience()
+            if not last and out_of_patience():
+                last = True
+                _tell_why_it_ends(run, recorder.evaluations, step)
         unfinished = evaluated and metrics_now is None
         stopping = stop.due()
         if last or stopping or due(step, training.checkpoint_every):
-            recorder.settle()  # a loss that is not finite is found before its state is saved
+            recorder.settle()  # finds a loss that is not finite before its state is saved
             notes = recorder.notes() | ({"evaluation_due": 1} if unfinished else {})
             best = recorder.evaluations.best_of(training.keep_best, [*checkpoints.steps(), step])
             with doing(f"saving the checkpoint of step {step}"):
@@ -207,6 +212,16 @@ def _loop(
         if last:
             break
     return result
+
+
+def _tell_why_it_ends(run: Run, evaluations: Evaluations, step: int) -> None:
+    training = run.config.training
+    if distributed.is_first():
+        best = evaluations.best([before for before, _ in evaluations.items()])
+        _logger.info(
+            f"step {step}: {training.best_metric} is best at step {best}, and was no better in training.patience="
+            f"{training.patience} evaluations since: training ends"
+        )
 
 
 def _device_batches(run: Run, start: int, recorder: Recorder) -> Iterator[tuple[int, Batch]]:

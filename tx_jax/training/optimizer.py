@@ -1,6 +1,6 @@
 """AdamW with warmup and decay, on the parameters that train, each at its own share of the learning rate.
 
-Which ones train, and how fast, is said by tables of (regular expression, value) over parameter paths.
+Tables of (regular expression, value) over parameter paths say which parameters train, and how fast.
 """
 
 import dataclasses
@@ -63,7 +63,7 @@ def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """The optimizer of an experiment. What does not train has no part in it: neither gradient, state nor decay."""
+    """The optimizer of an experiment. Frozen parameters have no gradient, optimizer state or weight decay."""
 
     config: ExperimentConfig
 
@@ -76,16 +76,16 @@ class Optimizer:
         return adamw(self.config.optimizer, self.config.training.num_steps)
 
     def rates(self, params: dict[str, Any]) -> dict[str, float]:
-        """The share of the learning rate at which each parameter learns, by path; frozen ones are not there."""
+        """Each trained parameter's share of the learning rate, by path; frozen ones are left out."""
         trains, rates = trains_table(self.config), rate_table(self.config)
         return {path: tree.lookup(path, rates) for path in tree.flatten(params) if tree.lookup(path, trains)}
 
     def split(self, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The parameters that train, and those that are frozen; `tree.join` puts them together again."""
+        """The parameters that train, and those that are frozen; `tree.join` reverses it."""
         return tree.split(params, self.rates(params))
 
     def init(self, params: dict[str, Any]) -> optax.OptState:
-        """The state, of all parameters.
+        """The optimizer state, given all parameters.
 
         Raises:
           InputError: a pattern of the configuration matches no parameter, or nothing trains.
@@ -94,7 +94,7 @@ class Optimizer:
         return self._adamw.init(self.split(params)[0])
 
     def update(self, grads: Any, state: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
-        """What to add to the parameters, and the next state; only of those that train, as `split` gives them."""
+        """The updates to add to the parameters, and the next state; only for those that train, see `split`."""
         updates, state = self._adamw.update(grads, state, params)
         rates = self.rates(params)
 
@@ -127,7 +127,7 @@ def rate_table(config: ExperimentConfig) -> list[tuple[str, float]]:
 
 
 def _check(config: ExperimentConfig, paths: Collection[str], trained: Collection[str]) -> None:
-    """Raises InputError where a pattern matches nothing, or nothing trains."""
+    """Raises InputError if a pattern matches nothing, or nothing trains."""
     tree.require_matches("optimizer.frozen", config.optimizer.frozen, paths)
     if not trained:
         raise InputError(f"optimizer.frozen={config.optimizer.frozen} freezes every parameter: nothing would train")

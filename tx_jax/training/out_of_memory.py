@@ -1,4 +1,4 @@
-"""What to tell where memory runs out: what was asked for and what is free, what fills it, and what to change."""
+"""The message when memory runs out: how much was requested and is free, what fills it, and what to change."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ from tx_jax.training.state import abstract_state
 SHOWN = 4  # arrays
 
 _SIZE = r"(\d[\d.]*) ?([KMGT]?)(?:iB|B| bytes)?"
-# What the backends say: compilation for a TPU, its run time, the others (the second number is missing there).
+# The backends' messages: a TPU's compilation, its run time, the others (without the second number).
 _FORMS = (
     rf"Used {_SIZE} of {_SIZE} hbm",
     rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)",
@@ -34,7 +34,7 @@ class OutOfMemory(RuntimeError):
 
 @contextlib.contextmanager
 def explained(config: ExperimentConfig, objective: Objective) -> Iterator[None]:
-    """Turns what jax and NumPy raise where memory runs out into an `OutOfMemory` that says what helps."""
+    """Turns the errors of jax and NumPy when memory runs out into an `OutOfMemory` that says what helps."""
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
@@ -42,13 +42,13 @@ def explained(config: ExperimentConfig, objective: Objective) -> Iterator[None]:
             raise
         mesh = sharding.make_mesh(config.mesh)
         state = abstract_state(objective, Optimizer(config), mesh)
-        device = jax.local_devices()[0]  # of the mesh's first one another process may know alone
+        device = jax.local_devices()[0]  # the mesh's first device may belong to another process
         lines = [_headline(*sizes, device), *_of_state(state), *_of_program(str(error)), *_advice(config, mesh)]
         raise OutOfMemory("\n".join(lines)) from error
 
 
 def parse(message: str) -> tuple[int, int | None] | None:
-    """The bytes that were asked for, and those that there are, if it says so; None for any other error."""
+    """The bytes that were requested, and those available, if the message has them; None for any other error."""
     for form in _FORMS:
         if found := re.search(form, message, re.DOTALL):
             sizes = [_bytes(*found.groups()[i : i + 2]) for i in range(0, len(found.groups()), 2)]
@@ -68,8 +68,8 @@ def _text(size: float) -> str:
 def _headline(requested: int, available: int | None, device: jax.Device) -> str:
     if available is None:
         available = _free(device)
-    there = "" if available is None else f", {_text(available)} are there"
-    return f"out of memory on {device.device_kind}: {_text(requested)} were asked for{there}"
+    there = "" if available is None else f", {_text(available)} available"
+    return f"out of memory on {device.device_kind}: {_text(requested)} requested{there}"
 
 
 def _free(device: jax.Device) -> int | None:
@@ -109,7 +109,7 @@ def _of_program(message: str) -> Iterator[str]:
 
 def _advice(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Iterator[str]:
     training, spread = config.training, sharding.num_parts(mesh, "batch")
-    yield "  what helps; the first lines may also change where a run continues:"
+    yield "  what helps (the first lines can also be changed when a run continues):"
     yield (
         f"    --config.training.accumulation_steps={2 * training.accumulation_steps}: a batch in smaller parts, with "
         "the same result"

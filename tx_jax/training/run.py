@@ -137,7 +137,7 @@ def _warn_of_large_batches(phases: Sequence[Phase], parts: Sequence[Batches]) ->
         examples = getattr(part, "num_examples", phase.batch_size)
         if phase.batch_size > examples:
             warnings.warn(
-                f"training.batch_size={phase.batch_size} is more than the {examples:,} examples to learn from: every "
+                f"training.batch_size={phase.batch_size} is more than the {examples:,} training examples: every "
                 f"step goes through them {phase.batch_size / examples:.1f} times",
                 InputWarning,
                 stacklevel=4,

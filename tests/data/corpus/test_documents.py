@@ -215,7 +215,7 @@ REFUSED = {
     ),
     "a near name": ("id,texts\n1,x\n", {"format": "csv"}, "Did you mean 'texts'"),
     "two columns of a name": ("text,text\n1,x\n", {"format": "csv"}, "several columns have the name 'text'"),
-    "a long row": ("id,text\n1,x,y\n", {}, r"line 2: 3 fields, not 2 \(id, text\): texts with delimiters in"),
+    "a long row": ("id,text\n1,x,y\n", {}, r"line 2: 3 fields, not 2 \(id, text\): texts that contain delimiters"),
     "an open quote": ('id,text\n1,"x\n', {}, r"line 2: a quote is opened and never closed.*--quote=none"),
     "delimiter for text": ("Hola.\n", {"delimiter": "tab"}, "delimiter is for tables, and no file looks like one"),
     "quote for text": ("Hola.\n", {"quote": "none"}, "quote is for tables, and no file looks like one"),
@@ -270,5 +270,5 @@ def test_bad_options_are_errors(options, message):
 
 
 def test_options_of_files_do_nothing_without_files():
-    with pytest.raises(InputError, match="format is for files, and embedded is none"):
+    with pytest.raises(InputError, match="format is for files, and embedded is not one"):
         Source(SourceConfig(("embedded",), format="text"))

@@ -204,7 +204,7 @@ def test_processes_that_make_the_same_do_not_hinder_each_other(split):
 
 def test_a_store_that_cannot_be_written_has_its_indexes_in_the_cache(split, tmp_path):
     (split.folder.parent / "index").write_text("in the way")
-    with pytest.warns(InputWarning, match=r"store/index cannot be written \(.*\): what is made .* is kept in .*/home/"):
+    with pytest.warns(InputWarning, match=r"store/index cannot be written \(.*\): what is computed .* in .*/home/"):
         first = open_index(split, recipe())
     check(first)
     assert first.nbytes == 0
@@ -261,7 +261,7 @@ def test_the_user_is_told_where_it_takes_long(split, monkeypatch, caplog):
     monkeypatch.setattr(index, "LONG", 0)
     found = open_index(split, recipe(another=1))
     assert caplog.messages == [
-        f"{split.name}, {split.num_tokens:,} tokens: making the squares of numbers, once for all starts"
+        f"{split.name}, {split.num_tokens:,} tokens: building the squares of numbers, once for all later starts"
     ]
     del found
     open_index(split, recipe(never, another=1))

@@ -145,7 +145,7 @@ def test_a_store_made_otherwise_is_refused_and_replaced_only_on_request(corpus_f
     other.save(tmp_path / "other")
     before = contents(config.store)
     with pytest.raises(
-        InputError, match=r"other settings \(vocab_size 120, now 130\); choose another --store, or pass --over"
+        InputError, match=r"different settings \(vocab_size 120, now 130\); choose another --store, or pass --over"
     ):
         prepare(replace(config, vocab_size=130))
     with pytest.raises(InputError, match=rf"tokenizer 'trained on the source', now '{other.fingerprint}'"):
@@ -261,7 +261,7 @@ def test_bad_settings_are_errors(corpus_file, tmp_path):
         prepare(settings(tmp_path / "store", tmp_path / "*.text"))
     assert not (tmp_path / "store").exists()
     (tmp_path / "one.txt").write_text("Bake nare.")
-    with pytest.raises(InputError, match="all 1 documents fell to the validation split: lower validation_fraction"):
+    with pytest.raises(InputError, match="all 1 documents fell into the validation split: lower validation_fraction"):
         prepare(settings(tmp_path / "store", tmp_path / "one.txt", validation_fraction=0.999999, vocab_size=30))
 
 
@@ -269,7 +269,7 @@ def test_a_folder_of_something_else_is_left_alone(corpus_file, tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "precious.txt").write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match="is no token store, yet holds train: choose another --store"):
+        with pytest.raises(InputError, match="is not a token store but contains train: choose another --store"):
             prepare(settings(tmp_path, corpus_file, overwrite=overwrite))
     assert contents(tmp_path) == {"train/precious.txt": b"mine"}
     with pytest.raises(InputError, match=r"precious\.txt is a file"):

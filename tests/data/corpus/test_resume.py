@@ -56,7 +56,7 @@ def test_a_store_of_a_former_version_is_found_complete(corpus_file, tmp_path):
         assert prepare(config).was_complete
         assert prepare(replace(config, overwrite=True)).was_complete
     assert contents(config.store) == before
-    with pytest.raises(InputError, match=r"other settings \(format 'auto', now 'text'\)"):
+    with pytest.raises(InputError, match=r"different settings \(format 'auto', now 'text'\)"):
         prepare(replace(config, source=replace(config.source, format="text")))
 
 
@@ -104,7 +104,7 @@ def test_a_journal_of_misread_files_is_not_continued(tmp_path):
         misread(tmp_path, interrupt_at("encode", 30))
     as_formerly(tmp_path / "store" / "journal.json")
     config = settings(tmp_path / "store", tmp_path / "a.json")
-    with pytest.raises(InputError, match=r"was begun by a former version: it took \S+a.json for plain text.*--over"):
+    with pytest.raises(InputError, match=r"was begun by an earlier version: it took \S+a.json for plain text.*--over"):
         prepare(config)
     assert prepare(replace(config, overwrite=True)).meta["documents_read"] == 50
 

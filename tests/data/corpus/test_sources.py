@@ -129,7 +129,7 @@ def test_a_damaged_gz_file_is_named(tmp_path, damage):
     else:
         data[-6] ^= 0xFF
     (tmp_path / "a.txt.gz").write_bytes(data)
-    with pytest.raises(InputError, match=r"a.txt.gz is damaged after line \d+ \(.*fetch or compress it again"):
+    with pytest.raises(InputError, match=r"a.txt.gz is damaged after line \d+ \(.*download or compress it again"):
         read(tmp_path / "a.txt.gz")
 
 

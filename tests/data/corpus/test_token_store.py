@@ -144,9 +144,9 @@ def test_a_growing_array_is_a_plain_npy_file(tmp_path):
     array.append(np.arange(0, 8, 2))  # not contiguous
     array.finish()
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2, 0, 2, 4, 6]
-    with pytest.raises(InputError, match=r"a.npy is shorter than the journal"):
+    with pytest.raises(InputError, match=r"a.npy is shorter than its journal"):
         GrowingArray(tmp_path / "a.npy", np.int64, length=8)
-    with pytest.raises(InputError, match=r"b.npy is shorter than the journal"):
+    with pytest.raises(InputError, match=r"b.npy is shorter than its journal"):
         GrowingArray(tmp_path / "b.npy", np.int64, length=1)
 
 
@@ -193,7 +193,7 @@ def test_damage_is_named(store):
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(InputError, match=r"damaged in the token store at .*: train/tokens-00000.npy; prepare it anew"):
+    with pytest.raises(InputError, match=r"has damaged files: train/tokens-00000.npy; prepare it again"):
         TokenStore.open(store).verify()
     shard.write_bytes(data[:-2])
     (store / "tokenizer" / "vocab.txt").unlink()
@@ -213,7 +213,7 @@ def test_what_is_no_store_is_refused_with_the_remedy(store, tmp_path):
     with pytest.raises(InputError, match="has format 99, this version reads 1"):
         TokenStore.open(store)
     (store / "meta.json").rename(store / "journal.json")
-    with pytest.raises(InputError, match=r"is unfinished: run the same python -m experiments.prepare again"):
+    with pytest.raises(InputError, match=r"is unfinished: run the same python -m experiments.prepare command again"):
         TokenStore.open(store)
 
 

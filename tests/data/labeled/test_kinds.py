@@ -109,12 +109,12 @@ def test_every_compression_of_every_name(tmp_path):
     ("name", "content", "changes", "notice"),
     [
         ("a.conll", CONLL, {}, []),
-        ("train.txt", CONLL, {}, ["taken for CoNLL's columns, a word a line"]),
-        ("train.tsv", CONLL.replace(" ", "\t"), {}, ["taken for CoNLL's columns, a word a line"]),
-        ("eng.train", CONLL, {}, ["taken for CoNLL's columns, a word a line"]),
+        ("train.txt", CONLL, {}, ["taken for CoNLL's columns, one word per line"]),
+        ("train.tsv", CONLL.replace(" ", "\t"), {}, ["taken for CoNLL's columns, one word per line"]),
+        ("eng.train", CONLL, {}, ["taken for CoNLL's columns, one word per line"]),
         ("eng.train", CONLL, {"format": "conll"}, []),
-        ("a.txt", CONLL, {"columns": ("0", "pos", "2")}, ["taken for CoNLL's columns, a word a line"]),
-        ("a.csv", CONLL, {"columns": ("0", "pos", "2")}, ["taken for CoNLL's columns, a word a line"]),
+        ("a.txt", CONLL, {"columns": ("0", "pos", "2")}, ["taken for CoNLL's columns, one word per line"]),
+        ("a.csv", CONLL, {"columns": ("0", "pos", "2")}, ["taken for CoNLL's columns, one word per line"]),
     ],
 )
 def test_words_whatever_the_name(tmp_path, name, content, changes, notice):
@@ -226,13 +226,13 @@ def test_delimiter_and_quote_are_options(tmp_path):
     ],
 )
 def test_an_option_that_means_nothing(tmp_path, name, content, changes, option):
-    with pytest.raises(InputError, match=rf"--config.data.{option} means nothing: leave it out"):
+    with pytest.raises(InputError, match=rf"--config.data.{option} does not apply: leave it out"):
         read(tmp_path / name, content, **changes)
 
 
 def test_columns_of_what_names_its_own(tmp_path):
     """Trainings from before this was checked have them, and must still be read."""
-    with pytest.raises(InputError, match=r"is JSON lines, to which --config.data.columns means nothing"):
+    with pytest.raises(InputError, match=r"is JSON lines, to which --config.data.columns does not apply"):
         read(tmp_path / "a.jsonl", JSONL, False, columns=("text", "label"))
     assert read(tmp_path / "a.jsonl", JSONL, columns=("text", "label"))[0] == RECORDS
 
@@ -243,11 +243,11 @@ def test_columns_of_what_names_its_own(tmp_path):
         ({"delimiter": "||"}, "data.delimiter='||' must be one character"),
         ({"quote": "no"}, "data.quote='no' must be one character"),
         ({"quote": "|", "delimiter": "|"}, "is the delimiter too"),
-        ({"comment": "# "}, "data.comment='# ' must have no white space"),
-        ({"format": "jsonl", "delimiter": "|"}, "data.delimiter='|' is nothing to data.format=jsonl"),
-        ({"format": "csv", "comment": "#"}, "data.comment='#' is nothing to data.format=csv"),
+        ({"comment": "# "}, "data.comment='# ' must not contain white space"),
+        ({"format": "jsonl", "delimiter": "|"}, "data.delimiter='|' means nothing in data.format=jsonl"),
+        ({"format": "csv", "comment": "#"}, "data.comment='#' means nothing in data.format=csv"),
         ({"format": "tsv", "delimiter": "|"}, "data.format=tsv has tabs between its columns"),
-        ({"null_values": ("NA", "NA")}, "has one twice"),
+        ({"null_values": ("NA", "NA")}, "has the same value twice"),
     ],
 )
 def test_options_that_do_not_go_together(changes, expected):
@@ -262,12 +262,12 @@ def test_options_that_do_not_go_together(changes, expected):
         (
             "a.txt",
             "one\ntwo\n",
-            r"a.txt: what it is cannot be told: it begins with 'one.*no first line names the columns ",
+            r"a.txt: its format is unclear: it begins with 'one.*its first line does not name the columns ",
         ),
         ("a.txt", "lable|text\na|b\n", r"--config.data.format=csv\|tsv\|jsonl\|json\|parquet\|conll\|conllu\|squad$"),
         ("a.txt", CONLL, "line 3: no column 'text' among '0', '1', '2'"),
         ("a.pdf", "%PDF-1.7\n", "it is PDF; examples are in tables"),
-        ("a.xlsx", b"PK\x05\x06" + bytes(18), "a zip without any file"),
+        ("a.xlsx", b"PK\x05\x06" + bytes(18), "a zip that contains no files"),
         ("a.txt", "text,label\n".encode("utf-16"), "in UTF-16"),
     ],
 )
@@ -296,6 +296,6 @@ def test_null_values_are_those_that_are_named(tmp_path):
     with pytest.raises(InputError, match="line 2: no label in column 'label'"):
         read(tmp_path / "a.csv", table, null_values=("NA",))
     assert len(read(tmp_path / "a.csv", table, False, null_values=("NA",))[0]) == 3  # labels are not needed
-    with pytest.warns(InputWarning, match="2 lines without a text or a label are left out: 2, 3$"):
+    with pytest.warns(InputWarning, match="2 lines without a text or a label are skipped: 2, 3$"):
         records = readers.read(str(tmp_path / "a.csv"), labeled(null_values=("NA", "nan"), bad_lines="skip"))
     assert [record["label"] for record in records] == ["x"]

@@ -57,8 +57,8 @@ def test_names_are_given():
     [
         (["POSITVE=yes"], r"label_map: 'POSITVE=yes' must be OLD=NEW.*POSITIVE, NEGATIVE\. Did you mean 'POSITIVE'\?"),
         (["POSITIVE"], "must be OLD=NEW"),
-        (["POSITIVE="], "gives 'POSITIVE' no other name"),
-        (["POSITIVE=POSITIVE"], "gives 'POSITIVE' no other name"),
+        (["POSITIVE="], "does not change the name 'POSITIVE'"),
+        (["POSITIVE=POSITIVE"], "does not change the name 'POSITIVE'"),
         (["POSITIVE=a", "POSITIVE=b"], "'POSITIVE' gets two names, 'a' and 'b'"),
         (["POSITIVE=NEGATIVE"], "two labels would be called 'NEGATIVE'"),
     ],

@@ -112,7 +112,7 @@ def test_answers_that_are_not_in_the_context_are_counted_and_not_learned():
     found = table([*wrong, record(text, "word")], config(), tokenizer)
     assert found.counts == {
         "answer is not in the context where it should begin, not trained on": 3,
-        "answer is nothing to the tokenizer, not trained on": 1,
+        "answer has no tokens, not trained on": 1,
     }
     assert found.columns["answer_start"].tolist()[:4] == [-1] * 4
     assert found.columns["answer_start"][4] > 0

@@ -62,7 +62,7 @@ def test_a_text_a_line(tmp_path):
     with pytest.warns(InputWarning, match=r"a.txt: 1 empty lines are left out: 2$"):
         found = read(tmp_path / "a.txt", "one\n\n two, three\r\n\n", labeled_=False)
     assert found == [{"text": "one"}, {"text": " two, three"}]
-    with pytest.raises(InputError, match="a text a line is not enough for text, other"):
+    with pytest.raises(InputError, match="one text per line is not enough for text, other"):
         read(tmp_path / "a.txt", "one\n", labeled_=False, text=("text", "other"))
 
 
@@ -88,7 +88,7 @@ def test_without_labels_where_none_are_needed(tmp_path):
         ("a.jsonl", "\n \n", {}, "a.jsonl is empty"),
         ("a.csv", "text,lable\none,pos\n", {}, "no column 'label' among 'text', 'lable'. Did you mean 'lable'?"),
         ("a.csv", "text,label\none,pos\n", {"text": ("text", "b")}, "line 2: no column 'b' among"),
-        ("a.csv", "text,label,text\none,pos,x\n", {}, "several columns of the name text"),
+        ("a.csv", "text,label,text\none,pos,x\n", {}, "several columns named text"),
         ("a.csv", 'text,label\n"a\nb",x\none, two,pos\n', {}, r"line 4: 3 fields, not 2 \(text, label\)"),
         ("a.tsv", "text\tlabel\none\n", {}, r"line 2: 1 fields, not 2"),
         ("a.csv", 'text,label\n"a",x\n"b,y\nc,z\n', {}, "line 3: a quote is opened and never closed"),
@@ -125,7 +125,7 @@ def test_no_such_file(tmp_path):
 
 def test_bad_lines_are_left_out_if_asked(tmp_path):
     text = "text\tlabel\na\tx\nb\nc\ty\nd\te\tf\n"
-    with pytest.warns(InputWarning, match=r"2 lines with another number of fields than columns are left out: 3, 5$"):
+    with pytest.warns(InputWarning, match=r"2 lines with another number of fields than columns are skipped: 3, 5$"):
         found = read(tmp_path / "a.tsv", text, bad_lines="skip")
     assert [r["text"] for r in found] == ["a", "c"]
 

@@ -50,7 +50,7 @@ def test_conll_txt():
     assert records[0]["3"] == ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]
     source = str(CASES / "conll_txt/train.txt")
     assert readers.notices(source, labeled(text=("0",), label="3")) == [
-        f"{source}: taken for CoNLL's columns, a word a line"
+        f"{source}: taken for CoNLL's columns, one word per line"
     ]
 
 

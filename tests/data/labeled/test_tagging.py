@@ -113,7 +113,7 @@ def test_words_without_labels_and_texts_without_words():
     [
         ({"tokens": ["a"], "tags": ["O", "O"]}, "example 2: 2 labels in column 'tags' for 1 words"),
         ({"tokens": ["a"], "tags": "O"}, "example 2: no list of labels in column 'tags' for 1 words"),
-        ({"tokens": [1], "tags": ["O"]}, "example 2: column 'tokens' is no list of words"),
+        ({"tokens": [1], "tags": ["O"]}, "example 2: column 'tokens' is not a list of words"),
         (
             {"tokens": ["a", "b"], "tags": ["O", "X"]},
             "1 words have a label .* 'X', the first of them word 3; it knows B",

@@ -39,7 +39,7 @@ def test_words_are_written_a_line_each(tmp_path):
     found = readers.read(str(tmp_path / "a.conll"), labeled(text=("0",), label="1"))
     assert [(record["0"], record["1"]) for record in found] == [(["ñ", "."], ["X", "PUNCT"]), (["a b"], ["X"])]
     for bad in (RECORDS[0], {"n_best": [{"text": "a"}]}, {"words": ["a"], "prediction": ["X", "Y"]}):
-        with pytest.raises(InputError, match="record 2 is no sentence of words"):
+        with pytest.raises(InputError, match="record 2 is not a sentence of words"):
             writers.write(tmp_path / "b.conll", [records[0], bad])
     for bad in ("", "a\tb", "a\nb"):
         with pytest.raises(InputError, match=r"CoNLL's columns cannot hold .* of record 2"):
@@ -48,7 +48,7 @@ def test_words_are_written_a_line_each(tmp_path):
 
 
 def test_bad_names(tmp_path):
-    with pytest.raises(InputError, match=r"its ending must say what to write: \.csv"):
+    with pytest.raises(InputError, match=r"its extension must say what to write: \.csv"):
         writers.check(tmp_path / "a.xlsx")
     with pytest.raises(InputError, match="there is no folder"):
         writers.check(tmp_path / "none" / "a.csv")

@@ -291,7 +291,7 @@ def test_mixing_needs_one_tokenizer_and_names_that_differ(stores, monkeypatch):
     with pytest.raises(InputError, match=r"large and gpt were made with different tokenizers: prepare one of them"):
         Stores.open("large,gpt")
     for names in ("large,large", "large,", ""):
-        with pytest.raises(InputError, match="expected folders, each once, with commas between them"):
+        with pytest.raises(InputError, match="expected different folders, comma-separated"):
             Stores.open(names)
 
 
@@ -318,7 +318,7 @@ def test_damage_in_one_of_several_stores_is_named(stores, monkeypatch, tmp_path)
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(InputError, match=r"damaged in the token store at small: train/tokens-00000.npy"):
+    with pytest.raises(InputError, match=r"the token store at small has damaged files: train/tokens-00000.npy"):
         Stores.open("large,small").verify()
     shard.write_bytes(data[:-2])
     with pytest.raises(InputError, match=r"small is damaged: train/tokens-00000.npy has \d+ bytes instead of"):

@@ -221,5 +221,5 @@ def test_lists_are_read_from_files(tmp_path):
     with pytest.raises(InputError, match="not valid UTF-8 at byte 0"):
         read_words(path)
     path.write_text("\n\n")
-    with pytest.raises(InputError, match="is empty: give one word a line"):
+    with pytest.raises(InputError, match="is empty: give one word per line"):
         read_words(path)

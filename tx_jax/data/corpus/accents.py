@@ -1,4 +1,4 @@
-"""How many letters of a text lose their accents in a tokenizer that drops them, as BERT's lower-case ones do."""
+"""Counts how many letters of a text lose their accents in a tokenizer that drops them, like BERT's uncased ones."""
 
 import unicodedata
 from collections import Counter
@@ -25,7 +25,7 @@ class AccentCount:
             yield document
 
     def lost(self) -> str:
-        """A sentence with the share of the letters that lose something, or "" where it rounds to 0.00%."""
+        """A sentence with the share of the letters that lose something, or "" if it rounds to 0.00%."""
         letters = sum(count for character, count in self._characters.items() if character.isalpha())
         changed = Counter({character: count for character, count in self._characters.items() if _changes(character)})
         share = f"{changed.total() / max(1, letters):.2%}"

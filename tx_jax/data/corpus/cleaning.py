@@ -1,4 +1,4 @@
-"""The text of a record as the token store wants it: from the field that holds it, valid Unicode, without NULs."""
+"""Extracts the text of a record for the token store: from the field that holds it, valid Unicode, without NULs."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from tx_jax.errors import InputError, did_you_mean
 
 @dataclass
 class Cleaner:
-    """Text as the token store wants it: valid Unicode without NULs, from the field that holds it.
+    """Extracts text for the token store: valid Unicode without NULs, from the field that holds it.
 
     Attributes:
       config: names the field, and the policy for invalid UTF-8.
@@ -29,8 +29,8 @@ class Cleaner:
     def text_of(self, record: object, place: str, number: int, *, escapes: str = "surrogatepass") -> str | None:
         """The text of a record; None where the policy for invalid UTF-8 drops the record.
 
-        `escapes`: "surrogateescape" where halves of surrogate pairs may stand for bytes that are no UTF-8; otherwise
-        they come from JSON, which can spell them, though they are no text.
+        `escapes`: "surrogateescape" if halves of surrogate pairs may stand for bytes that are not UTF-8; otherwise they
+        come from JSON, which can spell them although they are not text.
         """
         value = self._value(record, f"{place} {number}")
         if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What a token store is made of, and how: where documents come from, how files are read, and how they are encoded."""
+"""The configuration of a token store: where documents come from, how files are read, and how they are encoded."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ class SourceConfig:
 
     Attributes:
       specs: one or more of: a glob of files, "tfds:NAME[/CONFIG][:VERSION][#SPLIT]", and "embedded". Files of one glob
-        come in sorted order; compression (gzip, bzip2, xz, zstd, zip) is undone.
-      documents: what ends a document in a text file: "blank_line", "file" (one file is one document), or "line".
-      field: what holds the text: the field of a JSON object or TFDS record, the column of a table or a parquet file.
+        are read in sorted order; compression (gzip, bzip2, xz, zstd, zip) is handled.
+      documents: where a document ends in a text file: "blank_line", "file" (one file is one document), or "line".
+      field: where the text is: the field of a JSON object or TFDS record, the column of a table or a parquet file.
         "a.b" is the field of that name, or else field b of the object in field a.
       encoding_errors: what to do with invalid UTF-8: "error", "replace" (by U+FFFD), or "skip" (drop the line of a
         text file or table, the record of the others).
-      tfds_data_dir: where TFDS data sets lie; None is TFDS's own default.
-      format: of all files: "text", "jsonl" (JSON lines), "json" (an array, or objects one after another), "csv", "tsv",
-        "parquet"; "auto" looks at the content of each.
-      delimiter: between the columns of a table: one character, or "tab", "comma", "semicolon", "bar", "space"; None
-        is what fits the beginning of each table.
-      quote: the character around fields of a table, or "none" where quotes mean nothing; None is what fits.
+      tfds_data_dir: folder of the TFDS datasets; None is TFDS's own default.
+      format: format of all files: "text", "jsonl" (JSON lines), "json" (an array, or objects one after another), "csv",
+        "tsv", "parquet"; "auto" looks at the content of each.
+      delimiter: separator of a table's columns: one character, or "tab", "comma", "semicolon", "bar", "space"; None:
+        the one that fits the beginning of each table.
+      quote: the character around fields of a table, or "none" if quotes mean nothing; None: what fits.
     """
 
     specs: tuple[str, ...]
@@ -81,16 +81,16 @@ class PrepareConfig:
       source: where the documents come from.
       sentences: mode of sentence splitting, see `sentences.split`.
       tokenizer: folder of a tokenizer to use; None trains one on the documents.
-      tokenizer_kind, vocab_size, lowercase, strip_accents: of the tokenizer to train, see `text.train`.
+      tokenizer_kind, vocab_size, lowercase, strip_accents: options of the tokenizer to train, see `text.train`.
       tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
       validation_fraction: expected share of documents held out; which ones depends on their content alone.
-      workers: processes that encode; None is one per core.
-      overwrite: replace what is in `store` where it cannot be used: made with other settings, from a source that has
-        changed since, or damaged. What an interrupted call with the same settings left is still continued.
+      workers: number of processes that encode; None is one per core.
+      overwrite: replace a store that cannot be used because it was made with different settings or from a source that
+        has changed, or is damaged. An interrupted call with the same settings is still continued.
       max_sentence_characters: longer sentences are cut, and counted.
-      block_characters: text handed to a worker at once.
-      shard_tokens: tokens of one file.
-      journal_seconds: record progress this often.
+      block_characters: number of characters handed to a worker at once.
+      shard_tokens: tokens per file.
+      journal_seconds: interval between records of the progress.
     """
 
     store: Path

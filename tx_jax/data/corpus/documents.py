@@ -1,4 +1,4 @@
-"""The documents of a file, by what it holds: plain text, JSON lines, JSON, a table, or parquet.
+"""Reads the documents of a file according to its content: plain text, JSON lines, JSON, a table, or parquet.
 
 A reader holds one document at a time (parquet: a few hundred rows of a row group), so memory does not grow with the
 file.
@@ -29,21 +29,21 @@ _FITS = {
     "parquet": ("parquet",),
 }
 _REFUSED = {
-    "markup": "markup is no text: extract the text first, or take the file as it is with --format=text",
-    "conll": "words in columns are no running text: take the lines as they are with --format=text",
-    "conllu": "words in columns are no running text: take the lines as they are with --format=text",
+    "markup": "markup is not text: extract the text first, or use the file as it is with --format=text",
+    "conll": "words in columns are not running text: use the lines as they are with --format=text",
+    "conllu": "words in columns are not running text: use the lines as they are with --format=text",
     "binary": "convert it to plain text, JSON lines or CSV first",
 }
 
-# Told how many bytes of the file on disk have been read.
+# Called with the number of bytes of the file on disk that have been read.
 Report = Callable[[int], None]
 
 
 def recognize(file: InputFile, config: SourceConfig) -> Content:
-    """What a file is taken for: by the configuration, or else by its content.
+    """The kind of a file, according to the configuration or else its content.
 
     Raises:
-      InputError: it cannot be read, is no text, does not fit `config.format`, or is a table without the column.
+      InputError: it cannot be read, is not text, does not fit `config.format`, or is a table without the column.
     """
     content = sniff(file, names=(config.field,))
     if content.kind == "empty":
@@ -59,7 +59,7 @@ def recognize(file: InputFile, config: SourceConfig) -> Content:
 
 
 def _shape(file: InputFile, config: SourceConfig) -> tables.TableShape:
-    """Of a table, which must have the column of the text."""
+    """The shape of a table, which must have the text column."""
     delimiter = config.delimiter or ("\t" if config.format == "tsv" or file.ending == ".tsv" else "")
     data, whole = read_head(file)
     shape = tables.detect(
@@ -74,7 +74,7 @@ def _shape(file: InputFile, config: SourceConfig) -> tables.TableShape:
         problem = "several columns have the name" if config.field in columns else "no column"
         raise InputError(
             f"{file}, line 1: {problem} {config.field!r} among {', '.join(map(repr, columns))}; name the column of the "
-            "text with --field, what is between columns with --delimiter, or take the file as it is: --format=text."
+            "text with --field, the separator of columns with --delimiter, or use the file as it is: --format=text."
             f"{did_you_mean(config.field, columns)}"
         )
     return shape
@@ -97,13 +97,13 @@ def read_documents(file: InputFile, content: Content, cleaner: Cleaner, report: 
     except NotUTF8 as error:
         raise InputError(f"{error}, or set encoding_errors to replace or skip") from None
     except NotJSON as error:
-        raise InputError(f"{error}; to take the file as plain text, give --format=text") from None
+        raise InputError(f"{error}; to read the file as plain text, give --format=text") from None
     except tables.BadQuotes as error:
-        raise InputError(f"{error}; where quotes mean nothing, give --quote=none") from None
+        raise InputError(f"{error}; if quotes mean nothing in it, give --quote=none") from None
 
 
 def _lines(file: InputFile, cleaner: Cleaner, report: Report) -> Iterator[tuple[int, str]]:
-    """(number from 1, text with its "\n") of every line that the policy for invalid UTF-8 leaves."""
+    """(number from 1, text with its "\n") of every line that the policy for invalid UTF-8 keeps."""
     with file.open() as stream:
         policy = cleaner.config.encoding_errors
         for number, text in lines(file, invalid=policy, counts=cleaner.counts, stream=stream):
@@ -146,7 +146,7 @@ def _json_lines(file: InputFile, content: Content, cleaner: Cleaner, report: Rep
 
 
 def _json(file: InputFile, content: Content, cleaner: Cleaner, report: Report) -> Iterator[str]:
-    """Of the objects of an array, or of objects one after another."""
+    """The documents in the objects of an array, or in objects one after another."""
     invalid = "error" if cleaner.config.encoding_errors == "error" else "surrogateescape"
     with file.open() as stream:
 
@@ -173,7 +173,7 @@ def _table(file: InputFile, content: Content, cleaner: Cleaner, report: Report) 
         if len(fields) != len(shape.first):
             raise InputError(
                 f"{file}, line {number}: {len(fields)} fields, not {len(shape.first)} ({', '.join(shape.first)}): "
-                "texts with delimiters in them need quotes around them; see --delimiter, --quote and --format=text"
+                "texts that contain delimiters must be quoted; see --delimiter, --quote and --format=text"
             )
         if not is_header:
             yield fields[column]

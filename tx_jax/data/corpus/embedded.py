@@ -2,9 +2,9 @@
 
 Two kinds of documents: the chapters of the language reference in `pydoc_data.topics`, and the docstrings and block
 comments of each module of the standard library. All are read from the source files with `ast` and `tokenize`; nothing
-is imported. What is kept is prose, one paragraph a line, with a blank line between paragraphs: sentence modes
-"punctuation" and "wrapped" agree on it. A paragraph is kept where it is first seen and nowhere else, so that no
-document repeats another.
+is imported. Only prose is kept, one paragraph per line, with a blank line between paragraphs: sentence modes
+"punctuation" and "wrapped" agree on it. A paragraph is kept only at its first occurrence, so that no document repeats
+another.
 """
 
 import ast

@@ -35,7 +35,7 @@ class TextBlock:
       is_validation: of each text.
       is_part, is_last_part: whether this is a part of a long document, and the last one of it.
       documents: number of documents consumed from the source by the end of this block.
-      digest: of all of those (hex), by which the source is recognised after a restart.
+      digest: of all of those (hex), by which the source is recognized after a restart.
     """
 
     texts: list[str]

@@ -1,13 +1,14 @@
-"""Indexes: arrays that are made of a split once and kept beside its store, such as where each example begins.
+"""Indexes: arrays that are computed once from a split and kept next to its store, such as where each example begins.
 
-    STORE/index/FINGERPRINT/train-spans-0123456789ab/index.json    what it was made of, and the sizes of its files
+    STORE/index/FINGERPRINT/train-spans-0123456789ab/index.json    what it was made from, and the sizes of its files
     STORE/index/FINGERPRINT/train-spans-0123456789ab/starts.npy    one file for each column
 
-They are memory-mapped, so that they hold no memory of their own, and phases and processes share them. They are no part
-of the store: whoever deletes STORE/index only has them made again. An index is made in a folder of another name, which
-is renamed when all of it is on the disk: a kill leaves nothing that is taken for an index, and where several processes
-make the same one, the first to finish wins. Where the store cannot be written, they are kept in ~/.cache/tx_jax/index,
-and where that cannot be written either, in memory. Those of a small split are made in memory at every start.
+They are memory-mapped, so that they take no memory of their own, and phases and processes share them. They are not part
+of the store: if STORE/index is deleted, they are computed again. An index is written to a folder with a temporary name,
+which is renamed when all of it is on disk: a kill leaves nothing that looks like an index, and if several processes
+compute the same one, the first to finish wins. If the store cannot be written to, they are kept in
+~/.cache/tx_jax/index, and if that cannot be written either, in memory. Those of a small split are computed in memory at
+every start.
 """
 
 import contextlib
@@ -33,26 +34,26 @@ from tx_jax.data.corpus.writer import GrowingArray
 from tx_jax.errors import InputWarning
 from tx_jax.files import sync_folder
 
-FORMAT = 1  # to be raised whenever an index of the same name and settings comes to hold something else
-SMALL = 1 << 22  # tokens of a split, below which an index takes less than a tenth of a second to make
-LONG = 1 << 28  # tokens of a split, from which on the user is told that an index is made
-ABANDONED_SECONDS = 6 * 3600  # without a change, after which an unfinished index is deleted
+FORMAT = 1  # increase it whenever the contents of an index with the same name and settings change
+SMALL = 1 << 22  # splits with fewer tokens: an index takes less than a tenth of a second
+LONG = 1 << 28  # splits with at least so many tokens: the user is told that an index is computed
+ABANDONED_SECONDS = 6 * 3600  # an unfinished index is deleted after so long without a change
 _RECORD = "index.json"
 _PREFIX = 16  # characters of a fingerprint in the name of a folder
-_DELETED = r"\.[0-9a-f]{16}-[0-9a-f]{32}"  # what such a folder is called while it is deleted
+_DELETED = r"\.[0-9a-f]{16}-[0-9a-f]{32}"  # the name of such a folder while it is deleted
 _logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How an index is made.
+    """How an index is computed.
 
     Attributes:
-      name: of the kind of index, a part of its folder's name.
+      name: the kind of index, a part of its folder's name.
       title: what it is, for the user: "making the {title} of ...".
-      settings: plain values; everything but the split that the contents depend on.
+      settings: plain values: everything except the split that the contents depend on.
       columns: the name and type of each array.
-      blocks: makes the contents: pieces of some or all columns at a time, to be joined in this order.
+      blocks: computes the contents: pieces of some or all columns at a time, to be joined in this order.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Index:
     """The arrays of an index, by name; one-dimensional.
 
     Attributes:
-      nbytes: memory held, in bytes: 0 where they are memory-mapped.
+      nbytes: memory held, in bytes; 0 if they are memory-mapped.
     """
 
     def __init__(self, columns: Mapping[str, np.ndarray], *, mapped: bool):
@@ -89,7 +90,7 @@ def count_type(most: int) -> np.dtype:
 def open_index(split: Split, recipe: Recipe) -> Index:
     """The index, as it was kept by an earlier start or another process; else made now, and kept.
 
-    Warns (InputWarning) where it cannot be kept beside the store. Logs (INFO) where making it takes seconds or longer.
+    Warns (InputWarning) if it cannot be kept next to the store. Logs (INFO) if computing it takes seconds or longer.
     """
     if split.num_tokens < SMALL or not split.fingerprint:
         return _in_memory(recipe)
@@ -110,8 +111,8 @@ def open_index(split: Split, recipe: Recipe) -> Index:
 
 
 def delete_indexes(store: Path, *, but: str = "") -> None:
-    """Deletes the indexes beside a store, where that can be done, but for those of the contents with this fingerprint.
-    What is left can do no harm: an index is found by the fingerprint of what it is made of.
+    """Deletes a store's indexes, if possible, except those of the contents with this fingerprint. The others would do
+    no harm: an index is found by the fingerprint of the contents that it was computed from.
     """
     place = store / INDEX
     for folder in place.glob("*"):
@@ -132,7 +133,9 @@ def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Inde
         if (index := _read(folder, record)) is not None:
             return index
     if split.num_tokens >= LONG:
-        _logger.info(f"{split.name}, {split.num_tokens:,} tokens: making the {recipe.title}, once for all starts")
+        _logger.info(
+            f"{split.name}, {split.num_tokens:,} tokens: building the {recipe.title}, once for all later starts"
+        )
     problems = []
     for place, folder in zip(places, folders, strict=True):
         try:
@@ -145,11 +148,11 @@ def _find_or_make(split: Split, recipe: Recipe, record: dict, name: str) -> Inde
             continue
         if index is not None:
             if problems:
-                _warn_once(f"{problems[0]}: what is made of the token store once is kept in {place}")
+                _warn_once(f"{problems[0]}: what is computed once from the token store is kept in {place}")
             return index
-        problems.append(f"{place} does not give back what was written")
+        problems.append(f"{place} does not return what was written")
     _warn_once(
-        f"{', '.join(problems)}: what could be kept for later starts is held in memory, and made at each of them"
+        f"{', '.join(problems)}: what could be kept for later starts is held in memory and computed anew at each start"
     )
     return _in_memory(recipe)
 
@@ -174,7 +177,7 @@ def _in_memory(recipe: Recipe) -> Index:
 
 
 def _read(folder: Path, record: dict) -> Index | None:
-    """None where there is no such index, or it is not whole."""
+    """The index in a folder; None if there is none, or it is incomplete."""
     try:
         found = read_json(folder / _RECORD)
         items = found.pop("items")
@@ -191,7 +194,7 @@ def _read(folder: Path, record: dict) -> Index | None:
 
 
 def _write(folder: Path, record: dict, recipe: Recipe) -> None:
-    """Makes an index a block at a time. Raises OSError where it cannot be written; then nothing of it is left."""
+    """Computes an index block by block. Raises OSError if it cannot be written; then nothing of it is left."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _delete_abandoned(folder.parent)
     partial = _hidden(folder)
@@ -217,7 +220,7 @@ def _close(array: GrowingArray) -> None:
 
 
 def _publish(partial: Path, folder: Path, record: dict) -> None:
-    """Gives a finished index its name, unless another process was faster. Raises OSError where that fails."""
+    """Gives a finished index its name, unless another process was faster. Raises OSError if that fails."""
     if folder.exists() and _read(folder, record) is None:  # damaged
         _delete(folder)
     try:
@@ -233,14 +236,14 @@ def _hidden(folder: Path) -> Path:
 
 
 def _delete(folder: Path) -> None:
-    """Its name goes first, so that nobody finds a part of it."""
+    """Deletes a folder. It is renamed first, so that nobody finds a part of it."""
     hidden = _hidden(folder)
     folder.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """What killed processes left unfinished. Others may be at work at this moment."""
+    """Deletes what killed processes left unfinished. Other processes may be writing at this moment."""
     for partial in folder.glob(".*"):
         with contextlib.suppress(OSError):
             changed = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))

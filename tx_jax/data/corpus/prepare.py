@@ -1,8 +1,8 @@
 """From documents to a token store: train or load the tokenizer, split sentences, encode with all cores, write.
 
-After a kill, the same call continues: a journal records how far the files are good; the documents consumed so far are
+After a kill, the same call continues: a journal records how far the files are valid; the documents consumed so far are
 read again and compared by digest; and the finished store is the same as without the interruption, byte for byte.
-meta.json comes last, so nothing unfinished can be mistaken for a store.
+meta.json is written last, so nothing unfinished can be mistaken for a store.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ CLEANED = ("documents_empty", "invalid_utf8", "nul", "sentences_cut")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a preparation is.
+    """The progress of a preparation.
 
     Attributes:
       stage: "tokenizer" (reading text to train it), "resume" (reading again what is done), or "encode".
       documents, characters, tokens: done so far; those of the encoding include what an interrupted call had done.
-      fraction: of the source's bytes read, in [0, 1]; None where its size is unknown.
+      fraction: fraction of the source's bytes that were read, in [0, 1]; None if its size is unknown.
     """
 
     stage: str
@@ -48,7 +48,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The contents of meta.json, and whether the store was there already, complete and with the same settings."""
+    """The contents of meta.json, and whether the store already existed, complete and with the same settings."""
 
     meta: dict
     was_complete: bool
@@ -74,7 +74,7 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
 
 
 def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
-    """As `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
+    """Like `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
     source = Source(config.source)
     given = text.load(config.tokenizer) if config.tokenizer else None
     settings = resume.settings(config, given)
@@ -92,7 +92,7 @@ def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Pre
             return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
     resume.remove(config.store)
     if held_out := writers["validation"].num_documents:
-        raise InputError(f"all {held_out} documents fell to the validation split: lower validation_fraction")
+        raise InputError(f"all {held_out} documents fell into the validation split: lower validation_fraction")
     raise InputError(f"no text in {', '.join(config.source.specs)}: every document is empty or white space")
 
 
@@ -207,7 +207,7 @@ def _finish(
 ) -> dict:
     """Close the files and write meta.json, which makes the folder a store."""
     store = config.store
-    unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]  # a byte-level vocabulary may do without
+    unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]  # a byte-level vocabulary may have none
     splits = {
         name: writer.finish() | {"unknown_tokens": int(writer.unigram[unknown].sum())}
         for name, writer in writers.items()

@@ -1,7 +1,7 @@
-"""What lies in a store's folder before a preparation: a finished store, an interrupted one, or somebody's files.
+"""What is in a store's folder before a preparation: a finished store, an interrupted one, or other files.
 
-A store is used again only where everything that determines its bytes is the same. Settings that a former version did
-not know count as their defaults, so that its stores are still found complete.
+A store is used again only if everything that determines its bytes is the same. Settings that an earlier version did not
+have count as their defaults, so that its stores are still found complete.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from tx_jax.errors import InputError, InputWarning
 
 
 def settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
-    """Everything that determines the bytes of the store, but for the contents of the source."""
+    """Everything that determines the bytes of the store, except for the contents of the source."""
     source = asdict(config.source) | {"specs": list(config.source.specs)}
     del source["tfds_data_dir"]  # where it lies, not what it is
     names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
@@ -38,27 +38,27 @@ def settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
 
 
 def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict | None:
-    """meta.json of a finished store, None where there is none. Raises UnusableStore if it is not what is asked for."""
+    """meta.json of a finished store; None if there is none. Raises UnusableStore if it is not the requested one."""
     if not (config.store / token_store.META).is_file():
         return None
     store = token_store.TokenStore.open(config.store)
     _refuse_other_settings(config.store, store.meta["settings"], settings)
     if store.meta["source_signature"] != source.signature:
         raise token_store.UnusableStore(f"the files of the source changed since {config.store} was made from them")
-    if config.overwrite:  # then damage is the only reason left to make it anew
+    if config.overwrite:  # then damage is the only remaining reason to make it again
         store.verify()
     if "taken_for" not in store.meta and (problem := _misread(source)):
         if config.overwrite:
-            raise token_store.UnusableStore(f"{config.store} was made by a former version: {problem}")
+            raise token_store.UnusableStore(f"{config.store} was made by an earlier version: {problem}")
         message = (
-            f"{config.store} was made by a former version, and is left as it is: {problem}; --overwrite makes it anew"
+            f"{config.store} was made by an earlier version, and is left as it is: {problem}; --overwrite makes it anew"
         )
         warnings.warn(message, InputWarning, stacklevel=2)
     return store.meta
 
 
 def _misread(source: Source) -> str | None:
-    """What former versions, which went by names, took for something else than this one does; None if nothing is."""
+    """What earlier versions, which went by file names, took for something else than this one; None if nothing."""
     try:
         contents = source.contents
     except InputError as error:
@@ -81,7 +81,7 @@ def _refuse_other_settings(store: Path, old: dict, new: dict) -> None:
         if old.get(name) != new.get(name)
     ]
     if differing:
-        raise token_store.UnusableStore(f"{store} was made with other settings ({'; '.join(differing)})")
+        raise token_store.UnusableStore(f"{store} was made with different settings ({'; '.join(differing)})")
 
 
 def open_journal(store: Path, settings: dict, source: Source) -> dict:
@@ -96,18 +96,18 @@ def open_journal(store: Path, settings: dict, source: Source) -> dict:
                 old["encoding_errors"] = settings["encoding_errors"]
             _refuse_other_settings(store, old, settings)
             if not journal.get("by_content") and (problem := _misread(source)):
-                raise token_store.UnusableStore(f"{store} was begun by a former version: {problem}")
+                raise token_store.UnusableStore(f"{store} was begun by an earlier version: {problem}")
             return journal | {"settings": settings}
         remove(store)
     elif store.exists() and not store.is_dir():
         raise InputError(f"{store} is a file: choose another --store")
     elif foreign := [name for name in (token_store.TOKENIZER, *token_store.SPLITS) if (store / name).exists()]:
-        raise InputError(f"{store} is no token store, yet holds {', '.join(foreign)}: choose another --store")
+        raise InputError(f"{store} is not a token store but contains {', '.join(foreign)}: choose another --store")
     store.mkdir(parents=True, exist_ok=True)
     journal = {
         "format": token_store.FORMAT,
         "settings": settings,
-        "by_content": True,  # not by their names are files read, as former versions did
+        "by_content": True,  # files are recognized by content, not by name as in earlier versions
         "documents": 0,
         "digest": Digest().hexdigest(),
         "counts": {},

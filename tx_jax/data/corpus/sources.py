@@ -43,7 +43,7 @@ class Source:
             self.signature += [[spec, 0]] if files is None else [[str(path), path.stat().st_size] for path in files]
         self._total_bytes = sum(size for _, size in self.signature)
         if all(files is None for _, files in self._parts) and (idle := _about_files(config)):
-            raise InputError(f"{idle[0]} is for files, and {', '.join(config.specs)} is none: drop it")
+            raise InputError(f"{idle[0]} is for files, and {', '.join(config.specs)} is not one: drop it")
 
     @property
     def counts(self) -> Counter[str]:

@@ -28,7 +28,7 @@ class Stores:
             if other.meta["tokenizer_fingerprint"] != first.meta["tokenizer_fingerprint"]:
                 raise InputError(
                     f"the token stores {first.path} and {other.path} were made with different tokenizers: prepare one "
-                    f"of them anew with --tokenizer={first.path}/tokenizer, or train one on both"
+                    f"of them again with --tokenizer={first.path}/tokenizer, or train one on both"
                 )
 
     @classmethod
@@ -40,7 +40,7 @@ class Stores:
         """
         names = [name.strip() for name in str(paths).split(",")]
         if not all(names) or len(set(names)) < len(names):
-            raise InputError(f"data.store={str(paths)!r}: expected folders, each once, with commas between them")
+            raise InputError(f"data.store={str(paths)!r}: expected different folders, comma-separated")
         return cls(tuple(TokenStore.open(local_path(name, "data.store")) for name in names))
 
     @property

@@ -59,18 +59,18 @@ class TokenStore:
         path = Path(path)
         if (path / JOURNAL).is_file() and not (path / META).is_file():
             raise UnusableStore(
-                f"the token store at {path} is unfinished: run the same python -m experiments.prepare again"
+                f"the token store at {path} is unfinished: run the same python -m experiments.prepare command again"
             )
         if not (path / META).is_file():
             raise UnusableStore(f"no token store at {path}: make one with python -m experiments.prepare --store={path}")
         store = cls(path, read_json(path / META))
         if store.meta.get("format") != FORMAT:
             raise UnusableStore(
-                f"{path / META} has format {store.meta.get('format')}, this version reads {FORMAT}: prepare anew"
+                f"{path / META} has format {store.meta.get('format')}, this version reads {FORMAT}: prepare it again"
             )
         if problems := [problem for entry in store._files() if (problem := _size_problem(path, entry))]:
             raise UnusableStore(
-                f"the token store at {path} is damaged: {', '.join(problems)}; restore it or prepare it anew"
+                f"the token store at {path} is damaged: {', '.join(problems)}; restore it or prepare it again"
             )
         return store
 
@@ -87,7 +87,9 @@ class TokenStore:
         """Read every file and compare checksums. Raises UnusableStore that names the damaged files."""
         damaged = [entry["file"] for entry in self._files() if sha256(self.path / entry["file"]) != entry["sha256"]]
         if damaged:
-            raise UnusableStore(f"damaged in the token store at {self.path}: {', '.join(damaged)}; prepare it anew")
+            raise UnusableStore(
+                f"the token store at {self.path} has damaged files: {', '.join(damaged)}; prepare it again"
+            )
 
     def tokenizer(self) -> text.Tokenizer:
         """The tokenizer that made the store."""
@@ -168,7 +170,7 @@ class Split:
             bad = next(i for i, piece in enumerate(pieces) if piece.size and piece.max() >= self._vocab_size)
             raise InputError(
                 f"{self._paths[shards[bad]]} holds token id {pieces[bad].max()}, outside the vocabulary of "
-                f"{self._vocab_size}: the file is damaged or of another store; prepare the store anew"
+                f"{self._vocab_size}: the file is damaged or from another store; prepare the store again"
             )
         return tokens
 
@@ -201,7 +203,7 @@ def read_json(path: Path) -> dict:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UnusableStore(f"{path} is not valid JSON ({error}): prepare the store anew") from None
+        raise UnusableStore(f"{path} is not valid JSON ({error}): prepare the store again") from None
 
 
 def write_json(path: Path, value: dict) -> None:

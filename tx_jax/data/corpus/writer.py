@@ -40,7 +40,7 @@ class GrowingArray:
         header = self._header(0)
         size = len(header) + length * self.dtype.itemsize
         if length and not (path.is_file() and path.stat().st_size >= size):
-            raise UnusableStore(f"{path} is shorter than the journal beside it says: prepare the store anew")
+            raise UnusableStore(f"{path} is shorter than its journal says: prepare the store again")
         self._file = path.open("r+b" if length else "w+b")
         self._file.write(header)
         self._file.truncate(size)

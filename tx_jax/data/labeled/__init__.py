@@ -1,1 +1,1 @@
-"""Examples with labels: files into records, records into rows."""
+"""Labeled examples: from files to records to rows."""

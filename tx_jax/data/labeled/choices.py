@@ -21,8 +21,8 @@ def table(
 ) -> Table:
     """ "tokens" and "segments" [N, choices, T], and the targets.
 
-    The context is the first column of `data.text`; a second one begins every choice, as the subject of the ending in
-    SWAG. Counted, as "truncated" for instance, are records that have such a choice.
+    The context is the first column of `data.text`; a second column is the start of every choice, such as the subject of
+    SWAG's endings. Counts such as "truncated" are of records with at least one such choice.
     """
     size = len(data.choices)
     contexts = [text for text in texts(records, data.text[0]) for _ in range(size)]

@@ -1,7 +1,7 @@
-"""Sentences of labelled words: the columns of the CoNLL shared tasks, and CoNLL-U.
+"""Sentences of labeled words: the columns of the CoNLL shared tasks, and CoNLL-U.
 
-A line is a word with its labels, an empty line ends a sentence. A record is a sentence: for each column the list of its
-values.
+A line is a word with its labels; an empty line ends a sentence. A record is a sentence: a list of values for each
+column.
 """
 
 import re
@@ -15,25 +15,25 @@ from tx_jax.errors import InputError
 Sentence = dict[str, list[str]]
 # https://universaldependencies.org/format.html
 CONLLU = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-# Multiword tokens such as 1-2, whose words follow, and nodes such as 8.1 that stand for no word.
+# Multiword tokens such as 1-2, whose words follow, and nodes such as 8.1 that are not words.
 _NO_WORD = re.compile(r"\d+[-.]\d+")
 
 
 def conll(file: InputFile, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
     """The sentences of a file in the format of CoNLL-2003 and its like, each with the number of its first line.
 
-    Columns are separated by tabs, or by spaces where a line has no tab, and named by `config.columns` or else "0", "1",
-    ... Lines of -DOCSTART- are skipped, and before the first word of a sentence those that are a comment.
+    Columns are separated by tabs, or by spaces if a line has no tab, and named by `config.columns`, else "0", "1", ...
+    Lines with -DOCSTART- are skipped, and so are comments before the first word of a sentence.
 
     Raises:
-      InputError: a line with another number of columns than the first.
+      InputError: a line does not have as many columns as the first.
     """
     in_sentence = False
 
     def words() -> Iterator[tuple[int, list[str]]]:
         nonlocal in_sentence
         for number, text in lines(file):
-            # Within a sentence, a line that begins with # is about the word #.
+            # Inside a sentence, a line that begins with # is the word #.
             fields = fields_of(text, "" if in_sentence else config.comment)
             if fields is not None:
                 in_sentence = bool(fields)
@@ -43,10 +43,10 @@ def conll(file: InputFile, config: LabeledDataConfig) -> Iterator[tuple[int, Sen
 
 
 def fields_of(line: str, comment: str) -> list[str] | None:
-    """What a line has between tabs, or between spaces where it has none; None of one that is to be skipped.
+    """A line's fields, separated by tabs, or by spaces if it has no tab; None for a line to skip.
 
     Args:
-      comment: what a comment begins with, before white space or alone: "#word" is none. "": there are no comments.
+      comment: how a comment begins, followed by white space or nothing: "#word" is not one. "": there are no comments.
     """
     fields = line.split("\t") if "\t" in line else line.split(" ")
     fields = [field for field in fields if field]
@@ -56,10 +56,10 @@ def fields_of(line: str, comment: str) -> list[str] | None:
 def conllu(file: InputFile) -> Iterator[tuple[int, Sentence]]:
     """The sentences of a CoNLL-U file, each with the number of its first line; columns by the names of `CONLLU`.
 
-    Words are the syntactic ones, which have labels: "de" and "el" of "del". Comments are skipped.
+    Words are the syntactic words, which are labeled: "de" and "el" for "del". Comments are skipped.
 
     Raises:
-      InputError: a line that is no comment and has not ten columns, or no number in the first.
+      InputError: a line that is not a comment does not have ten columns, or no number in the first.
     """
 
     def words() -> Iterator[tuple[int, list[str]]]:
@@ -80,7 +80,7 @@ def conllu(file: InputFile) -> Iterator[tuple[int, Sentence]]:
 def _sentences(
     file: InputFile, words: Iterator[tuple[int, list[str]]], columns: tuple[str, ...], *, has_comments: bool
 ) -> Iterator[tuple[int, Sentence]]:
-    """Groups words; no fields end a sentence."""
+    """Groups words into sentences; a line without fields ends a sentence."""
     first, rows, signs = 0, [], set()
     for number, fields in words:
         if not fields:

@@ -1,7 +1,7 @@
-"""What a file of examples is, told by its content; the ending of its name counts where the content could be several.
+"""Detects the format of a file of examples from its content; its extension counts if the content fits several formats.
 
-A table is known by a first line that names the columns that are looked for, CoNLL's columns by lines of equally many
-fields with empty lines between sentences, JSON and parquet by how they begin.
+A table is recognized by a first line that names the required columns, CoNLL's columns by lines with equally many fields
+and empty lines between sentences, JSON and parquet by their first bytes.
 """
 
 import json
@@ -15,7 +15,7 @@ from tx_jax.data.labeled.conll import CONLLU, fields_of
 from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError
 
-# Format -> what it is called in a sentence.
+# Format -> its name in messages.
 NAMES = {
     "csv": "a table",
     "tsv": "a table",
@@ -23,7 +23,7 @@ NAMES = {
     "json": "a JSON list",
     "parquet": "parquet",
     "txt": "a text a line",
-    "conll": "CoNLL's columns, a word a line",
+    "conll": "CoNLL's columns, one word per line",
     "conllu": "CoNLL-U",
     "squad": "SQuAD's JSON",
 }
@@ -56,8 +56,8 @@ class Kind:
 
     Attributes:
       format: one of `NAMES`.
-      delimiter, quote: of a table, see `tables.TableShape`.
-      notice: says so, where neither the name of the file nor the configuration does; else "".
+      delimiter, quote: for a table, see `tables.TableShape`.
+      notice: a message about it, if it follows neither from the file's name nor from the configuration; else "".
     """
 
     format: str
@@ -68,7 +68,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """Of a file: its text, whether that is all, the ending of its name, and the columns that are needed from it."""
+    """The beginning of a file: its text, whether that is all, the file's extension, and the required columns."""
 
     text: str
     whole: bool
@@ -78,7 +78,7 @@ class _Beginning:
 
     @property
     def lines(self) -> list[str]:
-        """All that are complete."""
+        """All complete lines."""
         lines = self.text.split("\n")
         return [line.rstrip("\r") for line in (lines if self.whole or len(lines) == 1 else lines[:-1])]
 
@@ -87,7 +87,7 @@ class _Beginning:
         return tables.detect(self.text, whole=self.whole, delimiter=delimiter, quote=quote)
 
     def delimiters(self) -> Sequence[str]:
-        """Those that may be, the likeliest first."""
+        """The possible delimiters, the likeliest first."""
         given = self.config.delimiter.replace("\\t", "\t")
         if given:
             return [given]
@@ -95,7 +95,7 @@ class _Beginning:
         return [usual, *(one for one in tables.DELIMITERS if one != usual)]
 
     def named(self) -> tables.TableShape | None:
-        """The table whose first line names all columns that are needed, or has as many as the configuration names."""
+        """The table whose first line names all required columns, or has as many fields as the configuration names."""
         columns = self.config.columns
         for number, shape in enumerate(map(self.table, self.delimiters())):
             if columns:
@@ -108,22 +108,22 @@ class _Beginning:
 
 
 def kind_of(file: InputFile, config: LabeledDataConfig, *, labeled: bool) -> Kind:
-    """What a file is, by the configuration or by its content.
+    """What a file is, according to the configuration or its content.
 
     Args:
-      labeled: whether the column of the label is needed, and a text a line is not enough.
+      labeled: whether the label column is required, so that one text per line is not enough.
 
     Raises:
-      InputError: the content is nothing that is known, or an option says what means nothing to it.
+      InputError: the content has no known format, or an option does not apply to its format.
     """
     names = frozenset((*config.text, *config.choices, *((config.label,) if labeled else ())))
     data, whole = sniffing.read_head(file)
     beginning = _Beginning(sniffing.decode_head(data, whole), whole, file.ending, names, config)
     name = config.format if config.format != "auto" else _by_content(file, beginning, labeled)
     for option, formats in _USED_BY.items():
-        # Training accepts columns that are not needed: runs from before this was checked have them.
+        # Training accepts unneeded columns: runs from before this was checked have them.
         if getattr(config, option) and name not in formats and not (option == "columns" and labeled):
-            raise InputError(f"{file} is {NAMES[name]}, to which --config.data.{option} means nothing: leave it out")
+            raise InputError(f"{file} is {NAMES[name]}, to which --config.data.{option} does not apply: leave it out")
     said = config.format != "auto" or ENDINGS.get(file.ending) == name
     if name not in TABLES:
         return Kind(name, notice="" if said else f"{file}: taken for {NAMES[name]}")
@@ -140,7 +140,7 @@ def _by_content(file: InputFile, beginning: _Beginning, labeled: bool) -> str:
     if content.kind == "binary":
         raise InputError(f"{file}: {content.because}; examples are in tables, JSON lines, CoNLL's columns or parquet")
     if content.kind == "empty" or not beginning.text.strip():
-        return ending or "csv"  # which is then found empty
+        return ending or "csv"  # the reader then reports that it is empty
     if content.kind == "parquet":
         return "parquet"
     if content.kind in ("json", "json_array", "jsonl"):
@@ -148,23 +148,23 @@ def _by_content(file: InputFile, beginning: _Beginning, labeled: bool) -> str:
     name = _of_text(beginning, ending, labeled, content.kind)
     if name is None:
         raise InputError(
-            f"{file}: what it is cannot be told: it begins with {beginning.text.strip()[:40]!r}, and no first line "
-            f"names the columns {', '.join(sorted(beginning.names))}. Name the columns with --config.data.text"
-            f"{' and --config.data.label' if labeled else ''}, or say what it is with --config.data.format="
+            f"{file}: its format is unclear: it begins with {beginning.text.strip()[:40]!r}, and its first line does "
+            f"not name the columns {', '.join(sorted(beginning.names))}. Name the columns with --config.data.text"
+            f"{' and --config.data.label' if labeled else ''}, or give its format with --config.data.format="
             f"{'|'.join(name for name in NAMES if name != 'txt' or not labeled)}"
         )
     return name
 
 
 def _of_text(beginning: _Beginning, ending: str | None, labeled: bool, kind: str) -> str | None:
-    """The format of what is neither JSON nor binary, by its kind as of `sniffing`; None where it cannot be told."""
+    """The format of a file that is neither JSON nor binary, from its kind in `sniffing`; None if it is unclear."""
     names, columns = beginning.names, beginning.config.columns
     is_conllu = kind == "conllu" and names <= set(CONLLU)
     if ending in ("conll", "conllu"):
         return "conllu" if is_conllu else ending
     shape = beginning.named()
     is_table = shape is not None and (
-        # A text may have commas, and a word that is a column's name between them.
+        # A text may contain commas, with a column's name as a word between them.
         ending in TABLES or (len(shape.first) > 1 and (shape.is_regular or ending != "txt" or labeled))
     )
     if is_table and not columns:
@@ -173,7 +173,7 @@ def _of_text(beginning: _Beginning, ending: str | None, labeled: bool, kind: str
         return "conllu"
     if words := _words(beginning):
         found = columns or tuple(map(str, range(len(words[0]))))
-        if ending == "txt" and not labeled:  # lines of as many words each may be texts
+        if ending == "txt" and not labeled:  # lines with equally many words may be texts
             if names <= set(found) and (kind == "conll" or _are_labeled(words, found, beginning.config)):
                 return "conll"
         elif names <= set(found) or (labeled and ending not in TABLES):
@@ -186,27 +186,27 @@ def _of_text(beginning: _Beginning, ending: str | None, labeled: bool, kind: str
 
 
 def _table_name(delimiter: str, ending: str | None) -> str:
-    """That of the ending where it fits: a table with semicolons is CSV."""
+    """The format that the extension names, if it fits: a table with semicolons is CSV."""
     return "tsv" if delimiter == "\t" and ending != "csv" else "csv"
 
 
 def _is_squad(beginning: _Beginning) -> bool:
-    """Whether the first JSON object has articles, and not the columns that are needed."""
+    """Whether the first JSON object has articles, and not the required columns."""
     try:
         value, _ = json.JSONDecoder().raw_decode(beginning.text.lstrip())
-    except (ValueError, RecursionError):  # longer than the beginning, or no JSON
+    except (ValueError, RecursionError):  # longer than the beginning, or not JSON
         return bool(_SQUAD.search(beginning.text))
     return isinstance(value, dict) and "data" in value and not beginning.names <= value.keys()
 
 
 def _words(beginning: _Beginning) -> list[list[str]]:
-    """The fields of each word, where the lines are words in columns; else none."""
+    """The fields of each word if the lines are words in columns; else an empty list."""
     comments = (beginning.config.comment,) if beginning.config.comment else ("", "#")
     return next(filter(None, (_words_with(beginning.lines, comment) for comment in comments)), [])
 
 
 def _words_with(lines: Sequence[str], comment: str) -> list[list[str]]:
-    """As `_words`, where a comment begins with this."""
+    """Like `_words`, with comments that begin with `comment`."""
     words, sentences, longest, length = [], 0, 0, 0
     for line in lines:
         fields = fields_of(line, "" if length else comment)
@@ -224,7 +224,7 @@ def _words_with(lines: Sequence[str], comment: str) -> list[list[str]]:
 
 
 def _are_labeled(words: Sequence[Sequence[str]], columns: Sequence[str], config: LabeledDataConfig) -> bool:
-    """Whether the column of the label is there and has labels that are known."""
+    """Whether the label column exists and has known labels."""
     if config.label not in columns:
         return False
     values = [fields[columns.index(config.label)] for fields in words]
@@ -243,7 +243,7 @@ def _delimiter(name: str, beginning: _Beginning) -> str:
 
 
 def _quote(config: LabeledDataConfig, delimiter: str, first: str) -> str:
-    """Between tabs quotes mean nothing, as in GLUE's files, unless every name of a column is quoted."""
+    """Between tabs quotes mean nothing, as in GLUE's files, unless every column name is quoted."""
     if config.quote:
         return "" if config.quote == "none" else config.quote
     cells = first.rstrip("\r").split("\t")

@@ -1,4 +1,4 @@
-"""Names of labels: do two lists of them mean the same, and which of one is which of the other?"""
+"""Names of labels: whether two lists of names mean the same labels, and which name corresponds to which."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -11,11 +11,11 @@ _SHOWN = 6
 
 @dataclasses.dataclass(frozen=True)
 class Matched:
-    """The labels of a model in the words of some data.
+    """The labels of a model as some data names them.
 
     Attributes:
       labels: in the order of the model's outputs, as the data spells them.
-      taken: what was taken for what, "POSITIVE for positive"; "" where they are spelled alike.
+      taken: which name was taken for which, "POSITIVE for positive"; "" if they are spelled alike.
     """
 
     labels: tuple[str, ...]
@@ -23,7 +23,7 @@ class Matched:
 
 
 def default_names(count: int) -> tuple[str, ...]:
-    """What transformers calls labels whose names nobody gave."""
+    """The names that transformers gives to labels without names."""
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
@@ -77,7 +77,7 @@ def rename(labels: Sequence[str], label_map: Sequence[str], *, option: str) -> t
         old = fitting[-1]
         new = entry.removeprefix(f"{old}=").strip()
         if not new or new == old:
-            raise InputError(f"{option}: {entry!r} gives {old!r} no other name: leave it out")
+            raise InputError(f"{option}: {entry!r} does not change the name {old!r}: leave it out")
         if old in new_names:
             raise InputError(f"{option}: {old!r} gets two names, {new_names[old]!r} and {new!r}")
         new_names[old] = new

@@ -1,5 +1,5 @@
-"""Labels: what makes two of them one, which there are, the number of each example's, and a split that has its share of
-every one."""
+"""Labels: when two values are the same label, the list of labels, each example's label id, and stratified held-out
+splits."""
 
 import json
 import re
@@ -20,23 +20,23 @@ _TRUTH = {spelling(word): word for word in ("true", "false") for spelling in (st
 
 
 def is_null(value: Any, null_values: Collection[str] = ()) -> bool:
-    """Whether there is no value: null, which programs also write as the number NaN, or a text that means it."""
+    """Whether a value is missing: null, which programs also write as NaN, or a text that means it."""
     return value is None or value != value or (isinstance(value, str) and value.strip() in null_values)
 
 
 def is_null_label(value: Any, null_values: Collection[str] = ()) -> bool:
-    """A label is no white space either."""
+    """Whether a label is missing; white space counts as missing too."""
     return is_null(value, null_values) or not str(value).strip()
 
 
 def label_text(value: Any) -> str:
-    """A label as it is spelled in the data: without the white space around it, JSON's true as "true"."""
+    """A label as spelled in the data: without surrounding white space, JSON's true as "true"."""
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
 def label_key(value: Any) -> str:
-    """What two labels have in common that are one: a whole number is the same as 1, 1.0, "1" and "1.0", a truth value
-    as true, "true", "True" and "TRUE". Every other text is itself: "01", "1.10", "1e3" and "NA" are four labels."""
+    """A key that values of the same label share: 1, 1.0, "1" and "1.0" are one label, and so are true, "true", "True"
+    and "TRUE". Every other text is a label of its own: "01", "1.10", "1e3" and "NA" are four labels."""
     text = label_text(value)
     if whole := _WHOLE_NUMBER.fullmatch(text):
         return str(int(whole[1]))
@@ -62,8 +62,8 @@ def label_list(value: Any, separator: str = "") -> list[Any] | None:
 
 
 def labels_of(values: Sequence[Any]) -> tuple[str, ...]:
-    """All labels of the training data, in the order of the model's outputs: sorted; where all are numbers, as numbers.
-    Each is spelled as where it occurs first.
+    """All labels of the training data, in the order of the model's outputs: sorted, as numbers if all are numbers.
+    Each is spelled as in its first occurrence.
 
     Raises:
       InputError: fewer than two labels.
@@ -77,7 +77,7 @@ def labels_of(values: Sequence[Any]) -> tuple[str, ...]:
         order = sorted(spelling, key=spelling.__getitem__)
     if len(order) < 2:
         only = f"every example has the label {spelling[order[0]]!r}" if order else "there are no examples"
-        raise InputError(f"{only}: there is nothing to tell apart")
+        raise InputError(f"{only}: classification needs two labels")
     return tuple(spelling[key] for key in order)
 
 
@@ -88,7 +88,7 @@ def classes_of(values: Sequence[Any]) -> np.ndarray:
 
 
 def _spelling(values: Sequence[Any]) -> dict[str, str]:
-    """By its key, how each label is spelled where it occurs first."""
+    """The spelling of each label's first occurrence, by its key."""
     spelling: dict[str, str] = {}
     for value in values:
         spelling.setdefault(label_key(value), label_text(value))
@@ -96,7 +96,7 @@ def _spelling(values: Sequence[Any]) -> dict[str, str]:
 
 
 def rare_labels(values: Sequence[Any], labels: Sequence[str]) -> list[str]:
-    """A line about the labels that fewer than two examples have; none where there are no such."""
+    """A line about the labels that fewer than two examples have; an empty list if there are none."""
     counts = np.bincount(label_ids(values, labels), minlength=len(labels)).tolist()
     rare = [f"{text!r} {count}" for text, count in zip(labels, counts, strict=True) if count < 2]
     shown = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")

@@ -1,4 +1,4 @@
-"""The lines of a file of examples, without their ends."""
+"""The lines of a file of examples, without line endings."""
 
 from collections.abc import Iterator
 

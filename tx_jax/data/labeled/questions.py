@@ -1,7 +1,7 @@
 """Extractive question answering: rows [CLS] question [SEP] part of the context [SEP] (Devlin et al. 2018, section 4.2).
 
-A context that is too long for a row becomes several windows that overlap. The answer is a span of a window's tokens; of
-a window without the answer, and of a question without one (section 4.3), it is the row's first token.
+A context that is too long for a row becomes several overlapping windows. The answer is a span of a window's tokens; for
+a window without the answer, and for a question without one (section 4.3), it is the row's first token.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,14 +25,14 @@ _BLOCK = 1_000  # contexts encoded at once
 
 
 class Answer(NamedTuple):
-    """A gold answer, and where in the context it begins, in characters."""
+    """A gold answer, and where it begins in the context, in characters."""
 
     text: str
     start: int
 
 
 class _Row(NamedTuple):
-    """What becomes a row of the table; see `table`."""
+    """The content of a row of the table; see `table`."""
 
     record: int
     tokens: np.ndarray
@@ -53,8 +53,8 @@ def table(
     of the context the first character there and the one after its last, -1 for other tokens.
 
     Args:
-      segments: whether the model tells question and context apart by segments.
-      labeled: False: the records have no answers.
+      segments: whether the model distinguishes question and context by segments.
+      labeled: whether the records have answers.
 
     Raises:
       InputError: `data.stride` leaves no room for progress; or a question has no answer, and `data.unanswerable` is
@@ -123,7 +123,7 @@ def _first_answer(record: Record, number: int, data: LabeledDataConfig) -> Answe
     answers = gold_answers(record, number, data)
     if not answers and not data.unanswerable:
         raise InputError(
-            f"example {number} is a question without an answer: if that is meant, as in SQuAD 2.0, give "
+            f"example {number} is a question without an answer: if that is intended, as in SQuAD 2.0, give "
             "--config.data.unanswerable=True"
         )
     return answers[0] if answers else None
@@ -138,7 +138,7 @@ def _token_span(answer: Answer | None, context: str, spans: np.ndarray) -> tuple
         return None, "answer is not in the context where it should begin, not trained on"
     touched = np.flatnonzero((spans[:, 1] > answer.start) & (spans[:, 0] < end) & (spans[:, 1] > spans[:, 0]))
     if not len(touched):
-        return None, "answer is nothing to the tokenizer, not trained on"
+        return None, "answer has no tokens, not trained on"
     return (int(touched[0]), int(touched[-1])), ""
 
 

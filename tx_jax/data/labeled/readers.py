@@ -1,9 +1,9 @@
-"""Records with labels: of tables, JSON, parquet, CoNLL columns, SQuAD JSON and TFDS. A record is a dict by column name.
+"""Reads labeled records from tables, JSON, parquet, CoNLL columns, SQuAD JSON and TFDS, as dicts by column name.
 
-What a file is tells its content, see `kinds`, and how it is compressed its first bytes, see `data.reading`.
+The content of a file decides its format, see `kinds`, and its first bytes the compression, see `data.reading`.
 
-CSV is RFC 4180: texts with delimiters, quotes or line breaks in them stand between double quotes. TSV is that of GLUE:
-tabs separate, and quotes mean nothing.
+CSV follows RFC 4180: texts that contain delimiters, quotes or line breaks are in double quotes. TSV is as in GLUE: tabs
+separate columns, and quotes mean nothing.
 """
 
 import warnings
@@ -50,7 +50,7 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
             else:
                 records.append(record)
         if len(records) == before:
-            raise InputError(f"{name} is empty: there are no examples in it")
+            raise InputError(f"{name} is empty: it contains no examples")
         _warn_of_skipped(name, f"{unit}s without a text or a label", skipped)
     return records
 
@@ -100,7 +100,7 @@ def _table(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
         if not columns:
             columns = tuple(field.strip() for field in fields)
             if doubled := {name for name in columns if name and columns.count(name) > 1}:
-                raise InputError(f"{file} has several columns of the name {', '.join(sorted(doubled))}")
+                raise InputError(f"{file} has several columns named {', '.join(sorted(doubled))}")
         elif len(fields) == len(columns):
             yield number, dict(zip(columns, fields, strict=True))
         elif config.bad_lines == "skip":
@@ -129,7 +129,7 @@ def _other_shape(kind: Kind) -> str:
 def _warn_of_skipped(name: str, what: str, numbers: list[int]) -> None:
     if numbers:
         first = ", ".join(map(str, numbers[:3])) + (", ..." if len(numbers) > 3 else "")
-        warnings.warn(f"{name}: {len(numbers)} {what} are left out: {first}", InputWarning, stacklevel=3)
+        warnings.warn(f"{name}: {len(numbers)} {what} are skipped: {first}", InputWarning, stacklevel=3)
 
 
 def _jsonl(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
@@ -186,7 +186,9 @@ def _as_json(value: Any) -> Any:
 def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
     """A text a line; empty lines are left out, with a warning of those between texts."""
     if len(config.text) > 1 or config.choices:
-        raise InputError(f"{file}: a text a line is not enough for {', '.join(config.text + config.choices)}: give CSV")
+        raise InputError(
+            f"{file}: one text per line is not enough for {', '.join(config.text + config.choices)}: give CSV"
+        )
     skipped: list[int] = []
     empty: list[int] = []
     for number, text in lines(file):
@@ -234,7 +236,7 @@ def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[
                 advice += "" if labeled else ", or give it the name that training had"
                 raise InputError(
                     f"{place}: no column {name!r} among {_shortened(record)}.{near} {advice}; a table whose first line "
-                    "holds no names needs --config.data.columns"
+                    "has no names needs --config.data.columns"
                 )
 
 

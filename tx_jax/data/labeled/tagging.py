@@ -80,7 +80,7 @@ def words_of(record: Record, data: LabeledDataConfig, number: int = 1) -> list[s
     if isinstance(words, str):
         return [word for word, _ in _WORDS.pre_tokenize_str(words)]
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise InputError(f"example {number}: column {data.text[0]!r} is no list of words: {words!r:.60}")
+        raise InputError(f"example {number}: column {data.text[0]!r} is not a list of words: {words!r:.60}")
     return words
 
 
@@ -96,7 +96,7 @@ def labels_of_words(records: Sequence[Record], data: LabeledDataConfig) -> list[
         if not isinstance(labels, list) or len(labels) != count:
             found = f"{len(labels)} labels" if isinstance(labels, list) else "no list of labels"
             raise InputError(
-                f"example {number}: {found} in column {data.label!r} for {count} words, one each is needed"
+                f"example {number}: {found} in column {data.label!r} for {count} words, but each word needs one"
             )
         if at := next((i for i, label in enumerate(labels, 1) if is_null_label(label, data.null_values)), None):
             raise InputError(f"example {number}: word {at} has no label in column {data.label!r}")

@@ -19,7 +19,7 @@ def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> No
     """Raises InputError for a name whose ending does not say what to write, a folder that is not there, a file of the
     source that is read, or records that TSV cannot hold."""
     if _ending(path) not in ENDINGS:
-        raise InputError(f"{path}: its ending must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
+        raise InputError(f"{path}: its extension must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     if source and is_read(path, source):
@@ -68,7 +68,7 @@ def _sentence(path: Path, number: int, record: Record) -> str:
     columns = [values for values in record.values() if isinstance(values, list)]
     lengths = set(map(len, columns))
     if len(lengths) != 1 or not all(isinstance(value, str | int | float) for values in columns for value in values):
-        raise InputError(f"{path}: record {number} is no sentence of words with their labels: write .jsonl or .csv")
+        raise InputError(f"{path}: record {number} is not a sentence of words with their labels: write .jsonl or .csv")
     rows = [list(map(str, word)) for word in zip(*columns, strict=True)]
     if bad := [cell for row in rows for cell in row if not cell or set(cell) & _BREAKS]:
         raise InputError(

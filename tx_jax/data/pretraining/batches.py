@@ -1,4 +1,4 @@
-"""The batches that a configuration describes."""
+"""Builds the batches that a configuration describes."""
 
 import hashlib
 
@@ -32,7 +32,7 @@ def masked_lm_batches(
 ) -> Loader:
     """Loader for a masked LM. `options`: further ones of `Loader`.
 
-    A rate that changes over the steps does so only while repeating; one pass is masked at `config.mask_rate`.
+    A mask rate that changes over the steps does so only while repeating; a single pass is masked at `config.mask_rate`.
     Raises InputError for a packing that is not for masked models, and for a tokenizer that lacks a special token.
     """
     if config.packing not in MASKED:
@@ -91,7 +91,7 @@ def causal_lm_batches(
 
 
 def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
-    """Identifies everything outside the configuration that the batches depend on: the stores and the list of words."""
+    """Identifies everything besides the configuration that the batches depend on: the stores and the list of words."""
     if not config.selective_words:
         return stores.fingerprint
     words = "\n".join(read_words(config.selective_words))
@@ -99,9 +99,9 @@ def data_fingerprint(stores: Stores | TokenStore, config: DataConfig) -> str:
 
 
 def words_that_never_occur(stores: Stores | TokenStore, config: DataConfig) -> list[str]:
-    """The words of `config.selective_words` that no training document holds, which deserve a warning: they may be
+    """The words in `config.selective_words` that no training document contains. They deserve a warning: they may be
     misspelled or in another case. None without a list. The first call with a list reads all
-    tokens, about 20 million a second; what it counts is kept beside the stores."""
+    tokens, about 20 million per second; the counts are kept next to the stores."""
     if not config.selective_words:
         return []
     words = WordList(read_words(config.selective_words), stores.tokenizer())
@@ -141,7 +141,7 @@ def _masked_examples(part: Split, config: DataConfig, tokenizer: Tokenizer) -> E
 
 def _causal_examples(part: Split, config: DataConfig, tokenizer: Tokenizer) -> Examples:
     end = tokenizer.eos_id
-    pad = end if tokenizer.pad_id is None else tokenizer.pad_id  # GPT-2 has none, and `valid` marks what is padding
+    pad = end if tokenizer.pad_id is None else tokenizer.pad_id  # GPT-2 has none; `valid` marks the padding
     if config.packing == "chunks":
         return Chunks(part, sequence_length=config.sequence_length, pad_id=pad, end_id=end)
     return PackedDocuments(

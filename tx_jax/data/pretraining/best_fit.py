@@ -1,8 +1,8 @@
 """Best-fit decreasing bin packing on a histogram of lengths: its cost depends on the row length, not on the items.
 
-Krell et al. 2021, "Efficient sequence packing without cross-contamination", pack histograms likewise; here all rows of
-the same contents are filled in one step, with the result of placing the items one by one, longest first, each in the
-fullest row that has room for it.
+Krell et al. 2021, "Efficient sequence packing without cross-contamination", also pack histograms; here all rows with
+the same contents are filled in one step. The result is that of placing the items one by one, longest first, each in
+the fullest row that has room for it.
 """
 
 from collections.abc import Iterator
@@ -12,15 +12,15 @@ import numpy as np
 from tx_jax.data.corpus.index import count_type
 from tx_jax.data.rows import ranges
 
-_BLOCK = 1 << 20  # items looked at together
+_BLOCK = 1 << 20  # items processed together
 Contents = tuple[tuple[int, int], ...]  # (length, how many items of it) in one row
 
 
 def pack_histogram(counts: np.ndarray, capacity: int) -> list[tuple[Contents, int]]:
     """Packs counts[n] items of each length n into rows of `capacity`.
 
-    Returns the kinds of rows: what one holds, and how many rows are like that. Raises ValueError for an item of length
-    0, or longer than a row.
+    Returns the kinds of rows: the contents of one, and how many such rows there are. Raises ValueError for an item of
+    length 0, or longer than a row.
     """
     if len(counts) > capacity + 1 and counts[capacity + 1 :].any():
         raise ValueError(f"an item is longer than {capacity=}")
@@ -37,7 +37,7 @@ def pack_histogram(counts: np.ndarray, capacity: int) -> list[tuple[Contents, in
 
 
 def _fill(rows: list[list[tuple[Contents, int]]], room: int, length: int, left: int) -> int:
-    """Put items into the rows of one kind; returns how many are left. What was the fullest row stays so until full."""
+    """Puts items into the rows of one kind; returns how many are left. The fullest row stays the fullest until full."""
     contents, number = rows[room].pop()
     each = room // length
     full = min(number, left // each)
@@ -56,8 +56,8 @@ def best_fit(lengths: np.ndarray, capacity: int) -> Iterator[tuple[np.ndarray, n
     """Assigns items to rows of `capacity`.
 
     Args:
-      lengths: of the items, each in [1, capacity]; what has length 0 is no item.
-      capacity: of a row.
+      lengths: lengths of the items, each in [1, capacity]; a length of 0 is not an item.
+      capacity: capacity of a row.
 
     Yields blocks of rows: the items row after row, and how many each row has. Deterministic. Memory: 4 bytes an item.
     """

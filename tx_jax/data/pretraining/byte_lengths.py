@@ -1,4 +1,4 @@
-"""How many bytes of text a token stands for, so that losses per byte compare across tokenizers."""
+"""How many bytes of text each token stands for, so that losses per byte are comparable across tokenizers."""
 
 import re
 
@@ -19,9 +19,9 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
     The sum over the tokens of a text is
 
     - byte-level BPE: exactly the bytes that were encoded, the space included where `add_prefix_space` adds one;
-    - SentencePiece: exactly the bytes of the normalised text with one space before every word. Characters that became
+    - SentencePiece: exactly the bytes of the normalized text with one space before every word. Characters that became
       the unknown token count 0;
-    - WordPiece: close to the bytes of the normalised text: a space is counted before every word, which is one too many
+    - WordPiece: close to the bytes of the normalized text: a space is counted before every word, which is one too many
       before most punctuation. Characters of words that became [UNK] count 0.
 
     Words that were added after training count with a space before them, which may be one too many.

@@ -19,13 +19,13 @@ _BLOCK = 1 << 25  # tokens looked at together
 class Chunks:
     """The stream E d1 E d2 … dn E, with the end-of-text id E between documents and at both ends, in chunks of T inputs.
 
-    The inputs of chunk i are the stream's tokens iT … iT + T - 1, its targets are those one further on. So every token
-    of every document, the first included, and every end of a document is predicted exactly once in an epoch. The last
-    chunk is filled up. Attention goes across documents; see `PackedDocuments` where it must not.
+    The inputs of chunk i are the stream's tokens iT … iT + T - 1, its targets are shifted by one. So every token of
+    every document, the first included, and every end of a document is predicted exactly once in an epoch. The last
+    chunk is padded. Attention crosses document boundaries; see `PackedDocuments` for rows where it does not.
 
     Attributes:
-      begins: unsigned or int64 [num_documents + 1], where in the stream the end-of-text before each document stands;
-        and the last one.
+      begins: unsigned or int64 [num_documents + 1], the position in the stream of the end-of-text before each document,
+        and of the last one.
       nbytes: memory held, in bytes.
     """
 

@@ -1,4 +1,4 @@
-"""Corruption for masked language modelling (Devlin et al. 2018, section 3.1): the choice of tokens, then their
+"""Corruption for masked language modeling (Devlin et al. 2018, section 3.1): the choice of tokens, then their
 replacement. Here tokens are chosen singly; `words` chooses whole words and spans, `selective` listed words.
 
 Shapes: B examples, T sequence length, P predictions.
@@ -18,11 +18,11 @@ class Masking:
     """How many tokens are chosen, and how they are replaced.
 
     Attributes:
-      rate: share of the real tokens to predict, [CLS] and [SEP] counted in the length as google-research/bert does.
+      rate: share of the real tokens to predict; [CLS] and [SEP] count in the length, as in google-research/bert.
       max_predictions: P.
       replace_with_mask, replace_with_random: shares of the chosen tokens; the rest keep their token.
-      special_ids: never chosen, and never a random replacement. google-research/bert spares only [CLS] and [SEP]; here
-        [UNK] and the others are spared too, since there is nothing to learn from them.
+      special_ids: never chosen, and never a random replacement. google-research/bert excludes only [CLS] and [SEP];
+        here [UNK] and the others are excluded too, since there is nothing to learn from them.
     """
 
     rate: float
@@ -40,7 +40,7 @@ class Masking:
 
     @property
     def ordinary_ids(self) -> np.ndarray:
-        """What a token may be replaced with at random."""
+        """The tokens that may be random replacements."""
         return _ordinary_ids(self.vocab_size, self.special_ids)
 
     def candidates(self, tokens_BT: np.ndarray, valid_BT: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Masking:
         return np.minimum(wanted, candidates_BT.sum(axis=1))
 
     def budget(self, wanted_B: np.ndarray) -> np.ndarray:
-        """What is left of the wanted predictions where there is room for `max_predictions`."""
+        """The number of wanted predictions, limited to `max_predictions`."""
         return np.minimum(wanted_B, self.max_predictions)
 
 
@@ -71,11 +71,11 @@ def _ordinary_ids(vocab_size: int, special_ids: tuple[int, ...]) -> np.ndarray:
 
 
 class Choice(NamedTuple):
-    """What is to be predicted.
+    """The tokens to predict.
 
     chosen_BT: bool, at most P in a row.
-    dropped_B: int64, predictions that were wanted but that P has no room for.
-    group_BT: int; tokens next to each other with equal numbers are replaced alike. None: each token by itself.
+    dropped_B: int64, wanted predictions for which P has no room.
+    group_BT: int; adjacent tokens with equal numbers are replaced in the same way. None: each token by itself.
     """
 
     chosen_BT: np.ndarray
@@ -84,7 +84,7 @@ class Choice(NamedTuple):
 
 
 def choose_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
-    """Tokens at random, each as likely as the next, exactly as many as are wanted."""
+    """Tokens chosen uniformly at random, exactly as many as are wanted."""
     candidates = masking.candidates(tokens_BT, valid_BT)
     wanted = masking.wanted(valid_BT, candidates)
     budget = masking.budget(wanted)
@@ -97,11 +97,11 @@ def choose_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking,
 
 
 def corrupt(tokens_BT: np.ndarray, choice: Choice, masking: Masking, rng: RowRandom) -> dict[str, np.ndarray]:
-    """Replaces what was chosen: by the mask, by a random token, or by itself.
+    """Replaces the chosen tokens by the mask, by a random token, or by themselves.
 
     Returns:
-      tokens int32 [B, T], corrupted; masked_positions int32 [B, P], ascending; masked_targets int32 [B, P], the tokens
-      that stood there; masked_weights float32 [B, P], 1 for a prediction and 0 for the unused rest (position 0);
+      tokens int32 [B, T], corrupted; masked_positions int32 [B, P], ascending; masked_targets int32 [B, P], the
+      original tokens there; masked_weights float32 [B, P], 1 for a prediction and 0 for the unused rest (position 0);
       masked_dropped float32 [B], the wanted predictions that P had no room for.
     """
     size, count = len(tokens_BT), masking.max_predictions

@@ -1,4 +1,4 @@
-"""Which corpus each example of an endless run comes from, as a function of the seed and the example's number.
+"""Which corpus each example of an endless run comes from, as a function of the seed and the example's index.
 
 Shapes: N examples, C corpora.
 """
@@ -19,7 +19,7 @@ _MIXTURE = hash_text("mixture")
 def smoothed_shares(sizes: Sequence[int], alpha: float) -> np.ndarray:
     """p_i proportional to n_i^alpha (Conneau et al. 2020, section 3.1; Lample & Conneau 2019): float64 [C].
 
-    1 is in proportion to size, 0 is all alike, XLM-R's 0.3 favours small corpora.
+    1 is in proportion to size, 0 gives all corpora the same share, XLM-R's 0.3 favors small corpora.
     """
     shares = np.asarray(sizes, np.float64) / np.sum(sizes)
     return shares**alpha / (shares**alpha).sum()
@@ -33,8 +33,8 @@ class Mixture:
     without those before it.
 
     Attributes:
-      shares: of the corpora, which sum to 1.
-      seed: of the order.
+      shares: the corpora's shares, which sum to 1.
+      seed: the seed of the order.
 
     Raises InputError for a corpus whose share is too small to come up in a window.
     """
@@ -59,7 +59,7 @@ class Mixture:
         return counts
 
     def locate(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For the examples with these numbers, the corpus and the how-manieth of that corpus it is: int64 [N] each."""
+        """The corpus of each of these examples, and its index among that corpus's examples: int64 [N] each."""
         window, slot = np.divmod(numbers, WINDOW)
         place = permute(slot, WINDOW, keys(self.seed, _MIXTURE, window))
         ends = np.cumsum(self.counts)

@@ -1,4 +1,4 @@
-"""Several documents in a row, none attending to another, and hardly any padding.
+"""Several documents in a row that do not attend to each other, with hardly any padding.
 
 Shapes: B examples, T sequence length, N pieces of documents in the batch.
 """
@@ -33,7 +33,7 @@ class _Pieces(NamedTuple):
 
 
 class PackedDocuments:
-    """Rows of whole documents, by best fit. Which documents share a row is fixed; an epoch orders the rows anew.
+    """Rows of whole documents, packed by best fit. Which documents share a row is fixed; each epoch reorders the rows.
 
     A document that does not fit is cut into full rows and a remainder, which is packed like a document. Two layouts:
 
@@ -41,8 +41,8 @@ class PackedDocuments:
     - for causal ones (`causal=True`), the inputs E d1 … dn and the targets d1 … dn E, with E the end-of-text id, so
       that every token and every end is predicted exactly once in an epoch.
 
-    What pads is what does not fit: little where many documents are shorter than half a row, and much where most fill
-    60% of one. `padding` says how much it is.
+    There is little padding if many documents are shorter than half a row, and much if most fill 60% of one; see
+    `padding`.
 
     Attributes:
       padding: share of all positions that are padding.
@@ -71,7 +71,7 @@ class PackedDocuments:
     def _pack(self) -> Iterator[dict[str, np.ndarray]]:
         """`begins`, where each packed row begins among the members, and the total; `members`, their documents;
         `full_documents`, one for each row that it fills alone."""
-        # What remains of each document, with its special tokens; 0 where nothing does.
+        # The remainder of each document, with its special tokens; 0 if there is none.
         rests = np.empty(self.split.num_documents, np.min_scalar_type(self.length))
         for first, last in document_blocks(self.split, _BLOCK):
             inputs = np.diff(document_bounds(self.split, first, last)) + self.causal
@@ -145,13 +145,13 @@ class PackedDocuments:
         return offsets[begins[documents + 1]] - offsets[begins[documents]] + self.causal
 
     def _streams(self, pieces: _Pieces) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of each piece, flat, and where each begins: [CLS] text [SEP], or its inputs and one token more."""
+        """The tokens of each piece, flat, and where each begins: [CLS] text [SEP], or its inputs and one more token."""
         begin = self.split.sentence_offsets[self.split.document_offsets[pieces.document]]
         stop = begin + self._inputs(pieces.document) - self.causal
         width = pieces.length + (1 if self.causal else 2)
         at = np.cumsum(width) - width
         stream = np.full(int(width.sum()), self.end_id, np.int32)
-        # A causal piece begins with the token before its offset, which the first piece of a document has none of.
+        # A causal piece begins with the token before its offset; the first piece of a document has no such token.
         start = begin + pieces.offset - self.causal
         first = start < begin
         lead = first if self.causal else np.ones_like(first)

@@ -1,6 +1,6 @@
-"""Inputs of one segment, made of whole sentences: [CLS] sentences [SEP] (Liu et al. 2019, section 4.2).
+"""Inputs of one segment of whole sentences: [CLS] sentences [SEP] (Liu et al. 2019, section 4.2).
 
-A sentence longer than the sequence makes a row of its own, cut at a place drawn anew in every epoch.
+A sentence longer than the sequence gets a row of its own, truncated at a place that every epoch draws anew.
 Shapes: B examples, T sequence length.
 """
 
@@ -46,7 +46,7 @@ class DocSentences:
 
 class FullSentences:
     """FULL-SENTENCES: consecutive whole sentences of the corpus, as many as fit, with an extra separator where a row
-    goes on in the next document: [CLS] end of one document [SEP] beginning of the next [SEP].
+    continues in the next document: [CLS] end of one document [SEP] beginning of the next [SEP].
 
     Attributes:
       starts: unsigned or int64 [rows + 1], the sentence that each row begins with, and the total.
@@ -78,8 +78,8 @@ class FullSentences:
 def pack_across_documents(split: Split, target: int) -> Iterator[dict[str, np.ndarray]]:
     """Greedy packing of all sentences in order: `starts`, where each row begins, a block at a time, and the total.
 
-    A row holds at most `target` tokens, one separator for every document that begins inside it included; a longer
-    sentence is a row of its own.
+    A row has at most `target` tokens, including one separator for every document that begins inside it; a longer
+    sentence gets a row of its own.
     """
     start = 0
     while start < split.num_sentences:
@@ -116,7 +116,7 @@ def _rows(
     stop = np.minimum(stop, start + examples.max_tokens)
     length = stop - start + (last_document - first_document) + NUM_SPECIALS
     valid = np.arange(examples.length)[None] < length[:, None]
-    # Everything is a separator that is not text: the end, and the gaps between the documents.
+    # Everything that is not text is a separator: the end, and the gaps between documents.
     tokens = np.where(valid, np.int32(examples.sep_id), np.int32(examples.pad_id))
     tokens[:, 0] = examples.cls_id
     row, document = spread(first_document, last_document)

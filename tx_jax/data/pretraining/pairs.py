@@ -1,13 +1,13 @@
 """Sentence pairs for next-sentence prediction (Devlin et al. 2018, appendix A.2; google-research/bert).
 
 Deliberate differences from `create_pretraining_data.py`, so that any example can be built alone and labels are fair:
-- Spans are fixed. Where B is random, that program puts the unused sentences of the span back for the next pair; here A
-  is the head or the tail of its span, by a fair coin, so that neither is left out more often.
-- That program draws a short target once for a document and packs all of it to that length; here an example is short
-  with the same probability, made from a random run of sentences inside its span.
-- What is one sentence alone has no true next sentence. That program always gives it a random one, which lets the label
-  be guessed from the shape of the pair. Here a document of one sentence is left out, and a single sentence at the end
-  of a document joins the span before it, so that labels are 50/50 whatever the shape.
+- Spans are fixed. If B is random, that program returns the unused sentences of the span for the next pair; here A is
+  the head or the tail of its span, by a fair coin, so that neither is left out more often.
+- That program draws a short target once per document and packs all of it to that length; here an example is short with
+  the same probability, made from a random run of sentences inside its span.
+- A single sentence has no true next sentence. That program always gives it a random one, so the label can be guessed
+  from the shape of the pair. Here a document of one sentence is left out, and a single sentence at the end of a
+  document joins the previous span, so that labels are 50/50 whatever the shape.
 
 Shapes: B examples, T sequence length.
 """
@@ -28,7 +28,7 @@ class SentencePairs:
     """The pairs of one split. `rows` builds any of them.
 
     Parts are segments of several sentences that fill the sequence (BERT; SEGMENT-PAIR of Liu et al. 2019, section 4.2)
-    or single sentences (SENTENCE-PAIR there). Between the parts stand one or more separators: [CLS] A [SEP] B [SEP]
+    or single sentences (SENTENCE-PAIR there). There are one or more separators between the parts: [CLS] A [SEP] B [SEP]
     in BERT, <s> A </s></s> B </s> in RoBERTa.
 
     Attributes:
@@ -49,9 +49,9 @@ class SentencePairs:
     ):
         """
         Args:
-          single_sentences: two neighbouring sentences of a span of two, or of three at the end of a document; such
+          single_sentences: two neighboring sentences of a span of two, or of three at the end of a document; such
             pairs are never shortened by `short_sequence_probability`.
-          num_separators: between the parts.
+          num_separators: number of separators between the parts.
 
         Raises:
           InputError: a sequence too short for two parts; or fewer than two documents of two sentences, so that
@@ -70,7 +70,7 @@ class SentencePairs:
             raise InputError(
                 f"next-sentence prediction needs at least two documents of two sentences; of the {split.num_documents} "
                 f"documents in {split.name} {len(self.eligible)} have that many. Split documents or sentences "
-                "otherwise (python -m experiments.prepare --documents=… --sentences=…), hold out more "
+                "differently (python -m experiments.prepare --documents=… --sentences=…), hold out more "
                 "(--validation_fraction) if the split is validation, or train without it: "
                 "--config.data.packing=doc_sentences --config.model.heads=\"('masked_lm',)\""
             )
@@ -152,7 +152,7 @@ def _eligible(split: Split) -> Recipe:
 
 
 def truncate_pair(a_start, a_stop, b_start, b_stop, max_tokens: int, rng: RowRandom):
-    """Shortens pairs to `max_tokens`: always the longer one (B on a tie), a token at a time, front or back by a coin.
+    """Truncates pairs to `max_tokens`: always the longer part (B on a tie), token by token, front or back by a coin.
 
     The loop of google-research/bert's `truncate_seq_pair` in closed form: final lengths follow from the two lengths,
     and the number of tokens lost at the front is binomial.
@@ -165,7 +165,7 @@ def truncate_pair(a_start, a_stop, b_start, b_stop, max_tokens: int, rng: RowRan
 
 
 def kept_lengths(a_length: np.ndarray, b_length: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
-    """What remains of pairs where always the longer one (B on a tie) loses a token, until both fit."""
+    """The lengths after the longer part of each pair (B on a tie) has lost tokens one by one until both fit."""
     a_half, b_half = -(-max_tokens // 2), max_tokens // 2
     a_kept = np.where(a_length <= a_half, a_length, np.where(b_length <= b_half, max_tokens - b_length, a_half))
     b_kept = np.where(b_length <= b_half, b_length, np.where(a_length <= a_half, max_tokens - a_length, b_half))

@@ -1,4 +1,4 @@
-"""What the model sees, in readable form: examples token by token, and statistics over many.
+"""Shows what the model sees in readable form: examples token by token, and statistics over many.
 
 Shapes: B examples, T sequence length, P predictions.
 """
@@ -23,10 +23,10 @@ class Piece:
     """One token of an example.
 
     Attributes:
-      text: as it stands in the text, with the space before it where it has one.
-      seen: the same of what the model sees in its place: another where it is masked or replaced.
-      kind: "text" and "special" tokens are not predicted; the others are, behind the mask token, behind a random token,
-        or kept as they are. A random token that happens to be the original counts as kept.
+      text: the original token as it is in the text, with the space before it if there is one.
+      seen: the token that the model sees in its place, in the same form: it differs if masked or replaced.
+      kind: "text" and "special" tokens are not predicted; the others are: they are masked, replaced by a random token,
+        or kept. A random token that happens to be the original counts as kept.
       segment: 0 or 1.
       document: number within the row, from 1.
     """
@@ -44,9 +44,9 @@ class Example:
 
     Attributes:
       pieces: without padding.
-      padding: share of the row.
+      padding: share of the row that is padding.
       unknown: share of the tokens that are the unknown token.
-      follows: whether the second segment is the text that follows the first; None where there are no pairs.
+      follows: whether the second segment is the text that follows the first; None if there are no pairs.
     """
 
     pieces: tuple[Piece, ...]
@@ -56,7 +56,7 @@ class Example:
 
 
 def examples(batch: Batch, tokenizer: Tokenizer) -> list[Example]:
-    """The rows of a batch, masked or causal, but for those that only fill it up."""
+    """The rows of a batch, masked or causal, except padding rows."""
     real = np.flatnonzero(batch["example_weights"])
     texts = functools.cache(lambda token_id: token_text(tokenizer, token_id))
     kinds, originals = _kinds(batch, tokenizer), _originals(batch)
@@ -84,19 +84,19 @@ def examples(batch: Batch, tokenizer: Tokenizer) -> list[Example]:
 
 
 def statistics(batches: Iterable[Batch], tokenizer: Tokenizer) -> dict[str, float]:
-    """What batches are made of; rows that only fill up do not count.
+    """Statistics of batches; padding rows do not count.
 
-    Returns, each where it applies:
-      examples: how many rows these are.
-      length: tokens a row, special ones included and padding not.
+    Returns, as far as they apply:
+      examples: number of rows.
+      length: tokens per row, including special tokens but not padding.
       padding: share of all positions.
       unknown: share of the tokens that are the unknown token.
-      tokens_per_byte: text tokens, but for unknown ones, for each byte of the text that they stand for.
-      chosen: share of the tokens, special ones included, that are to be predicted.
+      tokens_per_byte: text tokens, except unknown ones, per byte of the text that they stand for.
+      chosen: share of the tokens, special tokens included, that are to be predicted.
       mask, random, kept: shares of those; see `Piece.kind`.
-      dropped: share of the wanted predictions that `max_predictions` had no room for.
+      dropped: share of the wanted predictions for which `max_predictions` had no room.
       follows: share of the pairs in which the second segment is the text that follows the first.
-      documents: documents a row, where they are packed.
+      documents: documents per row, if they are packed.
     """
     sums: Counter[str] = Counter()
     lengths = byte_lengths(tokenizer)
@@ -169,9 +169,9 @@ def _kinds(batch: Batch, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def token_text(tokenizer: Tokenizer, token_id: int) -> str:
-    """A token as it stands in a text, with the space before it where it has one.
+    """A token as it is in a text, with the space before it if there is one.
 
-    Special tokens, and tokens that stand for a part of a character, are given as the vocabulary spells them.
+    Special tokens, and tokens that are a part of a character, are given as the vocabulary spells them.
     """
     entry = tokenizer.token(token_id)
     if token_id in tokenizer.special_ids:

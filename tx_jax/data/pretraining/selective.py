@@ -4,8 +4,8 @@ The paper pretrains further on text of a domain and masks only words that matter
 rate is a share of is a choice here, `rate_of`:
 
 - "occurrences": of the occurrences of listed words in the sequence. The number is rounded up or down at random, so that
-  the expected share is exact even where a sequence has a single occurrence.
-- "tokens": of all tokens of the sequence, as for random masking, as far as there are listed words to fill it.
+  the expected share is exact even if a sequence has a single occurrence.
+- "tokens": of all tokens of the sequence, as in random masking, as far as there are enough listed words.
 
 A sequence without a listed word predicts nothing. Shapes: B examples, T sequence length, M matches.
 """
@@ -29,11 +29,11 @@ from tx_jax.text import Tokenizer
 
 RateOf = Literal["occurrences", "tokens"]
 _BLOCK = 1 << 22  # tokens searched together
-_BRACKET = "("  # what stands before a word without a space, to see how the word is written then
+_BRACKET = "("  # put before a word, without a space, to see how the word is then tokenized
 
 
 class Matches(NamedTuple):
-    """Where listed words occur, in order; the longest that begins at a place. row, column, length, word: int64 [M]."""
+    """Occurrences of listed words, in order; the longest one at each place. row, column, length, word: int64 [M]."""
 
     row: np.ndarray
     column: np.ndarray
@@ -42,16 +42,16 @@ class Matches(NamedTuple):
 
 
 class WordList:
-    """Words, or phrases of several, and the ways that a tokenizer writes them: at the beginning of a text, after a
-    space and after punctuation.
+    """Words, or phrases of several words, and the ways that a tokenizer writes them: at the beginning of a text, after
+    a space and after punctuation.
 
     An occurrence begins and ends where letters and digits do, so that "art" occurs in "(art)." and not in "party", even
-    where the tokenizer's words include the punctuation that touches them. Case counts as the tokenizer has it: list
-    "Covid" and "covid" for a cased one.
+    if the tokenizer's words include adjacent punctuation. Whether case matters depends on the tokenizer: for a cased
+    one, list "Covid" and "covid".
 
     Attributes:
       words: as listed, without repetition.
-      unwritable: those that the tokenizer cannot write without its unknown token; they can never occur.
+      unwritable: the words that the tokenizer cannot write without its unknown token; they can never occur.
     """
 
     def __init__(self, words: Sequence[str], tokenizer: Tokenizer):
@@ -130,7 +130,7 @@ def _is_letter(character: str) -> bool:
 
 
 def read_words(path: str | Path) -> list[str]:
-    """The words of a text file, one a line. Raises InputError where it cannot be read or holds none."""
+    """The words of a text file, one per line. Raises InputError if it cannot be read or is empty."""
     try:
         words = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except OSError as error:
@@ -138,7 +138,7 @@ def read_words(path: str | Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
     if not words:
-        raise InputError(f"the list of words {path} is empty: give one word a line")
+        raise InputError(f"the list of words {path} is empty: give one word per line")
     return words
 
 
@@ -203,7 +203,7 @@ def count_occurrences(split: Split, words: WordList) -> np.ndarray:
 
 
 def kept_counts(split: Split, words: WordList) -> np.ndarray:
-    """`count_occurrences`, which is done once and kept beside the store."""
+    """`count_occurrences`, computed once and kept next to the store."""
     digest = hashlib.sha256("\n".join(words.words).encode()).hexdigest()
 
     def blocks() -> Iterator[dict[str, np.ndarray]]:

@@ -1,8 +1,8 @@
-"""Spans: which runs of sentences make one example, computed from the store's offsets with vectorised numpy.
+"""Spans: which runs of sentences make one example, computed from the store's offsets with vectorized numpy.
 
-Nothing is tokenised again for another sequence length, and the spans are the same in every epoch; what an epoch does
-with a span (its split, its partner, its corruption) is drawn from (seed, epoch, index). So they are found once and kept
-beside the store.
+Nothing is tokenized again for another sequence length, and the spans are the same in every epoch; what an epoch does
+with a span (its split, its partner, its corruption) is drawn from (seed, epoch, index). So spans are computed once and
+kept next to the store.
 """
 
 import functools
@@ -15,7 +15,7 @@ from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.rows import document_blocks
 
 _BLOCK = 1 << 25  # tokens looked at together
-_FEW = 8  # documents, which are faster taken one after the other than side by side
+_FEW = 8  # so few documents are processed faster one after another than together
 _SENTENCES = 1 << 20  # of one document looked at together
 Runs = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -1,4 +1,4 @@
-"""What an example becomes on its way to the model: corrupted for a masked LM, weighted for a causal one.
+"""Turns examples into the model's inputs and targets: corrupted for a masked LM, weighted for a causal one.
 
 It is a pure function of (rows, random numbers, step). Shapes: B examples, T sequence length.
 """
@@ -26,8 +26,8 @@ class MakeTargets(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class RateSchedule:
-    """A rate that goes from one value to another linearly over the first steps, and then stays (Yang et al. 2023 let
-    it fall; Ankner et al. 2024 too). `steps` 0: constant."""
+    """A rate that changes linearly from one value to another over the first steps and then stays constant (it decreases
+    in Yang et al. 2023 and Ankner et al. 2024). `steps` 0: constant."""
 
     begin: float
     end: float
@@ -41,13 +41,13 @@ class RateSchedule:
 
 @dataclasses.dataclass(frozen=True)
 class MaskedTargets:
-    """Masked language modelling.
+    """Masked language modeling.
 
     Attributes:
       masking: the ids, the replacement, and P.
       rate: replaces `masking.rate` at each step.
-      unit: what is chosen at random, one of `UNITS`.
-      is_continuation: of the tokenizer; needed for words and spans.
+      unit: the unit that is chosen at random, one of `UNITS`.
+      is_continuation: the tokenizer's; needed for words and spans.
       span_probability, span_max_words: see `words.span_lengths`.
       listed: None, or the words to mask selectively, in a random share `selective_share` of the sequences; the others
         are masked at random, by `unit`.
@@ -108,7 +108,7 @@ def _spans(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: M
     )
 
 
-# `data.mask_unit` -> what chooses such units at random. A new one is a function and a row here.
+# `data.mask_unit` -> the function that chooses such units at random. A new unit is a function and a row here.
 UNITS: dict[str, Callable[[MaskedTargets, np.ndarray, np.ndarray, Masking, RowRandom], Choice]] = {
     "token": _tokens,
     "whole_word": _whole_words,
