@@ -84,7 +84,7 @@ def test_predictions_for_a_file(seeds, tmp_path):
             "or give it the name that training had; a table whose first line has no names needs --columns",
         ),
         ("new.csv", "b.conll", ".conll is for labels of words"),
-        ("new.csv", "new.csv", "is what is read, and would be lost"),
+        ("new.csv", "new.csv", "is an input file, which would be lost"),
     ):
         again = run("predict", f"--workdir={folder}", f"--input={tmp_path / source}", f"--output={tmp_path / target}")
         assert again.returncode == 2

@@ -167,7 +167,7 @@ def test_records_may_have_a_field_data(tmp_path):
     assert records[0]["label"] == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*empty lines are left out")
+@pytest.mark.filterwarnings("ignore:.*empty lines are skipped")
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -188,7 +188,7 @@ def test_a_text_a_line_unless_it_is_something_else(tmp_path, name, content, expe
 
 
 def test_words_for_a_model_of_texts_are_texts(tmp_path):
-    with pytest.warns(InputWarning, match="empty lines are left out"):
+    with pytest.warns(InputWarning, match="empty lines are skipped"):
         records, notice = read(tmp_path / "new.txt", CONLL, False)
     assert (records[0], notice) == ({"text": "-DOCSTART- -X- O"}, [])
 

@@ -59,7 +59,7 @@ def test_jsonl_keeps_values(tmp_path):
 
 
 def test_a_text_a_line(tmp_path):
-    with pytest.warns(InputWarning, match=r"a.txt: 1 empty lines are left out: 2$"):
+    with pytest.warns(InputWarning, match=r"a.txt: 1 empty lines are skipped: 2$"):
         found = read(tmp_path / "a.txt", "one\n\n two, three\r\n\n", labeled_=False)
     assert found == [{"text": "one"}, {"text": " two, three"}]
     with pytest.raises(InputError, match="one text per line is not enough for text, other"):

@@ -184,7 +184,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
-    """A text a line; empty lines are left out, with a warning of those between texts."""
+    """A text a line; empty lines are skipped, with a warning about those between texts."""
     if len(config.text) > 1 or config.choices:
         raise InputError(
             f"{file}: one text per line is not enough for {', '.join(config.text + config.choices)}: give CSV"

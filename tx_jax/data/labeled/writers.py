@@ -23,7 +23,7 @@ def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> No
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     if source and is_read(path, source):
-        raise InputError(f"{path} is what is read, and would be lost: give another name to what is written")
+        raise InputError(f"{path} is an input file, which would be lost: choose another --output")
     if _ending(path) == ".tsv":
         _table(path, records, "\t")
 
