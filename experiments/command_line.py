@@ -102,6 +102,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
             _help(config)
         if config:
+            local_path(config, "--config")
             _check_config(config, argv)
         rest = flags.FLAGS(argv)
         check_paths(flags.FLAGS.flag_values_dict())
@@ -109,6 +110,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
     except InputError as error:
         fail(str(error))
     except flags.Error as error:
+        if no_boolean := re.match(r"(flag --\S+): \('Non-boolean argument to boolean flag', .*\)$", str(error)):
+            fail(f"{no_boolean[1]}: give true or false")
         # The library puts a traceback into some messages; the last line says what went wrong.
         lines = [line for line in str(error).splitlines() if line.strip()]
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")

@@ -138,9 +138,9 @@ def show_reports(name: str | Path, reports: Mapping[str, Report]) -> None:
         part = "" if report.is_whole else f", first {first:,} of {total:,} batches"
         title = f"{name}{part}" if report.step is None else f"Step {report.step} of {name}{part}"
         table = Table(f"on {split} data", "model", "baseline", "", title=title)
-        for name, value in report.metrics.items():
-            baseline, what = report.baselines.get(name, (None, ""))
-            table.add_row(name, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
+        for metric, value in report.metrics.items():
+            baseline, what = report.baselines.get(metric, (None, ""))
+            table.add_row(metric, f"{value:.4f}", "" if baseline is None else f"{baseline:.4f}", what)
         make_console().print(table)
 
 

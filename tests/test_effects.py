@@ -34,7 +34,7 @@ ALWAYS = {
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
     "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
-    "relative_attention conv_kernel enhanced_mask_decoder local_window classifier_transform classifier_pooling "
+    "relative_attention conv_kernel enhanced_mask_decoder classifier_transform classifier_pooling "
     "classifier_dropout",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
     # An objective tells whether it knows the choices, separators and class weights.
@@ -100,6 +100,7 @@ REFUSED = [
     (PRETRAINING, {"model.position_offset": 2}, {"model.position_embedding": "none"}, "position_embedding='none'"),
     (PRETRAINING, {"model.rotary_theta": 5e5}, {}, "because model.position_embedding='learned'"),
     (PRETRAINING, {"model.global_every": 3}, {}, "because model.local_window=0"),
+    (PRETRAINING, {"model.local_window": 16}, {}, "because model.global_every=1: leave it out, or give --config.model"),
     (CAUSAL, {"data.mask_rate": 0.3}, {}, "because model.heads=('causal_lm',)"),
     (CAUSAL, {"data.mask_unit": "whole_word"}, {}, "because model.heads=('causal_lm',)"),
     (CAUSAL, {"data.dupe_factor": 3}, {}, "because model.heads=('causal_lm',)"),
@@ -200,6 +201,7 @@ def test_every_condition_has_a_case():
     [
         (PRETRAINING, {"data.mask_rate_end": 0.05, "data.mask_rate_steps": 10, "data.masking": "dynamic"}, {}),
         (PRETRAINING, {"data.mask_unit": "span", "data.span_probability": 0.5}, {}),
+        (PRETRAINING, {"model.local_window": 16, "model.global_every": 2}, {}),
         (FINE_TUNING, {"training.num_epochs": 2.0}, {}),  # the file's number of steps was not chosen
         (FINE_TUNING, {"training.num_epochs": 0.0, "training.num_steps": 100}, {"training.checkpoint_every": 10,
                                                                                "training.eval_every": 10}),

@@ -80,7 +80,7 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
       OSError: it cannot be written; an existing folder is unchanged.
     """
-    temporary, earlier = (path.with_name(path.name + ending) for ending in (".tmp", ".old"))
+    temporary, earlier = _beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -98,6 +98,17 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     os.replace(temporary, path)
     sync_folder(path.parent)
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def clear_replaced(path: Path) -> None:
+    """Removes what a kill in `replace_folder` left beside a folder that is whole."""
+    for folder in _beside(path):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(path: Path) -> tuple[Path, Path]:
+    """Where the new content of a folder is made, and where the earlier one is meanwhile."""
+    return path.with_name(path.name + ".tmp"), path.with_name(path.name + ".old")
 
 
 def sync_folder(path: Path) -> None:

@@ -77,6 +77,14 @@ def test_the_table_says_of_which_batches_it_is(run, capsys):
     assert "batches" not in capsys.readouterr().out
 
 
+def test_the_table_of_every_split_names_the_model(capsys):
+    from experiments.display import show_reports
+
+    part = Report(2, {"loss": 1.0}, {}, (10, 10))
+    show_reports("runs/mine", {"validation": part, "test": part, "other": part})
+    assert capsys.readouterr().out.count("Step 2 of runs/mine") == 3
+
+
 def test_a_mesh_that_does_not_fit_is_said_and_not_needed(run):
     workdir, task = run
     stored = json.loads((workdir / "config.json").read_text())

@@ -55,6 +55,7 @@ def test_the_flags_are_found():
     ("command", "arguments"),
     [
         ("train", ["--config=configs/bert_base.py:smoke", "--workdir=gs://bucket/run"]),
+        ("train", ["--config=gs://bucket/mine.py:smoke", "--workdir=run"]),
         ("train", ["--config=configs/bert_base.py:smoke", "--config.data.store=data/a,s3://b/c", "--workdir=run"]),
         ("prepare", ["--source=https://x.org/text.txt", "--store=store"]),
     ],
@@ -103,3 +104,14 @@ def test_lists_and_parts_are_looked_through(value):
 @pytest.mark.parametrize("value", ["tfds:glue/cola#train", "org/name", ("^pooler/=10", "(?:bias)$"), "a:b", 3, None])
 def test_all_else_is_left_alone(value):
     command_line.check_path(value, "--x")
+
+
+def test_a_boolean_that_is_none_is_said_in_plain_words():
+    config = str(Path(configs.__path__[0]) / "bert_base.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", f"--config={config}", "--config.model.use_bias=maybe"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (2, "error: flag --config.model.use_bias=maybe: give true or false\n")

@@ -15,10 +15,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from tests.faults.driver import POINTS
-from tests.faults.processes import CHECKPOINT_EVERY, STEPS, Ended, Place, Run, end, wait_until
+from tests.faults.processes import CHECKPOINT_EVERY, STEPS, Ended, Place, Run, end, equal, wait_until
 from tx_jax.runs import metrics_log
 
 
@@ -171,7 +170,7 @@ def check_one_line(ended: Ended, *said: str) -> None:
 @contextlib.contextmanager
 def stopped_at(run: Run, point: str, other: str = "", **options) -> Iterator[subprocess.Popen]:
     """A process of the run that stands still at the point, and goes on afterwards."""
-    process = run.begin(f"SIGSTOP@{point} {other}".strip(), **options)
+    process = run.begin(f"SIGSTOP@{point};{other}".strip(";"), **options)
     try:
         wait_until(process, lambda: ") T " in Path(f"/proc/{process.pid}/stat").read_text())
         assert process.poll() is None, end(process)
@@ -213,7 +212,7 @@ def disk_full(place: Place, what: str) -> None:
     """Space runs out before the second save, or after it, so that the log cannot be written."""
     disk = place.folder / f"disk-{what}"
     with small_disk(disk):
-        run = Run(disk / "run", place.store)
+        run = Run(disk / "run", place.recipe)
         point = "save:2" if what == "checkpoint" else "committed:2"
         with stopped_at(run, point, "linger:") as process:
             ballast = fill(disk)
@@ -259,15 +258,6 @@ def _heeding_permissions() -> tuple[str, ...]:
     return command
 
 
-def _restored(run: Run, step: int) -> dict:
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(run.checkpoints / str(step) / "default")
-
-
-def _equal(a: dict, b: dict) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-
-
 NOT_FINITE = {"training.checkpoint_every": 1, "training.keep_last": STEPS, "training.max_skipped_updates": 3}
 
 
@@ -280,17 +270,17 @@ def skipped(place: Place, value: str) -> None:
     assert list(records) == list(range(1, STEPS + 1))
     assert [step for step, record in records.items() if "loss" not in record] == [20, 21, 40]
     assert [records[step]["skipped_updates"] for step in (19, 20, 21, 22, 40, STEPS)] == [0, 1, 2, 2, 3, 3]
-    states = {step: _restored(run, step) for step in (19, 21, 22)}
+    states = {step: run.state(step) for step in (19, 21, 22)}
     for part in ("params", "opt_state"):
-        assert _equal(states[19][part], states[21][part])
-        assert not _equal(states[21][part], states[22][part])
+        assert equal(states[19][part], states[21][part])
+        assert not equal(states[21][part], states[22][part])
 
 
 def too_many_skipped(place: Place, value: str) -> None:
     """More steps in a row than are allowed, with a kill among them: the run ends, and what was saved is finite."""
     run = place.run(f"too-many-skipped-{value}")
     fault = f"{value}:20,21,22,23"
-    ended = run.train(f"{fault} SIGKILL@committed:21", config=NOT_FINITE)
+    ended = run.train(f"{fault};SIGKILL@committed:21", config=NOT_FINITE)
     assert ended.code == -signal.SIGKILL, ended
     ended = run.train(fault, config=NOT_FINITE)
     assert (ended.code, ended.start) == (1, 21), ended
@@ -299,7 +289,7 @@ def too_many_skipped(place: Place, value: str) -> None:
     assert (run.workdir / "FAILED").exists()
     assert run.committed() == list(range(1, 23))
     for step in (20, 22):
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(_restored(run, step)))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.state(step)))
 
 
 def tracker(place: Place, what: str) -> None:

@@ -2,26 +2,53 @@
 
 import dataclasses
 import functools
+import importlib
+import json
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tx_jax.runs import manifest, metrics_log
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from tx_jax.runs import checkpoint, history, manifest, metrics_log
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 60, 15, 10
-CONFIG = {
-    "model.vocab_size": 200,
-    "model.num_layers": 1,
+ALL = {
     "training.num_steps": STEPS,
     "training.log_every": 1,
     "training.eval_every": EVAL_EVERY,
     "training.checkpoint_every": CHECKPOINT_EVERY,
 }
 PATIENCE = 300  # seconds
+TIMES = ("tokens_per_second", "data_wait_share")  # what no two runs have in common
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a run trains: a configuration, and the values that the command line gives besides `ALL`."""
+
+    config: str
+    values: Mapping[str, object]
+
+    def in_process(self) -> ConfigDict:
+        """The same for `tests.fine_tuning.train`."""
+        c = importlib.import_module(f"configs.{self.config}").get_config("smoke")
+        values = (ALL | self.values).items()
+        c.update_from_flattened_dict({key: str(x) if isinstance(x, Path) else x for key, x in values})
+        return c
+
+
+def pretraining(store: Path) -> Recipe:
+    """A masked LM on a token store of 200 tokens."""
+    return Recipe("bert_base", {"model.vocab_size": 200, "model.num_layers": 1, "data.store": store})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +62,7 @@ class Ended:
     @property
     def start(self) -> int:
         """The step that it started from."""
-        found = re.search(r"Continuing after step (\d+)", self.output)
+        found = re.search(r"(?:Continuing after step|The run is complete: it has its) (\d+)", self.output)
         return int(found[1]) if found else 0
 
 
@@ -48,7 +75,7 @@ class Run:
     """
 
     workdir: Path
-    store: Path
+    recipe: Recipe
     by: tuple[str, ...] = ()
 
     @property
@@ -58,9 +85,9 @@ class Run:
     def begin(
         self, fault: str = "", config: dict | None = None, environment: dict | None = None, **options
     ) -> subprocess.Popen:
-        values = CONFIG | {"data.store": self.store} | (config or {})
+        values = ALL | self.recipe.values | (config or {})
         program = ["tests.faults.driver", fault] if fault else ["experiments.train"]
-        flags = ["--config=configs/bert_base.py:smoke", f"--workdir={self.workdir}"]
+        flags = [f"--config=configs/{self.recipe.config}.py:smoke", f"--workdir={self.workdir}"]
         flags += [f"--config.{key}={value}" for key, value in values.items()]
         return subprocess.Popen(
             [*self.by, sys.executable, "-m", *program, *flags],
@@ -77,6 +104,16 @@ class Run:
     def losses(self) -> dict[int, float]:
         return {r["step"]: r["loss"] for r in metrics_log.read(self.workdir) if r["split"] == "train"}
 
+    def records(self) -> dict[tuple[int, str], dict]:
+        """All that metrics.jsonl says, but of times, by step and split; no record is there twice."""
+        found = metrics_log.read(self.workdir)
+        records = {
+            (record["step"], record["split"]): {name: x for name, x in record.items() if name not in TIMES}
+            for record in found
+        }
+        assert len(records) == len(found), "a record is there twice"
+        return records
+
     def steps(self, split: str = "train") -> list[int]:
         return [record["step"] for record in metrics_log.read(self.workdir) if record["split"] == split]
 
@@ -87,6 +124,30 @@ class Run:
 
     def newest(self) -> int:
         return max(self.committed(), default=0)
+
+    def state(self, step: int) -> dict:
+        """The arrays of a checkpoint."""
+        folder = self.checkpoints / str(step) / checkpoint.ITEM
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Orbax's, that the devices must be those of the run
+            return reader.restore(folder)
+
+    def config(self) -> dict:
+        """What config.json says, but for how many checkpoints are kept."""
+        config = json.loads((self.workdir / "config.json").read_text())
+        del config["training"]["keep_last"]
+        return config
+
+    def parts(self) -> list[tuple[int, int]]:
+        """The steps (from, to) that each start trained, as history.jsonl has them; none of starts that trained none."""
+        ends = [(record["after_step"], record["to_step"]) for record in history.read(self.workdir)]
+        return [(begin, self.newest() if end is None else end) for begin, end in ends if end is None or end > begin]
+
+
+def equal(a: dict, b: dict) -> bool:
+    """Whether two trees of arrays are the same, bit for bit."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 def end(process: subprocess.Popen) -> Ended:
@@ -112,30 +173,36 @@ class Place:
     """Where runs are made.
 
     Attributes:
-      folder: empty.
-      store: a token store of 200 tokens.
+      recipe: what they train.
     """
 
     folder: Path
-    store: Path
+    recipe: Recipe
 
     def run(self, name: str, **options) -> Run:
-        return Run(self.folder / name, self.store, **options)
+        return Run(self.folder / name, self.recipe, **options)
 
     @functools.cached_property
     def uninterrupted(self) -> Run:
         run = self.run("uninterrupted")
-        ended = run.train(config={"training.keep_last": 9})
-        assert ended.code == 0, ended.errors
+        if not (run.workdir / "DONE").exists():
+            ended = run.train(config={"training.keep_last": 9})
+            assert ended.code == 0, ended.errors
         return run
 
     def check_story(self, run: Run) -> None:
-        """The run is done, with the losses of the uninterrupted one, bit for bit, and each record there once."""
+        """The run is done, its directory tells all of it, and losses and parameters are those of the uninterrupted one,
+        bit for bit."""
         assert (run.workdir / "DONE").exists()
         assert not (run.workdir / "FAILED").exists()
         assert run.steps() == list(range(1, STEPS + 1))
         assert run.steps("validation") == list(range(EVAL_EVERY, STEPS + 1, EVAL_EVERY))
-        assert run.losses() == self.uninterrupted.losses()
+        assert run.records() == self.uninterrupted.records()
+        assert equal(run.state(STEPS), self.uninterrupted.state(STEPS))
+        parts = run.parts()
+        assert [begin for begin, _ in parts] + [STEPS] == [0] + [end for _, end in parts], parts
+        assert run.config() == self.uninterrupted.config()
+        assert _names(run) == _names(self.uninterrupted)
 
     def check_resumes(self, run: Run, start: int) -> Ended:
         """The same command continues from this step to the end."""
@@ -144,3 +211,8 @@ class Place:
         assert ended.start == start, (ended.start, start, ended.errors)
         self.check_story(run)
         return ended
+
+
+def _names(run: Run) -> list[str]:
+    """What is in its directory."""
+    return sorted(path.name for path in run.workdir.iterdir())

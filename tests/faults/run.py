@@ -1,7 +1,7 @@
 """Injects every fault, many times, and prints how many runs survived: python -m tests.faults.run [--seeds=20].
 
 Each is a training run in a process of its own that meets the fault, and mostly a second one that continues it; all that
-must hold then is in `faults.py`. `--only=killed` makes one kind alone. Takes about 15 minutes on two cores.
+must hold then is in `faults.py` and `starts.py`. `--only="killed, LoRA"` makes only the rows that begin so.
 """
 
 import argparse
@@ -13,8 +13,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.faults import faults
+from tests.faults import faults, starts
 from tests.faults.driver import POINTS
+from tests.faults.processes import Place, pretraining
 
 
 def rows(seeds: int) -> dict[str, list[Callable]]:
@@ -23,8 +24,18 @@ def rows(seeds: int) -> dict[str, list[Callable]]:
     def each(fault: Callable, values) -> list[Callable]:
         return [lambda place, value=value: fault(place, value) for value in values]
 
+    def each_of(fault: Callable, rows) -> list[Callable]:
+        return [lambda place, values=values: fault(place, *values) for values in rows]
+
+    from_models = {
+        f"killed, {kind} from a model": each_of(starts.killed, [(kind, *kill) for kill in starts.KILLS])
+        for kind in starts.KINDS
+    }
     return {
         "killed (kill -9)": each(faults.killed, range(seeds)),
+        **from_models,
+        "killed in history, config, env": each_of(starts.killed_in_records, starts.BEGINNINGS),
+        "killed in the tokenizer": each_of(starts.killed_in_tokenizer, starts.REPLACEMENTS),
         "terminated (SIGTERM)": each(faults.terminated, ("imports", "compilation", *POINTS)),
         "damaged checkpoint": each(faults.damaged, faults.DAMAGE),
         "deleted file of a checkpoint": each(faults.deleted, range(24)),
@@ -49,7 +60,7 @@ def main() -> int:
     lost = 0
     with tempfile.TemporaryDirectory() as folder:
         place = make_place(Path(folder))
-        print(f"{'fault':32} survived", flush=True)
+        print(f"{'fault':36} survived", flush=True)
         for name, attempts in rows(arguments.seeds).items():
             if not name.startswith(arguments.only):
                 continue
@@ -65,15 +76,15 @@ def main() -> int:
             tried = len(attempts) - len(impossible)
             lost += tried - survived
             note = f"; {len(impossible)} not possible here: {impossible[0]}" if impossible else ""
-            print(f"{name:32} {survived} of {tried}  ({time.monotonic() - began:.0f} s{note})", flush=True)
+            print(f"{name:36} {survived} of {tried}  ({time.monotonic() - began:.0f} s{note})", flush=True)
     return 1 if lost else 0
 
 
-def make_place(folder: Path) -> "faults.Place":
+def make_place(folder: Path) -> Place:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled")
     from tests.conftest import make_store  # which would set another
 
-    return faults.Place(folder, make_store(folder).path)
+    return Place(folder, pretraining(make_store(folder).path))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """A run directory tells what really ran; a start that trains nothing leaves it as it is."""
 
 import json
+import os
 
 import pytest
 
 from tests.training.test_loop import Silent, accident, train
+from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.files import replace_folder
 from tx_jax.runs import history
@@ -123,8 +125,6 @@ def test_a_damaged_history_is_said_before_any_step(small, tiny_store, tmp_path):
 
 
 def test_the_tokenizer_is_written_once_and_mended_where_it_is_damaged(small, tiny_store, tmp_path):
-    from tx_jax.config import from_config_dict
-
     directory, tokenizer = RunDir(tmp_path), tiny_store.tokenizer()
 
     def begin():
@@ -136,6 +136,29 @@ def test_the_tokenizer_is_written_once_and_mended_where_it_is_damaged(small, tin
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "tokenizer").iterdir()} == before
     (tmp_path / "tokenizer/vocab.txt").write_text("[PAD]\n[UN")
     begin()
+    assert directory.load_tokenizer().fingerprint == tokenizer.fingerprint
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tokenizer")] == ["tokenizer"]
+
+
+@pytest.mark.parametrize("killed_at", ["tokenizer.old", "tokenizer"])
+def test_a_tokenizer_whose_replacing_was_killed_is_whole_after_the_next_start(
+    small, tiny_store, tmp_path, monkeypatch, killed_at
+):
+    directory, tokenizer, replace = RunDir(tmp_path), tiny_store.tokenizer(), os.replace
+    directory.begin(from_config_dict(small), tokenizer, "a")
+    (tmp_path / "tokenizer/vocab.txt").write_text("[PAD]\n[UN")
+
+    def killed(source, target):
+        replace(source, target)
+        if target.name == killed_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        directory.begin(from_config_dict(small), tokenizer, "a")
+    monkeypatch.undo()
+    assert (tmp_path / "tokenizer.old").is_dir()
+    directory.begin(from_config_dict(small), tokenizer, "a")
     assert directory.load_tokenizer().fingerprint == tokenizer.fingerprint
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tokenizer")] == ["tokenizer"]
 

@@ -269,3 +269,18 @@ def test_class_weights(tmp_path, given):
     loss, _ = task.baselines(rows, "validation")["loss"]
     shares = (counts + 1) / (counts + 1).sum()
     assert loss == pytest.approx(np.average(-np.log(shares[labels]), weights=expected[labels]))
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [
+        ("data.train", {"train": "none.csv"}),
+        ("data.validation", {"validation": "none.csv"}),
+        ("data.test", {"test": "none.csv"}),
+        ("data.more_splits, dialect", {"more_splits": ("dialect=none.csv",)}),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path, key, given):
+    """It may stand in a configuration that somebody else wrote."""
+    with pytest.raises(InputError, match=rf"^{key}: no file matches 'none.csv'"):
+        make_task(tmp_path, **given).split("train")

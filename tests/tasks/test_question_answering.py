@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 import jax
@@ -191,6 +192,34 @@ def test_the_baseline_is_the_likeliest_sentence(tmp_path):
     # "is", "of", "warsaw" are in the first sentence; "it" in the second: normalized, 5 and 4 words.
     assert values["f1"][0] == pytest.approx((0 + 2 / 5) / 2)
     assert values["exact_match"][0] == 0
+
+
+def test_baselines_are_of_the_questions_that_the_scores_are_of(tmp_path):
+    """Those with all of their windows in the batches: of the others nothing is known."""
+    task = make_task(tmp_path, content=labeled_files.squad(16), sequence_length=12, stride=4)
+    batches = task.batches("validation", batch_size=1, repeat=False)
+    record_of = task.split("validation").table.alignment["record"]
+    rows = [batches.batch_at(i) for i in range(len(batches))]
+    windows = [row for row in rows if record_of[row["example"][0]] == 0]
+    assert len(windows) > 1
+    assert math.isnan(task.baselines(windows[:-1], "validation")["f1"][0])
+    words = task.records("validation")[0]["context"].split()  # one sentence, a word of which is the answer
+    assert task.baselines(windows, "validation")["f1"][0] == pytest.approx(2 / (len(words) + 1))
+
+
+def test_the_first_batches_hold_whole_questions(tmp_path):
+    """Else the scores of a part were those of questions with few windows, or of none."""
+    task = make_task(tmp_path, content=labeled_files.squad(16), sequence_length=12, stride=4)
+    record_of = task.split("validation").table.alignment["record"]
+    batches = task.batches("validation", batch_size=3, repeat=False)
+    parts = [batches.batch_at(i) for i in range(len(batches))]
+    rows = np.concatenate([part["example"][part["example_weights"] > 0] for part in parts])
+    assert sorted(rows) == list(range(len(record_of)))
+    found = record_of[rows]
+    changes = np.flatnonzero(np.diff(found)) + 1
+    assert len(changes) + 1 == len(set(found.tolist()))
+    assert (np.diff(found) < 0).any()  # no order of the file
+    assert not math.isnan(task.baselines(parts[:2], "validation")["f1"][0])
 
 
 def test_window_accuracy_has_the_baseline_of_the_most_frequent_place(tmp_path):

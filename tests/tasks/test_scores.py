@@ -73,5 +73,7 @@ def test_check():
     scores.check(["accuracy", "f1"], scores.OF_LABELS, 2)
     with pytest.raises(InputError, match=r"'mc' is not one of accuracy, f1, macro_f1, mcc. Did you mean 'mcc'"):
         scores.check(["mc"], scores.OF_LABELS, 2)
+    with pytest.raises(InputError, match=r"'pearson' is not one of .*mcc. It is for numbers: --config.task=regression"):
+        scores.check(["pearson"], scores.OF_LABELS, 2)
     with pytest.raises(InputError, match="f1 needs two labels, but there are 3: choose macro_f1"):
         scores.check(["f1"], scores.OF_LABELS, 3)

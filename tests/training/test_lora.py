@@ -19,7 +19,7 @@ from tx_jax.runs import metrics_log, trained
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import open_task
-from tx_jax.training import loop
+from tx_jax.training import begin, loop
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_state
 
@@ -145,3 +145,18 @@ def test_a_new_room_that_does_not_exist_is_refused(runs, tmp_path):
         InputError, match=r"lora.also_train: '\^masked_ln/' matches no parameter. Did you mean 'masked_lm'"
     ):
         train(c, tmp_path)
+
+
+def test_what_does_not_train_anyway_cannot_be_frozen(runs, tmp_path):
+    """A run that froze it goes on: it is asked where one begins."""
+    c = copy.deepcopy(runs[1])
+    c.optimizer.frozen = ("^masked_lm/", "^embeddings/")
+
+    def check(c):
+        values, start = open_start(c.to_dict(), tmp_path)
+        begin.check_patterns(open_task(from_config_dict(values), tokenizer=start.tokenizer).objective)
+
+    with pytest.raises(InputError, match=r"optimizer.frozen: '\^masked_lm/' matches no parameter that lora.rank=2 tra"):
+        check(c)
+    c.optimizer.frozen = ("layer_0/attention/query",)
+    check(c)

@@ -37,10 +37,14 @@ def evaluations(workdir):
     return {r["step"]: r["accuracy"] for r in metrics_log.read(workdir) if r["split"] == "validation"}
 
 
-def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch):
+def test_it_ends_and_the_best_is_kept(c, tmp_path, monkeypatch, caplog):
     values = iter([0.5, 0.3, 0.4, 0.2])
     monkeypatch.setattr(loop.Run, "evaluate", lambda run, stop: {"accuracy": next(values)})
-    train(c, tmp_path / "run")
+    with caplog.at_level("INFO", logger="tx_jax"):
+        train(c, tmp_path / "run")
+    assert caplog.messages == [
+        "step 6: accuracy is best at step 2, and was no better in training.patience=2 evaluations since: training ends"
+    ]
     assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
     assert (tmp_path / "run/DONE").read_text() == "step 6: accuracy no longer improved\n"
     assert sorted(p.name for p in (tmp_path / "run/checkpoints").iterdir() if p.name.isdigit()) == ["2", "6"]

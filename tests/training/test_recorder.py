@@ -68,7 +68,9 @@ def test_the_line_is_the_mean_of_the_steps_since_the_line_before(small, tiny_sto
 
 
 def recorder(log, notes=None, num_steps=100, log_every=4):
-    training = types.SimpleNamespace(max_skipped_updates=10, log_every=log_every, num_steps=num_steps)
+    training = types.SimpleNamespace(
+        max_skipped_updates=10, log_every=log_every, num_steps=num_steps, keep_best=0, patience=0
+    )
     config = types.SimpleNamespace(training=training, trains_all=False)
     run = types.SimpleNamespace(
         config=config,
@@ -192,3 +194,19 @@ def test_what_is_not_finite_is_null_in_the_log(tmp_path):
     assert math.isnan(record["loss"])
     with metrics_log.MetricsLog(tmp_path, start_step=1):
         assert (tmp_path / "metrics.jsonl").read_text() == text
+
+
+def test_a_best_metric_without_a_value_is_told(small, tiny_store, tmp_path, monkeypatch, caplog):
+    """Which checkpoint is best is then not to be known."""
+    monkeypatch.setattr(loop.Run, "evaluate", lambda run, stop: {"masked_lm_loss": math.nan, "loss": 1.0})
+    small.training.keep_best = 1
+    with caplog.at_level("INFO", logger="tx_jax"):
+        train(small, tiny_store, tmp_path / "run")
+    (line,) = [line for line in caplog.messages if "no value" in line]
+    assert line.startswith(
+        "warning: step 4: masked_lm_loss has no value on what was evaluated (training.eval_batches=2;"
+    )
+    caplog.clear()
+    small.training.keep_best = 0
+    train(small, tiny_store, tmp_path / "other")
+    assert not caplog.messages

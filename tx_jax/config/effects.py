@@ -66,6 +66,12 @@ EFFECTS = (
         lambda c: c.model.position_embedding == "rotary",
         ("model.position_embedding",),
     ),
+    Effect(  # every `global_every`th layer attends to all
+        ("model.local_window",),
+        lambda c: c.model.global_every > 1,
+        ("model.global_every",),
+        "--config.model.global_every=3",
+    ),
     Effect(
         _keys("model", "local_rotary_theta global_every"), lambda c: c.model.local_window > 0, ("model.local_window",)
     ),

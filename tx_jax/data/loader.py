@@ -53,6 +53,7 @@ class Loader:
       dupe_factor: 0 corrupts each epoch anew (dynamic). Otherwise epochs e and e + dupe_factor are corrupted alike
         (static).
       mixture: where there are several corpora, how often each comes up while repeating; each has its own epochs.
+      order: of the examples of the one corpus where each comes once, for another than that of the first epoch.
       first_step: the step of the first batch; those before it belong to an earlier phase.
       skipped: batches to leave out, from 1 as in `config/skipped.py`.
       process, num_processes: which equal part of each global batch this process builds.
@@ -69,6 +70,7 @@ class Loader:
     skipped: Ranges = ()
     process: int = 0
     num_processes: int = 1
+    order: np.ndarray | None = None
 
     def __post_init__(self):
         if self.batch_size % self.num_processes:
@@ -113,7 +115,10 @@ class Loader:
         examples = self.corpora[corpus]
         which = (corpus,) if corpus else ()
         epoch, index = np.divmod(number, len(examples))
-        index = permute(index, len(examples), keys(self.seed, _ORDER, epoch, *which))
+        if self.order is None:
+            index = permute(index, len(examples), keys(self.seed, _ORDER, epoch, *which))
+        else:
+            index = self.order[index]
         copy = epoch % self.dupe_factor if self.dupe_factor else epoch
         rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index, *which))
         return self.targets(examples.rows(index, rng), rng, step)

@@ -47,7 +47,9 @@ class MetricsLog:
         with self._named():
             self._file.write(json_text({"step": step, "split": split, **values}) + "\n")
             self._file.flush()
-        self._tensorboard.write(step, {f"{split}/{name}": value for name, value in values.items()})
+        self._tensorboard.write(
+            step, {f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}
+        )
 
     def sync(self) -> None:
         """Waits until all records are on disk. Raises OSError as `write` does."""

@@ -33,7 +33,7 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import json_text, local_path, replace_folder, write_atomically
+from tx_jax.files import clear_replaced, json_text, local_path, replace_folder, write_atomically
 from tx_jax.hosts import distributed
 from tx_jax.runs import history
 from tx_jax.runs.checkpoint import Checkpoints
@@ -139,7 +139,9 @@ class RunDir:
         history.begin(self.path, after_step, values, environment, earlier)
         write_atomically(self.path / "config.json", json_text(values, indent=2) + "\n")
         write_atomically(self.path / "env.json", json_text(environment, indent=2) + "\n")
-        if not self._has(tokenizer):
+        if self._has(tokenizer):
+            clear_replaced(self.path / "tokenizer")
+        else:
             replace_folder(self.path / "tokenizer", tokenizer.save)
         for mark in ("DONE", "FAILED"):
             (self.path / mark).unlink(missing_ok=True)

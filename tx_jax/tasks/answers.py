@@ -67,15 +67,21 @@ def answers(
         ascending.
       contexts: the contexts of all records.
     """
+    for record, first, last in whole_records(table, outputs["example"]):
+        part = {name: values[first:last] for name, values in outputs.items()}
+        yield record, _answers(part, table, contexts[record], data)
+
+
+def whole_records(table: Table, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """The number of each record all of whose rows are among these, which ascend, and where they begin and end there."""
     record_of = table.alignment["record"]
     num_rows = np.bincount(record_of)
-    records = record_of[outputs["example"]]
+    records = record_of[rows]
     bounds = np.flatnonzero(np.diff(records, prepend=-1, append=-1))
-    for first, last in itertools.pairwise(bounds):
+    for first, last in itertools.pairwise(bounds.tolist()):
         record = int(records[first])
         if last - first == num_rows[record]:
-            part = {name: values[first:last] for name, values in outputs.items()}
-            yield record, _answers(part, table, contexts[record], data)
+            yield record, first, last
 
 
 def _answers(outputs: Mapping[str, np.ndarray], table: Table, context: str, data: LabeledDataConfig) -> Answers:

@@ -21,7 +21,7 @@ from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks import squad_scores
-from tx_jax.tasks.answers import Answers, answers
+from tx_jax.tasks.answers import Answers, answers, whole_records
 from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.tasks.supervised import Record, Supervised, SupervisedObjective
 from tx_jax.text import sentences
@@ -144,9 +144,9 @@ class QuestionAnswering(Supervised):
         }
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        record = self.split(split).table.alignment["record"]
-        rows = np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches])
-        records = [self.split(split).records[number] for number in np.unique(record[rows])]
+        rows = np.sort(np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in batches]))
+        whole = [number for number, _, _ in whole_records(self.split(split).table, rows)]  # as the model's scores
+        records = [self.split(split).records[number] for number in whole]
         if self.data.unanswerable:
             name, predictions = "never an answer", [""] * len(records)
         else:

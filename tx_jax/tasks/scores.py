@@ -126,6 +126,9 @@ def check(names: Iterable[str], known: dict[str, Score], num_labels: int) -> Non
     """Raises InputError for an unknown name, and for F1 if there are not two labels."""
     for name in names:
         if name not in known:
-            raise InputError(f"data.metrics: {name!r} is not one of {', '.join(known)}.{did_you_mean(name, known)}")
+            near = did_you_mean(name, known)
+            if name in OF_NUMBERS:
+                near = " It is for numbers: --config.task=regression"
+            raise InputError(f"data.metrics: {name!r} is not one of {', '.join(known)}.{near}")
         if name == "f1" and num_labels != 2:
             raise InputError(f"data.metrics: f1 needs two labels, but there are {num_labels}: choose macro_f1")

@@ -147,9 +147,9 @@ class Supervised(abc.ABC):
         if self._given is not None:
             return dict(self._given)
         data = self.data
-        train = readers.read(data.train, data)
+        train = _read("train", data.train, data)
         if data.validation:
-            records = {"train": train, "validation": readers.read(data.validation, data)}
+            records = {"train": train, "validation": _read("validation", data.validation, data)}
         else:
             held = self.hold_out(train)
             records = {
@@ -157,7 +157,7 @@ class Supervised(abc.ABC):
                 "validation": list(itertools.compress(train, held)),
             }
         more = {name: source for name, source in data.evaluation_splits.items() if name not in records}
-        return records | {name: readers.read(source, data) for name, source in more.items()}
+        return records | {name: _read(name, source, data) for name, source in more.items()}
 
     def records(self, split: str) -> Sequence[Record]:
         """The records of a split. Raises InputError if the configuration has no such split."""
@@ -217,7 +217,17 @@ class Supervised(abc.ABC):
             repeat,
             process=process,
             num_processes=num_processes,
+            order=None if repeat else self._records_together(split),
         )
+
+    def _records_together(self, split: str) -> np.ndarray | None:
+        """An order of the rows in which those of a record stay together, and the records come as if by chance: so the
+        first batches alone hold whole records, long ones as often as short ones. None where each has one row."""
+        record_of = self.split(split).table.alignment.get("record")
+        if record_of is None or len(np.unique(record_of)) == len(record_of):
+            return None
+        place = np.random.default_rng(self.config.seed).permutation(int(record_of.max()) + 1)
+        return np.argsort(place[record_of], kind="stable")
 
     def has_targets(self, table: Table) -> bool:
         """Whether a table contains anything that a model could learn from."""
@@ -287,6 +297,15 @@ class Supervised(abc.ABC):
     @abc.abstractmethod
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
         """See `tasks.base.Task`."""
+
+
+def _read(split: str, source: str, data: LabeledDataConfig) -> list[Record]:
+    """The records of a split. Raises InputError, with the key that names the source, where they cannot be read."""
+    try:
+        return readers.read(source, data)
+    except InputError as error:
+        key = f"data.{split}" if split in ("train", "validation", "test") else f"data.more_splits, {split}"
+        raise InputError(f"{key}: {error}") from None
 
 
 def _with_best_metric(config: ExperimentConfig) -> ExperimentConfig:

@@ -1,5 +1,6 @@
 """Checks before a training begins that it would learn something. Runs that continue are not checked."""
 
+import dataclasses
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +11,7 @@ from tx_jax import tree
 from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError
 from tx_jax.tasks.base import Objective, Task
+from tx_jax.training.optimizer import Optimizer
 
 # Number of batches to search for something to predict.
 LOOKED_AT = 100
@@ -34,14 +36,23 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
 
 
 def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:
-    """Raises InputError if `optimizer.no_decay` matches no parameter. (The optimizer checks the other patterns.)
+    """Raises InputError if `optimizer.no_decay` matches no parameter, or `optimizer.frozen` none that would train
+    without it, as with LoRA. (The optimizer checks the other patterns.)
 
-    Of the patterns in a file only one must match: recipes share them between models with and without biases.
+    Of the `no_decay` patterns in a file only one must match: recipes share them between models with and without
+    biases.
     """
-    optimizer = objective.config.optimizer
+    config, optimizer = objective.config, objective.config.optimizer
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    paths = list(tree.flatten(params))
+    if optimizer.frozen and config.lora.rank:
+        all_that_may = dataclasses.replace(config, optimizer=dataclasses.replace(optimizer, frozen=()))
+        trained = Optimizer(all_that_may).rates(params)
+        tree.require_matches(
+            "optimizer.frozen", optimizer.frozen, trained, f"parameter that lora.rank={config.lora.rank} trains"
+        )
     if not optimizer.weight_decay:
         return
-    paths = list(tree.flatten(jax.eval_shape(objective.init, jax.random.key(0))))
     unmatched = [pattern for pattern in optimizer.no_decay if not any(tree.matches(path, [pattern]) for path in paths)]
     if unmatched and ("optimizer.no_decay" in given or len(unmatched) == len(optimizer.no_decay)):
         tree.require_matches("optimizer.no_decay", unmatched, paths)

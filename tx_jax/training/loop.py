@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from tx_jax.training import out_of_memory
 from tx_jax.training.recorder import Recorder, due
 from tx_jax.training.run import Display, Run, build
 from tx_jax.training.step import dropout_key
+
+_logger = logging.getLogger(__name__)
 
 
 def train(
@@ -191,7 +194,9 @@ def _loop(
         if evaluated:
             metrics_now = evaluate_at(step)
             result = metrics_now or result
-            last = last or out_of_patience()
+            if not last and out_of_patience():
+                last = True
+                _tell_why_it_ends(run, recorder.evaluations, step)
         unfinished = evaluated and metrics_now is None
         stopping = stop.due()
         if last or stopping or due(step, training.checkpoint_every):
@@ -207,6 +212,16 @@ def _loop(
         if last:
             break
     return result
+
+
+def _tell_why_it_ends(run: Run, evaluations: Evaluations, step: int) -> None:
+    training = run.config.training
+    if distributed.is_first():
+        best = evaluations.best([before for before, _ in evaluations.items()])
+        _logger.info(
+            f"step {step}: {training.best_metric} is best at step {best}, and was no better in training.patience="
+            f"{training.patience} evaluations since: training ends"
+        )
 
 
 def _device_batches(run: Run, start: int, recorder: Recorder) -> Iterator[tuple[int, Batch]]:

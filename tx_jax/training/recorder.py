@@ -1,5 +1,6 @@
 """What a run writes down while it trains."""
 
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ from tx_jax.tasks.base import Metrics, WeightedSum
 from tx_jax.training.run import Display, Run
 from tx_jax.training.step import LAST_VALUES
 from tx_jax.training.throughput import model_flops_utilization
+
+_logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(RuntimeError):
@@ -132,8 +135,18 @@ class Recorder:
         self._write(step, "validation", values)
         self._display.evaluation(step, values)
         self.evaluations.add(step, values)
+        self._tell_of_no_value(step, values)
         if self._since is not None:  # else the train step is still to be compiled, which is no part of the speed either
             self._begin_interval(step)
+
+    def _tell_of_no_value(self, step: int, values: dict[str, float]) -> None:
+        """That which step is best is not to be known, where it is to be."""
+        training = self._run.config.training
+        if (training.keep_best or training.patience) and not math.isfinite(values.get(training.best_metric, 0.0)):
+            _logger.info(
+                f"warning: step {step}: {training.best_metric} has no value on what was evaluated "
+                f"(training.eval_batches={training.eval_batches}; 0 is all), so it cannot tell which checkpoint is best"
+            )
 
 
 def due(step: int, every: int) -> bool:
