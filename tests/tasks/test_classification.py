@@ -147,7 +147,7 @@ def test_what_training_does_not_know(tmp_path):
         make_task(tmp_path, validation=str(tmp_path / "v.jsonl")).split("validation")
     with pytest.raises(InputError, match="f1 needs two labels, but there are 3"):
         make_task(tmp_path, metrics=("f1",))
-    with pytest.raises(InputError, match=r"has \d+ tokens, the model only model.vocab_size=50: they do not belong"):
+    with pytest.raises(InputError, match=r"has \d+ tokens, but the model only model.vocab_size=50: they do not belong"):
         make_task(tmp_path, model={"vocab_size": 50})
     (tmp_path / "train.jsonl").write_text('{"text": "cat", "label": ["x", "y"]}\n' * 9)
     with pytest.raises(InputError, match=r"example 1: \['x', 'y'\] in column 'label' is not one label"):

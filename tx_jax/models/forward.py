@@ -1,6 +1,6 @@
-"""A model with its adapters, if it has any: fresh parameters, their shapes, and the forward pass.
+"""A model with its adapters, if it has any: initial parameters, their shapes, and the forward pass.
 
-What trains or runs a model goes through here; the modules themselves know of no adapters.
+All code that trains or runs a model uses these functions; the modules themselves know nothing of adapters.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from tx_jax.models.output import Output
 
 
 def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
-    """Fresh parameters, with adapters where there is LoRA: at first the model is what it is without them.
+    """Initial parameters, including adapters if LoRA is on. Initially the adapters do not change the model.
 
     Raises:
       InputError: a target of LoRA matches no kernel, or its rank exceeds a kernel's.
@@ -26,7 +26,7 @@ def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) ->
 
 
 def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]:
-    """The shapes and dtypes of the parameters, adapters among them, computed without allocating them."""
+    """The shapes and dtypes of the parameters, including adapters, computed without allocating them."""
     return jax.eval_shape(lambda rng: init_params(model, config, rng), jax.random.key(0))
 
 
@@ -41,7 +41,7 @@ def forward(
     """The model on its inputs; without `dropout_rng` there is no dropout.
 
     Args:
-      args, kwargs: as of the model.
+      args, kwargs: the model's arguments.
     """
     beside = contextlib.nullcontext()
     if lora.MODULE in params and config.dropout and dropout_rng is not None:

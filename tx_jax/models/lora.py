@@ -1,9 +1,9 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021) beside the parameters of any model.
+"""Low-rank adapters (LoRA, Hu et al. 2021) for the parameters of any model.
 
 The kernel W at PATH gets `lora/PATH/a` [inputs, rank] and `lora/PATH/b` [rank, outputs], and the model is applied to
-W + (alpha / rank) a b in the place of W: no module knows of adapters. Our a and b are the paper's A and B, transposed,
-as our kernels are. Dropout of an adapter's input leaves nothing to merge: in training with it the adapters run beside
-their kernels.
+W + (alpha / rank) a b instead of W: no module knows of adapters. Our a and b are the paper's A and B, transposed like
+our kernels. With dropout on an adapter's input the product cannot be merged: in such a training the adapters run next
+to their kernels.
 """
 
 import zlib
@@ -23,7 +23,7 @@ MODULE = "lora"
 
 
 def init_adapters(params: dict[str, Any], config: LoraConfig, rng: jax.Array) -> dict[str, Any]:
-    """Fresh adapters for the kernels among these parameters that `config` names: at first they add nothing.
+    """Initial adapters for the kernels among these parameters that `config` names. Initially they add nothing.
 
     Raises:
       InputError: a target matches no kernel, or the rank exceeds a kernel's.
@@ -45,14 +45,14 @@ def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
     plain = tree.flatten({module: values for module, values in params.items() if module != MODULE})
     for path in plain:
         if f"{path}/a" in adapters:
-            # In full precision on any device: cheap beside the model, and training and export see the same kernel.
+            # In full precision on any device: cheap compared to the model, and training and export see the same kernel.
             product = jnp.matmul(adapters[f"{path}/a"], adapters[f"{path}/b"], precision="highest")
             plain[path] = plain[path] + config.alpha / config.rank * product
     return tree.nest(plain)
 
 
 def beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., Any]:
-    """What adds to the output of each dense layer that of its adapter, from the same input after dropout."""
+    """Adds to each dense layer's output that of its adapter, computed from the same input after dropout."""
 
     def add(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         y, layer = call(*args, **kwargs), context.module

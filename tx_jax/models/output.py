@@ -8,22 +8,22 @@ import jax
 
 @flax.struct.dataclass
 class Output:
-    """What a model computes of a batch.
+    """What a model computes from a batch.
 
     Shapes: B batch, T length, P predictions, D model, V vocabulary.
 
     Attributes:
-      hidden: [B, T, D], the last layer.
-      logits: of each head of the configuration that has an output layer, by its name; float32.
-        masked_lm: [B, P, V], or [B, T, V] where no positions were asked for.
+      hidden: [B, T, D], the last layer's output.
+      logits: the logits of each configured head with an output layer, by its name; float32.
+        masked_lm: [B, P, V], or [B, T, V] if no positions were given.
         next_sentence: [B, 2]; 0 = B follows A.
         replaced_token: [B, T]; positive = the token is a replacement.
-        causal_lm: [B, T, V], of the next token.
+        causal_lm: [B, T, V], for the next token.
         sequence_classification: [B, labels].
         token_classification: [B, T, labels].
         question_answering: [B, T, 2]: the answer's first and last token.
         multiple_choice: [B], each choice being a row of the batch; a question's choices compete in a softmax.
-      pooled: [B, D]; None where no head reads it.
+      pooled: [B, D]; None if no head reads it.
     """
 
     hidden: jax.Array

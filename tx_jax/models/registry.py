@@ -1,4 +1,4 @@
-"""From the name of an architecture to its module, and figures that follow from a configuration alone."""
+"""The table of architectures, and figures that follow from a configuration alone."""
 
 import math
 
@@ -20,7 +20,7 @@ def build(config: TransformerConfig) -> nn.Module:
 
 
 def init_params(config: TransformerConfig, rng: jax.Array) -> dict:
-    """Fresh parameters, a nested dict of float32 arrays."""
+    """Initial parameters, a nested dict of float32 arrays."""
     tokens = jnp.zeros((1, min(8, config.max_length)), jnp.int32)
     valid = jnp.ones_like(tokens, dtype=bool)
     if config.architecture == "encoder_decoder":
@@ -36,20 +36,20 @@ def param_shapes(config: TransformerConfig) -> dict:
 
 
 def num_params(config: TransformerConfig) -> int:
-    """Parameters, tied ones counted once."""
+    """The number of parameters, counting tied weights once."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(config)))
 
 
 def flops_per_token(config: TransformerConfig, sequence_length: int, num_predictions: int) -> float:
-    """Floating-point operations per token, forward and backward, of an encoder or a decoder that trains whole.
+    """Floating-point operations per token, forward and backward, of an encoder or decoder whose parameters all train.
 
     6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
-    forward pass; embeddings look-ups, normalization and softmax are not counted, and causal attention as if it were
-    full. A gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative terms,
-    convolution and mask decoder are left out.
+    forward pass; embedding look-ups, normalization and softmax are not counted, and causal attention is counted as
+    full attention. A gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative
+    terms, convolution and mask decoder are left out.
 
     Raises:
-      ValueError: an encoder-decoder, whose tokens are of two kinds.
+      ValueError: the model is an encoder-decoder, which has two kinds of tokens.
     """
     if config.architecture == "encoder_decoder":
         raise ValueError("source and target tokens of an encoder_decoder cost differently: count them apart")

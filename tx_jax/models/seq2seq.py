@@ -40,7 +40,7 @@ class EncoderDecoder(nn.Module):
 
         Args:
           tokens_BS, target_tokens_BT: token ids; the target begins with the token that starts every target.
-          valid_BS, target_valid_BT: True for tokens, False for padding, which nothing attends to.
+          valid_BS, target_valid_BT: True for tokens, False for padding, to which nothing attends.
           deterministic: no dropout; otherwise a "dropout" RNG is needed.
         """
         memory_BSD = self.encode(tokens_BS, valid_BS=valid_BS, deterministic=deterministic)

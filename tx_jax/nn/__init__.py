@@ -1,1 +1,1 @@
-"""The maths and the layers that every model is built from."""
+"""The functions and layers that every model is built from."""

@@ -13,7 +13,7 @@ from tx_jax.nn.dense import Dense, project, residual_stddev
 from tx_jax.nn.relative import key_scores, query_scores
 from tx_jax.nn.rotary import rotate
 
-# Far below any score, yet finite: a row in which nothing may be attended becomes uniform, not NaN.
+# Far below any score, yet finite: a row that may attend to nothing becomes uniform, not NaN.
 MASKED_SCORE = -1e30
 
 
@@ -28,7 +28,7 @@ def attention_probabilities(
 
     Args:
       mask_BHTS: True = may attend; broadcasts over any of its axes.
-      more_scores: float32 [B, H, T, S], each added to q k^T, with as many more terms under the root:
+      more_scores: float32 [B, H, T, S], each added to q k^T; the scale then accounts for the number of terms:
         sqrt(K (1 + len(more_scores))) (He et al. 2020, equation 4).
     """
     scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
@@ -57,10 +57,10 @@ class MultiHeadAttention(nn.Module):
         table_PD: jax.Array | None = None,
         deterministic: bool,
     ) -> jax.Array:
-        """What the positions of x read from the context (x itself in self-attention): [B, T, D].
+        """What each position of x reads from the context (x itself in self-attention): [B, T, D].
 
         Args:
-          angles_BTR: rotary angles, for queries and keys alike.
+          angles_BTR: rotary angles for both queries and keys.
           table_PD: DeBERTa's relative positions; `config.relative_attention` says which terms use them.
         """
         config = self.config

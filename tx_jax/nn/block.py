@@ -15,14 +15,14 @@ from tx_jax.nn.norm import LayerNorm
 
 @flax.struct.dataclass
 class Context:
-    """What a block needs beside its input: who may attend to whom, and how positions are known.
+    """What a block needs besides its input: which tokens may attend to which, and position information.
 
     Attributes:
-      mask_BHTS: True = may attend; None = everyone to everyone.
+      mask_BHTS: True = may attend; None = all tokens attend to all.
       angles_BTR: rotary angles.
       table_PD: DeBERTa's relative positions.
       memory_BSD: the encoder's output, which a decoder's blocks also attend to.
-      memory_mask_BHTS: which of it they may.
+      memory_mask_BHTS: which positions of `memory_BSD` they may attend to.
     """
 
     mask_BHTS: jax.Array | None = None
@@ -33,10 +33,10 @@ class Context:
 
 
 class Block(nn.Module):
-    """norm(x + f(x)) where `norm_position` is "post" (the original, BERT); x + f(norm(x)) where it is "pre" (GPT-2).
+    """norm(x + f(x)) if `norm_position` is "post" (the original, BERT); x + f(norm(x)) if it is "pre" (GPT-2).
 
     Attributes:
-      normalized_input: the input is normalized already, so a pre-LN block does without its first norm.
+      normalized_input: the input is already normalized, so a pre-LN block has no first norm.
     """
 
     config: TransformerConfig
@@ -45,7 +45,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: jax.Array, context: Context, queries_BTD: jax.Array | None = None) -> jax.Array:
-        """[B, T, D]. With `queries_BTD`, these attend to x and it is they that the residual connection carries on."""
+        """[B, T, D]. If `queries_BTD` is given, it attends to x and is the input of the residual connection."""
         config = self.config
         post = config.norm_position == "post"
         dropout = nn.Dropout(config.dropout, deterministic=self.deterministic)

@@ -15,7 +15,7 @@ from tx_jax.nn.norm import LayerNorm
 
 
 def neighbours(x_BTD: jax.Array, width: int, documents_BT: jax.Array | None) -> jax.Array:
-    """The `width` (odd) tokens around each: [B, T, W, D]; zeros beyond the ends and for those of other documents."""
+    """The `width` (odd) tokens around each token: [B, T, W, D]; zeros beyond the ends and for other documents."""
     length, half = x_BTD.shape[1], width // 2
     shifts = range(width)
     x_BTD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
@@ -44,9 +44,9 @@ class Convolution(nn.Module):
     ) -> jax.Array:
         """
         Args:
-          x_BTD: the input of the layer beside it. Padding in it is nothing: its neighbors see zeros there.
+          x_BTD: the input of the layer beside it. Padding counts as zeros.
           layer_BTD: the output of that layer.
-          documents_BT: where several documents share a row, their numbers: across a border there are zeros too.
+          documents_BT: if several documents share a row, their numbers: zeros are also used across their borders.
         """
         config = self.config
         shape = (config.conv_kernel, config.dim, config.dim)

@@ -1,6 +1,6 @@
-"""The one dense layer: kernels stay 2-D and inputs are flattened around them.
+"""The dense layer of all models: kernels stay 2-D and inputs are flattened for them.
 
-Both forms compute the same; contracting [B, T, D] in three dimensions makes XLA lay out weight gradients badly
+The result is the same; but contracting [B, T, D] in three dimensions makes XLA lay out weight gradients badly
 (several times slower on CPU, about a fifth of a BERT-base step by the TPU compiler's estimate).
 """
 
@@ -21,7 +21,7 @@ class Dense(nn.Module):
     use_bias: bool = True
 
     def __call__(self, x: jax.Array, product: jax.Array | None = None) -> jax.Array:
-        """[..., D] -> [..., F]; `product` [rows, F] is that of x and the kernel, where it is there already."""
+        """[..., D] -> [..., F]; `product` [rows, F] is that of x and the kernel, if it is already computed."""
         kernel, bias = self.parameters(x.shape[-1])
         y = _rows(x, self.dtype) @ kernel if product is None else product
         if bias is not None:
@@ -42,9 +42,9 @@ class Dense(nn.Module):
 def project(x: jax.Array, *layers: Dense) -> tuple[jax.Array, ...]:
     """The output of each layer, from the same input. Layers of one call have the same features and dtype.
 
-    Kernels that are split by columns leave each device a summand of the gradient of x. One after another, the layers
-    would sum over the devices once for each; here each device first adds up what its parts of all kernels contribute
-    (Megatron, Shoeybi et al. 2019, figure 4).
+    With kernels split by columns, each device has a partial sum of the gradient of x. Separate layers would each need a
+    sum over the devices; here each device first adds up the contributions of its parts of all kernels (Megatron,
+    Shoeybi et al. 2019, figure 4).
     """
     if len(layers) == 1 or not sharding.splits_kernels():
         return tuple(layer(x) for layer in layers)
@@ -72,7 +72,7 @@ def _multiply_backward(
 
 
 def _multiply_forward(x: jax.Array, kernels: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], tuple]:
-    # Products as such, which `remat="dots"` keeps; a call of `_multiply` it would take for something else.
+    # Plain products, which `remat="dots"` keeps; it would not recognize a call of `_multiply`.
     return tuple(x @ kernel for kernel in kernels), (x, kernels)
 
 
@@ -80,7 +80,7 @@ _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:
-    """N(0, stddev) cut at two standard deviations and not rescaled, as google-research/bert initializes."""
+    """N(0, stddev) truncated at two standard deviations and not rescaled, as google-research/bert initializes."""
     return nn.initializers.truncated_normal(stddev=stddev, lower=-2.0, upper=2.0)
 
 

@@ -34,7 +34,7 @@ class Embedding(nn.Module):
         return sharding.unflatten_rows(logits, x.shape[:-1])
 
     def table(self, dtype: jnp.dtype) -> jax.Array:
-        """All rows, where they are needed."""
+        """All rows of the table."""
         return sharding.gather_param(self.embedding.astype(dtype), (*self.path, "embedding"))
 
 
@@ -51,13 +51,13 @@ def row_positions(tokens_BT: jax.Array) -> jax.Array:
 
 
 def token_positions(valid_BT: jax.Array) -> jax.Array:
-    """0, 1, ... for the tokens of each row, whatever side the padding is on; -1 for padding: [B, T]."""
+    """0, 1, ... for the tokens of each row, on whichever side the padding is; -1 for padding: [B, T]."""
     valid = valid_BT.astype(jnp.int32)
     return jnp.cumsum(valid, axis=1) * valid - 1
 
 
 class Embeddings(nn.Module):
-    """token + position + segment; then LayerNorm, dropout and, from smaller tables, the projection to D."""
+    """token + position + segment; then LayerNorm, dropout and, for smaller tables, the projection to D."""
 
     config: TransformerConfig
 
@@ -83,7 +83,7 @@ class Embeddings(nn.Module):
         positions_BT: jax.Array,
         deterministic: bool,
     ) -> jax.Array:
-        """[B, T, D]. Without `segments_BT` every token is of segment 0; `positions_BT` count from 0."""
+        """[B, T, D]. Without `segments_BT` every token is in segment 0; `positions_BT` count from 0."""
         config = self.config
         x_BTE = self.token(tokens_BT)
         if config.embedding_scale:

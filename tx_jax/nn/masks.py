@@ -1,4 +1,4 @@
-"""Attention masks. They mean one thing: True = may attend. Combine them with `&`.
+"""Attention masks. In all of them True = may attend. Combine them with `&`.
 
 Shapes: B batch, T query length, S key length.
 """
@@ -13,7 +13,7 @@ def padding_mask(valid_BS: jax.Array) -> jax.Array:
 
 
 def causal_mask(length: int) -> jax.Array:
-    """A query may attend to itself and to what stands before it: [1, 1, T, T]."""
+    """A query may attend to itself and to the tokens before it: [1, 1, T, T]."""
     positions = jnp.arange(length)
     return (positions[:, None] >= positions[None, :])[None, None]
 
@@ -25,5 +25,5 @@ def local_mask(length: int, window: int) -> jax.Array:
 
 
 def document_mask(documents_BT: jax.Array) -> jax.Array:
-    """Tokens of several documents packed into one row may attend within their own: [B, T] -> [B, 1, T, T]."""
+    """Tokens of documents packed into one row may attend only within their own document: [B, T] -> [B, 1, T, T]."""
     return (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]

@@ -15,12 +15,12 @@ from tx_jax.nn.dense import Dense, project, residual_stddev
 def saving_only_input(function: Callable, derivative: Callable) -> Callable:
     """An elementwise function whose backward pass, in float32, keeps its input and no intermediates.
 
-    Reverse mode only at the innermost level: `jax.grad` and what is taken of it, but no `jax.jvp` of the function.
+    The innermost derivative must be in reverse mode: `jax.grad` and derivatives of it work, `jax.jvp` of it does not.
     """
     activation = jax.custom_vjp(function)
 
     def backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-        # Without the barrier the compiler merges equal parts of both passes, and saves intermediates after all.
+        # Without the barrier the compiler merges equal parts of both passes and then does save intermediates.
         y = jax.lax.optimization_barrier(x).astype(jnp.float32)
         return ((gradient.astype(jnp.float32) * derivative(y)).astype(x.dtype),)
 
@@ -29,12 +29,12 @@ def saving_only_input(function: Callable, derivative: Callable) -> Callable:
 
 
 def gelu_derivative(x: jax.Array) -> jax.Array:
-    """Of x Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
+    """The derivative of x Phi(x), with Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
     return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5)) + x * jnp.exp(-0.5 * x**2) * (2 * math.pi) ** -0.5
 
 
 def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
-    """Of x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
+    """The derivative of x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))."""
     scale = (2 / math.pi) ** 0.5
     t = jnp.tanh(scale * (x + 0.044715 * x**3))
     return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * scale * (1 + 3 * 0.044715 * x**2)

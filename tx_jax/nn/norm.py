@@ -1,4 +1,4 @@
-"""Layer normalization (Ba et al. 2016), its statistics in float32."""
+"""Layer normalization (Ba et al. 2016) with statistics in float32."""
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # One axis longer, so that the broadcast is stated: rank promotion is an error in our tests.
+        # One more axis makes the broadcast explicit: rank promotion is an error in our tests.
         lead = (1,) * (x.ndim - 1)
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32).reshape(*lead, -1)
         bias = None

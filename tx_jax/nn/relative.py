@@ -1,10 +1,10 @@
 """Disentangled attention's relative positions (DeBERTa, He et al. 2020, section 3.1; buckets: He et al. 2021).
 
-A score needs the row of the table that belongs to (query, key). To pick it out of the scores with all rows takes a
-gather along the last axis, and a scatter in the backward pass. Instead the rows come in the order of the distances, and
-the scores with them are brought into place by reshaping (`skew`). At length 512 that is 1.7 times as fast for a step of
-one layer on v4, by the estimate of the TPU compiler, and 1.1 to 1.2 times for the gradient of two small layers on 2 CPU
-cores. Blocks keep the distances few: between N queries and M keys there are N + M - 1.
+A score needs the row of the table that belongs to (query, key). Selecting it from the scores with all rows takes a
+gather along the last axis, and a scatter in the backward pass. Instead the rows are ordered by distance, and the scores
+with them are brought into place by reshaping (`skew`). At length 512 that is 1.7 times as fast for a step of one layer
+on v4, by the estimate of the TPU compiler, and 1.1 to 1.2 times for the gradient of two small layers on 2 CPU cores.
+Blocks limit the number of distances: between N queries and M keys there are N + M - 1.
 
 Shapes: B batch, T length, C blocks of N queries, E blocks of M keys, J = N + M distances, D model, P rows of the table,
 H heads, K head dim.
@@ -22,7 +22,7 @@ from tx_jax.nn.norm import LayerNorm
 
 
 def log_buckets(distances: np.ndarray, *, buckets: int, max_distance: int) -> np.ndarray:
-    """Distances of up to half the buckets are exact, those beyond share logarithmic ones, up to `buckets` - 1.
+    """Distances up to half the buckets are exact, larger ones share logarithmic buckets, up to `buckets` - 1.
 
     From DeBERTa's source, deberta/da_utils.py. Keeps the sign and the shape.
     """
@@ -95,7 +95,7 @@ def key_scores(k_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfi
 
 
 def _num_blocks(length: int) -> int:
-    """Blocks are equal parts, of at most 128 tokens (the width of a TPU register), of what each part of a mesh has."""
+    """Blocks are equal parts of each mesh shard, of at most 128 tokens (the width of a TPU register)."""
     part = length // sharding.length_parts(length)
     size = max(size for size in range(1, 129) if part % size == 0)
     return length // (size if size >= 32 else part)
@@ -106,6 +106,6 @@ def _split(x: jax.Array, blocks: int) -> jax.Array:
 
 
 def _distance_rows(table_PHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
-    """The table's row of each distance. It is the gradient of these rows that is summed over the mesh."""
+    """The table's row for each distance. The gradient of these rows is what is summed over the mesh."""
     rows = relative_rows(distances, max_distance=config.relative_distance, buckets=config.relative_buckets)
     return jnp.take(table_PHK.astype(jnp.float32), rows, axis=0, mode="clip").astype(table_PHK.dtype)

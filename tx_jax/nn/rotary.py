@@ -1,4 +1,4 @@
-"""Rotary position embeddings (Su et al. 2021): queries and keys are turned by angles that grow with the position.
+"""Rotary position embeddings (Su et al. 2021): queries and keys are rotated by angles that grow with the position.
 
 Shapes: B batch (or 1), T length, H heads, K head dim.
 """
@@ -14,7 +14,7 @@ def rotary_angles(positions_BT: jax.Array, *, head_dim: int, theta: float) -> ja
 
 
 def rotate(x_BTHK: jax.Array, angles_BTR: jax.Array) -> jax.Array:
-    """Turns the plane of coordinates i and i + K/2 by the i-th angle. Computed in float32; returns x's dtype."""
+    """Rotates the plane of coordinates i and i + K/2 by the i-th angle. Computed in float32; returns x's dtype."""
     first, second = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
     cos, sin = jnp.cos(angles_BTR)[:, :, None], jnp.sin(angles_BTR)[:, :, None]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x_BTHK.dtype)

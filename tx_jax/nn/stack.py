@@ -14,7 +14,7 @@ from tx_jax.nn.norm import LayerNorm
 from tx_jax.nn.relative import RelativePositions
 from tx_jax.nn.rotary import rotary_angles
 
-# What a layer's backward pass finds saved, beside the layer's input. Attention scores have batch dimensions.
+# What is saved for a layer's backward pass besides the layer's input. Attention scores have batch dimensions.
 SAVED_BY = {
     "block": jax.checkpoint_policies.nothing_saveable,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -22,14 +22,14 @@ SAVED_BY = {
 
 
 class Stack(nn.Module):
-    """`num_layers` blocks, `layer_0` first, and the closing normalization that pre-LN needs.
+    """`num_layers` blocks, `layer_0` first, and the final normalization that pre-LN needs.
 
     Sows `hidden` [B, T, D], its input and then each layer's output, into "intermediates". For the backward pass,
     `remat="block"` keeps only each block's input (less memory, one more forward pass), "dots" also the outputs of its
     dense layers (what lies between them and the attention scores are computed again).
 
     Attributes:
-      queries_again: how many times more the last layer runs when `__call__` is given `queries_BTD`.
+      queries_again: how many more times the last layer runs if `__call__` is given `queries_BTD`.
     """
 
     config: TransformerConfig
@@ -51,10 +51,10 @@ class Stack(nn.Module):
         """The last layer's output, and that of the enhanced mask decoder (He et al. 2020, section 3.2).
 
         Args:
-          positions_BT: of the tokens, for rotary angles.
-          valid_BT, documents_BT: padding and documents, for the convolution; `context` has the masks made of them.
-          queries_BTD: what the enhanced mask decoder adds to the last layer's input, to ask with: absolute positions.
-            None = no such decoder.
+          positions_BT: the tokens' positions, for rotary angles.
+          valid_BT, documents_BT: padding and documents, for the convolution; `context` has their masks.
+          queries_BTD: absolute positions, which the enhanced mask decoder adds to the last layer's input to get its
+            queries. None = no such decoder.
         """
         config = self.config
         # With prevent_cse=False the compiler would merge the second forward pass with the first and keep everything.
@@ -86,7 +86,7 @@ class Stack(nn.Module):
         return x_BTD, decoded_BTD
 
     def _context(self, index: int, context: Context, positions_BT: jax.Array) -> Context:
-        """The context of one layer: local layers see less, and have rotary angles of their own."""
+        """The context of one layer: local layers see fewer tokens, and have their own rotary angles."""
         config = self.config
         local = config.local_window > 0 and index % config.global_every != 0
         if local:
