@@ -214,5 +214,5 @@ class Place:
 
 
 def _names(run: Run) -> list[str]:
-    """What is in its directory."""
-    return sorted(path.name for path in run.workdir.iterdir())
+    """What is in its directory, but for TensorBoard's files, without which training goes on."""
+    return sorted(path.name for path in run.workdir.iterdir() if path.name != "tb")
