@@ -72,3 +72,12 @@ def test_a_run_of_a_former_version_is_restored_whatever_its_patterns_are(smoke_c
     import jax
 
     assert jax.eval_shape(Optimizer(config).init, jax.eval_shape(task.objective.init, jax.random.key(0)))
+
+
+def test_a_best_metric_that_is_none_is_refused_before_anything_is_made(smoke_config):
+    smoke_config.training.best_metric = "masked_ml_loss"
+    smoke_config.training.keep_best = 1
+    with pytest.raises(InputError, match=r"best_metric='masked_ml_loss' is not among .* Did you mean 'masked_lm_loss'"):
+        check(smoke_config)
+    smoke_config.training.keep_best = 0  # then it decides nothing
+    assert check(smoke_config) == []

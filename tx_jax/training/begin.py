@@ -1,6 +1,7 @@
 """Checks before a training begins that it would learn something. Runs that continue are not checked."""
 
 import dataclasses
+import functools
 from collections.abc import Collection
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config.starting import check_steps
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Objective, Task
 from tx_jax.training.optimizer import Optimizer
 
@@ -27,12 +28,28 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
       Notices for the user, one line each.
 
     Raises:
-      InputError: patterns match no parameter, the number of steps leaves a key without effect, or none of the
-        words to mask occurs.
+      InputError: `training.best_metric` is not a metric of the task, patterns match no parameter, the number of steps
+        leaves a key without effect, or none of the words to mask occurs.
     """
     check_steps(task.config, given)
+    check_best_metric(task)
     check_patterns(task.objective, given)
     return _check_listed_words(task)
+
+
+def check_best_metric(task: Task) -> None:
+    """Raises InputError if `training.best_metric` decides something and is not a metric of the task."""
+    training, objective = task.config.training, task.objective
+    if not (training.keep_best or training.patience):
+        return
+    params = jax.eval_shape(objective.init, jax.random.key(0))
+    batch = objective.batch_shapes(task.config.training_phases[0])
+    names = {*jax.eval_shape(functools.partial(objective.metrics, dropout_rng=None), params, batch), *task.score_names}
+    if training.best_metric not in names:
+        raise InputError(
+            f"training.best_metric={training.best_metric!r} is not among the metrics: {', '.join(sorted(names))}."
+            + did_you_mean(training.best_metric, names)
+        )
 
 
 def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:

@@ -11,7 +11,7 @@ import jax
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.loader import BatchAt, PhasedBatches
-from tx_jax.errors import InputError, InputWarning, did_you_mean
+from tx_jax.errors import InputWarning
 from tx_jax.evaluation.evaluate import EvalStep, Progress, evaluate, held_out, jit_eval_step, local_batches
 from tx_jax.hosts import distributed
 from tx_jax.hosts.stopping import StopRequest
@@ -19,6 +19,7 @@ from tx_jax.hosts.watchdog import doing, waited_for
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.start import Start
 from tx_jax.tasks.base import Batches, Task
+from tx_jax.training.begin import check_best_metric
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state, init_state
 from tx_jax.training.step import TrainStep, check_batch_sizes, jit_train_step
@@ -106,17 +107,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
             told = start.carry(labels).told
             state = state.replace(params=params)
     evaluation = jit_eval_step(task.objective, mesh)
-    if training.keep_best or training.patience:
-        with doing("waiting for data", limit=training.stall_seconds):
-            batch = validation_batches.batch_at(0)
-        metrics, _ = jax.eval_shape(evaluation, state.params, batch)
-        names = {*metrics, *task.score_names}
-        if training.best_metric not in names:
-            known = ", ".join(sorted(names))
-            raise InputError(
-                f"training.best_metric={training.best_metric!r} is not among the metrics: {known}."
-                + did_you_mean(training.best_metric, names)
-            )
+    check_best_metric(task)
     step = jit_train_step(config, task.objective, optimizer)
     return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told)
 
