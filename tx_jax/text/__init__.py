@@ -90,7 +90,7 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
 
 
 def _load(kind, directory: Path, definition: dict) -> Tokenizer:
-    """As the load of the kind, but every error names the folder."""
+    """The `load` of a kind, with errors that name the folder."""
     try:
         return kind.load(directory, definition)
     except InputError as error:

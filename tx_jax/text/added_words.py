@@ -1,13 +1,13 @@
-"""Words added to a tokenizer.json after training, each of which is one token wherever it stands as a whole word.
+"""Words added to a tokenizer.json after training. Each is one token wherever it is a whole word.
 
-A whole word has no letter, digit or "_" beside it. The white space before it belongs to it, so that it is the same
-token after a space, after a bracket and at the beginning of a text. It always begins a word; all other words have the
-tokens that they had. Decoding puts one space back, unless the word is where none is usual: at the beginning, after an
+A whole word has no letter, digit or "_" next to it. The white space before it belongs to it, so that it is the same
+token after a space, after a bracket and at the beginning of a text. It always begins a word; all other words keep their
+tokens. Decoding puts one space back, unless the word is where none is usual: at the beginning, after an
 opening bracket, or after the hyphen of "anti-covid". In scripts written without spaces a word is found anywhere, and
 has no space.
 
-All of this stands in the tokenizer.json. A class of transformers that rebuilds its engine from the vocabulary alone
-would lose it, so the general class is the one to load it, as AutoTokenizer does.
+All of this is in the tokenizer.json. A transformers class that rebuilds its engine from the vocabulary alone would lose
+it, so it must be loaded by the general class, as AutoTokenizer does.
 """
 
 import json
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
 
-# Behind what a word has no space: nothing; opening brackets, joiners and the punctuation of Chinese and Japanese;
+# What a word follows without a space: nothing; opening brackets, joiners and the punctuation of Chinese and Japanese;
 # a hyphen inside a word; quotation marks that look alike on both sides, where they open.
 _NO_SPACE_AFTER = (
     r"(?:\A|(?<=[(\[{<«“‘„‚¿¡/#@'’\u3000-\u303f\uff01-\uff1f])|(?<=\w[-\u2010\u2011])|"

@@ -1,4 +1,4 @@
-"""Which characters of a text each of its pieces stands for."""
+"""Maps each piece of a text to the characters that it stands for."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -58,7 +58,7 @@ class ByteLevelBPE(EngineTokenizer):
       definition: the contents of a tokenizer.json whose model is BPE and whose pre-tokenizer is byte-level.
       names: the special token of each role; see `EngineTokenizer`.
 
-    Raises InputError where a byte is missing from the vocabulary, for texts would lose characters without notice.
+    Raises InputError if a byte is missing from the vocabulary, because texts would silently lose characters.
     """
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
@@ -111,7 +111,7 @@ class ByteLevelBPE(EngineTokenizer):
 
     @property
     def tokenizer_class(self) -> str:
-        """The class of transformers that gives the same ids; it keeps nothing of tokenizer.json but the vocabulary."""
+        """The transformers class that gives the same ids; it keeps only the vocabulary of tokenizer.json."""
         model, pre_tokenizer = self._definition["model"], self._definition["pre_tokenizer"]
         is_plain = pre_tokenizer["type"] == "ByteLevel" and pre_tokenizer["use_regex"] and not model["ignore_merges"]
         if (
@@ -149,12 +149,12 @@ class ByteLevelBPE(EngineTokenizer):
 
     @cached_property
     def _is_blank(self) -> np.ndarray:
-        """bool [vocab_size]: tokens of nothing but white space."""
+        """bool [vocab_size]: tokens that consist of white space."""
         return np.array([bytes(BYTES.get(char, 0) for char in token).isspace() for token in self._vocabulary])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The exact text, but for the space before added words: bytes that are no UTF-8, as in a part of a character,
-        become U+FFFD."""
+        """The exact text, except for the space before added words: bytes that are not UTF-8, as in a part of a
+        character, become U+FFFD."""
         whole = self._whole
         parts = (
             whole[index].encode() if index in whole else bytes(BYTES[char] for char in self.token(index))
@@ -167,7 +167,7 @@ class ByteLevelBPE(EngineTokenizer):
 
     @cached_property
     def _whole(self) -> dict[int, str]:
-        """The tokens that are not spelled in bytes."""
+        """The tokens that are not spelled as bytes."""
         return {index: self.token(index) for index in self.special_ids} | self.added_texts
 
     @cached_property
@@ -218,7 +218,7 @@ def train(
       min_frequency: a pair of pieces rarer than this is not merged.
       progress: called with the number of characters read so far.
 
-    Raises InputError where the documents hold no text, or `vocab_size` cannot hold the bytes and the special tokens.
+    Raises InputError if the documents have no text, or `vocab_size` is too small for the bytes and special tokens.
     """
     if family not in FAMILIES:
         raise InputError(f"unknown family {family!r}: expected one of {tuple(FAMILIES)}")

@@ -17,7 +17,7 @@ _CLASSES = ("Roberta", "GPT2", "Bart", "Longformer", "LED", "Deberta")
 
 
 def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The byte-level part of the pre-tokenizer, None where there is none."""
+    """The byte-level part of the pre-tokenizer; None if there is none."""
     return next((part for part in pre_tokenizers_of(definition) if part.get("type") == "ByteLevel"), None)
 
 
@@ -31,7 +31,7 @@ def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
 def load(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
     """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt.
 
-    Raises InputError for a class that does more than the files tell, and where files disagree.
+    Raises InputError for a class that does more than the files say, and if files disagree.
     """
     return _from_definition(directory, definition) if definition else _from_vocabulary(directory)
 

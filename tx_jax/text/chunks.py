@@ -1,4 +1,4 @@
-"""Text in pieces that the trainers of tokenizers can digest."""
+"""Splits text into pieces that tokenizer trainers can handle."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -9,7 +9,7 @@ DISTINCT_BYTES = 20_000_000
 
 
 def chunks(document: str) -> Iterator[str]:
-    """Lines of a document, none longer than `CHUNK_CHARACTERS`: cut at white space, or anywhere where there is none."""
+    """Lines of a document, none longer than `CHUNK_CHARACTERS`: cut at white space, or anywhere if there is none."""
     for line in document.splitlines():
         start = 0
         while len(line) - start > CHUNK_CHARACTERS:
@@ -22,7 +22,7 @@ def chunks(document: str) -> Iterator[str]:
 
 
 def counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
-    """The documents; after each was used, `progress` is called with the number of characters so far."""
+    """The documents; after each one, `progress` is called with the number of characters so far."""
     characters = 0
     for document in documents:
         yield document
@@ -34,8 +34,8 @@ def counted(documents: Iterable[str], progress: Callable[[int], None] | None) ->
 def until_many_words(documents: Iterable[str], max_bytes: int = DISTINCT_BYTES) -> Iterator[str]:
     """The documents, until their distinct words, cut at white space, have `max_bytes` bytes.
 
-    A text in a script without spaces gets there after some million characters, a large sample of it. In languages with
-    spaces new words become rare, and a text is many times as long when it gets there.
+    A text in a script without spaces reaches this after some million characters, a large sample of it. In languages
+    with spaces new words become rare, and a text that reaches it is many times as long.
     """
     known: set[str] = set()
     size = 0

@@ -1,4 +1,4 @@
-"""What a tokenizer.json says, the file format of the `tokenizers` library."""
+"""Reads tokenizer.json, the file format of the `tokenizers` library."""
 
 import json
 from collections.abc import Mapping
@@ -36,10 +36,10 @@ def read(definition: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
 
 
 def _complete(definition: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """What the library writes of the engine that it read from this definition."""
+    """The library's own form of this definition, as it writes it after reading it."""
     if model_type(definition) != "WordPiece":
         return describe(engine)
-    # A vocabulary is written as it was read; to do without saves half of the time.
+    # A vocabulary is written as it was read; leaving it out saves half of the time.
     model, added = definition["model"], definition.get("added_tokens", [])
     small = {**definition, "model": {**model, "vocab": {}}, "added_tokens": []}
     rest = describe(Engine.from_str(json.dumps(small)))
@@ -47,7 +47,7 @@ def _complete(definition: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
 
 
 def nameless(index: int) -> str:
-    """What a vocabulary holds for an id that no token has. No text is encoded as it: texts are cut at spaces."""
+    """The vocabulary's entry for an id without a token. No text is encoded as it: texts are cut at spaces."""
     return f"[row {index}]"
 
 
@@ -83,7 +83,7 @@ def model_type(definition: Mapping[str, Any]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, {} where there is no such file. Raises InputError for anything else."""
+    """The object in a JSON file; {} if there is no such file. Raises InputError for anything else."""
     if not path.is_file():
         return {}
     try:

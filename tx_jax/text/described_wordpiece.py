@@ -20,7 +20,7 @@ class DescribedWordPiece(EngineTokenizer):
       definition: the contents of a tokenizer.json whose model is WordPiece.
       names: the special token of each role; see `EngineTokenizer`.
 
-    Raises InputError where there is no pre-tokenizer, or no token for unknown words.
+    Raises InputError if there is no pre-tokenizer, or no token for unknown words.
     """
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):

@@ -1,4 +1,4 @@
-"""Tokenizers that are described by a tokenizer.json, the file format of the `tokenizers` library, and run by it."""
+"""Tokenizers that the `tokenizers` library runs from a tokenizer.json, its file format."""
 
 import abc
 import hashlib
@@ -92,7 +92,7 @@ class EngineTokenizer(Tokenizer):
 
     @cached_property
     def pair_separators(self) -> int:
-        # The post-processor is asked by itself: an engine with the whole vocabulary takes long to build.
+        # The post-processor is used by itself: an engine with the whole vocabulary takes long to build.
         model = {"type": "WordLevel", "vocab": {"a": self.vocab_size}, "unk_token": "a"}
         rest = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
         engine = Engine.from_str(json.dumps({**self._definition, **rest, "model": model}))
@@ -118,7 +118,7 @@ class EngineTokenizer(Tokenizer):
 
     @cached_property
     def added_texts(self) -> dict[int, str]:
-        """What each token that was added after training stands for: its word, with the space that belongs to it."""
+        """The text of each token that was added after training: its word, with the space that belongs to it."""
         return {token["id"]: " " * token["lstrip"] + token["content"] for token in self.added_tokens}
 
     def _normalize(self, word: str) -> str:
@@ -171,7 +171,7 @@ class EngineTokenizer(Tokenizer):
 
     @cached_property
     def _attached(self) -> Engine:
-        """As the engine that encodes, but it puts no space before a text."""
+        """Like the engine that encodes, but without a space before a text."""
         definition = json.loads(self._engine.to_str())
         changes = {"ByteLevel": {"add_prefix_space": False}, "Metaspace": {"prepend_scheme": "never"}}
         for part in pre_tokenizers_of(definition):
@@ -258,7 +258,7 @@ def _fingerprint(
     roles: Mapping[str, int | None],
     special_ids: Sequence[int],
 ) -> str:
-    """sha256 of what determines the ids; the same whether transformers or we wrote the file."""
+    """sha256 of everything that determines the ids; the same whether transformers or we wrote the file."""
     settings = {key: definition[key] for key in ("model", "normalizer", "pre_tokenizer")}
     if definition["model"]["type"] == "Unigram":
         # The library reads a number from JSON with an error in its last digit: compare as SentencePiece keeps them.
@@ -271,7 +271,7 @@ def _fingerprint(
 
 
 def _essence(value: Any) -> Any:
-    """JSON without what has no effect on ids: options that are unset, and offsets."""
+    """The JSON without parts that have no effect on ids: unset options, and offsets."""
     if isinstance(value, dict):
         return {key: _essence(item) for key, item in value.items() if item not in (None, "") and key != "trim_offsets"}
     return value

@@ -1,4 +1,4 @@
-"""What the small files of a Hugging Face folder say of its tokenizer: class, special tokens, added tokens.
+"""Reads what the small files of a Hugging Face folder say about its tokenizer: class, special tokens, added tokens.
 
 tokenizer_config.json     the class and its options; since transformers 4.34 all added tokens too
 special_tokens_map.json   the special token of each role
@@ -16,7 +16,7 @@ from tx_jax.text.definition import read_json, vocabulary_of
 from tx_jax.text.tokenizer import ROLES
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
-# What special tokens are called where no file says so.
+# The names of special tokens if no file gives them.
 CONVENTIONS = {
     "pad": ("<pad>", "[PAD]"),
     "unk": ("<unk>", "[UNK]"),
@@ -28,7 +28,7 @@ CONVENTIONS = {
 }
 # Classes that run a tokenizer.json as it is.
 GENERAL = ("", "PreTrained", "TokenizersBackend")
-# Classes that do in Python what no tokenizer.json says: dictionaries, normalization of tweets, characters.
+# Classes that do things in Python that no tokenizer.json describes: dictionaries, normalization of tweets, characters.
 # fmt: off
 _IN_PYTHON = (
     "Bartpho", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall", "ByT5", "Canine", "CTRL", "Flaubert", "FSMT",
@@ -47,10 +47,10 @@ def class_of(directory: Path) -> str:
 
 
 def check_class(directory: Path, files: str, known: Collection[str] | None = None) -> str:
-    """The folder's `class_of`, if it is one whose ids the files tell.
+    """The folder's `class_of`, if the files determine that class's ids.
 
     Args:
-      files: those that hold the tokenizer, for the message.
+      files: the files that contain the tokenizer, for the message.
       known: the only classes that make of these files what we do; None: whichever, for a tokenizer.json says all.
 
     Raises InputError for another class, and for one whose code comes with the folder.

@@ -1,4 +1,4 @@
-"""Do two tokenizers make the same of a text? They are asked about texts in which tokenizers are known to differ."""
+"""Checks that two tokenizers give the same result on texts in which tokenizers are known to differ."""
 
 import warnings
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def check_words(file: Engine, rebuilt: Engine, source: Path) -> None:
     """Raise InputError unless two engines cut texts into the same words: that of a tokenizer.json, and that which the
     class of transformers builds that the folder names. Older versions of transformers run the one, newer the other.
 
-    Only what comes before the vocabulary is asked: normalization and pre-tokenization.
+    Only the steps before the vocabulary are compared: normalization and pre-tokenization.
     """
     for text in TEXTS:
         words, others = _words(file, text), _words(rebuilt, text)

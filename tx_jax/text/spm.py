@@ -60,8 +60,8 @@ class SentencePiece(EngineTokenizer):
 
     @property
     def tokenizer_class(self) -> str:
-        """The class of transformers that gives the same ids. Its own classes keep nothing but pieces and normalization
-        table, and that for DeBERTa not even the table."""
+        """The transformers class that gives the same ids. Its specific classes keep only pieces and normalization
+        table, and the one for DeBERTa not even the table."""
         plain = _pipeline(Engine(models.BPE()))
         model, names = self._definition["model"], self._names
         normalizer = self._definition["normalizer"]
@@ -119,7 +119,7 @@ def from_model(
       split_by_punct: cut at punctuation, too.
       num_sentinels: for the layout t5.
 
-    Raises InputError for bytes that are no such model, and for options of it that are not supported.
+    Raises InputError for bytes that are not such a model, and for options of it that are not supported.
     """
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
@@ -248,7 +248,7 @@ def train(
       character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
       progress: called with the number of characters read so far.
 
-    Raises InputError where the documents hold no text, or `vocab_size` cannot hold their characters.
+    Raises InputError if the documents have no text, or `vocab_size` is too small for their characters.
     """
     words = count_words(documents, progress)
     if not words:

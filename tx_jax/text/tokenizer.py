@@ -1,4 +1,4 @@
-"""What every tokenizer can do, whatever algorithm it runs."""
+"""The interface of every tokenizer, whatever its algorithm."""
 
 import abc
 import warnings
@@ -12,7 +12,7 @@ from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.alignment import Aligned
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
-_MARKS = ("##", "▁", "Ġ")  # what a vocabulary writes for "inside a word" and for a space
+_MARKS = ("##", "▁", "Ġ")  # how vocabularies mark "inside a word" and a space
 
 
 class Tokenizer(abc.ABC):
