@@ -77,7 +77,7 @@ def test_predictions_for_a_file(seeds, tmp_path):
     assert json.loads((tmp_path / "bars.jsonl").read_text())["text"] == '"cat" sun'
     (tmp_path / "bodies.csv").write_text("body\ncat\n")
     for source, target, expected in (
-        ("out.csv", "b.csv", "has a column 'prediction' already"),
+        ("out.csv", "b.csv", "already has a column 'prediction'"),
         (
             "bodies.csv",
             "b.csv",
