@@ -83,7 +83,7 @@ class TrainingDisplay:
 
 def complete(start_step: int, num_steps: int, changed: bool) -> str:
     """The message for a run that has no step left to train."""
-    has = f"it has trained {'all ' if start_step == num_steps else ''}{start_step} steps"
+    has = f"it has its {num_steps} steps" if start_step == num_steps else f"it has trained {start_step} steps"
     more = ""
     if start_step > num_steps:
         more = f"; training.num_steps={num_steps} does not ask for more"

@@ -103,7 +103,7 @@ def test_a_short_evaluation_within_the_training_says_nothing(capsys):
 
 
 def test_a_complete_run_says_what_becomes_of_the_changes():
-    assert display.complete(8, 8, changed=False) == "The run is complete: it has trained all 8 steps."
+    assert display.complete(8, 8, changed=False) == "The run is complete: it has its 8 steps."
     assert display.complete(8, 6, changed=True) == (
         "The run is complete: it has trained 8 steps; training.num_steps=6 does not ask for more. Nothing is trained, "
         "so the changes have no effect, and config.json is kept."

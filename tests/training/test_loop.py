@@ -261,7 +261,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
 
     with pytest.raises(NonFiniteLossError, match="step"):
         loop.train(config, Exploding(config, tiny_store), tmp_path, Silent())
-    assert ("as in the 2 steps before" in (tmp_path / "FAILED").read_text()) == (limit == 2)
+    assert ("as in the previous 2 steps" in (tmp_path / "FAILED").read_text()) == (limit == 2)
     target = sharding.with_sharding(sharding.make_mesh(config.mesh), registry.param_shapes(config.model))
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         saved = checkpoints.steps()
