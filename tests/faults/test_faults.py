@@ -57,9 +57,9 @@ def train_with_kills(run: Run, points, monkeypatch) -> list[Run]:
     return killed
 
 
-@pytest.mark.parametrize("kind", starts.KINDS)
-def test_a_run_from_a_model_outlives_a_kill_in_its_first_save(kind, place, monkeypatch):
-    place = starts.from_model(place, kind)
+def test_a_run_from_a_model_outlives_a_kill_in_its_first_save(place, monkeypatch):
+    """Of classification and distillation: tests/runs/test_killed_first_save.py, and the long table."""
+    place = starts.from_model(place, "LoRA")
     for run in train_with_kills(place.run("uninterrupted"), [("rename", 1)], monkeypatch):
         assert not run.committed()
         train(run.recipe.in_process(), run.workdir)
@@ -74,15 +74,5 @@ def test_a_kill_between_history_and_config_loses_nothing(place, tmp_path, monkey
     assert not (first.workdir / "config.json").exists()
     assert again.committed() == [10, 20]
     for run in (first, again):
-        train(run.recipe.in_process(), run.workdir)
-        place.check_story(run)
-
-
-def test_a_kill_while_the_tokenizer_is_replaced_loses_nothing(place, tmp_path, monkeypatch):
-    place = Place(tmp_path, place.recipe)
-    starts.leave_half_a_tokenizer(place, place.run("uninterrupted"))
-    points = [("set aside", 1), ("replaced", 1)]
-    for run in train_with_kills(place.run("uninterrupted"), points, monkeypatch):
-        assert (run.workdir / "tokenizer.old").is_dir()
         train(run.recipe.in_process(), run.workdir)
         place.check_story(run)
