@@ -56,9 +56,7 @@ def _topics(root: Path) -> Iterator[list[str]]:
 def _modules(root: Path) -> Iterator[list[str]]:
     """The docstrings of every module of the standard library, in source order, then its block comments."""
     for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(
-            set(subfolders) - _SKIPPED_FOLDERS
-        )  # os.walk descends into the remaining folders, in this order
+        subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)  # os.walk visits the rest in this order
         for file in sorted(files):
             path = Path(folder, file)
             if file.endswith(".py") and (tree := _parse(path)) is not None:
