@@ -184,14 +184,7 @@ def _read(folder: Path, record: dict) -> Index | None:
         if found != record:
             return None
         columns = {name: map_array(folder / f"{name}.npy") for name in record["columns"]}
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # numpy's reader raises many kinds
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):  # numpy's reader raises many
         return None
     is_whole = all(
         column.dtype.str == record["columns"][name] and column.shape == (items.get(name),)
