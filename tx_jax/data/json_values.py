@@ -20,10 +20,10 @@ class NotJSON(InputError):
 
 
 def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "error") -> Iterator[str]:
-    """Text from chunks of bytes. `invalid`: "error", "replace", or a name of Python's such as "surrogateescape".
+    """Text from chunks of bytes. `invalid`: "error", "replace", or a Python error handler such as "surrogateescape".
 
     Raises:
-      NotUTF8: with the place.
+      NotUTF8: the text is not UTF-8; the message names the place.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("strict" if invalid == "error" else invalid)
     line, offset = 1, 0
@@ -49,13 +49,13 @@ def json_chunks(stream: Iterable[bytes], file: InputFile, *, invalid: str = "err
 
 
 def byte_chunks(stream: Any) -> Iterator[bytes]:
-    """The rest of a stream, in chunks of some kilobytes."""
+    """The rest of a stream, in chunks of a few kilobytes."""
     while chunk := stream.read(BUFFER_BYTES):
         yield chunk
 
 
 def json_values(chunks: Iterable[str], place: str, *, advice: str = "") -> Iterator[tuple[int, Any]]:
-    """(line where it begins, from 1; value) for every item of a JSON array, or for each of several values in sequence.
+    """(first line, from 1; value) for every item of a JSON array, or for each of several consecutive values.
 
     Holds about as much text as the longest value, and at most twice the chunks that it spans.
 
@@ -123,7 +123,7 @@ class _Window:
             except json.JSONDecodeError as error:
                 unfinished = "Unterminated string" in error.msg or error.pos >= len(self._text) - _NEAR_THE_END
                 if unfinished and self._more(wanted):
-                    wanted *= 2  # so that a long value is not decoded again for every chunk of it
+                    wanted *= 2  # so that a long value is not decoded again for each of its chunks
                     continue
                 self._move(error.pos)
                 raise self.error(error.msg) from None

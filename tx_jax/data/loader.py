@@ -1,4 +1,4 @@
-"""From (seed, step) to a batch, and nothing else: resuming needs only the step, on any number of hosts.
+"""Batches as a function of (seed, step) only: resuming needs only the step, on any number of hosts.
 
 Shapes: B examples of this process, T sequence length, P predictions.
 """
@@ -20,7 +20,7 @@ _ORDER, _CORRUPTION, _PHASE = map(hash_text, ("order", "corruption", "phase"))
 
 
 class Examples(Protocol):
-    """A numbered set of examples, any of which can be built alone.
+    """A numbered set of examples, each of which can be built independently.
 
     Attributes:
       nbytes: memory held, in bytes.
@@ -31,7 +31,7 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, indices: np.ndarray, rng: RowRandom) -> Batch:
-        """The examples with these numbers. How much is drawn from `rng` must not depend on which they are."""
+        """The examples with these numbers. The amount drawn from `rng` must not depend on the indices."""
 
 
 class BatchAt(Protocol):
@@ -45,17 +45,17 @@ class Loader:
     """Batches for pretraining.
 
     Attributes:
-      corpora: the examples of each corpus, mostly of one.
-      targets: adds what is to be predicted to the rows.
+      corpora: the examples of each corpus; usually there is only one.
+      targets: adds the prediction targets to the rows.
       batch_size: examples of a global batch, over all processes.
-      repeat: True: epochs without end, each in another order. False: each example once, in a fixed random order (so
-        that the first batches alone are a fair sample); the last batch is filled up with examples of weight 0.
-      dupe_factor: 0 corrupts each epoch anew (dynamic). Otherwise epochs e and e + dupe_factor are corrupted alike
-        (static).
-      mixture: where there are several corpora, how often each comes up while repeating; each has its own epochs.
+      repeat: True: endless epochs, each in a different order. False: each example once, in a fixed random order (so
+        that the first batches alone are a fair sample); the last batch is padded with examples of weight 0.
+      dupe_factor: 0 corrupts each epoch differently (dynamic). Otherwise epochs e and e + dupe_factor are corrupted
+        identically (static).
+      mixture: with several corpora, how often each is sampled while repeating; each has its own epochs.
       order: of the examples of the one corpus where each comes once, for another than that of the first epoch.
       first_step: the step of the first batch; those before it belong to an earlier phase.
-      skipped: batches to leave out, from 1 as in `config/skipped.py`.
+      skipped: batches to leave out, numbered from 1 as in `config/skipped.py`.
       process, num_processes: which equal part of each global batch this process builds.
     """
 
@@ -83,7 +83,7 @@ class Loader:
         return sum(map(len, self.corpora))
 
     def __len__(self) -> int:
-        """Batches of one pass; of a mixture, batches with as many examples as all corpora have."""
+        """Batches of one pass; for a mixture, batches with as many examples as all corpora have together."""
         return -(-self.num_examples // self.batch_size)
 
     def batch_at(self, step: int) -> Batch:
@@ -102,7 +102,7 @@ class Loader:
         return without_filling(batch, weights)
 
     def _in_one_pass(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Corpus and number in it when each example comes once."""
+        """Corpus and example number within it when each example occurs once."""
         if len(self.corpora) == 1:  # the order is that of the first epoch
             return np.zeros_like(number), number
         number = permute(number, self.num_examples, keys(self.seed, _ORDER))
@@ -125,12 +125,12 @@ class Loader:
 
 
 def _split(corpus: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each corpus that occurs, with the rows that come from it."""
+    """Each corpus in the batch, with the rows that come from it."""
     return ((int(c), np.flatnonzero(corpus == c)) for c in np.unique(corpus))
 
 
 def _join(parts: list[tuple[np.ndarray, Batch]]) -> Batch:
-    """One batch from parts and the rows that they are."""
+    """Joins parts into one batch, given the rows that each part fills."""
     if len(parts) == 1:
         return parts[0][1]
     order = np.argsort(np.concatenate([rows for rows, _ in parts]))
@@ -150,18 +150,18 @@ class PhasedBatches:
     parts: Sequence[BatchAt]
 
     def batch_at(self, step: int) -> Batch:
-        """That of the phase which the step lies in."""
+        """The batch of the phase that contains the step."""
         return self.parts[bisect.bisect_right(self.starts, step) - 1].batch_at(step)
 
 
 def phase_seed(seed: int, number: int) -> int:
-    """The seed of a phase's data. The first phase has the run's own, as a training without phases."""
+    """The seed of a phase's data. The first phase uses the run's own seed, as does training without phases."""
     return int(keys(seed, _PHASE, number)[0] >> np.uint64(1)) if number else seed
 
 
 def read_ahead(batches: BatchAt, start: int, stop: int, depth: int) -> Iterator[Batch]:
     """`batches.batch_at(step)` for start <= step < stop, built by a thread `depth` batches before they are needed."""
-    import grain  # here, for grain imports jax, and the rest of tx_jax.data runs without it
+    import grain  # imported here because grain imports jax, and the rest of tx_jax.data runs without it
 
     steps = grain.MapDataset.range(start, stop).map(batches.batch_at)
     return iter(steps.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=depth)))

@@ -1,6 +1,6 @@
-"""Files of text, whatever their compression: which files there are in one, their bytes, and their lines.
+"""Text files with any compression: lists the files in an archive, and reads their bytes and lines.
 
-The first bytes say how a file is compressed (gzip, bzip2, xz, zstd, zip), not its name. Everything is read as a stream,
+The first bytes of a file, not its name, determine its compression (gzip, bzip2, xz, zstd, zip). All data is streamed,
 so memory does not grow with the file; a zip holds several files, each of which is read on its own.
 """
 
@@ -21,14 +21,14 @@ from typing import Any, BinaryIO
 from tx_jax.errors import InputError
 
 BUFFER_BYTES = 1 << 16
-# What a file begins with -> how it is compressed.
+# First bytes of a file -> its compression.
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",  # without any file in it
+    b"PK\x05\x06": "zip",  # an empty archive
 }
 _ENDINGS = (".gz", ".bz2", ".xz", ".zst", ".zstd", ".zip")
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -36,7 +36,7 @@ _NOT_UTF8 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # UTF-32's little-endian
 
 
 class NotUTF8(InputError):
-    """A file holds bytes that are no UTF-8; who reads it may know an option to add to the message."""
+    """A file contains bytes that are not UTF-8; callers may add an option to the message."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class InputFile:
     """A file on disk, or one file in a zip; `str()` names it in messages.
 
     Attributes:
-      path: on disk.
+      path: the path on disk.
       compression: "gzip", "bzip2", "xz", "zstd", "zip", or None.
       member: the name in the zip.
     """
@@ -58,16 +58,16 @@ class InputFile:
 
     @property
     def ending(self) -> str:
-        """Of its name, but for that of compression: ".json" of "a.JSON.gz"."""
+        """The file extension, ignoring that of the compression: ".json" of "a.JSON.gz"."""
         name = Path(self.member or self.path.name)
         return Path(name.stem if name.suffix.lower() in _ENDINGS else name).suffix.lower()
 
     @contextlib.contextmanager
     def open(self) -> Iterator["ByteStream"]:
-        """Its bytes, decompressed.
+        """Opens the file as a stream of decompressed bytes.
 
         Raises:
-          InputError: the compression is damaged, now or while reading; or a library for it is missing.
+          InputError: the compressed data is damaged (raised now or while reading), or its library is missing.
         """
         with contextlib.ExitStack() as stack:
             on_disk = stack.enter_context(self.path.open("rb"))
@@ -93,7 +93,7 @@ class ByteStream(io.BufferedReader):
 
 
 class _Guarded(io.RawIOBase):
-    """A stream in which damaged compression is an InputError."""
+    """A stream that raises InputError for damaged compressed data."""
 
     def __init__(self, file: InputFile, on_disk: BinaryIO, decompressed: Any):
         self._file, self.on_disk, self._decompressed, self._lines = file, on_disk, decompressed, 0
@@ -103,7 +103,7 @@ class _Guarded(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if self._file.compression is None:
-            return self._decompressed.readinto(buffer)  # an OSError is one of the disk's
+            return self._decompressed.readinto(buffer)  # an OSError comes from the disk
         try:
             data = self._decompressed.read(len(buffer))
         except _DAMAGED as error:
@@ -114,10 +114,10 @@ class _Guarded(io.RawIOBase):
 
 
 def files_in(path: Path) -> list[InputFile]:
-    """The file itself, or the files in a zip, sorted by name; folders and what macOS adds are left out.
+    """The file itself, or the files in a zip, sorted by name; folders and files added by macOS are left out.
 
     Raises:
-      InputError: a zip that is damaged, encrypted, empty, or a document of an office program.
+      InputError: the zip is damaged, encrypted, empty, or an office document.
     """
     with path.open("rb") as stream:
         first = stream.read(max(map(len, _MAGIC)))
@@ -141,7 +141,7 @@ def files_in(path: Path) -> list[InputFile]:
 
 
 def _decompressed(on_disk: BinaryIO, file: InputFile) -> Any:
-    """A context manager of a stream whose `read(size)` gives decompressed bytes."""
+    """A context manager for a stream whose `read(size)` returns decompressed bytes."""
     if file.compression is None:
         return contextlib.nullcontext(on_disk)
     if file.compression == "gzip":
@@ -172,7 +172,7 @@ def _zstd(on_disk: BinaryIO, file: InputFile) -> Any:
 
 
 def import_pyarrow(what: str) -> Any:
-    """The library, which takes a moment to import, so only what needs it does. `what`: begins the error's sentence."""
+    """Imports pyarrow, which is slow, only when needed. `what`: the beginning of the error message."""
     try:
         import pyarrow
     except ImportError:
@@ -182,7 +182,7 @@ def import_pyarrow(what: str) -> Any:
 
 def _damaged(file: InputFile, lines: int, error: Exception) -> Exception:
     if getattr(error, "errno", None) is not None:
-        return error  # of the disk, not of what is on it
+        return error  # from the disk, not from the file's contents
     reason = " ".join(str(error).split())
     return InputError(f"{file} is damaged after line {lines} ({reason}): download or compress it again")
 
@@ -190,13 +190,13 @@ def _damaged(file: InputFile, lines: int, error: Exception) -> Exception:
 def lines(
     file: InputFile, *, invalid: str = "error", counts: Counter | None = None, stream: ByteStream | None = None
 ) -> Iterator[tuple[int, str]]:
-    """(number from 1, text with its end as it is) of every line. A byte order mark at the beginning is left out.
+    """(line number from 1, text with its line ending unchanged) for every line. A leading byte order mark is dropped.
 
     Args:
       file: what to read.
-      invalid: what to do with a line that is not UTF-8: "error", "replace" what is invalid by U+FFFD, or "skip" it.
-      counts: where "invalid_utf8" counts the lines replaced or skipped.
-      stream: of the file, where the caller opened it (to follow how far it is read).
+      invalid: what to do with a line that is not UTF-8: "error", "replace" invalid bytes with U+FFFD, or "skip" it.
+      counts: its entry "invalid_utf8" counts the lines replaced or skipped.
+      stream: the file's stream, if the caller opened it (to track how far it has been read).
 
     Raises:
       NotUTF8: with the place.
@@ -224,7 +224,7 @@ def lines(
 
 
 def refuse_utf16(data: bytes, file: InputFile) -> None:
-    """Raises InputError where the first bytes of a file say that it is in UTF-16 or UTF-32, marked or not."""
+    """Raises InputError if a file's first bytes show that it is UTF-16 or UTF-32, with or without a byte order mark."""
     zeros = [data[start:200:2].count(0) for start in (0, 1)]
     unmarked = max(zeros) > 0.7 * len(data[:200:2]) and min(zeros) <= 0.1 * len(data[:200:2]) and len(data) >= 4
     if data.startswith(_NOT_UTF8) or unmarked:
@@ -234,7 +234,7 @@ def refuse_utf16(data: bytes, file: InputFile) -> None:
 
 
 def not_utf8(file: InputFile, line: int, begins: int, error: UnicodeDecodeError) -> NotUTF8:
-    """`begins`: of what could not be decoded, in bytes from the beginning of the (decompressed) file."""
+    """`begins`: byte offset in the (decompressed) file of the part whose decoding failed."""
     damage = " (unless the file is damaged)" if file.compression else ""
     return NotUTF8(
         f"{file}, line {line}, byte {begins + error.start}: not valid UTF-8 ({error.object[error.start]:#x}); save it "

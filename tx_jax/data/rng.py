@@ -1,6 +1,6 @@
-"""Random numbers as a pure function of (seed, purpose, epoch, index): no state, any row alone, any number of hosts.
+"""Random numbers as a pure function of (seed, purpose, epoch, index): no state, so any host can compute any row.
 
-A row's numbers depend on its key alone, so a batch may be built in pieces, out of order or again. The mixing function
+A row's numbers depend only on its key, so a batch may be built in pieces, out of order, or again. The mixing function
 is the finalizer of SplitMix64 (Steele, Lea & Flood 2014), applied to a counter and then to the counter xor the key.
 
 Shapes: N rows.
@@ -57,10 +57,10 @@ class RowRandom:
         words = -(-int(trials_N.max(initial=0)) // 64)
         begin = self._drawn
         wanted = np.clip(trials_N[:, None] - 64 * np.arange(words)[None], 0, 64).astype(np.uint64)
-        # A shift by 64 is undefined, so the mask of `wanted` low bits is made in two steps.
+        # A shift by 64 is undefined, so a mask of all 64 bits is a separate case.
         mask = np.where(wanted == 64, ~np.uint64(0), (np.uint64(1) << (wanted & np.uint64(63))) - np.uint64(1))
         heads = np.bitwise_count(self.bits(words) & mask).sum(axis=1, dtype=np.int64)
-        # Later draws must not depend on the other rows' trials: however many words were used, as many are set aside.
+        # Later draws must not depend on the other rows' trials, so each call reserves the same number of words.
         self._drawn = begin + _BINOMIAL_WORDS
         if words > _BINOMIAL_WORDS:
             raise ValueError(f"{int(trials_N.max())} trials exceed {64 * _BINOMIAL_WORDS}")
@@ -68,10 +68,10 @@ class RowRandom:
 
 
 def permute(indices: np.ndarray, size: int, keys_N: np.ndarray, rounds: int = 6) -> np.ndarray:
-    """Where a random permutation of range(size) sends each index: [N] int64. `keys_N` choose the permutation, by row.
+    """Where a random permutation of range(size) sends each index: [N] int64. `keys_N` selects each row's permutation.
 
-    A Feistel network over the next even power of two, walked until the value falls inside the range (Black & Rogaway
-    2002, section 5). It keeps no permutation in memory, so an epoch of a billion examples costs nothing.
+    A Feistel network over the next even power of two, applied repeatedly until the value falls inside the range (Black
+    & Rogaway 2002, section 5). It keeps no permutation in memory, so an epoch of a billion examples costs nothing.
     """
     half = np.uint64(max(1, -(-int(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)
@@ -89,5 +89,5 @@ def permute(indices: np.ndarray, size: int, keys_N: np.ndarray, rounds: int = 6)
 
 
 def hash_text(text: str) -> int:
-    """A 63-bit number that names a purpose, for `keys`."""
+    """A 63-bit number that identifies a purpose, to pass to `keys`."""
     return int(keys(*text.encode())[0] >> np.uint64(1))

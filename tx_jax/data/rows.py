@@ -1,4 +1,4 @@
-"""Putting runs of tokens into padded rows.
+"""Places runs of tokens in padded rows.
 
 Shapes: B rows, T sequence length, N runs.
 """
@@ -14,7 +14,7 @@ from tx_jax.errors import InputError
 def place(rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices that put flat runs of tokens into a padded [B, T] array.
 
-    Run i of `lengths[i]` tokens goes to row `rows[i]`, from column `columns[i]` on. Returns flat row and column
+    Run i of `lengths[i]` tokens goes to row `rows[i]`, starting at column `columns[i]`. Returns flat row and column
     indices, one per token, in the order of the runs.
     """
     return np.repeat(rows, lengths), ranges(columns, lengths)
@@ -27,14 +27,14 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def document_bounds(split: Split, first: int = 0, last: int | None = None) -> np.ndarray:
-    """int64 [last - first + 1]: the token offset where each document from `first` on begins, and where they end."""
+    """int64 [last - first + 1]: token offset where each document from `first` begins, and where the last ends."""
     last = split.num_documents if last is None else last
     return split.sentence_offsets[split.document_offsets[first : last + 1]]
 
 
 def document_blocks(split: Split, tokens: int) -> Iterator[tuple[int, int]]:
-    """Consecutive documents from the first to the one before the last of each pair, of at most so many tokens together,
-    or one that is longer. So all can be looked at without holding anything for each of them.
+    """Half-open ranges [first, last) of consecutive documents with at most `tokens` tokens in total, or one longer
+    document. They allow a pass over all documents without holding anything in memory for each of them.
     """
     sentences, documents = split.sentence_offsets, split.document_offsets
     first = 0
@@ -46,13 +46,13 @@ def document_blocks(split: Split, tokens: int) -> Iterator[tuple[int, int]]:
 
 
 def spread(first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lists the members of the intervals first[i] … last[i], ends included: (interval of each member, member)."""
+    """Lists the members of the inclusive intervals first[i] … last[i]: (interval of each member, member)."""
     counts = last - first + 1
     return np.repeat(np.arange(len(first)), counts), ranges(first, counts)
 
 
 def require_room(sequence_length: int, num_specials: int, layout: str, *, least: int = 1) -> int:
-    """Tokens that fit beside the special ones. Raises InputError where fewer than `least` do."""
+    """Number of tokens that fit in addition to the special tokens. Raises InputError if fewer than `least` do."""
     if sequence_length - num_specials < least:
         raise InputError(
             f"sequence_length={sequence_length} leaves no room for text: {layout} takes {num_specials} special tokens "
@@ -62,7 +62,7 @@ def require_room(sequence_length: int, num_specials: int, layout: str, *, least:
 
 
 def require_documents(split: Split) -> None:
-    """Raises InputError where the split is empty."""
+    """Raises InputError if the split is empty."""
     if not split.num_documents:
         raise InputError(
             f"no sentences in {split.name}: nothing to train on or to evaluate. Prepare the store with more text "

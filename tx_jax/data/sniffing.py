@@ -1,7 +1,7 @@
-"""What a file holds, told by its beginning: JSON lines, a JSON array, a table, markup, parquet, plain text, ...
+"""Detects what a file holds from its beginning: JSON lines, a JSON array, a table, markup, parquet, plain text, ...
 
-The content decides. The ending of the name is believed only where the content looks like plain text, which is true of
-broken JSON and of a table with one column, too: then reading it fails with the line, rather than taking it for text.
+The content decides. The file extension is used only if the content looks like plain text. Broken JSON and a table with
+one column look like that too; with the extension, reading them fails with the line instead of treating them as text.
 """
 
 import codecs
@@ -15,10 +15,10 @@ from tx_jax.data import tables
 from tx_jax.data.reading import InputFile, refuse_utf16
 
 HEAD_BYTES = 1 << 14
-# A first line longer than the head is read up to here, so that JSON lines can be told from one large object.
+# A first line longer than the head is read up to this limit, to distinguish JSON lines from one large object.
 _LONGEST_FIRST_LINE = 1 << 22
 
-# What `Content.kind` can be -> its name in a sentence.
+# Possible values of `Content.kind` -> their names in messages.
 KINDS = {
     "text": "plain text",
     "jsonl": "JSON lines",
@@ -75,8 +75,8 @@ class Content:
 
     Attributes:
       kind: one of `KINDS`.
-      because: what says so, as the rest of a sentence that begins with "because".
-      table: how it is written if it is a table; also of plain text whose lines all have equally many fields.
+      because: the evidence, as the rest of a sentence that begins with "because".
+      table: the format of a table; also set for plain text whose lines all have the same number of fields.
     """
 
     kind: str
@@ -91,7 +91,7 @@ class Content:
 
 
 def sniff(file: InputFile, *, names: Iterable[str] = ()) -> Content:
-    """What a file holds. `names`: of columns that are looked for, which help to recognize a table.
+    """Detects what a file holds. `names`: names of expected columns, which help recognize a table.
 
     Raises:
       InputError: it is in UTF-16, or its compression is damaged.
@@ -109,7 +109,7 @@ def sniff(file: InputFile, *, names: Iterable[str] = ()) -> Content:
 
 
 def read_head(file: InputFile) -> tuple[bytes, bool]:
-    """(the first bytes, decompressed; whether they are all of them)."""
+    """(the first bytes, decompressed; whether they are the whole file)."""
     with file.open() as stream:
         data = stream.read(HEAD_BYTES)
         if b"\n" not in data and data.lstrip(codecs.BOM_UTF8 + b" \t\r").startswith(b"{"):
@@ -118,16 +118,16 @@ def read_head(file: InputFile) -> tuple[bytes, bool]:
 
 
 def decode_head(data: bytes, whole: bool) -> str:
-    """Text for a look at it: invalid UTF-8 is replaced, a character that is cut at the end is left out."""
+    """Decodes text for inspection: invalid UTF-8 is replaced, and a character cut off at the end is dropped."""
     return codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode(data, final=whole)
 
 
 def sniff_text(head: str, *, whole: bool, ending: str = "", names: Iterable[str] = ()) -> Content:
-    """What the beginning of a text says.
+    """Detects what a text holds from its beginning.
 
     Args:
-      head: the beginning; `whole`: whether it is all of the text.
-      ending: of the file's name, such as ".csv", which decides where the text does not.
+      head: the beginning; `whole`: whether it is the entire text.
+      ending: the file extension, such as ".csv", which decides if the text does not.
       names: see `sniff`.
     """
     lines = head.splitlines() if whole or "\n" not in head else head[: head.rindex("\n")].splitlines()
@@ -160,7 +160,7 @@ def _binary(data: bytes) -> Content | None:
 
 
 def _control_characters(data: bytes) -> Content | None:
-    """Text has next to no control characters, and about half of what a program packs looks like them."""
+    """Detects binary data by its control characters: text has almost none, but about half of binary data."""
     control = sum(data.count(byte) for byte in range(32) if byte not in b"\t\n\r\x0b\x0c\x1b")
     if control >= 16 and control > 0.05 * len(data):
         return Content("binary", f"{control / len(data):.0%} of its first bytes are control characters")
@@ -215,7 +215,7 @@ def _conllu(lines: list[str]) -> Content | None:
 
 
 def _conll(lines: list[str]) -> Content | None:
-    """Columns of which one, not the first, has O or B-... on every line."""
+    """Detects CoNLL: a column other than the first has a tag such as O or B-... on every line."""
     words = [line.split("\t") if "\t" in line else line.split() for line in lines if "-DOCSTART-" not in line]
     if len(words) > 1 and len(words[-1]) > 1:
         columns = len(words[-1])
@@ -229,7 +229,7 @@ def _conll(lines: list[str]) -> Content | None:
 
 
 def _header(shape: tables.TableShape, lines: list[str], names: set[str]) -> str | None:
-    """The name asked for that the first line of a table holds; None where it may be a sentence with commas in it."""
+    """A requested column name in the first line of a table; None if that line may be a sentence with commas."""
     cells = [cell.strip() for cell in shape.first]
     found = [cell for cell in cells if cell in names]
     plain = all(_HEADER_CELL.fullmatch(cell) for cell in cells)

@@ -1,4 +1,4 @@
-"""Tables as text: rows of fields between delimiters, and which delimiter and quote a table has."""
+"""Text tables: reads rows of delimited fields, and detects the delimiter and quote character."""
 
 import csv
 import io
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from tx_jax.errors import InputError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-# The library's own limit is low; without any, one quote that is never closed would read a whole corpus into memory.
+# The library's default limit is low; with no limit, one unclosed quote would read a whole corpus into memory.
 _LONGEST_FIELD = 1 << 28
 
 
 class BadQuotes(InputError):
-    """Quotes in a table do not fit; who reads it may know an option to add to the message."""
+    """Quotes in a table are invalid; callers may add an option to the message."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class TableShape:
 
     Attributes:
       delimiter: one character.
-      quote: the character around fields with delimiters, line breaks or quotes in them (a quote is then written twice),
-        or "" where quotes mean nothing.
+      quote: the character around fields that contain delimiters, line breaks or quotes (which are doubled), or "" if
+        quotes mean nothing.
       first: the fields of the first row.
-      is_regular: there are several rows of several fields, and all have equally many.
+      is_regular: there are several rows, all with the same number of fields, at least two.
     """
 
     delimiter: str
@@ -37,15 +37,15 @@ class TableShape:
 def rows(
     lines: Iterable[tuple[int, str]], place: str, *, delimiter: str, quote: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, fields) of every row; an empty line is a row without fields.
+    """(number of its first line, fields) for every row; an empty line is a row without fields.
 
     Args:
-      lines: with their numbers; with or without their ends.
+      lines: (line number, text), with or without line endings.
       place: the file, for messages.
       delimiter, quote: see `TableShape`.
 
     Raises:
-      BadQuotes: a quote that is never closed, or text after a closing one; with the line.
+      BadQuotes: a quote is never closed, or text follows a closing quote; the message names the line.
     """
     if not quote:
         for number, text in lines:
@@ -76,7 +76,7 @@ def rows(
 
 
 def _next(reader: Iterator[list[str]]) -> list[str] | None:
-    before = csv.field_size_limit(_LONGEST_FIELD)  # one limit for the whole process: put back before others run
+    before = csv.field_size_limit(_LONGEST_FIELD)  # the limit is process-wide: restore it before other code runs
     try:
         return next(reader, None)
     finally:
@@ -86,16 +86,16 @@ def _next(reader: Iterator[list[str]]) -> list[str] | None:
 def detect(
     head: str, *, whole: bool, names: Iterable[str] = (), delimiter: str = "", quote: str | None = None
 ) -> TableShape:
-    """The `TableShape` that fits the beginning of a file best.
+    """The `TableShape` that best fits the beginning of a file.
 
-    A delimiter that makes the first row hold the names asked for goes before all others; then one that makes all rows
-    equally long, with the most fields; then the most frequent one of the first row.
+    Prefers a delimiter with which the first row contains the requested names; then one that gives all rows the same
+    number of fields, with the most fields; then the most frequent one in the first row.
 
     Args:
       head: text from the beginning of the file.
-      whole: whether it is all of it; otherwise its last line is left out.
-      names: of columns that are looked for.
-      delimiter, quote: where they are known.
+      whole: whether `head` is the entire file; otherwise its last line is ignored.
+      names: names of expected columns.
+      delimiter, quote: their values, if known.
     """
     text = head if whole or "\n" not in head else head[: head.rfind("\n") + 1]
     first = text.lstrip("\r\n").partition("\n")[0]
@@ -111,10 +111,11 @@ def detect(
 
 
 def _shape(text: str, whole: bool, delimiter: str, quote: str | None) -> TableShape:
-    """How a table is written, if this is what stands between its columns.
+    """The shape of a table, given its delimiter.
 
-    Between tabs, quotes are often a part of the text, as in GLUE. They enclose fields where only that makes the rows
-    equally long, or else where there are doubled quotes inside of them, or quotes around every field.
+    In tab-separated files, quotes are often part of the text, as in GLUE. They are taken to enclose fields only if that
+    alone gives all rows the same number of fields, or if quoted fields contain doubled quotes, or if every field is
+    quoted.
     """
     quotes = (['"', ""] if delimiter == "\t" else ['"']) if quote is None else [quote]
     shapes = []
@@ -129,7 +130,7 @@ def _shape(text: str, whole: bool, delimiter: str, quote: str | None) -> TableSh
 
 
 def _parsed(text: str, whole: bool, delimiter: str, quote: str) -> list[list[str]]:
-    """The rows up to the first that cannot be read, or that may go on after the text."""
+    """The rows before the first one that cannot be read or that may continue after the text."""
     numbered = enumerate(io.StringIO(text, newline="\n"), start=1)
     found = []
     try:
@@ -142,7 +143,7 @@ def _parsed(text: str, whole: bool, delimiter: str, quote: str) -> list[list[str
 
 
 def _encloses(text: str) -> bool:
-    """Whether double quotes look like those around fields between tabs, rather than like a part of the text."""
+    """Whether double quotes in a tab-separated file seem to enclose fields rather than to be part of the text."""
     fields = [field for line in text.splitlines() if line for field in line.split("\t")]
     opened = [field for field in fields if field.startswith('"')]
     inside = [field[1:-1] for field in opened if len(field) > 1 and field.endswith('"')]

@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-# Counting takes longer than reading; a text's share of accents shows early.
+# Counting takes longer than reading, and the first documents are enough to estimate a text's share of accents.
 _CHARACTERS = 10_000_000
 _EXAMPLES = 6
 
@@ -17,7 +17,7 @@ class AccentCount:
         self._left = _CHARACTERS
 
     def counted(self, documents: Iterable[str]) -> Iterator[str]:
-        """The documents as they are."""
+        """Counts the documents as they pass through, and yields them unchanged."""
         for document in documents:
             if self._left > 0:
                 self._characters.update(document[: self._left])
@@ -25,13 +25,13 @@ class AccentCount:
             yield document
 
     def lost(self) -> str:
-        """A sentence with the share of the letters that lose something, or "" if it rounds to 0.00%."""
+        """A sentence with the share of the letters that lose an accent, or "" if it rounds to 0.00%."""
         letters = sum(count for character, count in self._characters.items() if character.isalpha())
         changed = Counter({character: count for character, count in self._characters.items() if _changes(character)})
         share = f"{changed.total() / max(1, letters):.2%}"
         if share == "0.00%":
             return ""
-        # Most common first; a mark that stands apart from its letter is shown with a circle.
+        # Most common first; a combining mark is shown on a dotted circle.
         shown = [f"◌{c}" if unicodedata.combining(c) else c for c, _ in changed.most_common(_EXAMPLES)]
         return f"{share} of the letters lose their accents ({', '.join(shown)})"
 

@@ -27,10 +27,10 @@ class Cleaner:
         return text
 
     def text_of(self, record: object, place: str, number: int, *, escapes: str = "surrogatepass") -> str | None:
-        """The text of a record; None where the policy for invalid UTF-8 drops the record.
+        """The text of a record; None if the policy for invalid UTF-8 drops the record.
 
-        `escapes`: "surrogateescape" if halves of surrogate pairs may stand for bytes that are not UTF-8; otherwise they
-        come from JSON, which can spell them although they are not text.
+        `escapes`: "surrogateescape" if lone surrogates may stand for bytes that are not UTF-8; otherwise they come from
+        JSON, which can represent them although they are not text.
         """
         value = self._value(record, f"{place} {number}")
         if isinstance(value, str):

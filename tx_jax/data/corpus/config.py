@@ -16,22 +16,22 @@ _DELIMITER_NAMES = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "b
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where documents come from, and how files become documents. Raises InputError for a value out of its range.
+    """Where documents come from, and how files become documents. Raises InputError for an out-of-range value.
 
     Attributes:
       specs: one or more of: a glob of files, "tfds:NAME[/CONFIG][:VERSION][#SPLIT]", and "embedded". Files of one glob
-        are read in sorted order; compression (gzip, bzip2, xz, zstd, zip) is handled.
+        are read in sorted order; compressed files (gzip, bzip2, xz, zstd, zip) are decompressed.
       documents: where a document ends in a text file: "blank_line", "file" (one file is one document), or "line".
       field: where the text is: the field of a JSON object or TFDS record, the column of a table or a parquet file.
-        "a.b" is the field of that name, or else field b of the object in field a.
-      encoding_errors: what to do with invalid UTF-8: "error", "replace" (by U+FFFD), or "skip" (drop the line of a
-        text file or table, the record of the others).
-      tfds_data_dir: folder of the TFDS datasets; None is TFDS's own default.
+        "a.b" is the field with that name, or else field b of the object in field a.
+      encoding_errors: what to do with invalid UTF-8: "error", "replace" (with U+FFFD), or "skip" (drop the line of
+        a text file or table, or the record of any other source).
+      tfds_data_dir: folder of the TFDS datasets; None uses TFDS's default.
       format: format of all files: "text", "jsonl" (JSON lines), "json" (an array, or objects one after another), "csv",
-        "tsv", "parquet"; "auto" looks at the content of each.
+        "tsv", "parquet"; "auto" detects the format of each file from its content.
       delimiter: separator of a table's columns: one character, or "tab", "comma", "semicolon", "bar", "space"; None:
-        the one that fits the beginning of each table.
-      quote: the character around fields of a table, or "none" if quotes mean nothing; None: what fits.
+        detected from the beginning of each table.
+      quote: the quote character of a table, or "none" if quotes have no special meaning; None: detected.
     """
 
     specs: tuple[str, ...]
@@ -68,25 +68,25 @@ class SourceConfig:
 
     @property
     def quote_character(self) -> str | None:
-        """As `tables.rows` has it: "" for none, None for what fits."""
+        """The quote character as `tables.rows` expects it: "" for none; None means that it is to be detected."""
         return "" if self.quote == "none" else self.quote
 
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """How to make a token store. Raises InputError for a value out of its range.
+    """How to make a token store. Raises InputError for an out-of-range value.
 
     Attributes:
       store: folder to write.
       source: where the documents come from.
-      sentences: mode of sentence splitting, see `sentences.split`.
+      sentences: sentence-splitting mode, see `sentences.split`.
       tokenizer: folder of a tokenizer to use; None trains one on the documents.
       tokenizer_kind, vocab_size, lowercase, strip_accents: options of the tokenizer to train, see `text.train`.
       tokenizer_characters: train the tokenizer on this many characters from the beginning of the source.
       validation_fraction: expected share of documents held out; which ones depends on their content alone.
-      workers: number of processes that encode; None is one per core.
+      workers: number of encoding processes; None means one per core.
       overwrite: replace a store that cannot be used because it was made with different settings or from a source that
-        has changed, or is damaged. An interrupted call with the same settings is still continued.
+        has changed, or is damaged. An interrupted call with the same settings is still resumed.
       max_sentence_characters: longer sentences are cut, and counted.
       block_characters: number of characters handed to a worker at once.
       shard_tokens: tokens per file.

@@ -19,7 +19,7 @@ from tx_jax.errors import InputError, did_you_mean
 
 _PARQUET_ROWS = 256
 _LINES_A_REPORT = 64
-# Forced format -> what the content may look like. Broken JSON looks like text, and fails with the line.
+# Forced format -> kinds that the content may look like. Broken JSON looks like text; reading it fails with the line.
 _FITS = {
     "text": ("text", "jsonl", "json_array", "json", "table", "conll", "conllu", "markup"),
     "jsonl": ("jsonl", "json"),
@@ -40,7 +40,7 @@ Report = Callable[[int], None]
 
 
 def recognize(file: InputFile, config: SourceConfig) -> Content:
-    """The kind of a file, according to the configuration or else its content.
+    """Determines the kind of a file from the configuration, or else from its content.
 
     Raises:
       InputError: it cannot be read, is not text, does not fit `config.format`, or is a table without the column.
@@ -59,7 +59,7 @@ def recognize(file: InputFile, config: SourceConfig) -> Content:
 
 
 def _shape(file: InputFile, config: SourceConfig) -> tables.TableShape:
-    """The shape of a table, which must have the text column."""
+    """The shape of a table. Raises InputError if it lacks the text column."""
     delimiter = config.delimiter or ("\t" if config.format == "tsv" or file.ending == ".tsv" else "")
     data, whole = read_head(file)
     shape = tables.detect(
@@ -85,12 +85,12 @@ def read_documents(file: InputFile, content: Content, cleaner: Cleaner, report: 
 
     Args:
       file: what to read.
-      content: what it is taken for, see `recognize`.
-      cleaner: of their text.
-      report: called every so often.
+      content: the kind of the file, see `recognize`.
+      cleaner: cleans the text of the documents.
+      report: called periodically.
 
     Raises:
-      InputError: with the file and the line, for what cannot be used.
+      InputError: some input cannot be used; the message names the file and the line.
     """
     try:
         yield from _READERS[content.kind](file, content, cleaner, report)
@@ -103,7 +103,7 @@ def read_documents(file: InputFile, content: Content, cleaner: Cleaner, report: 
 
 
 def _lines(file: InputFile, cleaner: Cleaner, report: Report) -> Iterator[tuple[int, str]]:
-    """(number from 1, text with its "\n") of every line that the policy for invalid UTF-8 keeps."""
+    """(line number from 1, text including its "\n") for every line that the policy for invalid UTF-8 keeps."""
     with file.open() as stream:
         policy = cleaner.config.encoding_errors
         for number, text in lines(file, invalid=policy, counts=cleaner.counts, stream=stream):
@@ -121,7 +121,7 @@ def _text(file: InputFile, content: Content, cleaner: Cleaner, report: Report) -
 
 
 def _gather(texts: Iterable[str], *, at_blank_lines: bool) -> Iterator[str]:
-    """Join lines to documents, which end at blank lines or else at the end of the file."""
+    """Join lines into documents, which end at blank lines or else at the end of the file."""
     document = []
     for line in texts:
         if line.strip() or not at_blank_lines:
@@ -146,7 +146,7 @@ def _json_lines(file: InputFile, content: Content, cleaner: Cleaner, report: Rep
 
 
 def _json(file: InputFile, content: Content, cleaner: Cleaner, report: Report) -> Iterator[str]:
-    """The documents in the objects of an array, or in objects one after another."""
+    """The documents in the objects of an array, or in consecutive objects."""
     invalid = "error" if cleaner.config.encoding_errors == "error" else "surrogateescape"
     with file.open() as stream:
 
@@ -200,7 +200,7 @@ def _parquet(file: InputFile, content: Content, cleaner: Cleaner, report: Report
 
 def _opened_parquet(file: InputFile) -> Any:
     import_pyarrow(f"{file} is parquet, which")
-    from pyarrow import ArrowInvalid, parquet  # takes a moment, and only this kind of file needs it
+    from pyarrow import ArrowInvalid, parquet  # slow to import, and only needed for this kind of file
 
     if file.compression:
         raise InputError(f"{file} is parquet inside {file.compression}: unpack it first")

@@ -1,10 +1,10 @@
-"""The embedded corpus: real English that every Python installation carries, for a first run without a download.
+"""The embedded corpus: real English text from the Python installation, for a first run without a download.
 
 Two kinds of documents: the chapters of the language reference in `pydoc_data.topics`, and the docstrings and block
 comments of each module of the standard library. All are read from the source files with `ast` and `tokenize`; nothing
 is imported. Only prose is kept, one paragraph per line, with a blank line between paragraphs: sentence modes
-"punctuation" and "wrapped" agree on it. A paragraph is kept only at its first occurrence, so that no document repeats
-another.
+"punctuation" and "wrapped" give the same result on it. Only the first occurrence of a paragraph is kept, so that no
+document repeats another.
 """
 
 import ast
@@ -18,12 +18,12 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Not documentation, or not in every installation.
+# Not documentation, or missing from some installations.
 _SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "lib2to3", "pydoc_data"})
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_MIN_CHARACTERS = 300  # of a document: about four sentences
-_MIN_WORDS = 5  # of a paragraph: less is a heading
-_MIN_PROSE = 0.8  # share of a paragraph's words that look like words of English
+_MIN_CHARACTERS = 300  # per document: about four sentences
+_MIN_WORDS = 5  # per paragraph: anything shorter is a heading
+_MIN_PROSE = 0.8  # share of a paragraph's words that look like English words
 
 _RULE = re.compile(r"^[ \t]*([^\w\s])\1{2,}[ \t]*$", re.MULTILINE)
 _ROLE = re.compile(r":[a-z]+(?::[a-z]+)?:`~?\.?([^`]*)`")
@@ -37,7 +37,7 @@ _WORD = re.compile(r"[(\"'“‘`]*[A-Za-z]+(?:['’/-][A-Za-z]+)*['’]?(?:[,.;
 @functools.cache
 def documents() -> tuple[str, ...]:
     """The documents of the embedded corpus, about 2.5 million characters, in an order that depends only on the Python
-    installation. Read once a process, in a few seconds."""
+    installation. They are read once per process, which takes a few seconds."""
     root = Path(sysconfig.get_paths()["stdlib"])
     seen: set[str] = set()
     candidates = (list(_new_prose(texts, seen)) for texts in itertools.chain(_topics(root), _modules(root)))
@@ -45,7 +45,7 @@ def documents() -> tuple[str, ...]:
 
 
 def _topics(root: Path) -> Iterator[list[str]]:
-    """The chapters of the language reference, the shortest first: the long ones repeat some of the others."""
+    """The chapters of the language reference, shortest first, because the long ones repeat some of the others."""
     tree = _parse(root / "pydoc_data" / "topics.py")
     dictionary = next((node.value for node in getattr(tree, "body", ()) if isinstance(node, ast.Assign)), None)
     if dictionary is not None:
@@ -54,9 +54,9 @@ def _topics(root: Path) -> Iterator[list[str]]:
 
 
 def _modules(root: Path) -> Iterator[list[str]]:
-    """The docstrings of every module of the standard library, in the order of the source, then its block comments."""
+    """The docstrings of every module of the standard library, in source order, then its block comments."""
     for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)  # os.walk descends into what is left, in this order
+        subfolders[:] = sorted(set(subfolders) - _SKIPPED_FOLDERS)  # os.walk visits the rest in this order
         for file in sorted(files):
             path = Path(folder, file)
             if file.endswith(".py") and (tree := _parse(path)) is not None:
@@ -64,10 +64,10 @@ def _modules(root: Path) -> Iterator[list[str]]:
 
 
 def _parse(path: Path) -> ast.Module | None:
-    """The syntax tree of a source file; None where there is no such file or it does not parse."""
+    """The syntax tree of a source file; None if there is no such file or it does not parse."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in somebody's string is not our affair
+            warnings.simplefilter("ignore")  # invalid escapes in other people's strings do not matter here
             return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
@@ -82,8 +82,8 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
 
 
 def _block_comments(path: Path) -> Iterator[str]:
-    """Comments that fill their lines; consecutive lines are one text. The file is one that `ast` could parse."""
-    texts: dict[int, list[str]] = {}  # by the line after the text
+    """Comments on lines of their own; consecutive lines form one text. `ast` must be able to parse the file."""
+    texts: dict[int, list[str]] = {}  # keyed by the number of the line after the text
     with tokenize.open(path) as file:
         for token in tokenize.generate_tokens(file.readline):
             if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
@@ -93,7 +93,7 @@ def _block_comments(path: Path) -> Iterator[str]:
 
 
 def _new_prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:
-    """The paragraphs of prose in `texts` that are not in `seen`, which they join."""
+    """The paragraphs of prose in `texts` that are not in `seen`; they are added to it."""
     for text in texts:
         for paragraph in _BLANK_LINES.split(_strip_markup(text)):
             paragraph = " ".join(paragraph.split())
@@ -103,7 +103,7 @@ def _new_prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:
 
 
 def _strip_markup(text: str) -> str:
-    """Remove the marks of reStructuredText, and give every list item and text before a rule its own paragraph."""
+    """Remove reStructuredText markup, and put every list item and text before a rule in its own paragraph."""
     text = _RULE.sub("\n", text)
     text = _DIRECTIVE.sub("\n", text)
     text = _ROLE.sub(r"\1", text)
@@ -113,7 +113,7 @@ def _strip_markup(text: str) -> str:
 
 
 def _is_prose(paragraph: str) -> bool:
-    """Whether most words of a paragraph are words of English, and it is neither code, table, nor heading."""
+    """Whether most words of a paragraph are English, and it is not code, a table, or a heading."""
     words = paragraph.split()
     if len(words) < _MIN_WORDS or ">>>" in paragraph:
         return False

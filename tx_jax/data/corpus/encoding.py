@@ -1,4 +1,4 @@
-"""Documents to token blocks, in parallel: cut the stream into blocks of text, encode each in a worker, in order."""
+"""Encodes documents as token blocks in parallel: cuts the stream into text blocks, which workers encode, in order."""
 
 import contextlib
 import hashlib
@@ -20,9 +20,9 @@ from tx_jax.data.corpus.writer import TokenBlock
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer, sentences
 
-# Sentences handed to the tokenizer at once: while they live, its results are many times the size of the text.
+# Sentences passed to the tokenizer at once: its results take many times the memory of the text.
 _BATCH = 256
-# What ends a sentence in scripts that write no space after it.
+# Sentence endings in scripts that do not put a space after a sentence.
 _SPACELESS_ENDS = tuple("。！？｡」』】）")
 
 
@@ -32,10 +32,10 @@ class TextBlock:
 
     Attributes:
       texts: the documents, or the one part.
-      is_validation: of each text.
-      is_part, is_last_part: whether this is a part of a long document, and the last one of it.
+      is_validation: whether each text is in the validation split.
+      is_part, is_last_part: whether this is a part of a long document, and whether it is the last part.
       documents: number of documents consumed from the source by the end of this block.
-      digest: of all of those (hex), by which the source is recognized after a restart.
+      digest: digest of all of those documents (hex), which identifies the source after a restart.
     """
 
     texts: list[str]
@@ -48,7 +48,7 @@ class TextBlock:
 
 @dataclass(frozen=True)
 class EncodedBlock:
-    """What a `TextBlock` becomes: the documents of each split, without those that have no token, and counts of
+    """An encoded `TextBlock`: the documents of each split, except those without tokens, and counts of
     "characters", "documents_empty" and "sentences_cut"."""
 
     splits: dict[str, TokenBlock]
@@ -62,7 +62,7 @@ class Digest:
         self._state = hashlib.blake2b(digest_size=16)
 
     def update(self, document: str) -> float:
-        """Add a document. Returns its content's place in [0, 1): equal documents, equal places."""
+        """Add a document. Returns its content's hash in [0, 1), which is equal for equal documents."""
         content = hashlib.blake2b(document.strip().encode(), digest_size=16).digest()
         self._state.update(content)
         return int.from_bytes(content[:6], "big") / 2**48
@@ -79,10 +79,10 @@ def text_blocks(
     consumed: int = 0,
     digest: Digest | None = None,
 ) -> Iterator[TextBlock]:
-    """Cut a stream of documents into blocks of about `block_characters`; reads no further than the block it yields.
+    """Cut a stream of documents into blocks of about `block_characters`; reads no further than the current block.
 
-    A document is in the validation split if its content's place in [0, 1) is below `validation_fraction`, so equal
-    documents share a split. `consumed` and `digest` stand for documents taken from the source before.
+    A document is in the validation split if its content's hash in [0, 1) is below `validation_fraction`, so equal
+    documents share a split. `consumed` and `digest` describe the documents already taken from the source.
     """
     digest = digest or Digest()
     texts: list[str] = []
@@ -106,12 +106,12 @@ def text_blocks(
 
 
 def _parts(document: str, limit: int) -> Iterator[tuple[str, bool]]:
-    """Cut a long document at blank lines, else line ends, else spaces, else anywhere; (part, is last)."""
+    """Cut a long document at blank lines, else line ends, else spaces, else anywhere. Yields (part, is last)."""
     start = 0
     while start < len(document):
         end = min(start + limit, len(document))
         if end < len(document):
-            # No boundary in the second half means that there are few: cut anywhere rather than search on.
+            # No boundary in the second half means that boundaries are rare: cut anywhere rather than keep searching.
             found = (document.rfind(mark, start + limit // 2, end) + len(mark) for mark in ("\n\n", "\n", " "))
             end = next((place for place in found if place > start + limit // 2), end)
         yield document[start:end], end == len(document)
@@ -120,7 +120,7 @@ def _parts(document: str, limit: int) -> Iterator[tuple[str, bool]]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Splits blocks into sentences and encodes them; travels to the worker processes.
+    """Splits blocks into sentences and encodes them; sent to the worker processes.
 
     Attributes:
       tokenizer: encodes the sentences.
@@ -146,7 +146,7 @@ class Encoder:
                 parts += pieces
             parts_of.append(len(parts) - before)
         tokens, lengths = self._encode(parts)
-        # A sentence of control characters alone has no token, and is none.
+        # A sentence with only control characters has no tokens and is dropped.
         document_of = np.repeat(np.arange(len(parts_of)), parts_of)[lengths > 0]
         lengths = lengths[lengths > 0]
         document_lengths = np.bincount(document_of, minlength=len(parts_of))
@@ -163,10 +163,10 @@ class Encoder:
 
     @property
     def _joins_by_space(self) -> bool:
-        """Whether sentences but the first of a document (or of a part of a long one) are encoded with the space before.
+        """Whether sentences, except the first of a document (or of a part of a long one), get a leading space.
 
-        A byte-level tokenizer without a prefix space of its own, as the published ones are, has another token for a
-        word without a space, which here would end up in the middle of a text.
+        A byte-level tokenizer that adds no prefix space itself, like the published ones, has a different token for a
+        word without a leading space, and that token would end up in the middle of a text.
         """
         return getattr(self.tokenizer, "add_prefix_space", None) is False
 
@@ -184,7 +184,7 @@ class Encoder:
 def join_long_documents(
     results: Iterable[tuple[TextBlock, EncodedBlock]],
 ) -> Iterator[tuple[TextBlock, EncodedBlock]]:
-    """Replace the parts of each long document by one block with the whole of it."""
+    """Replace the parts of each long document with one block that holds the whole document."""
     parts: list[EncodedBlock] = []
     for block, encoded in results:
         if not block.is_part:
@@ -197,7 +197,7 @@ def join_long_documents(
 
 
 def _join(parts: list[EncodedBlock]) -> EncodedBlock:
-    """One document from the encoded parts of it."""
+    """Joins the encoded parts of one document."""
     counts = sum((part.counts for part in parts), Counter())
     splits = {}
     for name in SPLITS:
@@ -211,15 +211,15 @@ def _join(parts: list[EncodedBlock]) -> EncodedBlock:
 def encode_in_order(
     encoder: Encoder, blocks: Iterable[TextBlock], workers: int
 ) -> Iterator[tuple[TextBlock, EncodedBlock]]:
-    """Encode blocks with `workers` processes (1: in this one), and yield each with its result in the order given.
+    """Encode blocks with `workers` processes (1: in this process), and yield each with its result in input order.
 
-    At most two blocks per worker are under way: the stream is read no further ahead than that.
-    Raises InputError where a worker was killed.
+    At most two blocks per worker are in flight; the stream is read no further ahead than that.
+    Raises InputError if a worker was killed.
     """
     if workers == 1:
         yield from ((block, encoder(block)) for block in blocks)
         return
-    # Not fork: the caller may have threads, of JAX or of the tokenizers library, and fork copies their locks.
+    # Not fork: the caller may have threads (from JAX or the tokenizers library), and fork copies their locks.
     context = multiprocessing.get_context("spawn")
     with contextlib.ExitStack() as stack:
         pool = ProcessPoolExecutor(workers, context, _start_worker, (encoder,))

@@ -1,13 +1,13 @@
 """Indexes: arrays that are computed once from a split and kept next to its store, such as where each example begins.
 
-    STORE/index/FINGERPRINT/train-spans-0123456789ab/index.json    what it was made from, and the sizes of its files
-    STORE/index/FINGERPRINT/train-spans-0123456789ab/starts.npy    one file for each column
+    STORE/index/FINGERPRINT/train-spans-0123456789ab/index.json    its inputs, and the sizes of its files
+    STORE/index/FINGERPRINT/train-spans-0123456789ab/starts.npy    one file per column
 
 They are memory-mapped, so that they take no memory of their own, and phases and processes share them. They are not part
 of the store: if STORE/index is deleted, they are computed again. An index is written to a folder with a temporary name,
-which is renamed when all of it is on disk: a kill leaves nothing that looks like an index, and if several processes
-compute the same one, the first to finish wins. If the store cannot be written to, they are kept in
-~/.cache/tx_jax/index, and if that cannot be written either, in memory. Those of a small split are computed in memory at
+which is renamed once everything is on disk: a killed process leaves nothing that looks like an index, and if several
+processes compute the same one, the first to finish wins. If the store is not writable, indexes are kept in
+~/.cache/tx_jax/index, and if that is not writable either, in memory. Indexes of a small split are computed in memory at
 every start.
 """
 
@@ -36,8 +36,8 @@ from tx_jax.files import sync_folder
 
 FORMAT = 1  # increase it whenever the contents of an index with the same name and settings change
 SMALL = 1 << 22  # splits with fewer tokens: an index takes less than a tenth of a second
-LONG = 1 << 28  # splits with at least so many tokens: the user is told that an index is computed
-ABANDONED_SECONDS = 6 * 3600  # an unfinished index is deleted after so long without a change
+LONG = 1 << 28  # splits with at least this many tokens: the user is told that an index is computed
+ABANDONED_SECONDS = 6 * 3600  # an unfinished index is deleted after this long without a change
 _RECORD = "index.json"
 _PREFIX = 16  # characters of a fingerprint in the name of a folder
 _DELETED = r"\.[0-9a-f]{16}-[0-9a-f]{32}"  # the name of such a folder while it is deleted
@@ -51,9 +51,9 @@ class Recipe:
     Attributes:
       name: the kind of index, a part of its folder's name.
       title: what it is, for the user: "making the {title} of ...".
-      settings: plain values: everything except the split that the contents depend on.
+      settings: plain values: everything that the contents depend on, except the split.
       columns: the name and type of each array.
-      blocks: computes the contents: pieces of some or all columns at a time, to be joined in this order.
+      blocks: computes the contents: yields pieces of some or all columns, to be concatenated in this order.
     """
 
     name: str
@@ -83,14 +83,14 @@ _warned: set[str] = set()
 
 
 def count_type(most: int) -> np.dtype:
-    """The narrower of the two types that hold the numbers from 0 to `most`."""
+    """The narrower of two candidate types that can hold the numbers from 0 to `most`."""
     return np.dtype("<u4" if most < 1 << 32 else "<i8")
 
 
 def open_index(split: Split, recipe: Recipe) -> Index:
-    """The index, as it was kept by an earlier start or another process; else made now, and kept.
+    """The index, as saved by an earlier start or another process; otherwise it is computed and saved now.
 
-    Warns (InputWarning) if it cannot be kept next to the store. Logs (INFO) if computing it takes seconds or longer.
+    Warns (InputWarning) if it cannot be saved next to the store. Logs (INFO) if computing it takes seconds or longer.
     """
     if split.num_tokens < SMALL or not split.fingerprint:
         return _in_memory(recipe)
@@ -111,8 +111,8 @@ def open_index(split: Split, recipe: Recipe) -> Index:
 
 
 def delete_indexes(store: Path, *, but: str = "") -> None:
-    """Deletes a store's indexes, if possible, except those of the contents with this fingerprint. The others would do
-    no harm: an index is found by the fingerprint of the contents that it was computed from.
+    """Deletes a store's indexes, if possible, except those of the contents with fingerprint `but`. The others would
+    do no harm: an index is looked up by the fingerprint of the contents that it was computed from.
     """
     place = store / INDEX
     for folder in place.glob("*"):
@@ -121,7 +121,7 @@ def delete_indexes(store: Path, *, but: str = "") -> None:
             with contextlib.suppress(OSError):
                 _delete(folder)
     if not but:
-        with contextlib.suppress(OSError):  # such as for something else that lies there
+        with contextlib.suppress(OSError):  # for example if the folder holds other files
             place.rmdir()
 
 
@@ -165,7 +165,7 @@ def _warn_once(text: str) -> None:
 
 def _cache_folder() -> Path | None:
     folder = Path(os.path.expanduser("~/.cache/tx_jax/index"))
-    return folder if folder.is_absolute() else None  # it is not where the user has no home
+    return folder if folder.is_absolute() else None  # it is relative if the user has no home folder
 
 
 def _in_memory(recipe: Recipe) -> Index:
@@ -194,7 +194,7 @@ def _read(folder: Path, record: dict) -> Index | None:
 
 
 def _write(folder: Path, record: dict, recipe: Recipe) -> None:
-    """Computes an index block by block. Raises OSError if it cannot be written; then nothing of it is left."""
+    """Computes an index block by block. Raises OSError if it cannot be written; then nothing is left behind."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _delete_abandoned(folder.parent)
     partial = _hidden(folder)
@@ -215,12 +215,12 @@ def _write(folder: Path, record: dict, recipe: Recipe) -> None:
 
 
 def _close(array: GrowingArray) -> None:
-    with contextlib.suppress(OSError):  # it writes what is left, which a full disk refuses again
+    with contextlib.suppress(OSError):  # closing writes buffered data, which fails again on a full disk
         array.close()
 
 
 def _publish(partial: Path, folder: Path, record: dict) -> None:
-    """Gives a finished index its name, unless another process was faster. Raises OSError if that fails."""
+    """Renames a finished index to its final name, unless another process was faster. Raises OSError if that fails."""
     if folder.exists() and _read(folder, record) is None:  # damaged
         _delete(folder)
     try:
@@ -236,14 +236,14 @@ def _hidden(folder: Path) -> Path:
 
 
 def _delete(folder: Path) -> None:
-    """Deletes a folder. It is renamed first, so that nobody finds a part of it."""
+    """Deletes a folder. It is renamed first, so that no other process sees a partly deleted folder."""
     hidden = _hidden(folder)
     folder.rename(hidden)
     shutil.rmtree(hidden, ignore_errors=True)
 
 
 def _delete_abandoned(folder: Path) -> None:
-    """Deletes what killed processes left unfinished. Other processes may be writing at this moment."""
+    """Deletes unfinished indexes left by killed processes. Other processes may be writing at the same time."""
     for partial in folder.glob(".*"):
         with contextlib.suppress(OSError):
             changed = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))

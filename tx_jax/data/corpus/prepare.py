@@ -1,7 +1,7 @@
-"""From documents to a token store: train or load the tokenizer, split sentences, encode with all cores, write.
+"""From documents to a token store: train or load the tokenizer, split sentences, encode on all cores, write.
 
-After a kill, the same call continues: a journal records how far the files are valid; the documents consumed so far are
-read again and compared by digest; and the finished store is the same as without the interruption, byte for byte.
+If the process is killed, the same call resumes: a journal records how far the files are valid; the documents consumed
+so far are read again and compared by digest; and the finished store is byte-identical to an uninterrupted one.
 meta.json is written last, so nothing unfinished can be mistaken for a store.
 """
 
@@ -34,9 +34,9 @@ class Progress:
     """The progress of a preparation.
 
     Attributes:
-      stage: "tokenizer" (reading text to train it), "resume" (reading again what is done), or "encode".
-      documents, characters, tokens: done so far; those of the encoding include what an interrupted call had done.
-      fraction: fraction of the source's bytes that were read, in [0, 1]; None if its size is unknown.
+      stage: "tokenizer" (reading text to train it), "resume" (rereading documents already processed), or "encode".
+      documents, characters, tokens: done so far; for "encode", these include the work of an interrupted call.
+      fraction: fraction of the source's bytes read so far, in [0, 1]; None if its size is unknown.
     """
 
     stage: str
@@ -55,11 +55,11 @@ class Prepared:
 
 
 def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
-    """Make the token store `config.store`, or continue an interrupted call, or return the finished store's figures.
+    """Make the token store `config.store`, or resume an interrupted call, or return the finished store's metadata.
 
     Args:
       config: what to make.
-      progress: called every so often.
+      progress: called periodically.
 
     Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
     another tokenizer or other settings, and a corpus without text.
@@ -74,7 +74,7 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
 
 
 def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
-    """Like `prepare`, but raises UnusableStore for a store in the way, and never replaces one."""
+    """Like `prepare`, but raises UnusableStore if an existing store is in the way, and never replaces one."""
     source = Source(config.source)
     given = text.load(config.tokenizer) if config.tokenizer else None
     settings = resume.settings(config, given)
@@ -130,7 +130,7 @@ def _tokenizer(
 
 
 def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
-    """The documents up to a number of characters, the last one cut."""
+    """The first documents, up to a total number of characters; the last one is cut."""
     for document in documents:
         yield document[:characters]
         characters -= len(document)
@@ -156,7 +156,7 @@ def _encode(
     writers: dict[str, SplitWriter],
     progress: Callable[[Progress], None],
 ) -> dict:
-    """Encode and append the documents that the journal does not count yet; returns the journal that counts them all."""
+    """Encode and append the documents that the journal does not count yet; returns the updated journal."""
     documents = iter(source)
     digest = _skip_consumed(documents, source, journal, config.store, progress)
     blocks = text_blocks(
@@ -198,7 +198,7 @@ def _skip_consumed(
 
 
 def usable_cores() -> int:
-    """Cores this process may use; containers and schedulers often give fewer than the machine has."""
+    """Number of cores this process may use; containers and schedulers often allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,7 +1,7 @@
 """What is in a store's folder before a preparation: a finished store, an interrupted one, or other files.
 
-A store is used again only if everything that determines its bytes is the same. Settings that an earlier version did not
-have count as their defaults, so that its stores are still found complete.
+A store is reused only if everything that determines its bytes is the same. Settings that did not exist in an earlier
+version take their defaults, so that its stores still count as complete.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from tx_jax.errors import InputError, InputWarning
 def settings(config: PrepareConfig, given: text.Tokenizer | None) -> dict:
     """Everything that determines the bytes of the store, except for the contents of the source."""
     source = asdict(config.source) | {"specs": list(config.source.specs)}
-    del source["tfds_data_dir"]  # where it lies, not what it is
+    del source["tfds_data_dir"]  # the location of the data, not its contents
     names = ["sentences", "validation_fraction", "max_sentence_characters", "block_characters", "shard_tokens"]
     if given:
         return {**source, "tokenizer": given.fingerprint, **{name: getattr(config, name) for name in names}}
@@ -45,7 +45,7 @@ def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict
     _refuse_other_settings(config.store, store.meta["settings"], settings)
     if store.meta["source_signature"] != source.signature:
         raise token_store.UnusableStore(f"the files of the source changed since {config.store} was made from them")
-    if config.overwrite:  # then damage is the only remaining reason to make it again
+    if config.overwrite:  # damage is then the only remaining reason to rebuild it
         store.verify()
     if "taken_for" not in store.meta and (problem := _misread(source)):
         if config.overwrite:
@@ -58,7 +58,7 @@ def finished_meta(config: PrepareConfig, settings: dict, source: Source) -> dict
 
 
 def _misread(source: Source) -> str | None:
-    """What earlier versions, which went by file names, took for something else than this one; None if nothing."""
+    """Describes what earlier versions, which went by file names, read in a different format; None if nothing."""
     try:
         contents = source.contents
     except InputError as error:
@@ -92,7 +92,7 @@ def open_journal(store: Path, settings: dict, source: Source) -> dict:
         if journal["format"] == token_store.FORMAT and journal["documents"]:
             old = dict(journal["settings"])
             if old["encoding_errors"] == "error":
-                # What has been consumed was valid, so every policy would have given the same; this one may go on.
+                # All input so far was valid, so every policy would have given the same result; this one may continue.
                 old["encoding_errors"] = settings["encoding_errors"]
             _refuse_other_settings(store, old, settings)
             if not journal.get("by_content") and (problem := _misread(source)):
@@ -118,8 +118,8 @@ def open_journal(store: Path, settings: dict, source: Source) -> dict:
 
 
 def remove(store: Path) -> None:
-    """Delete the files of a store, and nothing else that may lie in its folder."""
-    # A journal that counts nothing: after a kill in the middle of this, what is left can be told from foreign files.
+    """Delete the files of a store, but no other files in its folder."""
+    # An empty journal: if killed during deletion, the remaining files can be distinguished from unrelated files.
     token_store.write_json(store / token_store.JOURNAL, {"format": token_store.FORMAT, "documents": 0})
     (store / token_store.META).unlink(missing_ok=True)
     for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):

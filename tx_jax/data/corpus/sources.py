@@ -19,17 +19,17 @@ from tx_jax.errors import InputError
 
 
 class Source:
-    """An iterable of documents (str, valid Unicode, no NULs). Iterating anew starts over and counts anew.
+    """An iterable of documents (str, valid Unicode, no NULs). Each new iteration starts over and resets the counts.
 
     Attributes:
-      config: what was asked for.
+      config: the requested configuration.
       counts: what was cleaned or skipped in the current pass: "invalid_utf8" (lines or records), "nul" (characters).
-      fraction_read: share of the files' bytes read in the current pass; None where there are only other sources.
-      signature: what identifies the corpus cheaply: [name, bytes] of every file, [name, 0] of other sources.
-      contents: of every path, what each file in it is taken for; looked at when first asked for, or iterated.
+      fraction_read: share of the files' bytes read in the current pass; None if there are only other sources.
+      signature: a cheap identifier of the corpus: [name, bytes] of every file, [name, 0] of other sources.
+      contents: for every path, the detected kind of each file in it; computed on first access or iteration.
 
-    Raises InputError at construction where a glob matches nothing; from `contents` for files that cannot be used; and
-    while iterating, with the file and the line, for input that cannot.
+    Raises InputError at construction if a glob matches nothing; from `contents` for unusable files; and while iterating
+    for unusable input, with the file and the line.
     """
 
     def __init__(self, config: SourceConfig):
@@ -70,12 +70,12 @@ class Source:
         return contents
 
     def check_files(self) -> None:
-        """Looks at all files, so that one that cannot be used is an InputError before any work."""
+        """Inspects all files, so that an unusable file raises InputError before any work is done."""
         _ = self.contents
 
     def taken_for(self) -> list[dict]:
-        """What the files are taken for: for each kind its name, its "files", their "documents" in the pass so far, and
-        the first of them ("example"), with what it is taken for and why ("as")."""
+        """Detected kinds of the files: for each kind, its name, its "files", their "documents" in the pass so far, and
+        the first file ("example"), with its detected kind and the reason ("as")."""
         kinds: dict[str, dict] = {}
         for file, content in (entry for found in self.contents.values() for entry in found):
             first = {"kind": content.kind, "files": 0, "documents": self._documents[content.kind]}
@@ -117,12 +117,12 @@ class Source:
 
 
 def _about_files(config: SourceConfig) -> list[str]:
-    """Which options were given that say how files are read."""
+    """The options that were given about how to read files."""
     return [name for name in ("format", "delimiter", "quote") if getattr(config, name) not in ("auto", None)]
 
 
 def matches(spec: str) -> list[Path] | None:
-    """The files of a glob, sorted; None for a source that is no glob."""
+    """The files of a glob, sorted; None for a source that is not a glob."""
     if spec == "embedded" or spec.startswith("tfds:"):
         return None
     files = sorted(path for path in map(Path, glob.glob(spec, recursive=True)) if path.is_file())
@@ -135,7 +135,7 @@ def matches(spec: str) -> list[Path] | None:
 
 def open_tfds(name: str, split: str, data_dir: str | None):
     """A random-access view of a prepared TFDS data set, read without TensorFlow."""
-    import tensorflow_datasets as tfds  # takes seconds, and only this kind of source needs it
+    import tensorflow_datasets as tfds  # takes seconds to import; only this source needs it
 
     place = f"in {data_dir}" if data_dir else "in TFDS's default folder"
     try:

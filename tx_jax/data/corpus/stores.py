@@ -1,4 +1,4 @@
-"""Several token stores as one: the corpora of a mixture, or just one."""
+"""One or more token stores treated as one: the corpora of a mixture, or a single corpus."""
 
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ class Stores:
     Attributes:
       stores: at least one.
 
-    Raises InputError where the tokenizers differ.
+    Raises InputError if the tokenizers differ.
     """
 
     stores: tuple[TokenStore, ...]
@@ -49,15 +49,15 @@ class Stores:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies the contents: a single store's own fingerprint, else a digest of all of them, in order."""
+        """Identifies the contents: a single store's own fingerprint, else a digest of all fingerprints, in order."""
         prints = [store.fingerprint for store in self.stores]
         return prints[0] if len(prints) == 1 else hashlib.sha256(" ".join(prints).encode()).hexdigest()
 
     def tokenizer(self) -> text.Tokenizer:
-        """The one that made all of them."""
+        """The tokenizer that made all stores."""
         return self.stores[0].tokenizer()
 
     def verify(self) -> None:
-        """Read every file and compare checksums. Raises UnusableStore that names the damaged files."""
+        """Read every file and compare checksums. Raises UnusableStore, naming the damaged files."""
         for store in self.stores:
             store.verify()

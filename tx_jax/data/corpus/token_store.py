@@ -6,11 +6,11 @@
     STORE/train/sentences.npy       int64 [sentences + 1]: token offset where each sentence begins, over all shards
     STORE/train/documents.npy       int64 [documents + 1]: sentence index where each document begins
     STORE/train/unigram.npy         int64 [vocab_size]: how often each token occurs
-    STORE/validation/               the same
-    STORE/index/                    no part of the store: what was made of it once and is kept; see `corpus/index.py`
+    STORE/validation/               the same files
+    STORE/index/                    not part of the store: cached data computed from it; see `corpus/index.py`
 
-Both offset arrays begin with 0 and end with the total. No document straddles two shards. Neither writing nor reading
-holds anything per sentence in memory.
+Both offset arrays begin with 0 and end with the total. No document spans two shards. Neither writing nor reading
+keeps per-sentence data in memory.
 """
 
 import hashlib
@@ -31,21 +31,21 @@ SENTENCES, DOCUMENTS, UNIGRAM = "sentences.npy", "documents.npy", "unigram.npy"
 
 
 class UnusableStore(InputError):
-    """A folder that should hold a token store holds none, a damaged one, or one that was made otherwise."""
+    """A folder that should hold a token store holds none, a damaged one, or one made with other settings."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
-    """The narrower of the two types that hold every id of the vocabulary."""
+    """The narrower of two candidate types that can hold every id of the vocabulary."""
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
 
 
 class TokenStore:
-    """A finished token store. Opening it reads meta.json and compares file sizes; data is read when asked for.
+    """A finished token store. Opening it reads meta.json and compares file sizes; data is read on demand.
 
     Attributes:
       path: the folder.
       meta: the contents of meta.json.
-      vocab_size: of the tokenizer that made it.
+      vocab_size: vocabulary size of the tokenizer that made it.
     """
 
     def __init__(self, path: Path, meta: dict):
@@ -55,7 +55,7 @@ class TokenStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "TokenStore":
-        """Raises UnusableStore where there is no finished store, or files of it are missing or have the wrong size."""
+        """Raises UnusableStore if there is no finished store, or if its files are missing or have the wrong size."""
         path = Path(path)
         if (path / JOURNAL).is_file() and not (path / META).is_file():
             raise UnusableStore(
@@ -80,11 +80,11 @@ class TokenStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the checksums of all files: equal for stores of equal contents."""
+        """sha256 (hex) of the checksums of all files: equal for stores with equal contents."""
         return hashlib.sha256("".join(entry["sha256"] for entry in self._files()).encode()).hexdigest()
 
     def verify(self) -> None:
-        """Read every file and compare checksums. Raises UnusableStore that names the damaged files."""
+        """Read every file and compare checksums. Raises UnusableStore, naming the damaged files."""
         damaged = [entry["file"] for entry in self._files() if sha256(self.path / entry["file"]) != entry["sha256"]]
         if damaged:
             raise UnusableStore(
@@ -112,7 +112,7 @@ class Split:
     Attributes:
       name: the store and the split, for messages.
       folder: STORE/train or STORE/validation.
-      fingerprint: of the store; empty where it is not known.
+      fingerprint: the store's fingerprint; empty if unknown.
       num_documents, num_sentences, num_tokens: totals.
       sentence_offsets: int64 [num_sentences + 1], token offset where each sentence begins; memory-mapped.
       document_offsets: int64 [num_documents + 1], sentence index where each document begins; memory-mapped.
@@ -145,7 +145,7 @@ class Split:
     def read(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Concatenate the token ranges [starts[i], ends[i]) in the order given: int32 [sum(ends - starts)].
 
-        Offsets count from the beginning of the split; each range lies inside one shard, as every document does.
+        Offsets count from the beginning of the split; each range must lie within one shard, as every document does.
         Raises ValueError for a range that does not, and InputError naming the shard for an id outside the vocabulary.
         """
         starts, ends = np.asarray(starts), np.asarray(ends)

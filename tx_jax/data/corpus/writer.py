@@ -1,4 +1,4 @@
-"""Writing a token store: append-only files that a restart can cut back to a recorded state. Layout: see `corpus`."""
+"""Writing a token store: append-only files that a restart can truncate to a recorded state. Layout: see `corpus`."""
 
 import os
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class TokenBlock:
     """Whole documents as tokens.
 
     Attributes:
-      tokens: [T], ids of all sentences, concatenated.
+      tokens: [T], the token ids of all sentences, concatenated.
       sentence_lengths: int64 [S], tokens of each sentence, none 0; they sum to T.
       document_lengths: int64 [D], sentences of each document, none 0; they sum to S.
     """
@@ -26,10 +26,10 @@ class TokenBlock:
 
 
 class GrowingArray:
-    """A one-dimensional .npy file written by appending. Its header is true after `finish`, until then it says 0 items.
+    """A one-dimensional .npy file written by appending. Its header says 0 items until `finish` corrects it.
 
-    Opening truncates the file to its first `length` items, which must be there, so that a writer can go back to a
-    state it has recorded.
+    Opening truncates the file to its first `length` items, which must exist, so that a writer can return to a
+    recorded state.
     """
 
     def __init__(self, path: Path, dtype: np.dtype, length: int = 0):
@@ -47,7 +47,7 @@ class GrowingArray:
         self._file.seek(size)
 
     def _header(self, length: int) -> bytes:
-        # numpy leaves room for the length to grow, so that every header of a type has the same size.
+        # numpy leaves room for the length to grow, so every header for a given type has the same size.
         header = BytesIO()
         layout = {"descr": self.dtype.str, "fortran_order": False, "shape": (length,)}
         np.lib.format.write_array_header_1_0(header, layout)
@@ -58,7 +58,7 @@ class GrowingArray:
         self.length += len(items)
 
     def sync(self) -> None:
-        """Return when everything appended so far is on the disk."""
+        """Block until everything appended so far is on disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -79,13 +79,13 @@ class SplitWriter:
 
     Args:
       store: the folder of the store.
-      name: of the split.
+      name: the name of the split.
       vocab_size: ids appended must be below it.
-      shard_tokens: begin a new shard rather than exceed this; a longer document gets a shard of its own.
+      shard_tokens: start a new shard rather than exceed this; a longer document gets its own shard.
       state: what `state()` returned; everything appended after that is dropped.
 
     Attributes:
-      num_documents, num_sentences, num_tokens: appended so far.
+      num_documents, num_sentences, num_tokens: totals appended so far.
       unigram: int64 [vocab_size], how often each token occurs in them.
     """
 
@@ -137,7 +137,7 @@ class SplitWriter:
         self.num_tokens += len(block.tokens)
 
     def _append_tokens(self, tokens: np.ndarray, document_ends: np.ndarray) -> None:
-        """Append tokens to the open shard, and to new ones where a document does not fit."""
+        """Append tokens to the open shard, and to new shards if a document does not fit."""
         done = 0
         while done < len(tokens):
             room = self._shard_tokens - self._shard.length
@@ -157,7 +157,7 @@ class SplitWriter:
         self._shards.append(file_entry(self._store, self._shard.path) | {"tokens": self._shard.length})
 
     def state(self) -> dict:
-        """Everything appended so far is on disk when this returns; JSON-compatible."""
+        """The current state, JSON-compatible. Everything appended so far is on disk when this returns."""
         for array in (self._shard, self._sentences, self._documents):
             array.sync()
         return {
@@ -190,7 +190,7 @@ class SplitWriter:
         }
 
     def close(self) -> None:
-        """Close all files as they are. Left open, they could write what they buffer into those of a successor."""
+        """Close all files as they are. If left open, they could write buffered data into the files of a successor."""
         for array in (self._shard, self._sentences, self._documents):
             array.close()
 

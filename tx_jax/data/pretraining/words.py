@@ -1,7 +1,9 @@
 """Masking of whole words and of spans of words.
 
-A word is a piece that begins one and the pieces that continue it, by the tokenizer's `is_continuation`; special tokens
-and padding belong to none, and end one. So the same code is right for WordPiece, byte-level BPE and SentencePiece.
+A word is an initial piece and its continuation pieces, as given by the tokenizer's `is_continuation`; special tokens
+and padding belong to no word and end the current one. So the same code works for WordPiece, byte-level BPE and
+SentencePiece.
+
 Shapes: B examples, T sequence length.
 """
 
@@ -11,7 +13,7 @@ from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import ranges
 
-_STEPS = 16  # spans begun between two looks at what is left
+_STEPS = 16  # spans started between two checks of the remaining budget
 
 
 def word_sizes(tokens_BT: np.ndarray, candidates_BT: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
@@ -36,7 +38,7 @@ def choose_words(
 ) -> Choice:
     """Whole words in random order, each piece replaced by itself (google-research/bert, `do_whole_word_mask`).
 
-    As there, a word with more pieces than are still wanted is passed over, so that the rate is never exceeded.
+    As there, a word with more pieces than the remaining budget is skipped, so that the rate is never exceeded.
     """
     candidates = masking.candidates(tokens_BT, valid_BT)
     wanted = masking.wanted(valid_BT, candidates)
@@ -87,7 +89,7 @@ def random_order(is_item_BT: np.ndarray, rng: RowRandom) -> np.ndarray:
 
 
 def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray) -> np.ndarray:
-    """Takes words in the order given, passing over those that exceed what is left of the budget.
+    """Takes words in the order given, skipping those that exceed the remaining budget.
 
     Args:
       sizes_BT1: see `word_sizes`.
@@ -100,7 +102,7 @@ def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarra
     sizes = np.take_along_axis(sizes_BT1, order_BT, axis=1)
     taken = np.zeros(sizes.shape, bool)
     while len(rows):
-        # What exceeds the budget now will never fit; of the others, all are taken up to the first that does not.
+        # Words that exceed the budget now will never fit; of the others, take all up to the first that does not fit.
         fitting = np.where(sizes[rows] <= left[rows, None], sizes[rows], 0)
         take = (fitting > 0) & (np.cumsum(fitting, axis=1) <= left[rows, None])
         taken[rows] |= take
@@ -122,7 +124,7 @@ def fill_with_spans(
       lengths_BT: words of the span that begins at each position. It ends before a special token, a word that was taken,
         and a word that exceeds the budget.
 
-    Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 where it was not.
+    Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 for tokens not taken.
     """
     begins, index = _lists_of_words(sizes_BT1, int(lengths_BT.max(initial=1)))
     ahead = np.arange(int(lengths_BT.max(initial=1)))
