@@ -1,7 +1,7 @@
 """The table of batch keys: what a `Batch`, a dict of arrays, may contain. Which keys it has depends on the task.
 
-The loader, sharding, the shapes of plans and the tasks read it. B examples, C choices of each, T sequence length,
-P predictions, L labels.
+The loader, sharding, the shapes of plans and the tasks use this table.
+Shapes: B examples, C choices per example, T sequence length, P predictions, L labels.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,11 +16,11 @@ class Key(NamedTuple):
     """One key.
 
     Attributes:
-      dtype: as it arrives on the devices.
+      dtype: its dtype on the devices.
       axes: the axes after the first, which is that of the examples: "choices" (only if the examples have choices),
         "length", "predictions" and "labels".
       about: what it contains.
-      counts: whether it is a weight. A padding row of a batch has zeros there; its other keys are like any example's.
+      counts: whether it is a weight, which is 0 in padding rows; their other keys have values like any example's.
     """
 
     dtype: str
@@ -45,7 +45,7 @@ KEYS: dict[str, Key] = {
     "targets": Key("int32", ("length",), "causal LM: the next token"),
     "target_weights": Key("float32", ("length",), "1 for a prediction, 0 for padding", counts=True),
     "target_bytes": Key("float32", (), "UTF-8 bytes of text that the targets stand for", counts=True),
-    # Examples with labels.
+    # Labeled examples.
     "example": Key("int32", (), "which row of the split's table this is"),
     "labels": Key("int32", (), "classification, multiple choice: the number of the label, or of the choice"),
     "values": Key("float32", (), "regression: the number to predict"),
@@ -75,7 +75,7 @@ def shapes(names: Iterable[str], **sizes: int) -> dict[str, tuple[tuple[int, ...
 
 
 def without_filling(batch: dict[str, np.ndarray], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """The batch with these `example_weights`; all weights are 0 in rows that only pad the batch.
+    """The batch with these `example_weights`; all weights are 0 in padding rows.
 
     Args:
       weights: float32 [B], 1 for an example, 0 for a padding row.

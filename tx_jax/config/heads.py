@@ -1,7 +1,7 @@
 """The table of heads: which heads there are, what each reads, how many outputs it has, and which models may have it.
 
-Models, validation, sharding, adapters, conversion and display read it. The modules themselves are in `nn/heads.py`; a
-head without a module there is a `Classifier`.
+Models, validation, sharding, adapters, conversion and display use this table. The modules themselves are in
+`nn/heads.py`; a head without a module there is a `Classifier`.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ class Head:
         no pooler: the last token's vector); "tokens", every token; "masked", the tokens to predict.
       outputs: a number; "labels", `TransformerConfig.num_labels`; "vocabulary"; or 0 if there is no output layer.
       architectures: the architectures that may have it.
-      supervised: whether it learns from labeled examples, so that fine-tuning initializes it anew.
+      supervised: whether it learns from labeled examples, so that fine-tuning reinitializes it.
       dropout: whether there is dropout before its output layer.
       module: the first part of its parameters' paths; default: its name.
     """
@@ -43,7 +43,7 @@ HEADS: dict[str, Head] = {
     "multiple_choice": Head("pooled", 1, supervised=True, dropout=True),
 }
 HEAD_OF_MODULE = {head.module or name: name for name, head in HEADS.items()}
-# Modules whose output layer is not over the vocabulary.
+# Modules whose output layer does not range over the vocabulary.
 CLASSIFIERS = tuple(head.module or name for name, head in HEADS.items() if head.outputs != "vocabulary")
 SUPERVISED = tuple(name for name, head in HEADS.items() if head.supervised)
 LABELED = tuple(name for name, head in HEADS.items() if head.outputs == "labels")
@@ -55,5 +55,5 @@ def heads_of(architecture: str) -> tuple[str, ...]:
 
 
 def head_of(path: str) -> str | None:
-    """The head that a parameter belongs to, by its path; None for one of the body."""
+    """The head that a parameter belongs to, by its path; None for a parameter of the body."""
     return HEAD_OF_MODULE.get(path.partition("/")[0])

@@ -1,6 +1,6 @@
 """A model with its adapters, if it has any: initial parameters, their shapes, and the forward pass.
 
-All code that trains or runs a model uses these functions; the modules themselves know nothing of adapters.
+All code that trains or runs a model uses these functions; the modules themselves are independent of adapters.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) ->
     """Initial parameters, including adapters if LoRA is on. Initially the adapters do not change the model.
 
     Raises:
-      InputError: a target of LoRA matches no kernel, or its rank exceeds a kernel's.
+      InputError: a LoRA target matches no kernel, or the LoRA rank exceeds a kernel's.
     """
     params = registry.init_params(model, rng)
     return params | ({lora.MODULE: lora.init_adapters(params, config, rng)} if config.rank else {})
@@ -38,7 +38,7 @@ def forward(
     dropout_rng: jax.Array | None,
     **kwargs: Any,
 ) -> Output:
-    """The model on its inputs; without `dropout_rng` there is no dropout.
+    """Applies the model to its inputs; without `dropout_rng` there is no dropout.
 
     Args:
       args, kwargs: the model's arguments.

@@ -1,9 +1,9 @@
 """Low-rank adapters (LoRA, Hu et al. 2021) for the parameters of any model.
 
 The kernel W at PATH gets `lora/PATH/a` [inputs, rank] and `lora/PATH/b` [rank, outputs], and the model is applied to
-W + (alpha / rank) a b instead of W: no module knows of adapters. Our a and b are the paper's A and B, transposed like
-our kernels. With dropout on an adapter's input the product cannot be merged: in such a training the adapters run next
-to their kernels.
+W + (alpha / rank) a b instead of W, so modules are independent of adapters. Our a and b are the paper's A and B,
+transposed like our kernels. With dropout on an adapter's input the product cannot be merged: such training runs compute
+the adapters in parallel to their kernels.
 """
 
 import zlib
@@ -31,14 +31,14 @@ def init_adapters(params: dict[str, Any], config: LoraConfig, rng: jax.Array) ->
     adapters = {}
     for path, (inputs, outputs) in target_shapes(params, config).items():
         key = jax.random.fold_in(rng, zlib.crc32(path.encode()))
-        # Gaussian, as the paper says (section 4.1). It leaves the deviation open: with this one x a is as large as x.
+        # Gaussian, as in the paper (section 4.1), which leaves the deviation open: this one makes x a as large as x.
         adapters[f"{path}/a"] = jax.random.normal(key, (inputs, config.rank)) * inputs**-0.5
         adapters[f"{path}/b"] = jnp.zeros((config.rank, outputs))
     return tree.nest(adapters)
 
 
 def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
-    """The parameters that the model takes: each adapter added to its kernel. Without adapters, the same parameters."""
+    """The model's parameters, with each adapter added to its kernel. Without adapters, the parameters do not change."""
     if MODULE not in params:
         return params
     adapters = tree.flatten(params[MODULE])
@@ -52,7 +52,7 @@ def merged(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
 
 
 def beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., Any]:
-    """Adds to each dense layer's output that of its adapter, computed from the same input after dropout."""
+    """Adds each adapter's output, computed from the same input after dropout, to its dense layer's output."""
 
     def add(call: Callable[..., Any], args: tuple[Any, ...], kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         y, layer = call(*args, **kwargs), context.module
@@ -75,7 +75,7 @@ def target_shapes(params: dict[str, Any], config: LoraConfig) -> dict[str, tuple
     """The shape of each kernel that gets an adapter, by path.
 
     Raises:
-      InputError: as `init_params`.
+      InputError: as for `init_params`.
     """
     leaves = tree.flatten(params)
     kernels = {

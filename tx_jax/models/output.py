@@ -14,7 +14,7 @@ class Output:
 
     Attributes:
       hidden: [B, T, D], the last layer's output.
-      logits: the logits of each configured head with an output layer, by its name; float32.
+      logits: the logits of each configured head with an output layer, by the head's name; float32.
         masked_lm: [B, P, V], or [B, T, V] if no positions were given.
         next_sentence: [B, 2]; 0 = B follows A.
         replaced_token: [B, T]; positive = the token is a replacement.
@@ -22,7 +22,7 @@ class Output:
         sequence_classification: [B, labels].
         token_classification: [B, T, labels].
         question_answering: [B, T, 2]: the answer's first and last token.
-        multiple_choice: [B], each choice being a row of the batch; a question's choices compete in a softmax.
+        multiple_choice: [B], where each choice is a row of the batch; the softmax is over a question's choices.
       pooled: [B, D]; None if no head reads it.
     """
 

@@ -16,7 +16,7 @@ from tx_jax.nn.stack import Stack
 
 
 class EncoderDecoder(nn.Module):
-    """One table of embeddings for source, target and output (section 3.4). `encode` once, `decode` at will."""
+    """Source, target and output share one embedding table (section 3.4). `encode` once, `decode` as often as needed."""
 
     config: TransformerConfig
 
@@ -36,12 +36,12 @@ class EncoderDecoder(nn.Module):
         target_valid_BT: jax.Array,
         deterministic: bool,
     ) -> Output:
-        """Logits of each next target token, given the source and the target up to it.
+        """Logits of each next target token, given the source and the preceding target tokens.
 
         Args:
-          tokens_BS, target_tokens_BT: token ids; the target begins with the token that starts every target.
-          valid_BS, target_valid_BT: True for tokens, False for padding, to which nothing attends.
-          deterministic: no dropout; otherwise a "dropout" RNG is needed.
+          tokens_BS, target_tokens_BT: token ids; the target begins with the start token.
+          valid_BS, target_valid_BT: True for tokens, False for padding, which is masked in attention.
+          deterministic: whether dropout is off; otherwise a "dropout" RNG is needed.
         """
         memory_BSD = self.encode(tokens_BS, valid_BS=valid_BS, deterministic=deterministic)
         return self.decode(
@@ -66,7 +66,7 @@ class EncoderDecoder(nn.Module):
         memory_valid_BS: jax.Array,
         deterministic: bool,
     ) -> Output:
-        """The decoder and its output layer on what `encode` returned."""
+        """Applies the decoder and its output layer, given the output of `encode`."""
         context = Context(
             mask_BHTS=padding_mask(valid_BT) & causal_mask(tokens_BT.shape[1]),
             memory_BSD=memory_BSD,

@@ -1,6 +1,6 @@
 """The interfaces of objectives and tasks, and how metrics are summed.
 
-An objective is a loss on a model. It follows from the configuration alone: it says what a batch contains, but has no
+An objective is a loss on a model. It depends only on the configuration: it says what a batch contains, but has no
 data. A task is an objective with its data. The keys of a `Batch` are in the table in `tx_jax/batch.py`.
 """
 
@@ -22,7 +22,7 @@ from tx_jax.text.tokenizer import Tokenizer
 
 @flax.struct.dataclass
 class WeightedSum:
-    """A weighted sum and its weight, not divided yet. Sums over devices, hosts, microbatches and batches stay exact."""
+    """A weighted sum and its weight, not yet divided. Sums over devices, hosts, microbatches and batches stay exact."""
 
     total: jax.Array
     weight: jax.Array
@@ -40,10 +40,10 @@ Metrics = dict[str, WeightedSum]
 
 
 class Objective(abc.ABC):
-    """A loss on a model, and everything else that is computed from a batch on the devices.
+    """A loss on a model, and all other values computed from a batch on the devices.
 
     Attributes:
-      head: the head that it trains; the configured model must have it.
+      head: the head that the objective trains; the configured model must have it.
       config: the run's configuration.
     """
 
@@ -60,7 +60,7 @@ class Objective(abc.ABC):
 
     @abc.abstractmethod
     def keys(self, phase: Phase) -> tuple[str, ...]:
-        """The keys of a batch of a phase."""
+        """The keys of a phase's batches."""
 
     def batch_shapes(self, phase: Phase) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a phase's global batch; no data is read."""
@@ -74,7 +74,7 @@ class Objective(abc.ABC):
         return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in found.items()}
 
     def init(self, rng: jax.Array) -> dict[str, Any]:
-        """Fresh parameters."""
+        """Newly initialized parameters."""
         return forward.init_params(self.config.model, self.config.lora, rng)
 
     def apply(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None, **inputs: jax.Array) -> Output:
@@ -120,7 +120,7 @@ def model_inputs(batch: Batch) -> dict[str, jax.Array | None]:
 
 
 class Batches(Protocol):
-    """Batches by index; `len` is one pass over the data."""
+    """Batches by index; `len` is the number of batches in one pass over the data."""
 
     def __len__(self) -> int: ...
 
@@ -128,7 +128,7 @@ class Batches(Protocol):
 
 
 class Task(Protocol):
-    """An objective with its data: what the training loop needs to know of it.
+    """An objective with its data, as far as the training loop needs to know it.
 
     Attributes:
       config: the run's configuration, with the values that only the data determines filled in.
@@ -154,10 +154,10 @@ class Task(Protocol):
         process: int = 0,
         num_processes: int = 1,
     ) -> Batches:
-        """This process's part of the batches of a split; by default the only process's: all of it.
+        """This process's part of the batches of a split; by default there is one process, which has all of them.
 
-        With a phase, they have its lengths and begin at its first step; otherwise they have the configuration's lengths
-        and begin at 0.
+        With a phase, the batches have its lengths and begin at its first step; otherwise they have the configuration's
+        lengths and begin at 0.
         """
 
     def scores(self, outputs: dict[str, np.ndarray], split: str) -> dict[str, float]:
@@ -175,6 +175,6 @@ class Task(Protocol):
 def total_loss(metrics: Metrics, weights: Mapping[str, jax.Array]) -> jax.Array:
     """The sum of the loss terms, each divided by the weight of the whole batch (not of the part the metrics cover).
 
-    A term of weight 0 is 0: a batch may have nothing to predict, such as one without any of the words to mask.
+    A term with weight 0 is 0: a batch may have nothing to predict, such as one without any of the words to mask.
     """
     return sum(metrics[name].total / jnp.where(weight > 0, weight, 1) for name, weight in weights.items())

@@ -1,4 +1,4 @@
-"""Causal language modeling (Radford et al. 2018, 2019): each token from those before it."""
+"""Causal language modeling (Radford et al. 2018, 2019): predicting each token from the preceding tokens."""
 
 import math
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classifi
 
 
 class CausalLMObjective(PretrainingObjective):
-    """Predicts each token from those before it.
+    """Predicts each token from the preceding tokens.
 
     Besides the loss in nats per token it reports bits per byte of text, which is comparable across tokenizers.
     """

@@ -1,4 +1,4 @@
-"""Class weights: how much each label counts in the loss, for labels that are rare but important.
+"""Class weights: how much each label counts in the loss, for rare but important labels.
 
 Shapes: L labels.
 """
@@ -17,11 +17,11 @@ def resolved(given: Sequence[str], labels: Sequence[str], balanced: np.ndarray) 
     """`data.class_weights` with a weight for every label, as LABEL=WEIGHT; () if none are given.
 
     Args:
-      given: ("balanced",), or rows LABEL=WEIGHT; labels without a row have the weight 1.
+      given: ("balanced",), or rows LABEL=WEIGHT; labels without a row have weight 1.
       balanced: [L], the weights that "balanced" stands for.
 
     Raises:
-      InputError: a row has another form, a label is not one of these, or a label is given twice.
+      InputError: a row has another form, a label is not in `labels`, or a label is given twice.
     """
     if not given:
         return ()

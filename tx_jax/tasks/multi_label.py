@@ -1,4 +1,4 @@
-"""Fine-tuning to give a text, or a pair of texts, any number of labels: none, one or several.
+"""Fine-tuning to assign any number of labels (none, one or several) to a text or a pair of texts.
 
 The loss is the binary cross entropy of each label, in nats, as in transformers' "multi_label_classification".
 Shapes: B batch, L labels, N examples.
@@ -27,7 +27,7 @@ from tx_jax.tasks.supervised import Record, Supervised
 class MultiLabelObjective(ClassificationObjective):
     """Trains the head `sequence_classification`, each output independently.
 
-    With `data.class_weights`, examples that have a label count in that label's loss by its weight.
+    With `data.class_weights`, each label's loss weights the examples that have the label by the label's weight.
     """
 
     options = ("class_weights", "label_separator")
@@ -51,8 +51,8 @@ class MultiLabelObjective(ClassificationObjective):
 
 
 class MultiLabel(Classification):
-    """Any number of labels for each text or pair of texts: a JSON list, also as a text, or a text with
-    `data.label_separator`."""
+    """Any number of labels for each text or pair of texts, given as a JSON list (which may be inside a string) or as a
+    string with `data.label_separator`."""
 
     objective_class = MultiLabelObjective
     usual_metrics = ("macro_f1", "micro_f1", "label_f1")
@@ -70,7 +70,7 @@ class MultiLabel(Classification):
             having = self._sets(self.records("train"), data.labels).sum(axis=0)
             without = len(self.records("train")) - having
             balanced = np.maximum(without, 1) / np.maximum(having, 1)
-        else:  # nothing to count: a model that predicts reads no data
+        else:  # nothing to count: no data is read for prediction
             balanced = np.ones(count)
         weights = class_weights.resolved(data.class_weights, data.labels, balanced)
         config = dataclasses.replace(config, data=dataclasses.replace(data, class_weights=weights))
@@ -80,7 +80,7 @@ class MultiLabel(Classification):
         """The labels of each record.
 
         Raises:
-          InputError: a value is not a list, and there is no separator to split a text at.
+          InputError: a value is not a list, and there is no separator for splitting a string.
         """
         return [self._labels(record[self.data.label], number) for number, record in enumerate(records, start=1)]
 
@@ -159,7 +159,7 @@ class MultiLabel(Classification):
         known, name = self.reference
         train = self.split(known).table.columns["label_sets"]
         targets = real_targets(batches, "label_sets")
-        shares = (train.sum(axis=0) + 1) / (len(train) + 2)  # between 0 and 1, whatever training has
+        shares = (train.sum(axis=0) + 1) / (len(train) + 2)  # strictly between 0 and 1, whatever the training data
         losses = -np.log(np.where(targets > 0, shares, 1 - shares))
         if (weights := self.objective.class_weights) is not None:
             losses = losses * np.where(targets > 0, weights, 1)

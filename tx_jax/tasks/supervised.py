@@ -1,4 +1,4 @@
-"""The base of the tasks on labeled examples: fine-tuning.
+"""The base of the fine-tuning tasks, which train on labeled examples.
 
 A subclass defines how records become rows, the loss, and how predictions follow from the model's outputs.
 """
@@ -34,7 +34,7 @@ Record = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class LabeledSplit:
-    """Part of the data: as it was read, and encoded.
+    """One split of the data: the records as read, and encoded.
 
     Attributes:
       table: the encoded rows; question answering has several per record, otherwise row i is record i.
@@ -44,7 +44,7 @@ class LabeledSplit:
     table: Table
 
 
-# Keys of `data` that only some tasks use, and that are empty for the others.
+# Keys of `data` that only some tasks use; they are empty for the others.
 OPTIONAL = ("choices", "label_separator", "class_weights")
 
 
@@ -52,7 +52,7 @@ class SupervisedObjective(Objective):
     """The base of the objectives on labeled examples.
 
     Attributes:
-      options: the keys in `OPTIONAL` that it uses.
+      options: the keys in `OPTIONAL` that the objective uses.
     """
 
     options: ClassVar[tuple[str, ...]] = ()
@@ -74,7 +74,7 @@ class SupervisedObjective(Objective):
 
     @classmethod
     def num_outputs(cls, config: ExperimentConfig) -> int:
-        """`model.num_labels`, as far as it is known without data."""
+        """`model.num_labels`, as far as it can be known without data."""
         return len(config.labeled.labels) or config.model.num_labels
 
     @property
@@ -103,10 +103,10 @@ class Supervised(abc.ABC):
 
     Attributes:
       objective_class: the class of the objective.
-      usual_metrics: used if `data.metrics` is empty; with "auto" the first decides which checkpoint is best.
+      usual_metrics: the metrics if `data.metrics` is empty; with "auto" the first decides which checkpoint is best.
       config: the run's configuration, with the values that only the data determines filled in: labels, and the number
         of steps if it is given in epochs.
-      score_names: metrics besides those of `metrics`, computed over whole splits.
+      score_names: metrics besides those in `metrics`, computed over whole splits.
     """
 
     objective_class: ClassVar[type[SupervisedObjective]]
@@ -124,7 +124,7 @@ class Supervised(abc.ABC):
         Args:
           label_order, records: see `registry.open_task`.
         """
-        self.objective_class(config)  # before anything is read
+        self.objective_class(config)  # before reading anything
         self._given = records
         if tokenizer.vocab_size > config.model.vocab_size:
             raise InputError(
@@ -179,7 +179,7 @@ class Supervised(abc.ABC):
 
     @functools.cached_property
     def _splits(self) -> dict[str, LabeledSplit]:
-        """The splits encoded so far. They belong to the task: each of several seeds has its own."""
+        """The splits encoded so far. They belong to the task: with several seeds, each has its own."""
         return {}
 
     def split(self, name: str) -> LabeledSplit:
@@ -194,7 +194,7 @@ class Supervised(abc.ABC):
 
     @functools.cached_property
     def data_fingerprint(self) -> str:
-        """The fingerprint of the tokenizer and of everything that was read to train on."""
+        """The fingerprint of the tokenizer and of all training data that was read."""
         digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
         for name in ("train", "validation"):
             digest.update(json.dumps(self.records(name), sort_keys=True, default=str).encode())
@@ -224,8 +224,8 @@ class Supervised(abc.ABC):
         )
 
     def _records_together(self, split: str) -> np.ndarray | None:
-        """An order of the rows in which those of a record stay together, and the records come as if by chance: so the
-        first batches alone hold whole records, long ones as often as short ones. None where each has one row."""
+        """An order of the rows that keeps each record's rows together and shuffles the records, so that the first
+        batches contain whole records, with long ones as likely as short ones. None if each record has one row."""
         record_of = self.split(split).table.alignment.get("record")
         if record_of is None or len(np.unique(record_of)) == len(record_of):
             return None
@@ -247,8 +247,7 @@ class Supervised(abc.ABC):
             )
 
     def notices(self) -> list[str]:
-        """Notices about the data for the user, one line each: what a file was taken for, how many texts were
-        truncated."""
+        """Notices about the data for the user, one line each: detected formats, how many texts were truncated."""
         sources = {"train": self.data.train} | self.data.evaluation_splits
         taken = [line for source in filter(None, sources.values()) for line in readers.notices(source, self.data)]
         return taken + [
@@ -270,7 +269,7 @@ class Supervised(abc.ABC):
           labeled: whether the records have labels; False for prediction.
 
         Raises:
-          InputError: a record has a label that training does not have.
+          InputError: a record has a label that the training data lacks.
         """
 
     @property
@@ -283,7 +282,7 @@ class Supervised(abc.ABC):
 
         Args:
           outputs: rows of the objective's `outputs` and, as "example", their indices in the split's table, ascending.
-            They are all rows unless evaluation is limited to some batches.
+            All rows are included unless evaluation is limited to some batches.
         """
 
     @abc.abstractmethod
@@ -303,7 +302,7 @@ class Supervised(abc.ABC):
 
 
 def _read(split: str, source: str, data: LabeledDataConfig) -> list[Record]:
-    """The records of a split. Raises InputError, with the key that names the source, where they cannot be read."""
+    """The records of a split. Raises InputError, with the key that names the source, if they cannot be read."""
     try:
         return readers.read(source, data)
     except InputError as error:

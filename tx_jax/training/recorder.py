@@ -1,4 +1,4 @@
-"""What a run writes down while it trains."""
+"""Records a run's metrics while it trains."""
 
 import logging
 import math
@@ -22,18 +22,19 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Recorder:
-    """Reads metrics one step late, so that the device never waits for the host, and writes them where they are due.
+    """Reads metrics one step late, so that the device never waits for the host, and writes them when they are due.
 
-    What it writes of the training are means over all steps since the line before: the sums of those steps over the sum
-    of their weights, in float64. `LAST_VALUES` are as they were at the last step. A figure that is not finite at a step
-    is left out of its mean. The sums of an interval that has not ended go into the checkpoint, so that a run that
-    continues writes the same lines, bit for bit.
+    Training metrics are means over all steps since the previous line: the sum over those steps divided by the sum of
+    their weights, in float64. `LAST_VALUES` have their values at the last step. A value that is not finite at a step is
+    excluded from its mean. The sums of an unfinished interval are saved in the checkpoint, so that a resumed run writes
+    the same lines, bit for bit.
 
     Attributes:
-      evaluations: all of the run, so far.
-      skipped_in_a_row: updates skipped up to the last step read, for a loss or gradient that is not finite.
-      waited: seconds of this interval that the loop spent waiting for batches. The device is at work on the step before
-        meanwhile, so it stands idle for less.
+      evaluations: all evaluations of the run so far.
+      skipped_in_a_row: consecutive updates, up to the last step read, skipped because the loss or the gradient was not
+        finite.
+      waited: seconds of this interval that the loop spent waiting for batches. Meanwhile the device works on the
+        previous step, so it is idle for less time than this.
     """
 
     def __init__(
@@ -41,8 +42,8 @@ class Recorder:
     ):
         """
         Args:
-          notes: what `notes` gave at the step that the run continues from. A checkpoint of an earlier version lacks
-            the sums: its interval begins there.
+          notes: the value of `notes` at the step that the run resumes from. A checkpoint of an earlier version lacks
+            the sums: the interval then begins at that step.
         """
         self._run, self._log, self._display, self.evaluations = run, log, display, evaluations
         self._pending: tuple[int, Metrics] | None = None
@@ -51,12 +52,12 @@ class Recorder:
         self._begin_interval(None)
 
     def notes(self) -> dict[str, Any]:
-        """What a checkpoint must hold besides the state; to be called after `settle`."""
+        """What a checkpoint must contain besides the state; call it after `settle`."""
         interval = {name: (value.total, value.weight) for name, value in self._sums.items()}
         return {"skipped_in_a_row": self.skipped_in_a_row, "interval": interval}
 
     def _begin_interval(self, step: int | None) -> None:
-        """Of the speed, that is: what takes other time than steps begins it anew."""
+        """Begins a new interval for measuring speed, after anything other than training steps has taken time."""
         self._since, self._clock, self.waited = step, time.perf_counter(), 0.0
 
     def later(self, step: int, metrics: Metrics) -> None:
@@ -64,7 +65,7 @@ class Recorder:
         self._pending = (step, metrics)
 
     def flush(self) -> None:
-        """Waits for the pending metrics, checks that the loss is finite, and records them where they are due."""
+        """Waits for the pending metrics, checks that the loss is finite, and records them when they are due."""
         if self._pending is None:
             return
         (step, metrics), self._pending = self._pending, None
@@ -81,7 +82,7 @@ class Recorder:
             self._begin_interval(step)
 
     def _check_finite(self, step: int, values: Metrics) -> None:
-        # The gradient too: it is what the state after this step, which may be saved, was made with.
+        # The gradient too: it produced the state after this step, which may be saved.
         loss, gradient_norm = values["loss"].mean(), values["gradient_norm"].mean()
         finite = math.isfinite(loss) and math.isfinite(gradient_norm)
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
@@ -99,13 +100,13 @@ class Recorder:
         self._sums = added(self._sums, finite) | last
 
     def settle(self) -> None:
-        """Flushes, and puts the log on disk: a checkpoint's step is never missing there, not even after a power cut."""
+        """Flushes, and syncs the log to disk: it never lacks a checkpoint's step, not even after a power failure."""
         self.flush()
         if self._log is not None:
             self._log.sync()
 
     def _compiled(self, step: int) -> bool:
-        """Whether this step waited for its compilation, and so says nothing about the speed."""
+        """Whether this step included its compilation, so that its time says nothing about the speed."""
         return self._since is None or step == self._run.phase_of(step).start + 1
 
     def _speed(self, step: int) -> dict[str, float]:
@@ -128,7 +129,7 @@ class Recorder:
         return speed | ({"mfu": mfu} if mfu is not None else {})
 
     def _write(self, step: int, split: str, values: dict[str, float]) -> None:
-        if self._log is not None:  # process 0 keeps it
+        if self._log is not None:  # process 0 keeps the log
             self._log.write(step, split, values)
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
@@ -136,11 +137,11 @@ class Recorder:
         self._display.evaluation(step, values)
         self.evaluations.add(step, values)
         self._tell_of_no_value(step, values)
-        if self._since is not None:  # else the train step is still to be compiled, which is no part of the speed either
+        if self._since is not None:  # else the train step is not compiled yet; that time does not count either
             self._begin_interval(step)
 
     def _tell_of_no_value(self, step: int, values: dict[str, float]) -> None:
-        """That which step is best is not to be known, where it is to be."""
+        """Logs that the best step cannot be determined, if the configuration needs it."""
         training = self._run.config.training
         if (training.keep_best or training.patience) and not math.isfinite(values.get(training.best_metric, 0.0)):
             _logger.info(

@@ -1,4 +1,4 @@
-"""Everything that the training loop works with, built from a configuration."""
+"""Everything that the training loop needs, built from a configuration."""
 
 import dataclasses
 import functools
@@ -26,10 +26,10 @@ from tx_jax.training.step import TrainStep, check_batch_sizes, jit_train_step
 
 
 class Display(Protocol):
-    """What shows a run to its user. The loop itself prints nothing."""
+    """Shows a run to its user. The loop itself prints nothing."""
 
     def start(self, run: "Run", start_step: int, changes: list[str]) -> None:
-        """Before the first step; where `run.complete`, there is none. May set `run.progress`."""
+        """Called before the first step; if `run.complete`, there are no steps. May set `run.progress`."""
 
     def train(self, step: int, values: dict[str, float]) -> None: ...
 
@@ -38,13 +38,13 @@ class Display(Protocol):
 
 @dataclasses.dataclass
 class Run:
-    """Everything that the loop works with, built from a configuration.
+    """Everything that the loop needs, built from a configuration.
 
     Attributes:
-      fresh: of a run that starts from a model, the modules of parameters that are not from there.
-      labels: of a run whose head is from there or could have been: what became of its labels; else "".
-      complete: no step is left to be trained.
-      progress: is told how far an evaluation is.
+      fresh: for a run that starts from a model, the modules whose parameters do not come from that model.
+      labels: for a run whose head comes from that model or could have, what happened to its labels; else "".
+      complete: whether no steps are left to train.
+      progress: receives the progress of an evaluation.
     """
 
     config: ExperimentConfig
@@ -61,18 +61,18 @@ class Run:
     progress: Progress = lambda done, total: None
 
     def phase_of(self, step: int) -> Phase:
-        """The phase that the optimizer step with this number, from 1, belongs to."""
+        """The phase of the optimizer step with this number, counted from 1."""
         return next(phase for phase in self.config.training_phases if step <= phase.stop)
 
     def tokens(self, start: int, stop: int) -> int:
-        """Positions, padding included, of the batches of the steps start + 1 to stop."""
+        """The number of positions, including padding, in the batches of steps start + 1 to stop."""
         return sum(
             phase.tokens_per_step * max(0, min(stop, phase.stop) - max(start, phase.start))
             for phase in self.config.training_phases
         )
 
     def evaluate(self, stop: StopRequest) -> dict[str, float] | None:
-        """Metrics of the state on the first `training.eval_batches` held-out batches; None if it was asked to stop."""
+        """Metrics of the state on the first `training.eval_batches` held-out batches; None if a stop was requested."""
         training = self.config.training
         batches = held_out(self.validation_batches, training.eval_batches, self.progress)
         batches = waited_for(batches, training.stall_seconds)
@@ -82,16 +82,16 @@ class Run:
 
 
 def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start: Start | None = None) -> Run:
-    """Compiles nothing yet; creates the state: from the newest checkpoint, or fresh but for what `start` gives.
+    """Creates the state: from the newest checkpoint, or new except for what `start` gives. Compiles nothing yet.
 
     Raises:
-      InputError: the mesh does not fit the devices or the batches, a split of the data has nothing to offer, or
-        `training.best_metric` is none of the task's metrics.
+      InputError: the mesh does not fit the devices or the batches, a split of the data has no examples, or
+        `training.best_metric` is not one of the task's metrics.
     """
     mesh = sharding.make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
     training = config.training
-    with doing("finding the examples in the data"):  # minutes where a large store is used for the first time
+    with doing("finding the examples in the data"):  # minutes if a large store is used for the first time
         train_batches = _train_batches(config, task, mesh)
         validation_batches = local_batches(task, "validation", mesh, batch_size=training.eval_batch_size, repeat=False)
     optimizer = Optimizer(config)
@@ -113,7 +113,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
 
 
 def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:
-    """Of all phases. Raises InputError for a phase that does not fit the data, before any begins."""
+    """The batches of all phases. Raises InputError, before any phase begins, if one does not fit the data."""
     phases = config.training_phases
     parts = [
         local_batches(task, "train", mesh, batch_size=phase.batch_size, repeat=True, phase=phase) for phase in phases

@@ -15,18 +15,18 @@ from tx_jax.tasks.base import Metrics, Objective, WeightedSum, total_loss
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 
-# Figures of `train_step` that tell of the run up to a step: of several steps the last value is what counts. All others
-# are means, over whatever the steps counted.
+# Metrics of `train_step` that describe the whole run up to a step: over several steps, only the last value counts. All
+# others are means over whatever the steps counted.
 LAST_VALUES = ("learning_rate", "skipped_updates")
 
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
 def dropout_key(seed: int, platform: str | None = None) -> jax.Array:
-    """The key that, folded with the step, gives each step its dropout; by default on the platform there is.
+    """The key that is folded with the step number to give each step its dropout; by default for the current platform.
 
     Threefry gives the same masks on any number of devices. A TPU takes minutes to compile it and has rbg in hardware,
-    so there the masks of one seed are others. (Philox would save a CPU about 3% of a BERT step, but XLA cannot
+    so on TPUs the same seed gives different masks. (Philox would save a CPU about 3% of a BERT step, but XLA cannot
     partition it over several devices.)
     """
     return jax.random.key(seed, impl="rbg" if (platform or jax.default_backend()) == "tpu" else "threefry2x32")
@@ -41,15 +41,15 @@ def train_step(
     optimizer: Optimizer,
     accumulation_steps: int,
 ) -> tuple[TrainState, Metrics]:
-    """One update from one global batch.
+    """One optimizer update from one global batch.
 
-    The gradient is that of the mean over the whole batch, however many microbatches it is computed in: each loss term
-    is divided by the weight of the whole batch before the gradients are added. It is taken with respect to the
-    parameters that train: nothing is computed or kept for the others, and its norm does not count them.
+    The gradient is that of the mean over the whole batch, regardless of the number of microbatches: each loss term is
+    divided by the weight of the whole batch before the gradients are added. It is taken with respect to the trainable
+    parameters only: nothing is computed or stored for the others, and the norm excludes them.
 
-    Where the loss or the norm of its gradient is not finite, the parameters and the optimizer's state, with its count
-    of updates and so the learning rate, stay as they are; only the step advances. `skipped_updates` is how many steps
-    of the whole run did so: it follows from the state, and is the same after a resume.
+    If the loss or the gradient norm is not finite, the parameters and the optimizer's state, including its count of
+    updates and thus the learning rate, do not change; only the step advances. `skipped_updates` counts such steps over
+    the whole run: it follows from the state, and is the same after a resume.
     """
     rng = jax.random.fold_in(rng, state.step)
     weights = objective.loss_weights(batch)
@@ -82,14 +82,14 @@ def train_step(
 
 
 def _updates_taken(state: TrainState) -> jax.Array:
-    """The optimizer's own count; the step, of an optimizer that does not count."""
+    """The optimizer's own count of updates; the step if the optimizer keeps no count."""
     counts = [count for _, count in optax.tree.get_all_with_path(state.opt_state, "count")]
     return counts[0] if counts else state.step
 
 
 def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps: int) -> tuple[Any, Metrics]:
-    """Sums gradients and metrics over microbatches. Microbatch i takes rows i, i + steps, …, so that each lies spread
-    over the devices just as the whole batch does.
+    """Sums gradients and metrics over microbatches. Microbatch i takes rows i, i + steps, …, so that each is
+    distributed over the devices just as the whole batch is.
     """
     parts = jax.tree.map(lambda x: x.reshape(x.shape[0] // steps, steps, *x.shape[1:]).swapaxes(0, 1), dict(batch))
     part_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), parts)
@@ -103,8 +103,8 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
 
 
 def jit_train_step(config: ExperimentConfig, objective: Objective, optimizer: Optimizer) -> TrainStep:
-    """`train_step` with everything but its arrays filled in; the state that it takes is donated. It is compiled
-    for each shape of batch that it meets: once a phase at most."""
+    """`train_step` with everything but its arrays filled in; its input state is donated. It is compiled
+    once for each batch shape: at most once per phase."""
     step = functools.partial(
         train_step,
         objective=objective,

@@ -1,4 +1,4 @@
-"""Multiple choice: a row for each choice, [CLS] context [SEP] choice [SEP] (Devlin et al. 2018, section 4.4)."""
+"""Multiple choice: one row per choice, [CLS] context [SEP] choice [SEP] (Devlin et al. 2018, section 4.4)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,8 +21,8 @@ def table(
 ) -> Table:
     """ "tokens" and "segments" [N, choices, T], and the targets.
 
-    The context is the first column of `data.text`; a second column is the start of every choice, such as the subject of
-    SWAG's endings. Counts such as "truncated" are of records with at least one such choice.
+    The context is the first column of `data.text`; if there is a second column, every choice starts with its text, such
+    as the subject of SWAG's endings. Counts such as "truncated" count the records with at least one such choice.
     """
     size = len(data.choices)
     contexts = [text for text in texts(records, data.text[0]) for _ in range(size)]

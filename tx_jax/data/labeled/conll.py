@@ -1,7 +1,7 @@
 """Sentences of labeled words: the columns of the CoNLL shared tasks, and CoNLL-U.
 
-A line is a word with its labels; an empty line ends a sentence. A record is a sentence: a list of values for each
-column.
+Each line is a word with its labels; an empty line ends a sentence. Each record is a sentence, with a list of values
+for each column.
 """
 
 import re
@@ -20,13 +20,13 @@ _NO_WORD = re.compile(r"\d+[-.]\d+")
 
 
 def conll(file: InputFile, config: LabeledDataConfig) -> Iterator[tuple[int, Sentence]]:
-    """The sentences of a file in the format of CoNLL-2003 and its like, each with the number of its first line.
+    """The sentences of a file in CoNLL-2003 or a similar format, each with the number of its first line.
 
-    Columns are separated by tabs, or by spaces if a line has no tab, and named by `config.columns`, else "0", "1", ...
-    Lines with -DOCSTART- are skipped, and so are comments before the first word of a sentence.
+    Columns are separated by tabs, or by spaces if a line has no tab. `config.columns` names them; by default they
+    are "0", "1", ... Lines with -DOCSTART- and comments before the first word of a sentence are skipped.
 
     Raises:
-      InputError: a line does not have as many columns as the first.
+      InputError: a line and the first line differ in their number of columns.
     """
     in_sentence = False
 
@@ -46,7 +46,7 @@ def fields_of(line: str, comment: str) -> list[str] | None:
     """A line's fields, separated by tabs, or by spaces if it has no tab; None for a line to skip.
 
     Args:
-      comment: how a comment begins, followed by white space or nothing: "#word" is not one. "": there are no comments.
+      comment: what a comment begins with, followed by white space or nothing: "#word" is no comment. "": no comments.
     """
     fields = line.split("\t") if "\t" in line else line.split(" ")
     fields = [field for field in fields if field]
@@ -54,12 +54,12 @@ def fields_of(line: str, comment: str) -> list[str] | None:
 
 
 def conllu(file: InputFile) -> Iterator[tuple[int, Sentence]]:
-    """The sentences of a CoNLL-U file, each with the number of its first line; columns by the names of `CONLLU`.
+    """The sentences of a CoNLL-U file, each with the number of its first line; `CONLLU` names the columns.
 
-    Words are the syntactic words, which are labeled: "de" and "el" for "del". Comments are skipped.
+    The words are the syntactic words, which carry the labels: "de" and "el" for "del". Comments are skipped.
 
     Raises:
-      InputError: a line that is not a comment does not have ten columns, or no number in the first.
+      InputError: a line that is not a comment does not have ten columns, or has no number in the first.
     """
 
     def words() -> Iterator[tuple[int, list[str]]]:

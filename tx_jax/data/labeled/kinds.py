@@ -1,7 +1,7 @@
-"""Detects the format of a file of examples from its content; its extension counts if the content fits several formats.
+"""Detects a data file's format from its content; the extension decides if the content fits several formats.
 
-A table is recognized by a first line that names the required columns, CoNLL's columns by lines with equally many fields
-and empty lines between sentences, JSON and parquet by their first bytes.
+A table is recognized by a first line that names the required columns, CoNLL columns by lines with equal numbers of
+fields and empty lines between sentences, JSON and parquet by their first bytes.
 """
 
 import json
@@ -52,12 +52,12 @@ _MOST_CELLS = 0.9
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file was taken for.
+    """The detected format of a file.
 
     Attributes:
       format: one of `NAMES`.
       delimiter, quote: for a table, see `tables.TableShape`.
-      notice: a message about it, if it follows neither from the file's name nor from the configuration; else "".
+      notice: a message about the format if neither the file's name nor the configuration gives it; else "".
     """
 
     format: str
@@ -68,7 +68,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class _Beginning:
-    """The beginning of a file: its text, whether that is all, the file's extension, and the required columns."""
+    """The beginning of a file: its text, whether that is the whole file, the extension, and the required columns."""
 
     text: str
     whole: bool
@@ -108,7 +108,7 @@ class _Beginning:
 
 
 def kind_of(file: InputFile, config: LabeledDataConfig, *, labeled: bool) -> Kind:
-    """What a file is, according to the configuration or its content.
+    """The format of a file, according to the configuration or its content.
 
     Args:
       labeled: whether the label column is required, so that one text per line is not enough.
@@ -121,7 +121,7 @@ def kind_of(file: InputFile, config: LabeledDataConfig, *, labeled: bool) -> Kin
     beginning = _Beginning(sniffing.decode_head(data, whole), whole, file.ending, names, config)
     name = config.format if config.format != "auto" else _by_content(file, beginning, labeled)
     for option, formats in _USED_BY.items():
-        # Training accepts unneeded columns: runs from before this was checked have them.
+        # Training accepts unneeded columns: runs from before this check have them.
         if getattr(config, option) and name not in formats and not (option == "columns" and labeled):
             raise InputError(f"{file} is {NAMES[name]}, to which --config.data.{option} does not apply: leave it out")
     said = config.format != "auto" or ENDINGS.get(file.ending) == name
@@ -173,7 +173,7 @@ def _of_text(beginning: _Beginning, ending: str | None, labeled: bool, kind: str
         return "conllu"
     if words := _words(beginning):
         found = columns or tuple(map(str, range(len(words[0]))))
-        if ending == "txt" and not labeled:  # lines with equally many words may be texts
+        if ending == "txt" and not labeled:  # lines with equal numbers of words may be texts
             if names <= set(found) and (kind == "conll" or _are_labeled(words, found, beginning.config)):
                 return "conll"
         elif names <= set(found) or (labeled and ending not in TABLES):
@@ -191,7 +191,7 @@ def _table_name(delimiter: str, ending: str | None) -> str:
 
 
 def _is_squad(beginning: _Beginning) -> bool:
-    """Whether the first JSON object has articles, and not the required columns."""
+    """Whether the first JSON object has articles but not the required columns."""
     try:
         value, _ = json.JSONDecoder().raw_decode(beginning.text.lstrip())
     except (ValueError, RecursionError):  # longer than the beginning, or not JSON
@@ -243,7 +243,7 @@ def _delimiter(name: str, beginning: _Beginning) -> str:
 
 
 def _quote(config: LabeledDataConfig, delimiter: str, first: str) -> str:
-    """Between tabs quotes mean nothing, as in GLUE's files, unless every column name is quoted."""
+    """In tab-separated files, as in GLUE, quotes have no special meaning unless every column name is quoted."""
     if config.quote:
         return "" if config.quote == "none" else config.quote
     cells = first.rstrip("\r").split("\t")

@@ -1,4 +1,4 @@
-"""Names of labels: whether two lists of names mean the same labels, and which name corresponds to which."""
+"""Label names: whether two lists of names mean the same labels, and which name corresponds to which."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -11,11 +11,11 @@ _SHOWN = 6
 
 @dataclasses.dataclass(frozen=True)
 class Matched:
-    """The labels of a model as some data names them.
+    """A model's labels, as a dataset spells them.
 
     Attributes:
-      labels: in the order of the model's outputs, as the data spells them.
-      taken: which name was taken for which, "POSITIVE for positive"; "" if they are spelled alike.
+      labels: the labels in the order of the model's outputs, as the data spells them.
+      taken: which names were matched, such as "POSITIVE for positive"; "" if the spellings are the same.
     """
 
     labels: tuple[str, ...]
@@ -23,20 +23,20 @@ class Matched:
 
 
 def default_names(count: int) -> tuple[str, ...]:
-    """The names that transformers gives to labels without names."""
+    """The names that transformers gives to unnamed labels."""
     return tuple(f"LABEL_{number}" for number in range(count))
 
 
 def match(model: Sequence[str], data: Collection[str], *, some: bool = False) -> Matched | None:
-    """The labels of a model as the labels of some data; None where they are others.
+    """Matches a model's labels with a dataset's labels; None if they are different labels.
 
-    They are the same where `label_key` says so; or where they are spelled alike but for the case of letters, as
-    CONTRADICTION in published models is contradiction in MNLI's files, and no two of a list differ in that alone.
-    LABEL_0, LABEL_1, ... are the numbers 0, 1, ..., since transformers gives these names to labels that were numbers;
-    they are no other names.
+    Two names match if they have the same `label_key`. They also match if they differ only in case, as CONTRADICTION in
+    published models and contradiction in MNLI's files do, provided that no two names in one list differ only in case.
+    LABEL_0, LABEL_1, ... match the numbers 0, 1, ..., since transformers gives these names to labels that were numbers;
+    they match no other names.
 
     Args:
-      some: the data may lack labels of the model.
+      some: whether the data may lack some of the model's labels.
     """
     by_key = {label_key(label): label for label in data}
     readings = [{label: by_key.get(label_key(label), label) for label in model}]
@@ -54,19 +54,19 @@ def match(model: Sequence[str], data: Collection[str], *, some: bool = False) ->
 
 
 def rename(labels: Sequence[str], label_map: Sequence[str], *, option: str) -> tuple[str, ...]:
-    """The labels, some of them under other names.
+    """The labels, with some of them renamed.
 
     Args:
       label_map: entries OLD=NEW.
-      option: what gave the map, for messages.
+      option: the option that gave the map, for messages.
 
     Raises:
-      InputError: an entry of another form, of a label that is not there, or that changes nothing; two for one label, or
-        two labels of one name.
+      InputError: an entry has another form, names a label that does not exist, or changes nothing; a label has two
+        entries; or two labels get the same name.
     """
     new_names: dict[str, str] = {}
     for entry in label_map:
-        # A label may have "=" in its name.
+        # A label's name may contain "=".
         fitting = sorted((label for label in labels if entry.startswith(f"{label}=")), key=len)
         if not fitting:
             old = entry.rpartition("=")[0] or entry
@@ -88,6 +88,6 @@ def rename(labels: Sequence[str], label_map: Sequence[str], *, option: str) -> t
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of them, and how many there are where that is not all."""
+    """The first few names, followed by the total count if there are more."""
     shown = ", ".join(names[:_SHOWN])
     return f"{shown}, ... ({len(names)} in all)" if len(names) > _SHOWN else shown

@@ -20,7 +20,7 @@ _TRUTH = {spelling(word): word for word in ("true", "false") for spelling in (st
 
 
 def is_null(value: Any, null_values: Collection[str] = ()) -> bool:
-    """Whether a value is missing: null, which programs also write as NaN, or a text that means it."""
+    """Whether a value is missing: null, NaN (which some programs write for null), or a text that stands for null."""
     return value is None or value != value or (isinstance(value, str) and value.strip() in null_values)
 
 
@@ -30,7 +30,7 @@ def is_null_label(value: Any, null_values: Collection[str] = ()) -> bool:
 
 
 def label_text(value: Any) -> str:
-    """A label as spelled in the data: without surrounding white space, JSON's true as "true"."""
+    """A label as the data spells it, without surrounding white space; JSON's true becomes "true"."""
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
@@ -44,10 +44,10 @@ def label_key(value: Any) -> str:
 
 
 def label_list(value: Any, separator: str = "") -> list[Any] | None:
-    """The labels of a text that may have several; None where the value is no list of them.
+    """The labels of an example that may have several; None if the value is not a list of labels.
 
     Args:
-      value: a list; a text that is a JSON list, as a table's cell has it; or, with a separator, a text of labels.
+      value: a list; a string with a JSON list, as in a table's cell; or, with a separator, a string of labels.
     """
     if isinstance(value, str) and not separator and value.lstrip().startswith("["):
         try:
@@ -88,7 +88,7 @@ def classes_of(values: Sequence[Any]) -> np.ndarray:
 
 
 def _spelling(values: Sequence[Any]) -> dict[str, str]:
-    """The spelling of each label's first occurrence, by its key."""
+    """Maps each label's key to the spelling of its first occurrence."""
     spelling: dict[str, str] = {}
     for value in values:
         spelling.setdefault(label_key(value), label_text(value))
@@ -96,7 +96,7 @@ def _spelling(values: Sequence[Any]) -> dict[str, str]:
 
 
 def rare_labels(values: Sequence[Any], labels: Sequence[str]) -> list[str]:
-    """A line about the labels that fewer than two examples have; an empty list if there are none."""
+    """A one-line message about the labels with fewer than two examples; an empty list if there are none."""
     counts = np.bincount(label_ids(values, labels), minlength=len(labels)).tolist()
     rare = [f"{text!r} {count}" for text, count in zip(labels, counts, strict=True) if count < 2]
     shown = ", ".join(rare[:5]) + (", ..." if len(rare) > 5 else "")
@@ -104,13 +104,13 @@ def rare_labels(values: Sequence[Any], labels: Sequence[str]) -> list[str]:
 
 
 def label_ids(values: Sequence[Any], labels: Sequence[str], *, unit: str = "example") -> np.ndarray:
-    """The number of each value among the labels: int32 [N].
+    """The label id of each value, its index in `labels`: int32 [N].
 
     Args:
-      unit: what has a label, for messages.
+      unit: what is labeled, for messages.
 
     Raises:
-      InputError: labels that the model has no output for.
+      InputError: the model has no output for some of the labels.
     """
     by_text, by_key = _numbers_of(labels)
     texts = list(map(label_text, values))
@@ -126,30 +126,30 @@ def label_ids(values: Sequence[Any], labels: Sequence[str], *, unit: str = "exam
 
 
 def spelled(values: Sequence[Any], labels: Sequence[str], *, unit: str = "example") -> list[str]:
-    """Each value as the label that it is among `labels`. Raises as `label_ids` does."""
+    """Each value, spelled as the matching label in `labels`. Raises the same errors as `label_ids`."""
     return [labels[number] for number in label_ids(values, labels, unit=unit)]
 
 
 def _numbers_of(labels: Sequence[str]) -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """The number of each label by its spelling, and by its key where no other label has that one: runs from before
-    there were keys may know "True" and "true" as two."""
+    """The id of each label by its spelling, and by its key if no other label has the same key: runs from before keys
+    were introduced may have "True" and "true" as two labels."""
     counts = Counter(map(label_key, labels))
     by_key = {label_key(text): number for number, text in enumerate(labels) if counts[label_key(text)] == 1}
     return {text: number for number, text in enumerate(labels)}, by_key
 
 
 def numbers(values: Sequence[Any], *, decimal: str = ".") -> np.ndarray:
-    """Values to be predicted as such: float32 [N].
+    """Regression targets: float32 [N].
 
     Args:
-      decimal: what a text has between the whole and the fraction of a number: "." or ",".
+      decimal: the decimal separator in strings: "." or ",".
 
     Raises:
-      InputError: one is not a finite number.
+      InputError: a value is not a finite number.
     """
     result = np.empty(len(values), np.float32)
     for i, value in enumerate(values):
-        with np.errstate(over="ignore"):  # of what float32 cannot hold
+        with np.errstate(over="ignore"):  # values that float32 cannot hold
             result[i] = _number(value, decimal)
         if not np.isfinite(result[i]):
             has_comma = "," in str(value) and decimal != "," and np.isfinite(_number(value, ","))
@@ -163,7 +163,7 @@ def numbers(values: Sequence[Any], *, decimal: str = ".") -> np.ndarray:
 
 
 def _number(value: Any, decimal: str) -> float:
-    """NaN for what is no number."""
+    """The value as a number; NaN if it is not a number."""
     if isinstance(value, bool):
         return np.nan
     if isinstance(value, str):
@@ -180,17 +180,17 @@ def _number(value: Any, decimal: str) -> float:
 def hold_out(
     num_examples: int, fraction: float, seed: int, classes: np.ndarray | None = None, *, unit: str = "example"
 ) -> np.ndarray:
-    """Which examples are held out: bool [N]; a function of the arguments alone.
+    """Which examples are held out: bool [N]; depends only on the arguments.
 
-    Of every class the fraction is held out, and none loses all its examples; what rounding leaves goes to the classes
-    with the largest remainders.
+    The same fraction of every class is held out, and no class loses all its examples. What is left after rounding goes
+    to the classes with the largest remainders.
 
     Args:
-      classes: int [N]; None: all are of one.
+      classes: int [N]; None: all examples are in one class.
       unit: what is held out, for messages.
 
     Raises:
-      InputError: so few examples that one part would have none.
+      InputError: there are so few examples that one part would be empty.
     """
     classes = np.zeros(num_examples, np.int64) if classes is None else classes
     _, classes, counts = np.unique(classes, return_inverse=True, return_counts=True)

@@ -6,10 +6,10 @@ from tx_jax.data import reading
 
 
 def lines(file: reading.InputFile) -> Iterator[tuple[int, str]]:
-    """(number from 1, text without its end) of every line.
+    """Each line: (its number from 1, its text without the line ending).
 
     Raises:
-      InputError: it is not UTF-8, or damaged.
+      InputError: the file is not UTF-8, or is damaged.
     """
     for number, text in reading.lines(file):
         yield number, text.rstrip("\r\n")

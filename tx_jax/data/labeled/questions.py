@@ -21,11 +21,11 @@ from tx_jax.text.tokenizer import Tokenizer
 NO_ANSWER = 0
 UNKNOWN = -1
 _NOWHERE = (-1, -1)
-_BLOCK = 1_000  # contexts encoded at once
+_BLOCK = 1_000  # contexts encoded at a time
 
 
 class Answer(NamedTuple):
-    """A gold answer, and where it begins in the context, in characters."""
+    """A gold answer, and the character offset in the context where it begins."""
 
     text: str
     start: int
@@ -46,11 +46,11 @@ class _Row(NamedTuple):
 def table(
     records: Sequence[Record], data: LabeledDataConfig, tokenizer: Tokenizer, *, segments: bool, labeled: bool
 ) -> Table:
-    """A row for each window of each question: "tokens", "segments", and the first and the last token of the answer,
-    "answer_start" and "answer_end", int32 [N]: `NO_ANSWER`, or `UNKNOWN` where nothing can be learned.
+    """One row per window of each question: "tokens", "segments", and the first and last token of the answer,
+    "answer_start" and "answer_end", int32 [N]: `NO_ANSWER`, or `UNKNOWN` if nothing can be learned from the row.
 
-    Its `alignment`: "record", int64 [N], the record that a row is from, ascending; "starts" and "ends", of each token
-    of the context the first character there and the one after its last, -1 for other tokens.
+    Its `alignment`: "record", int64 [N], the record that each row comes from, ascending; "starts" and "ends", the start
+    and the (exclusive) end of each context token as character offsets in the context, -1 for other tokens.
 
     Args:
       segments: whether the model distinguishes question and context by segments.
@@ -93,10 +93,10 @@ def table(
 
 
 def gold_answers(record: Record, number: int, data: LabeledDataConfig) -> list[Answer]:
-    """The answers of a record, none where the question has none.
+    """The answers of a record; an empty list if the question has no answer.
 
     Raises:
-      InputError: they are not in SQuAD's form.
+      InputError: the answers are not in SQuAD's format.
     """
     value = record[data.label]
     try:
@@ -112,14 +112,14 @@ def gold_answers(record: Record, number: int, data: LabeledDataConfig) -> list[A
 
 
 def _whole(value: Any) -> int:
-    """A whole number, also as a text or as 31.0. Raises ValueError for what is none."""
+    """An integer, which may be given as a string or as 31.0. Raises ValueError for anything else."""
     if isinstance(value, bool) or int(value) != float(value):
         raise ValueError(value)
     return int(value)
 
 
 def _first_answer(record: Record, number: int, data: LabeledDataConfig) -> Answer | None:
-    """The one to train on: the first. None where there is none."""
+    """The answer to train on, which is the first; None if there is none."""
     answers = gold_answers(record, number, data)
     if not answers and not data.unanswerable:
         raise InputError(
@@ -130,7 +130,7 @@ def _first_answer(record: Record, number: int, data: LabeledDataConfig) -> Answe
 
 
 def _token_span(answer: Answer | None, context: str, spans: np.ndarray) -> tuple[tuple[int, int] | None, str]:
-    """The first and the last token of an answer in its context; None, and why, where it has none there."""
+    """The first and last token of an answer in its context; None, and the reason, if it has no tokens there."""
     if answer is None:
         return _NOWHERE, ""
     end = answer.start + len(answer.text)
@@ -143,7 +143,7 @@ def _token_span(answer: Answer | None, context: str, spans: np.ndarray) -> tuple
 
 
 def _align(contexts: Sequence[str], tokenizer: Tokenizer) -> dict[str, Aligned]:
-    """Each context once: it has several questions."""
+    """Encodes each context only once, since several questions may share it."""
     distinct = list(dict.fromkeys(contexts))
     blocks = (distinct[i : i + _BLOCK] for i in range(0, len(distinct), _BLOCK))
     aligned = (one for block in blocks for one in tokenizer.encode_aligned(block))
@@ -158,7 +158,7 @@ def _rows(
     data: LabeledDataConfig,
     layout: Layout,
 ) -> Iterator[_Row]:
-    """The windows of one question. `answer`: tokens of the context, `_NOWHERE`, or None for unknown."""
+    """The windows of one question. `answer`: its first and last context token, `_NOWHERE`, or None if unknown."""
     before, after = [*layout.before, *question, *layout.between], list(layout.after)
     taken = len(before) + len(after)
     room = require_room(data.sequence_length, taken, f"with a question of {len(question)} tokens the row")

@@ -1,9 +1,9 @@
 """Reads labeled records from tables, JSON, parquet, CoNLL columns, SQuAD JSON and TFDS, as dicts by column name.
 
-The content of a file decides its format, see `kinds`, and its first bytes the compression, see `data.reading`.
+A file's content determines its format (see `kinds`), and its first bytes the compression (see `data.reading`).
 
 CSV follows RFC 4180: texts that contain delimiters, quotes or line breaks are in double quotes. TSV is as in GLUE: tabs
-separate columns, and quotes mean nothing.
+separate columns, and quotes have no special meaning.
 """
 
 import warnings
@@ -28,14 +28,14 @@ _SKIPPING = "; in training, --config.data.bad_lines=skip leaves such lines out"
 
 
 def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> list[Record]:
-    """All records of a source, see `LabeledDataConfig`, in its order.
+    """All records of a source (see `LabeledDataConfig`), in order.
 
     Args:
-      labeled: whether each must have a label; otherwise its column may be missing.
+      labeled: whether each record must have a label; otherwise the label column may be missing.
 
     Raises:
-      InputError: no such file, an empty one, one that is damaged, not in UTF-8, or nothing that is known; columns that
-        are not there, or a record without a text or a label; with the line.
+      InputError: a file does not exist, is empty, damaged, not in UTF-8, or in no known format; a column is missing; or
+        a record has no text or no label. The message names the line.
     """
     records = []
     columns = {"text": config.text, "choices": config.choices, "label": (config.label,) if labeled else ()}
@@ -56,22 +56,23 @@ def read(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> lis
 
 
 def notices(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> list[str]:
-    """What the files of a source were taken for, a line each, where neither their names nor the configuration say so.
+    """The detected format of each file of a source, one line each, if neither the file's name nor the configuration
+    gives the format.
 
-    Raises as `read` does.
+    Raises the same errors as `read`.
     """
     files = (file for part in _parts(source) if not part.startswith("tfds:") for file in _files(part))
     return [kind.notice for file in files if (kind := kind_of(file, config, labeled=labeled)).notice]
 
 
 def is_read(path: Path, source: str) -> bool:
-    """Whether this file, under whatever name, is one of a source. Raises InputError where the source has none."""
+    """Whether this file, under any name, is one of a source's files. Raises InputError if the source has no files."""
     sources = (file for part in _parts(source) for file in matches(part) or ())
     return path.exists() and any(path.samefile(file) for file in sources)
 
 
 def _open(source: str, config: LabeledDataConfig, labeled: bool) -> Iterator[tuple[str, str, Numbered]]:
-    """The name of each file, what is counted in it, and its records with their numbers."""
+    """The name of each file, the unit that its numbers count, and its numbered records."""
     for part in _parts(source):
         if part.startswith("tfds:"):
             yield part, "record", _tfds(part)
@@ -92,7 +93,7 @@ def _files(part: str) -> Iterator[InputFile]:
 
 
 def _table(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
-    """Records from the fields of each line, the first of which names the columns unless the configuration does."""
+    """Records from the fields of each line; the first line names the columns unless the configuration does."""
     columns, skipped = config.columns, []
     for number, fields in _rows(file, kind):
         if not fields:
@@ -140,7 +141,7 @@ def _jsonl(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
 
 
 def _json(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
-    """The items of a list, or objects one after another."""
+    """The items of a list, or a sequence of objects."""
     with file.open() as stream:
         chunks = json_values.json_chunks(json_values.byte_chunks(stream), file)
         for number, value in json_values.json_values(chunks, str(file)):
@@ -159,7 +160,7 @@ def _parquet(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered
     pyarrow = reading.import_pyarrow(f"{file}: parquet")
     from pyarrow import parquet
 
-    with file.open() as stream:  # decompressed, for parquet is read from its end
+    with file.open() as stream:  # decompressed, since reading parquet starts at the end
         content = pyarrow.BufferReader(stream.read())
     done = 0
     try:
@@ -171,7 +172,7 @@ def _parquet(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered
 
 
 def _as_json(value: Any) -> Any:
-    """A value as JSON would have it: NaN as null, and as texts dates, decimal numbers and what else JSON has not."""
+    """A value as JSON represents it: NaN as null; dates, decimals and other types that JSON lacks as strings."""
     if isinstance(value, dict):
         return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -184,7 +185,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _txt(file: InputFile, kind: Kind, config: LabeledDataConfig) -> Numbered:
-    """A text a line; empty lines are skipped, with a warning about those between texts."""
+    """One text per line; empty lines are skipped, with a warning about those between texts."""
     if len(config.text) > 1 or config.choices:
         raise InputError(
             f"{file}: one text per line is not enough for {', '.join(config.text + config.choices)}: give CSV"
@@ -212,7 +213,7 @@ def _tfds(source: str) -> Numbered:
 
 
 def _plain(value: Any, feature: Any) -> Any:
-    """A TFDS value as JSON would have it; classes by their names, and None for the -1 of an unlabeled example."""
+    """A TFDS value as JSON represents it; classes by name, and None for the -1 of an unlabeled example."""
     if isinstance(value, dict):
         inner = getattr(feature, "feature", feature)
         return {key: _plain(item, inner[key]) for key, item in value.items()}
@@ -227,7 +228,7 @@ def _plain(value: Any, feature: Any) -> Any:
 
 
 def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[str]], labeled: bool) -> None:
-    """Raises InputError unless all columns are there that the configuration names, by its keys."""
+    """Raises InputError unless the record has all these columns, given by the configuration keys that name them."""
     for key, names in columns.items():
         for name in names:
             if name not in record:
@@ -241,8 +242,8 @@ def _require_columns(record: Record, place: str, columns: Mapping[str, Sequence[
 
 
 def _missing(record: Record, columns: Mapping[str, Sequence[str]], config: LabeledDataConfig) -> str | None:
-    """What a record lacks, though it has the columns."""
-    # Between separators there may be no label at all.
+    """What is missing from a record that has all the columns."""
+    # A text with separators may contain no labels at all.
     of_label = is_null if config.label_separator else is_null_label
     for key, names in columns.items():
         for name in names:
@@ -255,7 +256,7 @@ def _shortened(record: Record) -> str:
     return ", ".join(repr(name if len(name) <= 30 else f"{name[:27]}...") for name in map(str, record)) or "none"
 
 
-# Format, of `kinds.NAMES` -> its reader: from a file to (line number, record).
+# Format (a key of `kinds.NAMES`) -> its reader, which maps a file to (line number, record) pairs.
 FORMATS: dict[str, Callable[[InputFile, Kind, LabeledDataConfig], Numbered]] = {
     "csv": _table,
     "tsv": _table,

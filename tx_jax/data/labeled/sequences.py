@@ -1,4 +1,4 @@
-"""One text or two as a row: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] (Devlin et al. 2018, section 3)."""
+"""One or two texts as a row: [CLS] A [SEP], or [CLS] A [SEP] B [SEP] (Devlin et al. 2018, section 3)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from tx_jax.data.rows import require_room
 from tx_jax.errors import InputError
 from tx_jax.text.tokenizer import Tokenizer
 
-_BLOCK = 10_000  # texts encoded at once: enough for all cores, and few enough to hold as Python lists
+_BLOCK = 10_000  # texts encoded at a time: enough for all cores, and few enough to hold as Python lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Layout:
 
     BERT:    [CLS] A [SEP]   [CLS] A [SEP] B [SEP]
     RoBERTa: <s> A </s>      <s> A </s></s> B </s>
-    GPT-2:   A <eos>         A <eos> B <eos>, read from the last token (Radford et al. 2018, section 3.3)
+    GPT-2:   A <eos>         A <eos> B <eos>, where the head reads the last token (Radford et al. 2018, section 3.3)
     """
 
     before: tuple[int, ...]
@@ -30,10 +30,10 @@ class Layout:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "Layout":
-        """What the family of models with such a tokenizer was trained with, see `Tokenizer.pair_separators`.
+        """The layout that models with such a tokenizer were trained with; see `Tokenizer.pair_separators`.
 
         Raises:
-          InputError: it has no token that could end a text.
+          InputError: the tokenizer has no token that could end a text.
         """
         if tokenizer.cls_id is None or tokenizer.sep_id is None:
             tokenizer.require("eos")
@@ -43,10 +43,10 @@ class Layout:
 
 
 def kept_lengths(a_length: np.ndarray, b_length: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """What remains of pairs where the longer text is cut first, as transformers does it ("longest_first").
+    """The lengths of pairs after truncating the longer text first, as transformers does ("longest_first").
 
-    Where both are cut and the room is odd, the longer (B on a tie) keeps one token more. BERT's own code gives that
-    token to A; a model is used with transformers, so that what it learned from must be what transformers will give it.
+    If both texts are truncated and the room is odd, the longer one (B on a tie) keeps one more token. BERT's own code
+    gives that token to A, but models are used with transformers, so training must truncate as transformers does.
     """
     half, rest = room // 2, room % 2
     a_half = half + rest * (a_length > b_length)
@@ -65,11 +65,11 @@ def table(
     segments: bool,
     targets: Mapping[str, np.ndarray],
 ) -> Table:
-    """The records' texts, and their targets.
+    """A table of the records' texts and their targets.
 
     Args:
-      segments: whether the model tells the texts of a pair apart by segments.
-      targets: arrays [N] or [N, ...] by their key in the batch; empty for texts to predict.
+      segments: whether the model distinguishes the texts of a pair by segments.
+      targets: arrays [N] or [N, ...] by their key in the batch; empty for prediction.
     """
     parts = [texts(records, name) for name in data.text]
     columns, counts = encode(parts, tokenizer, data.sequence_length, segments=segments)
@@ -80,7 +80,7 @@ def texts(records: Sequence[Record], name: str) -> list[str]:
     """A column of text.
 
     Raises:
-      InputError: something in it is no text.
+      InputError: a value is neither a string nor a number.
     """
     values = [record[name] for record in records]
     for number, value in enumerate(values, start=1):
@@ -94,13 +94,13 @@ def texts(records: Sequence[Record], name: str) -> list[str]:
 def encode(
     parts: Sequence[Sequence[str]], tokenizer: Tokenizer, length: int, *, segments: bool, group: int = 1
 ) -> tuple[dict[str, Ragged], dict[str, int]]:
-    """N texts (one part), or pairs (two), of at most `length` tokens, cut at the end; of pairs see `kept_lengths`.
+    """N texts (one part) or pairs (two), truncated at the end to `length` tokens; for pairs, see `kept_lengths`.
 
     Args:
-      group: how many make an example, which is counted once.
+      group: how many sequences make up an example, which is counted once.
 
     Returns:
-      "tokens" and, of pairs with segments, "segments"; and how many examples were "truncated" or have an "empty text".
+      "tokens" and, for pairs with segments, "segments"; and how many examples were "truncated" or have an "empty text".
     """
     layout, pairs = Layout.of(tokenizer), len(parts) == 2
     between = layout.between if pairs else ()

@@ -1,12 +1,12 @@
-"""Questions on contexts, in the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), as XQuAD and others have it.
+"""Reads questions from the JSON of SQuAD 1.1 and 2.0 (Rajpurkar et al. 2016, 2018), which XQuAD and others share.
 
-A record is a question:
+Each record is a question:
 
     {"id": "57…", "title": "Warsaw", "question": "…", "context": "…",
      "answers": {"text": ["…"], "answer_start": [34]}, "is_impossible": False}
 
-The lists of a question without an answer are empty. Where the file has no answers at all, as that of a test set, the
-record has neither "answers" nor "is_impossible".
+The lists are empty for a question without an answer. If the file has no answers at all, like a test set, the records
+have neither "answers" nor "is_impossible".
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from tx_jax.errors import InputError
 
 
 def squad(file: InputFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The questions of a file, with their numbers from 1.
+    """The questions of a file, numbered from 1.
 
     Raises:
-      InputError: it is no such file; with the place of what does not fit.
+      InputError: the file does not have this format; the message says where.
     """
     content = parse_json("\n".join(text for _, text in lines(file)) or "null", str(file))
     if content is None:
@@ -56,14 +56,14 @@ def _question(value: Any, place: str, number: int) -> dict[str, Any]:
 
 
 def _truth(value: Any, place: str) -> bool:
-    """Of true and false, and of how programs write them as texts."""
+    """A Boolean, which may also be written as a string."""
     if (text := label_key(value)) not in ("true", "false"):
         raise InputError(f"{place} is {value!r:.40}, not true or false")
     return text == "true"
 
 
 def _get(value: Any, key: str, kind: type, place: str) -> Any:
-    """The value at a key of a JSON object, of this type."""
+    """The value at a key of a JSON object, checked to be of this type."""
     if not isinstance(value, dict) or key not in value:
         found = ", ".join(map(repr, list(value)[:8])) if isinstance(value, dict) else f"a {type(value).__name__}"
         advice = "; of other examples give the list alone, [{...}, {...}]" if key == "paragraphs" else ""

@@ -1,6 +1,6 @@
-"""Encoded examples with their labels, any of which becomes a row of a batch.
+"""Encoded labeled examples, each of which can become a row of a batch.
 
-Shapes: N examples of the table, B of a batch, C choices, T sequence length.
+Shapes: N examples in the table, B examples in a batch, C choices, T sequence length.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ class Ragged:
     """N sequences of different lengths.
 
     Attributes:
-      values: all of them, one after another.
-      offsets: int64 [N + 1], where each begins.
-      fill: what rows are filled up with.
+      values: the concatenated sequences.
+      offsets: int64 [N + 1], where each sequence begins.
+      fill: the padding value.
     """
 
     values: np.ndarray
@@ -45,7 +45,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     def rows(self, indices: np.ndarray, length: int) -> np.ndarray:
-        """[B, T]: the sequences with these numbers, filled up to `length`, which none exceeds."""
+        """[B, T]: the sequences with these indices, padded to `length`, which none exceeds."""
         inside = self.inside(indices, length)
         rows = np.full(inside.shape, self.fill, self.values.dtype)
         positions = self.offsets[indices][:, None] + np.arange(length)
@@ -53,7 +53,7 @@ class Ragged:
         return rows
 
     def inside(self, indices: np.ndarray, length: int) -> np.ndarray:
-        """bool [B, T]: what of the rows is no filling."""
+        """bool [B, T]: which positions of the rows are not padding."""
         return np.arange(length) < self.lengths[indices][:, None]
 
 
@@ -78,7 +78,7 @@ class Groups:
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:
-        """Of the longest of each group: int64 [N]."""
+        """The length of the longest sequence in each group: int64 [N]."""
         return self.members.lengths.reshape(-1, self.size).max(axis=1)
 
     def rows(self, indices: np.ndarray, length: int) -> np.ndarray:
@@ -96,11 +96,11 @@ class Table:
     """N encoded examples; implements `loader.Examples`.
 
     Attributes:
-      columns: by their key in the batch (see `tasks/base.py`): a `Ragged` becomes [B, T], `Groups` [B, C, T], an array
-        [N, ...] gives its rows as they are. "tokens" is always there, and tells what is `valid`.
+      columns: the columns by their key in the batch (see `tasks/base.py`): a `Ragged` becomes [B, T], `Groups` become
+        [B, C, T], and the rows of an array [N, ...] are used unchanged. "tokens" is required; `valid` follows from it.
       length: T.
-      counts: what happened on the way here that a user should know: "truncated", "answers not in the context", ...
-      alignment: more columns, which are in no batch: they lead from the model's outputs back to the records.
+      counts: counts of encoding events that a user should know about: "truncated", "answers not in the context", ...
+      alignment: further columns, which batches do not contain: they map the model's outputs back to the records.
     """
 
     columns: Mapping[str, np.ndarray | Ragged | Groups]
@@ -122,14 +122,14 @@ class Table:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, of its longest choice where it has several: int64 [N]."""
+        """The number of tokens of each example, or of its longest choice if it has several: int64 [N]."""
         return self.columns["tokens"].lengths
 
     def rows(self, indices: np.ndarray, rng: RowRandom | None = None, *, length: int | None = None) -> Batch:
-        """The rows with these numbers, and `example`, the numbers themselves. Nothing is drawn from `rng`.
+        """The rows with these indices, and `example`, the indices themselves. `rng` is not used.
 
         Args:
-          length: in the place of T; none of the rows may be longer.
+          length: replaces T; no row may be longer.
         """
         length = length or self.length
         batch = {

@@ -1,8 +1,8 @@
-"""Words with labels as rows: [CLS] pieces of the words [SEP] (Devlin et al. 2018, section 5.3).
+"""Labeled words as rows: [CLS] pieces of the words [SEP] (Devlin et al. 2018, section 5.3).
 
-Words are cut into pieces one by one, as transformers does with `is_split_into_words`; by default only the first piece
-of a word learns its label, and always it tells the prediction. A sentence with too many pieces becomes several rows,
-cut between words, so that every word gets a label.
+Words are split into pieces one by one, as transformers does with `is_split_into_words`. By default only a word's first
+piece is trained on its label; the prediction always comes from the first piece. A sentence with too many pieces becomes
+several rows, split between words, so that every word gets a label.
 """
 
 import itertools
@@ -22,23 +22,23 @@ from tx_jax.errors import InputError
 from tx_jax.text.tokenizer import Tokenizer
 
 NO_LABEL = -1
-# Python's \w has no vowel signs of Hindi nor other combining marks, Oniguruma's has. Joiners stand inside of words.
+# Python's \w lacks Hindi vowel signs and other combining marks; Oniguruma's has them. Joiners occur inside words.
 _WORDS = pre_tokenizers.Split(Regex(r"\w+(?:[\u200c\u200d]\w+)*|[^\w\s]"), "removed", invert=True)
 
 
 def table(
     records: Sequence[Record], data: LabeledDataConfig, tokenizer: Tokenizer, *, labels: Sequence[str] | None
 ) -> Table:
-    """ "tokens", and "token_labels": of each token that learns one its number, else `NO_LABEL`.
+    """ "tokens", and "token_labels": the label id of each token that is trained on a label, `NO_LABEL` for others.
 
-    Its `alignment`: "record", int64 [N], the record that a row is from, ascending; "first_pieces", whether a token is
-    the first piece of a word. The words of a record are the first pieces of its rows, in order.
+    Its `alignment`: "record", int64 [N], the record that each row comes from, ascending; "first_pieces", whether a
+    token is the first piece of a word. The words of a record correspond to the first pieces in its rows, in order.
 
     Args:
-      labels: all labels, by number; None: the records have none.
+      labels: all labels, in the order of their ids; None: the records have no labels.
 
     Raises:
-      InputError: a record without as many labels as words, or with a label that is not among `labels`.
+      InputError: a record has different numbers of labels and words, or a label that is not in `labels`.
     """
     layout = Layout.of(tokenizer)
     room = require_room(data.sequence_length, len(layout.before) + len(layout.after), "a row of words")
@@ -71,10 +71,10 @@ def table(
 
 
 def words_of(record: Record, data: LabeledDataConfig, number: int = 1) -> list[str]:
-    """The words of a record; of a text, its words and punctuation marks.
+    """The words of a record; if it has a text instead, the text's words and punctuation marks.
 
     Raises:
-      InputError: they are no words.
+      InputError: the values are not words.
     """
     words = record[data.text[0]]
     if isinstance(words, str):
@@ -88,7 +88,7 @@ def labels_of_words(records: Sequence[Record], data: LabeledDataConfig) -> list[
     """The labels of each record.
 
     Raises:
-      InputError: not as many as words.
+      InputError: a record has different numbers of labels and words.
     """
     result = []
     for number, record in enumerate(records, start=1):
@@ -105,8 +105,10 @@ def labels_of_words(records: Sequence[Record], data: LabeledDataConfig) -> list[
 
 
 def _pieces(sentences: Sequence[Sequence[str]], tokenizer: Tokenizer) -> tuple[list[list[list[int]]], int]:
-    """Of each sentence, of each word its ids: at least one, since what the tokenizer drops, such as a control
-    character, is unknown to it. And how many sentences have such a word."""
+    """The ids of each word of each sentence, and how many sentences have a word that the tokenizer drops.
+
+    Every word has at least one id: a word that the tokenizer drops, such as a control character, is an unknown token.
+    """
     vocabulary = list({word: None for sentence in sentences for word in sentence})
     ids = dict(zip(vocabulary, tokenizer.encode_words(vocabulary), strict=True))
     dropped = {word for word in vocabulary if not ids[word]}
@@ -118,7 +120,7 @@ def _pieces(sentences: Sequence[Sequence[str]], tokenizer: Tokenizer) -> tuple[l
 
 
 def _rows(words: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
-    """The words, as many in a row as it has room for."""
+    """Splits the words into rows, with as many words in each row as fit."""
     row, size = [], 0
     for ids in words:
         if size + len(ids) > room:
@@ -131,7 +133,7 @@ def _rows(words: Sequence[list[int]], room: int) -> Iterator[list[list[int]]]:
 
 
 def _flat(row: Iterable[Sequence], layout: Layout, special: Any) -> list:
-    """The values of the pieces of a row, and `special` for each of the special tokens around them."""
+    """The values for the pieces of a row, with `special` for each special token around them."""
     values = itertools.chain.from_iterable(row)
     return [*(special for _ in layout.before), *values, *(special for _ in layout.after)]
 
@@ -139,7 +141,7 @@ def _flat(row: Iterable[Sequence], layout: Layout, special: Any) -> list:
 def _label_numbers(
     records: Sequence[Record], data: LabeledDataConfig, labels: Sequence[str] | None, num_words: int
 ) -> Sequence[int]:
-    """Of each word."""
+    """The label id of each word."""
     if labels is None:
         return [NO_LABEL] * num_words
     texts = itertools.chain.from_iterable(labels_of_words(records, data))

@@ -1,4 +1,4 @@
-"""Records to tables, JSON lines and CoNLL columns, as `readers` reads them."""
+"""Writes records as tables, JSON lines and CoNLL columns, in the formats that `readers` reads."""
 
 import csv
 import gzip
@@ -12,12 +12,12 @@ from tx_jax.errors import InputError
 from tx_jax.files import json_text, write_atomically
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
-_BREAKS = {"\t", "\n", "\r"}  # what ends a cell or a line where nothing is quoted
+_BREAKS = {"\t", "\n", "\r"}  # these end a cell or a line if there are no quotes
 
 
 def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> None:
-    """Raises InputError for a name whose ending does not say what to write, a folder that is not there, a file of the
-    source that is read, or records that TSV cannot hold."""
+    """Raises InputError if the file's extension gives no known format, its folder does not exist, it is an input file
+    of the source, or TSV cannot represent the records."""
     if _ending(path) not in ENDINGS:
         raise InputError(f"{path}: its extension must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
     if not path.parent.is_dir():
@@ -29,10 +29,10 @@ def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> No
 
 
 def write(path: Path, records: Sequence[Record]) -> None:
-    """Replaces the file whole. In tables, what is neither text nor a number is written as JSON.
+    """Replaces the whole file. In tables, values that are neither strings nor numbers are written as JSON.
 
     Raises:
-      InputError: as of `check`, or a record that is no sentence for CoNLL's columns.
+      InputError: as for `check`, or a record is not a sentence that fits CoNLL's columns.
     """
     check(path)
     ending = _ending(path)
@@ -64,7 +64,7 @@ def _table(path: Path, records: Sequence[Record], delimiter: str) -> str:
 
 
 def _sentence(path: Path, number: int, record: Record) -> str:
-    """A word a line, with the values of all columns that have one for each word."""
+    """One word per line, with the values of all columns that have one value per word."""
     columns = [values for values in record.values() if isinstance(values, list)]
     lengths = set(map(len, columns))
     if len(lengths) != 1 or not all(isinstance(value, str | int | float) for values in columns for value in values):
