@@ -1,1 +1,1 @@
-"""Weights in and out: Hugging Face folders, and the folder that a converted model lives in."""
+"""Imports and exports weights: Hugging Face folders, and the folder format of a converted model."""

@@ -1,4 +1,4 @@
-"""BERT (Devlin et al. 2018), and the many models of its shape: BETO, the multilingual one, MiniLM."""
+"""BERT (Devlin et al. 2018) and the many models with its architecture: BETO, multilingual BERT, MiniLM."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,17 @@ from tx_jax.errors import InputError
 
 
 def dense(hf: str, ours: str) -> list[Rule]:
-    """The two rows of a Linear layer."""
+    """The two table rows for a Linear layer."""
     return [Rule(f"{hf}.weight", f"{ours}/kernel", TRANSPOSE), Rule(f"{hf}.bias", f"{ours}/bias")]
 
 
 def norm(hf: str, ours: str) -> list[Rule]:
-    """The two rows of a LayerNorm."""
+    """The two table rows for a LayerNorm."""
     return [Rule(f"{hf}.weight", f"{ours}/scale"), Rule(f"{hf}.bias", f"{ours}/bias")]
 
 
 def body(prefix: str) -> list[Rule]:
-    """Embeddings and layers, as BERT and those who took over its code name them."""
+    """Embeddings and layers, with the names used by BERT and the models derived from its code."""
     hf, ours = f"{prefix}encoder.layer.{{i}}", "encoder/layer_{i}"
     return [
         Rule(f"{prefix}embeddings.word_embeddings.weight", "embeddings/token/embedding"),
@@ -44,7 +44,7 @@ RULES = [
     *dense("cls.predictions.transform.dense", "masked_lm/transform"),
     *norm("cls.predictions.transform.LayerNorm", "masked_lm/norm"),
     Rule("cls.predictions.bias", "masked_lm/bias"),
-    Rule("cls.predictions.decoder.weight", "masked_lm/output/embedding"),  # where it is not tied
+    Rule("cls.predictions.decoder.weight", "masked_lm/output/embedding"),  # if it is not tied
     *dense("cls.seq_relationship", "next_sentence"),
     *dense("classifier", "sequence_classification"),
     *dense("classifier", "token_classification"),
@@ -58,7 +58,7 @@ def rules(config: TransformerConfig) -> list[Rule]:
 
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
-    """Without segments it would be another family."""
+    """Requires segments: a model without them would belong to another family."""
     if config.get("type_vocab_size", 2) == 0:
         raise InputError("config.json: type_vocab_size=0 is not supported: at least 1")
     return {}
@@ -80,7 +80,7 @@ FIELDS = (
     Field("tie_embeddings", "tie_word_embeddings", True),
 )
 
-# Until 2019 LayerNorm's parameters had TensorFlow's names.
+# Until 2019, LayerNorm parameters had TensorFlow's names.
 RENAMES = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
 
 FAMILY = Family(

@@ -1,7 +1,7 @@
 """DeBERTa (He et al. 2020), DeBERTa-v2 and -v3 (He et al. 2021): disentangled attention.
 
-transformers does not run the enhanced mask decoder, so neither do converted models, in either direction; what a
-checkpoint holds for it, and for v3's discriminator of replaced tokens, is left away.
+transformers does not run the enhanced mask decoder, so converted models do not either, in both directions. A
+checkpoint's tensors for it, and for v3's replaced-token discriminator, are dropped.
 """
 
 import functools
@@ -20,7 +20,7 @@ SELF, ATTENTION = f"{HF}.attention.self", f"{OURS}/attention"
 
 
 def shared() -> list[Rule]:
-    """What both versions name alike."""
+    """The rows whose names are the same in both versions."""
     body = [rule for rule in bert.body("deberta.") if ".attention.self." not in rule.hf_names[0]]
     heads = [rule for rule in bert.RULES if not rule.hf_names[0].startswith("bert.")]
     return [
@@ -62,7 +62,7 @@ def rules_v2(config: TransformerConfig) -> list[Rule]:
 
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...], *, v2: bool) -> dict[str, Any]:
-    """Relative attention, and whether positions are also added to the input."""
+    """Reads the relative attention settings, and whether positions are also added to the input."""
     terms = config.get("pos_att_type") or []
     terms = value_of({"pos_att_type": terms.split("|") if isinstance(terms, str) else terms}, "pos_att_type", [])
     terms = tuple(term for term in ("c2p", "p2c") if term in {str(t).strip() for t in terms})
@@ -97,7 +97,7 @@ def write_more(config: TransformerConfig, *, v2: bool) -> dict[str, Any]:
         "max_relative_positions": config.relative_distance or -1,
         "position_biased_input": config.position_embedding == "learned",
         "pooler_hidden_size": config.dim,
-        "legacy": True,  # the names of the masked LM's tensors
+        "legacy": True,  # determines the names of the masked LM's tensors
     }
     if v2:
         values |= {
@@ -109,7 +109,7 @@ def write_more(config: TransformerConfig, *, v2: bool) -> dict[str, Any]:
 
 
 def ignored_more(config: TransformerConfig) -> tuple[str, ...]:
-    """The mask decoder's table of positions; in a model that adds positions to its input it is a parameter."""
+    """The mask decoder's position table; it is a parameter in a model that adds positions to its input."""
     return () if config.position_embedding == "learned" else (r"^(deberta\.)?embeddings\.position_embeddings\.weight$",)
 
 
@@ -136,7 +136,7 @@ COMMON = {
     "ignored": (
         *bert.FAMILY.ignored,
         r"^mask_predictions\.",
-        # v3 was trained on the sum of its generator's table and this one; transformers takes `weight` as it is.
+        # v3 was trained with the sum of its generator's table and this one; transformers uses `weight` unchanged.
         r"^(deberta\.)?embeddings\.word_embeddings\._weight$",
     ),
     "ignored_more": ignored_more,

@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al. 2019): BERT without segments, and with a pooler only below its classifiers."""
+"""DistilBERT (Sanh et al. 2019): BERT without segments, and with a pooler only in its classifiers."""
 
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import bert

@@ -1,4 +1,4 @@
-"""ELECTRA (Clark et al. 2020): a generator, which is a small masked LM, and a discriminator of replaced tokens."""
+"""ELECTRA (Clark et al. 2020): a generator, which is a small masked LM, and a replaced-token discriminator."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,12 +23,12 @@ HEADS = [
     *dense("qa_outputs", "question_answering"),
     *dense("classifier", "multiple_choice"),
 ]
-# How multiple choice pools; ours is the one that transformers writes.
+# The pooling settings for multiple choice; ours are the ones that transformers writes.
 SUMMARY = {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"}
 
 
 def rules(config: TransformerConfig) -> list[Rule]:
-    """The pooler is the head's own."""
+    """The pooler belongs to the head."""
     pooler = "classifier.dense" if "sequence_classification" in config.heads else "sequence_summary.summary"
     return [*body("electra."), *dense(pooler, "pooler"), *HEADS]
 
@@ -51,7 +51,7 @@ CHANGED = {
     "dim": Field("dim", "hidden_size", 256),
     "num_heads": Field("num_heads", "num_attention_heads", 4),
     "mlp_dim": Field("mlp_dim", "intermediate_size", 1024),
-    # Its heads have GELU whatever the layers have.
+    # Its heads use GELU regardless of the layers' activation.
     "activation": Field("activation", "hidden_act", "gelu", {"gelu": "gelu"}),
 }
 

@@ -1,6 +1,6 @@
-"""All families: a model_type of config.json, or a configuration of ours -> the family.
+"""Looks up the family for a model_type in config.json, or for one of our configurations.
 
-To add one: a file with a table and a `FAMILY`, and an entry here.
+To add a family, write a file with a table and a `FAMILY`, and add an entry here.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ OF_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in fam
 
 
 def of_hf_config(config: Mapping[str, Any]) -> tuple[Family, str]:
-    """The family and the model_type of a config.json. Raises InputError for one that is not supported."""
+    """Returns the family and the model_type of a config.json. Raises InputError for an unsupported model_type."""
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type in OF_MODEL_TYPE:
         return OF_MODEL_TYPE[model_type], model_type
@@ -37,14 +37,14 @@ def of_hf_config(config: Mapping[str, Any]) -> tuple[Family, str]:
 def of_config(
     config: TransformerConfig, model_type: str | None = None, *, preferred: str | None = None
 ) -> tuple[Family, str]:
-    """The family, and its model_type, that a model of ours can be written as: `model_type` if it is given.
+    """Returns the family and model_type that one of our models can be written as: `model_type` if given.
 
     Args:
-      preferred: the model_type to choose where several fit as well.
+      preferred: the model_type to choose if several fit equally well.
 
     Raises:
-      InputError: transformers has no model of this configuration; what stands in the way is named. Or no such
-        model_type is supported.
+      InputError: transformers has no model with this configuration (the message names the obstacles), or the
+        model_type is not supported.
     """
     if model_type not in (None, *OF_MODEL_TYPE):
         near = did_you_mean(model_type, OF_MODEL_TYPE)

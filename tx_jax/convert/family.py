@@ -1,4 +1,4 @@
-"""What one family of published models is: how its config.json and its tensors correspond to ours."""
+"""Defines a family of published models: how its config.json and tensors map to ours."""
 
 import dataclasses
 import re
@@ -11,7 +11,7 @@ from tx_jax.convert.rules import Rule
 from tx_jax.data.labeled.label_names import default_names
 from tx_jax.errors import InputError
 
-# Their names of activations -> ours. Where several mean the same, the first is written.
+# Their activation names -> ours. If several names mean the same activation, we write the first.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -24,7 +24,7 @@ ACTIVATIONS = {
 }
 
 
-# Fields that do not change what a trained model computes: config.json need not be able to say them.
+# Fields that do not change what a trained model computes, so config.json does not have to be able to express them.
 OF_TRAINING = {
     "dtype",
     "remat",
@@ -34,7 +34,7 @@ OF_TRAINING = {
     "init_stddev",
     "scale_residual_init",
 }
-# Fields that say something only of a model with a pooler.
+# Fields that matter only for a model with a pooler.
 OF_POOLER = {"pooler", "classifier_transform", "classifier_pooling"}
 
 
@@ -42,8 +42,8 @@ class Field(NamedTuple):
     """A field of `TransformerConfig` and its key in config.json.
 
     Attributes:
-      default: what transformers takes where config.json lacks the key; also the type that a value must have.
-      values: their value -> ours, where the two differ.
+      default: the value transformers uses if config.json lacks the key; a value must also have its type.
+      values: their value -> ours, if the two differ.
     """
 
     ours: str
@@ -52,7 +52,7 @@ class Field(NamedTuple):
     values: Mapping[Any, Any] | None = None
 
     def read(self, config: Mapping[str, Any]) -> Any:
-        """Our value. Raises InputError for one of a wrong type, or one that we have nothing for."""
+        """Returns our value. Raises InputError for a value of the wrong type, or one with no equivalent here."""
         value = config.get(self.hf, self.default)
         if self.values is not None:
             if not isinstance(value, str | int | float) or value not in self.values:
@@ -66,7 +66,7 @@ class Field(NamedTuple):
         return value
 
     def write(self, value: Any, config: Mapping[str, Any]) -> Any:
-        """Their value: that of `config` where it means the same, else the first that does."""
+        """Returns their value: the one in `config` if it means the same, else the first one that does."""
         if self.values is None:
             return value
         if self.values.get(config.get(self.hf)) == value:
@@ -75,16 +75,16 @@ class Field(NamedTuple):
 
 
 def value_of(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    """The value of a key of config.json, for what is no `Field`; null counts as absent.
+    """Returns the value of a config.json key that is not a `Field`; null counts as absent.
 
     Raises:
-      InputError: it is not of the default's type.
+      InputError: the value does not have the default's type.
     """
     return default if config.get(key) is None else Field("", key, default).read(config)
 
 
 def _num_labels(config: Mapping[str, Any]) -> int:
-    """As transformers counts them: the names of the labels, or the number alone, or two."""
+    """Counts labels as transformers does: the number of label names, else `num_labels`, else two."""
     names = config.get("id2label")
     number = len(names) if isinstance(names, dict | list) else config.get("num_labels", 2)
     if type(number) is not int:
@@ -95,10 +95,10 @@ def _num_labels(config: Mapping[str, Any]) -> int:
 def labels_of_heads(
     hf_config: Mapping[str, Any], config: TransformerConfig, untrained: Collection[str] = ()
 ) -> tuple[str, ...]:
-    """The names that config.json gives the outputs of the model's classifier or tagger, in their order; () where it has
-    none that is trained, or one that predicts a number.
+    """Returns config.json's names for the outputs of the model's classifier or tagger, in order; () if the model has no
+    trained one, or one that predicts a number.
 
-    Where it gives no name to each, they have those that transformers shows: LABEL_0, LABEL_1, ...
+    If config.json does not name every output, the names are those that transformers shows: LABEL_0, LABEL_1, ...
     """
     if not set(LABELED).intersection(config.heads).difference(untrained):
         return ()
@@ -111,12 +111,12 @@ def labels_of_heads(
 
 
 def label_problem(hf_config: Mapping[str, Any]) -> str | None:
-    """Why the names of the labels in config.json cannot be used; None where they can, or where there are none."""
+    """Returns why the label names in config.json cannot be used; None if they can, or if there are none."""
     return _label_names(hf_config)[1]
 
 
 def _label_names(hf_config: Mapping[str, Any]) -> tuple[tuple[str, ...], str | None]:
-    """The names in `id2label`, a table or a list, by ascending id; and why there are none, if there is a reason."""
+    """Returns the names in `id2label` (a dict or a list) by ascending id, and why there are none, if known."""
     table = hf_config.get("id2label")
     if not isinstance(table, dict | list):
         return (), None
@@ -132,7 +132,7 @@ def _label_names(hf_config: Mapping[str, Any]) -> tuple[tuple[str, ...], str | N
 
 
 def problem_type_of(hf_config: Mapping[str, Any]) -> str | None:
-    """As config.json says it; transformers takes a single output for a number."""
+    """Returns the problem type in config.json; transformers treats a single output as regression."""
     given = hf_config.get("problem_type")
     return given if isinstance(given, str) else None
 
@@ -143,24 +143,25 @@ def _nothing(*_: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """One family: BERT, RoBERTa and its kin, GPT-2.
+    """One family, such as BERT, RoBERTa and its relatives, or GPT-2.
 
-    Names of tensors are those of its models with heads; base models leave the `prefix` away.
+    Tensor names are those of models with heads; base models omit the `prefix`.
 
     Attributes:
-      model_types: each `model_type` that it reads -> how the names of its classes begin.
-      classes: heads -> how the name of the class that has them ends; the first of several is preferred.
-      prefix: what precedes the names of the body's tensors.
-      fields: what config.json and ours both have.
-      constants: fields of ours that are the same in all its models; those that are not even here have their default.
-      required: keys of config.json, and the only value of each that is supported; absent counts as that value.
-      rules: the table, with rows for all heads.
-      read_more: for what `fields` cannot say: (config.json, heads) -> fields of ours.
-      write_more: its inverse: a configuration of ours -> keys of config.json.
-      renames: regular expression -> replacement, for names that older versions wrote.
-      ignored: regular expressions of tensors that hold no parameters.
-      ignored_more: the same, of those that a model of this configuration has no use for.
-      tied: tensor -> the one that it must equal, being the same parameter, where our model has no other for it.
+      model_types: each supported `model_type` -> the start of its class names.
+      classes: heads -> the end of the name of the class that has them; the first of several is preferred.
+      prefix: the prefix of the body's tensor names.
+      fields: the fields that config.json and our configuration share.
+      constants: our fields that are the same in all models of the family; fields not listed keep their default.
+      required: keys of config.json, each with its only supported value; an absent key counts as that value.
+      rules: the conversion table, with rows for all heads.
+      read_more: handles what `fields` cannot express: (config.json, heads) -> our fields.
+      write_more: the inverse of `read_more`: our configuration -> keys of config.json.
+      renames: regular expression -> replacement, for tensor names that older versions wrote.
+      ignored: regular expressions for tensors that hold no parameters.
+      ignored_more: the same, for tensors that a model with this configuration does not use.
+      tied: tensor -> the tensor it must equal because both are the same parameter, if our model has no separate
+        parameter for it.
     """
 
     model_types: Mapping[str, str]
@@ -179,7 +180,7 @@ class Family:
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """All heads that its models may have, in the order of `classes`."""
+        """All heads that models of this family can have, in the order of `classes`."""
         return tuple(dict.fromkeys(head for heads in self.classes for head in heads))
 
     @property
@@ -188,10 +189,10 @@ class Family:
         return {field.ours: field.hf for field in self.fields}
 
     def read_config(self, config: Mapping[str, Any], *, heads: tuple[str, ...], **changes: Any) -> TransformerConfig:
-        """Our configuration, from the values of config.json; null counts as absent.
+        """Builds our configuration from the values of config.json; null counts as absent.
 
         Raises:
-          InputError: a value that is not supported, or sizes that contradict each other.
+          InputError: a value is not supported, or sizes contradict each other.
         """
         config = {key: value for key, value in config.items() if value is not None}
         for key, value in self.required.items():
@@ -208,10 +209,10 @@ class Family:
             raise InputError(f"config.json: {named}") from None
 
     def write_config(self, config: TransformerConfig, model_type: str, base: Mapping[str, Any]) -> dict[str, Any]:
-        """The values of config.json; those of `base`, an earlier config.json, are kept where they do not differ."""
+        """Returns the values of config.json; keeps equivalent values from `base`, an earlier config.json."""
         values = {field.hf: field.write(getattr(config, field.ours), base) for field in self.fields}
         values |= {"model_type": model_type, "architectures": [self.class_name(config.heads, model_type)]}
-        # transformers sizes its head for questions by the labels, too.
+        # transformers also sizes its question-answering head by the number of labels.
         num_labels = 2 if "question_answering" in config.heads else config.num_labels
         if num_labels != _num_labels(base):
             names = {str(i): f"LABEL_{i}" for i in range(num_labels)}
@@ -219,27 +220,27 @@ class Family:
         return {**self.required, **base, **values, **self.write_more(config)}
 
     def class_name(self, heads: tuple[str, ...], model_type: str) -> str:
-        """The class of transformers that has these heads; where there is none, that with most of them."""
+        """Returns the transformers class with these heads, or, if there is none, the one with most of them."""
         return self.model_types[model_type] + self.classes[self.written_heads(heads)]
 
     def written_heads(self, heads: tuple[str, ...]) -> tuple[str, ...]:
-        """The heads that this class has."""
+        """Returns the heads of the class that these heads are written as."""
         wanted = set(heads)
         exact = [group for group in self.classes if set(group) == wanted]
         return exact[0] if exact else max(self.classes, key=lambda group: (len(set(group) & wanted), -len(group)))
 
     def heads_of_class(self, name: str) -> tuple[str, ...] | None:
-        """The heads of a class of transformers, whatever its stem; None for one that we do not know."""
+        """Returns the heads of a transformers class, regardless of its stem; None for an unknown class."""
         endings = {ending: heads for heads, ending in reversed(self.classes.items())}
         known = [ending for ending in endings if name.endswith(ending)]
         return endings[max(known, key=len)] if known else None
 
     def is_base(self, name: str) -> bool:
-        """Is this the class of a model without heads, whose tensors lack the prefix?"""
+        """Whether this class is a model without heads, whose tensor names lack the prefix."""
         return name.removesuffix("Model") in self.model_types.values()
 
     def obstacles(self, config: TransformerConfig) -> list[str]:
-        """What a model of this family cannot have, as `name=value`; empty where it can be written as one."""
+        """Lists what a model of this family cannot represent, as `name=value`; empty if it can be written as one."""
         found = [f"head {head!r}" for head in config.heads if head not in self.heads]
         limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
         if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
@@ -249,7 +250,7 @@ class Family:
             hf_config = self.write_config(config, next(iter(self.model_types)), {})
             back, unknown = self.read_config(hf_config, heads=config.heads), set(OF_TRAINING)
         except InputError as error:
-            # What it could say besides is not known; how it differs from a plain model of the family counts.
+            # It is unknown what else the family could express, so compare with a default model of the family.
             found.append(str(error))
             back = self.read_config({}, heads=config.heads)
             unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}

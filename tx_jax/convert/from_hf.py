@@ -1,4 +1,4 @@
-"""A Hugging Face folder -> a model of ours."""
+"""Converts a Hugging Face folder to one of our models."""
 
 import collections
 import dataclasses
@@ -24,20 +24,20 @@ from tx_jax.text import Tokenizer
 from tx_jax.text.hf_files import class_of
 
 TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model")
-# Keys of config.json that tell of the machine or the version that wrote it, not of the model.
+# Keys of config.json that describe the machine or the version that wrote it, not the model.
 _FORGOTTEN = ("_name_or_path", "transformers_version")
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a conversion did, beside the model that it gave.
+    """What a conversion did, in addition to the model it produced.
 
     Attributes:
       heads_read: the heads that the checkpoint had.
-      initialised: the modules of parameters that it lacked and that are fresh: `masked_lm`, `pooler`.
-      ignored: tensors that hold no parameters, or copies of tied ones.
-      left_out: tensors of heads that were not asked for.
-      warnings: what is odd, but no obstacle; a line each.
+      initialised: the modules that the checkpoint lacked and that are newly initialized, such as `masked_lm`, `pooler`.
+      ignored: tensors that hold no parameters, or copies of tied parameters.
+      left_out: tensors of heads that were not requested.
+      warnings: unusual but harmless findings, one line each.
     """
 
     heads_read: tuple[str, ...]
@@ -56,17 +56,17 @@ def read(
     revision: str | None = None,
     seed: int = 0,
 ) -> tuple[Model, Report]:
-    """Converts a folder with config.json and safetensors files; the tokenizer comes along where there is one.
+    """Converts a folder with config.json and safetensors files, and its tokenizer if it has one.
 
     Args:
-      heads: the heads of the model; those that the checkpoint lacks are initialised. None = those that it has.
-      num_labels: of classification heads, which are initialised where the checkpoint's have others; None = as
-        config.json says.
-      name, revision: what to record as the source; by default the folder's name.
-      seed: for what is initialised.
+      heads: the heads of the model; those that the checkpoint lacks are newly initialized. None = those that it has.
+      num_labels: the number of labels of classification heads. Heads with a different number in the checkpoint are
+        newly initialized. None = the number in config.json.
+      name, revision: the source to record; defaults to the folder's name.
+      seed: the seed for newly initialized parameters.
 
     Raises:
-      InputError: whatever about the folder cannot be used.
+      InputError: the folder cannot be used.
     """
     hf_config = hf_folder.read_config(folder)
     family, model_type = families.of_hf_config(hf_config)
@@ -119,14 +119,14 @@ def read(
 
 
 def _claimed(family: Family, hf_config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The heads of the class that config.json names; None where it names none that we know."""
+    """Returns the heads of the class that config.json names; None if it names no known class."""
     classes = hf_config.get("architectures")
     known = classes and isinstance(classes, list) and isinstance(classes[0], str)
     return family.heads_of_class(classes[0]) if known else None
 
 
 def _foreign_class(family: Family, model_type: str, hf_config: Mapping[str, Any]) -> str:
-    """What to say first of a folder that does not fit, if it is of a class that we do not have."""
+    """Returns the start of the error message for a folder that does not match, if its class is unsupported."""
     classes = hf_config.get("architectures")
     name = classes[0] if classes and isinstance(classes, list) else None
     stem, endings = family.model_types[model_type], tuple(dict.fromkeys(family.classes.values()))
@@ -137,7 +137,7 @@ def _foreign_class(family: Family, model_type: str, hf_config: Mapping[str, Any]
 
 
 def _dtype(found: Match) -> str:
-    """The dtype in which the weights can be written back without loss; float64 is not kept."""
+    """Returns the dtype in which the weights can be written back without loss; float64 is not preserved."""
     stored = {tensor.dtype for tensor in found.tensors.values()}
     return {"F16": "float16", "BF16": "bfloat16"}.get(stored.pop(), "float32") if len(stored) == 1 else "float32"
 
@@ -153,10 +153,10 @@ def _warnings_of_values(found: Match, params: Mapping[str, np.ndarray]) -> list[
 
 
 def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | None, str, list[str]]:
-    """The folder's tokenizer, if it has one that we can run, why it has none that we can, and what is odd about it.
+    """Returns the folder's tokenizer if we can run it, the reason if we cannot, and warnings about it.
 
     Raises:
-      InputError: it has more tokens than the model has embeddings.
+      InputError: the tokenizer has more tokens than the model has embeddings.
     """
     if not any(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern)):
         name = class_of(folder)
@@ -186,7 +186,7 @@ def _tokenizer(folder: Path, config: TransformerConfig) -> tuple[Tokenizer | Non
 
 
 def _fresh(config: TransformerConfig, paths: set[str], seed: int) -> dict[str, np.ndarray]:
-    """Initial values of some parameters; nothing else is computed."""
+    """Returns initial values for the given parameters only; nothing else is computed."""
     if not paths:
         return {}
 

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al. 2019), in whose form transformers also holds models of GPT-3's sizes."""
+"""GPT-2 (Radford et al. 2019). transformers also uses its format for models of GPT-3's sizes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ HF, OURS = "transformer.h.{i}", "decoder/layer_{i}"
 
 
 def conv1d(hf: str, ours: str) -> list[Rule]:
-    """The two rows of a layer whose weight is [in, out], as ours is."""
+    """The two table rows for a layer whose weight is [in, out], like ours."""
     return [Rule(f"{hf}.weight", f"{ours}/kernel"), Rule(f"{hf}.bias", f"{ours}/bias")]
 
 
@@ -43,7 +43,7 @@ def rules(config: TransformerConfig) -> list[Rule]:
 
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
-    """The width of the MLP is four times the model's where it is not given."""
+    """If the MLP width is not given, it is four times the model width."""
     inner, dim = config.get("n_inner"), config.get("n_embd", 768)
     if inner is not None and type(inner) is not int:
         raise InputError(f"config.json: n_inner={inner!r} must be of type int, or null")
@@ -91,7 +91,7 @@ FAMILY = Family(
     rules=rules,
     read_more=read_more,
     write_more=write_more,
-    # The causal mask, which earlier versions stored.
+    # The causal mask, which earlier versions stored as a tensor.
     ignored=(r"(^|\.)h\.\d+\.attn\.(bias|masked_bias)$",),
     tied={"lm_head.weight": "transformer.wte.weight"},
 )

@@ -1,4 +1,4 @@
-"""Which heads a checkpoint has: told by its tensors, and by config.json where these leave a choice."""
+"""Determines which heads a checkpoint has, from its tensors, and from config.json if the tensors are ambiguous."""
 
 import dataclasses
 import math
@@ -16,19 +16,19 @@ from tx_jax.tree import flatten
 
 
 def shapes_of(config: TransformerConfig) -> dict[str, Shape]:
-    """The shapes of a model's parameters by path; nothing is allocated."""
+    """Returns the shapes of a model's parameters by path, without allocating anything."""
     return {path: tuple(leaf.shape) for path, leaf in flatten(registry.param_shapes(config)).items()}
 
 
 def check_sizes(
     config: TransformerConfig, stored: Mapping[str, Stored], file: str, names: Mapping[str, str] | None = None
 ) -> None:
-    """Raises InputError for sizes beyond all that weights hold, before anything is made of these sizes.
+    """Raises InputError for sizes larger than the weights can hold, before anything of these sizes is created.
 
     Args:
-      stored: the tensors of the weights' files.
-      file: what the configuration is from, for the message.
-      names: of fields of the configuration there, where they have others.
+      stored: the tensors in the weight files.
+      file: the source of the configuration, for the message.
+      names: our configuration fields -> their names in that source, if they differ.
     """
     values = sum(math.prod(tensor.shape) for tensor in stored.values())
     limits = {name: 2**31 - 1 for name, value in dataclasses.asdict(config).items() if type(value) is int}
@@ -44,9 +44,9 @@ def check_sizes(
 
 
 def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, set[str]]:
-    """For each head of a family the names of its own tensors; empty for one that has none, as a tied causal LM.
+    """Returns the names of each head's own tensors; empty for a head with none, such as a tied causal LM.
 
-    What fills our pooler is a head's own where it is no part of the body: RoBERTa's classifier has such a layer.
+    A layer that maps to our pooler belongs to the head if it is not part of the body, as in RoBERTa's classifier.
     """
     names = {}
     for head in family.heads:
@@ -56,23 +56,24 @@ def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, se
             pools = head_of(rule.paths[0]) == "pooled" and config.needs_pooler
             if head_of(rule.paths[0]) == head or (pools and not rule.hf_names[0].startswith(family.prefix)):
                 owned |= set(rule.hf_names)
-        names[head] = owned - set(family.tied)  # a copy may be there, but need not
+        names[head] = owned - set(family.tied)  # a copy may be present, but is not required
     return names
 
 
 def detect(
     present: Collection[str], names: Mapping[str, set[str]], hints: Sequence[tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """The heads whose tensors are there, wholly or in part, "pooled" among them where there is a pooler.
+    """Returns the heads whose tensors are present, fully or in part; includes "pooled" if there is a pooler.
 
     Args:
       present: the names of all tensors.
-      names: of each head, the names of its own.
-      hints: the heads of the class that config.json names, and those that the user wants. The first that tells decides
-        where tensors are the same in several heads, and the first alone whether a head without any is there.
+      names: for each head, the names of its own tensors.
+      hints: the heads of the class that config.json names, and those that the user wants. If several heads have the
+        same tensors, the first conclusive hint decides; only the first hint decides whether a head without tensors is
+        present.
 
     Raises:
-      InputError: the same tensors may be those of several heads, and nothing tells which.
+      InputError: the tensors could belong to several heads, and nothing determines which.
     """
     whole = [head for head, owned in names.items() if owned <= set(present) and (owned or head in hints[0])]
     explained = set().union(*(names[head] for head in whole))
@@ -92,12 +93,12 @@ def detect(
 
 
 def ordered(heads: Collection[str]) -> tuple[str, ...]:
-    """In the order in which configurations list them."""
+    """Sorts heads into the order in which configurations list them."""
     return tuple(head for head in HEADS if head in heads)
 
 
 def check_wanted(heads: Iterable[str], family: Family) -> tuple[str, ...]:
-    """The heads that a user asks for, in order. Raises InputError for one that the family lacks."""
+    """Returns the heads that the user requests, in order. Raises InputError for a head that the family lacks."""
     for head in heads:
         if head not in family.heads:
             near = did_you_mean(head, family.heads)

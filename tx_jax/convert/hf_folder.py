@@ -1,6 +1,7 @@
-"""A Hugging Face model folder on disk: config.json and safetensors files, read with distrust and written whole.
+"""Reads and writes a Hugging Face model folder (config.json and safetensors files). Input is not trusted; writes are
+atomic.
 
-Pickles are never opened: loading one runs whatever code it holds.
+Pickles are never opened, because loading one runs whatever code it contains.
 """
 
 import json
@@ -21,7 +22,7 @@ from safetensors.numpy import save_file
 from tx_jax.errors import InputError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-# The floating-point formats of weights; others are those of quantised models.
+# The supported floating-point formats of weights; other formats are used by quantized models.
 DTYPES = {
     "float64": np.dtype(np.float64),
     "float32": np.dtype(np.float32),
@@ -29,7 +30,7 @@ DTYPES = {
     "bfloat16": np.dtype(ml_dtypes.bfloat16),
 }
 _DTYPE_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-# Other forms of weights -> what else from_pretrained needs to read them.
+# Other weight file formats -> what else from_pretrained needs to read them.
 _OTHER_FORMS = {
     ".bin": "",
     ".pt": "",
@@ -51,7 +52,7 @@ class Stored(NamedTuple):
     dtype: str
 
     def read(self) -> np.ndarray:
-        """The values, as they are stored. Raises InputError for one that is no floating-point tensor."""
+        """Returns the values as stored. Raises InputError if this is not a floating-point tensor."""
         if self.dtype not in _DTYPE_NAMES:
             raise InputError(
                 f"{self.file}: {self.name} holds {self.dtype} values; only {', '.join(DTYPES)} weights can be read"
@@ -61,18 +62,18 @@ class Stored(NamedTuple):
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The values of config.json. Raises InputError where there is none, or it is damaged."""
+    """Returns the values of config.json. Raises InputError if the file is missing or damaged."""
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     return _read_json(_inside(folder, "config.json"))
 
 
 def open_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
-    """All tensors of a folder by name; only the headers of its files are read.
+    """Returns all tensors of a folder by name; reads only the headers of its files.
 
     Raises:
-      InputError: no safetensors file; one that is truncated or damaged; an index that names files outside the folder,
-        or tensors that are not where it says.
+      InputError: there is no safetensors file; a file is truncated or damaged; the index names files outside the
+        folder, or tensors that are not in the file it names.
     """
     if (folder / SINGLE).exists():
         return headers(_inside(folder, SINGLE))
@@ -93,10 +94,10 @@ def open_tensors(folder: Path, config: Mapping[str, Any]) -> dict[str, Stored]:
 
 
 def headers(path: Path) -> dict[str, Stored]:
-    """The tensors of one safetensors file by name. Raises InputError for one that is truncated or damaged."""
+    """Returns the tensors of one safetensors file by name. Raises InputError for a truncated or damaged file."""
     try:
         with safe_open(path, framework="np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             return {name: Stored(path, name, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as error:
         with path.open("rb") as raw:
@@ -108,12 +109,12 @@ def headers(path: Path) -> dict[str, Stored]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The path of a file of the folder. Raises InputError where the name, or a link, leads out of it."""
+    """Returns the path of a file in the folder. Raises InputError if the name, or a link, leads outside it."""
     if "\0" in name:
         raise InputError(f"{folder} names the file {name!r}: refused")
     path = folder / name
     root = folder.resolve()
-    # The Hub's cache keeps a snapshot's files beside it and links to them.
+    # The Hub's cache stores a snapshot's files next to it and links to them.
     if folder.parent.name == "snapshots" and (folder.parents[1] / "blobs").is_dir():
         root = folder.parents[1].resolve()
     outside = os.path.isabs(name) or ".." in re.split(r"[/\\]", name) or not path.resolve().is_relative_to(root)
@@ -135,7 +136,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _no_weights(folder: Path, config: Mapping[str, Any]) -> str:
-    """Why there are no weights to read, and the command that helps."""
+    """Explains why there are no weights to read, and gives the command that fixes it."""
     forms = [suffix for suffix in _OTHER_FORMS if any(suffix in path.suffixes for path in folder.iterdir())]
     if not forms:
         return f"{folder} holds no weights: neither {SINGLE} nor {INDEX}"
@@ -144,7 +145,7 @@ def _no_weights(folder: Path, config: Mapping[str, Any]) -> str:
 
 
 def advice(source: str, config: Mapping[str, Any], suffix: str = ".bin") -> str:
-    """The command that rewrites a model, a folder or a name on the Hub, as safetensors."""
+    """Returns the command that rewrites a model (a folder or a name on the Hub) as safetensors."""
     classes = config.get("architectures")
     first = str(classes[0]) if isinstance(classes, list) and classes else ""
     named = first if re.fullmatch(r"[A-Z]\w+", first) else "AutoModel"
@@ -158,17 +159,17 @@ def advice(source: str, config: Mapping[str, Any], suffix: str = ".bin") -> str:
 
 
 def check_free(path: Path) -> None:
-    """Raises InputError where something would be overwritten."""
+    """Raises InputError if something would be overwritten."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path} exists and is not empty: give another folder, or remove it")
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its name once all is written, and vanishes on an error.
+    """Creates a temporary folder next to `path`, renames it to `path` when complete, and deletes it on an error.
 
     Raises:
-      InputError: there is something at `path` already.
+      InputError: `path` already exists.
     """
     check_free(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +190,7 @@ def write(
     *,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Writes config.json and the tensors, in one file or in shards with an index, as transformers does."""
+    """Writes config.json and the tensors, in one file or in shards with an index, like transformers."""
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     shards = _shards(tensors, max_shard_bytes)
     if len(shards) == 1:
@@ -204,9 +205,9 @@ def write(
 
 
 def save_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """One safetensors file. The library takes the memory of an array as it lies, so it must lie in order."""
+    """Writes one safetensors file. The library copies each array's raw memory, so arrays must be contiguous."""
     save_file({name: np.asarray(x, order="C") for name, x in tensors.items()}, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # the library makes it the owner's alone
+    path.chmod(0o644)  # the library makes it accessible only to its owner
 
 
 def _shards(tensors: Mapping[str, np.ndarray], limit: int) -> list[dict[str, np.ndarray]]:

@@ -1,16 +1,16 @@
-"""Models by name: fetched from the Hugging Face Hub into its cache."""
+"""Downloads models by name from the Hugging Face Hub into its cache."""
 
 from pathlib import Path
 
 import huggingface_hub
 
-# HTTPError is that of the HTTP client, which is another one from version to version.
+# HTTPError comes from the HTTP client, which differs between versions.
 from huggingface_hub.errors import HFValidationError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from tx_jax.convert import hf_folder
 from tx_jax.errors import InputError
 
-# All that a conversion may read. What is not listed, pickles above all, never reaches this machine.
+# All files that a conversion may read. Files not listed, above all pickles, are never downloaded.
 PATTERNS = (
     "config.json",
     hf_folder.SINGLE,
@@ -28,14 +28,14 @@ PATTERNS = (
 
 
 def fetch(name: str, revision: str | None = None) -> tuple[Path, str]:
-    """The folder of a model, downloaded where the cache lacks it, and its commit hash.
+    """Returns a model's folder, downloaded if not cached, and its commit hash.
 
     Args:
-      name: such as "dccuchile/bert-base-spanish-wwm-cased".
+      name: for example "dccuchile/bert-base-spanish-wwm-cased".
       revision: a branch, tag or commit; None = the newest.
 
     Raises:
-      InputError: no such model or revision, no network, or a model without safetensors files.
+      InputError: the model or revision does not exist, there is no network, or the model has no safetensors files.
     """
     at = f" at revision {revision!r}" if revision else ""
     try:

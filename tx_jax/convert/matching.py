@@ -1,5 +1,5 @@
-"""Which model the tensors of a checkpoint make, and which of them become its parameters. No tensor's values are read
-but those of tied copies."""
+"""Determines which model a checkpoint's tensors form, and which tensors become its parameters. Only the values of tied
+copies are read."""
 
 import dataclasses
 import re
@@ -17,14 +17,14 @@ from tx_jax.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A model, and the tensors that fill it.
+    """A model and the tensors that provide its parameters.
 
     Attributes:
       detected: the heads that the checkpoint has.
-      shapes: of the parameters that the checkpoint gives, by path; the rest is to be initialised.
-      rules: their rows of the family's table.
-      tensors: what those rows read, by the names in the table.
-      ignored: the names of tensors that hold no parameters, or copies of tied ones.
+      shapes: the shapes of the parameters that the checkpoint provides, by path; the rest must be initialized.
+      rules: the rows of the family's table for these parameters.
+      tensors: the tensors that those rows read, by their names in the table.
+      ignored: the names of tensors that hold no parameters, or copies of tied parameters.
       left_out: the names of tensors of heads that are not wanted.
     """
 
@@ -50,13 +50,14 @@ def match(
 
     Args:
       hf_config: the values of config.json.
-      claimed: the heads of the class that it names.
-      wanted: the heads that the model shall have; None = those that the checkpoint has.
-      relabelled: num_labels is the user's: heads of another number are not read, but initialised.
+      claimed: the heads of the class that config.json names.
+      wanted: the heads that the model should have; None = those that the checkpoint has.
+      relabelled: whether the user set num_labels; heads with a different number of labels are then newly initialized
+        instead of read.
 
     Raises:
-      InputError: tensors that are missing, unused or misshapen, all of them together; heads that cannot be told apart;
-        a tied copy that differs.
+      InputError: tensors are missing, unused, or have the wrong shape (all reported together); the heads are
+        ambiguous; or a tied copy differs.
     """
     body = family.read_config(hf_config, heads=())
     check_sizes(body, stored, "config.json", family.hf_names)
@@ -83,7 +84,7 @@ def match(
     needed = {name for rule in table for name in rule.hf_names}
     copies = {name for name in family.tied if name in tensors and name not in needed}
     left_out = (foreign | set().union(*by_head.values()) & set(tensors)) - needed
-    # A copy of what is left out goes with it.
+    # A copy of a tensor that is left out is left out too.
     _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
     tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
     check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
@@ -93,7 +94,7 @@ def match(
 def _canonical(
     family: Family, body: TransformerConfig, stored: Mapping[str, Stored], known: set[str]
 ) -> tuple[dict[str, Stored], list[str]]:
-    """The tensors by the names of the table, and the names of those without parameters."""
+    """Returns the tensors by their names in the table, and the names of tensors that hold no parameters."""
     patterns = (*family.ignored, *family.ignored_more(body))
     tensors: dict[str, Stored] = {}
     ignored = []
@@ -112,7 +113,7 @@ def _canonical(
     for copy, source in family.tied.items():
         if copy not in tensors:
             continue
-        # A bias that is not tied is the output layer's: transformers leaves the other one unused.
+        # If the bias is not tied, use the output layer's: transformers does not use the other one.
         if source in tensors and copy.endswith("bias") and not body.tie_embeddings:
             ignored.append(tensors.pop(source).name)
         if source not in tensors:
@@ -121,7 +122,7 @@ def _canonical(
 
 
 def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> set[str]:
-    """The paths of classifiers that have another number of labels in the checkpoint."""
+    """Returns the paths of classifiers that have a different number of labels in the checkpoint."""
     heads = set()
     for rule in table:
         expected = rule.transform.hf_shapes([shapes[path] for path in rule.paths])
@@ -134,7 +135,7 @@ def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Ma
 
 
 def _foreign(family: Family, tensors: Mapping[str, Stored], known: set[str]) -> set[str]:
-    """The names of tensors that no table has and that are not named as those of the body: of a head we lack."""
+    """Returns the names of tensors of an unsupported head: in no table, and not named like tensors of the body."""
     modules = {name.removeprefix(family.prefix).partition(".")[0] for name in known if name.startswith(family.prefix)}
     return {
         name
@@ -153,9 +154,9 @@ def _check_copies(family: Family, tensors: Mapping[str, Stored], copies: list[st
 
 
 def _given(table: list[Rule], present: Mapping[str, Shape], tensors: Mapping[str, Stored]) -> set[str]:
-    """The paths that the checkpoint must give: those of its heads, and the pooler if it has one.
+    """Returns the paths that the checkpoint must provide: those of its heads, and the pooler if it has one.
 
-    Of what only heads that it lacks need, nothing is asked; their pooler is read where there is one.
+    Parameters that are needed only by heads it lacks are not required; the pooler of such heads is read if present.
     """
     return {
         path

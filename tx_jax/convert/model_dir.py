@@ -1,8 +1,8 @@
-"""Our own form of a converted model: a folder that holds all that is needed to use it, and says where it is from.
+"""Our own format for a converted model: a folder with everything needed to use it, including a record of its source.
 
 model.json          the configuration, the source, and a sha256 of every other file
 params.safetensors  float32, by parameter path
-tokenizer/          where the source had one
+tokenizer/          if the source had one
 """
 
 import dataclasses
@@ -28,14 +28,14 @@ FILE, PARAMS, TOKENIZER = "model.json", "params.safetensors", "tokenizer"
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a converted model is from.
+    """The source of a converted model.
 
     Attributes:
-      name: on the Hub, or of the folder, without its path.
+      name: the name on the Hub, or the folder's name without its path.
       revision: the commit on the Hub; None for a folder.
-      model_type: as in config.json.
-      dtype: of the weights there.
-      hf_config: config.json as it was, so that what we have no field for is not lost on the way back.
+      model_type: the model_type in config.json.
+      dtype: the dtype of the source's weights.
+      hf_config: the original config.json, so that values without a field here are not lost when converting back.
     """
 
     name: str
@@ -47,16 +47,16 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A model that no run of ours stands behind.
+    """A model that does not come from one of our runs.
 
     Attributes:
-      params: by path, float32.
-      untrained: the modules of parameters that the source lacked, so that they hold initial values: `masked_lm`.
-      labels: the names of a classifier's or tagger's outputs, in their order; empty where nothing tells them.
-      tokenizer_problem: why the tokenizer that the source has is not here; "" where there is one, or the source has
+      params: the parameters by path, float32.
+      untrained: the modules that the source lacked, so they hold initial values, such as `masked_lm`.
+      labels: the names of a classifier's or tagger's outputs, in order; empty if unknown.
+      tokenizer_problem: why the source's tokenizer is missing here; "" if there is a tokenizer, or the source has
         none.
-      problem_type: of a classifier, as transformers calls it: "regression", "single_label_classification" or
-        "multi_label_classification"; None where nothing tells it.
+      problem_type: a classifier's problem type in transformers' terms: "regression", "single_label_classification" or
+        "multi_label_classification"; None if unknown.
     """
 
     config: TransformerConfig
@@ -70,15 +70,15 @@ class Model:
 
     @property
     def tree(self) -> dict[str, Any]:
-        """The parameters as the nested dict that models take."""
+        """Returns the parameters as the nested dict that models expect."""
         return flax.traverse_util.unflatten_dict(dict(self.params), sep="/")
 
 
 def save(model: Model, path: Path) -> None:
-    """Writes the folder, whole or not at all.
+    """Writes the folder atomically.
 
     Raises:
-      InputError: there is something at `path` already.
+      InputError: `path` already exists.
     """
     with hf_folder.new_folder(path) as folder:
         hf_folder.save_tensors(folder / PARAMS, model.params)
@@ -97,11 +97,11 @@ def save(model: Model, path: Path) -> None:
 
 
 def load(path: Path) -> Model:
-    """Reads the folder back, and checks it against its record.
+    """Reads the folder back and checks it against its record.
 
     Raises:
-      InputError: no such folder; a file that is missing or differs from what was written; parameters other than those
-        of the configuration.
+      InputError: the folder does not exist; a file is missing or differs from what was written; or the parameters do
+        not match the configuration.
     """
     try:
         record = json.loads((path / FILE).read_text(encoding="utf-8"))
@@ -131,7 +131,7 @@ def load(path: Path) -> Model:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The sha256 of every file that a model has, but for the record itself."""
+    """Returns the sha256 of every file of a model, except the record itself."""
     files = [folder / PARAMS, *sorted((folder / TOKENIZER).glob("*"))]
     return {file.relative_to(folder).as_posix(): _digest(file) for file in files if file.is_file()}
 

@@ -28,7 +28,8 @@ RULES = [
     Rule("head.norm.weight", "masked_lm/norm/scale"),
     Rule("decoder.weight", "masked_lm/output/embedding"),
     Rule("decoder.bias", "masked_lm/bias"),
-    # Of the classifiers it is the pooler: one that starts from a masked LM has it from there, as in transformers.
+    # In the classifiers this layer is the pooler. A classifier that starts from a masked LM takes it from there, as in
+    # transformers.
     Rule("head.dense.weight", "pooler/kernel", TRANSPOSE),
     Rule("head.norm.weight", "pooler/norm/scale"),
     *dense("classifier", "sequence_classification"),
@@ -49,7 +50,7 @@ def layer_types(num_layers: int, every: int) -> list[str]:
 
 
 def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, Any]:
-    """Which layers attend locally and with what angles; versions before 5 of transformers named these otherwise."""
+    """Reads which layers attend locally, and their rotary angles; transformers before version 5 used other names."""
     every = value_of(config, "global_attn_every_n_layers", 3)
     if types := value_of(config, "layer_types", []):
         later = [i for i, kind in enumerate(types) if kind == GLOBAL and i > 0]
@@ -74,7 +75,7 @@ def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, An
 
 
 def write_more(config: TransformerConfig) -> dict[str, Any]:
-    """In the form of version 5 of transformers."""
+    """Writes the format of transformers version 5."""
     transforms = config.needs_pooler or config.classifier_transform
     return {
         "layer_types": layer_types(config.num_layers, config.global_every),

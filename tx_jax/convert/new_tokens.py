@@ -1,7 +1,7 @@
-"""Words that a model learns to read as one token: the first steps of adapting it to a domain.
+"""Adds words to a model's vocabulary as single tokens: the first step of adapting it to a domain.
 
-A new token begins as the mean of words that are like it, so that the model makes something of it before it has seen it
-(as Hewitt 2021 argues for the mean of all; the mean of a few similar words is nearer).
+A new token's embedding is initialized to the mean of similar words, so it is meaningful to the model before any
+training (Hewitt 2021 argues for the mean of all embeddings; the mean of a few similar words is closer).
 """
 
 import dataclasses
@@ -14,24 +14,25 @@ from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text import Tokenizer
 
-# Parameters with a row for each token, by the end of their path.
+# Path suffixes of the parameters that have one row per token.
 ROWS = ("token/embedding", "masked_lm/bias", "masked_lm/output/embedding", "causal_lm/output/embedding")
 
 
 def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequence[str]]) -> Model:
-    """The model with a tokenizer that has these words, and with rows for them wherever tokens have one: the input
-    embeddings, the output table where it is another, the output bias.
+    """Returns the model with these words added to its tokenizer, and with rows for them in every parameter that has one
+    row per token: the input embeddings, the output table if it is separate, and the output bias.
 
     Args:
-      words: new, whole words. Their ids follow those of all tokens, and of all rows of the model that hold something.
-      similar: for a word those whose mean it begins as. One that is several tokens counts as their mean. A word for
-        which there are none begins as the mean of the tokens that it was before.
+      words: new, whole words. Their ids follow the ids of all tokens and of all nonzero rows of the model.
+      similar: for each new word, the similar words whose mean initializes it. A similar word of several tokens counts
+        as their mean. A new word without similar words is initialized to the mean of the tokens that it was split into
+        before.
 
-    Warns with InputWarning of rows that hold something, but belong to no token of the tokenizer.
+    Issues an InputWarning about nonzero rows that belong to no token of the tokenizer.
 
     Raises:
-      InputError: the model has no tokenizer; a word that the tokenizer has already, or that cannot be a token; similar
-        words for a word that is not new, or that the tokenizer does not know.
+      InputError: the model has no tokenizer; a word is already in the tokenizer, or cannot be a token; similar words
+        are given for a word that is not new, or are unknown to the tokenizer.
     """
     tokenizer = model.tokenizer
     if tokenizer is None:
@@ -55,10 +56,10 @@ def add_tokens(model: Model, words: Sequence[str], similar: Mapping[str, Sequenc
 
 
 def _with_all_rows(model: Model, tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, with ids for rows of the model that may hold what was learned of a token that it does not know.
+    """Returns the tokenizer, with ids reserved for rows of the model that may be trained but have no token.
 
-    Rows of zeros hold nothing. Of others nothing tells whether they are padding, or words that somebody added and whose
-    names were lost: they are kept, with a warning.
+    Rows of zeros are unused. Other rows could be padding rows, or words that someone added whose names were lost, and
+    there is no way to tell, so they are kept, with a warning.
     """
     first, last = tokenizer.vocab_size, model.config.vocab_size - 1
     tables = [np.asarray(x)[first:] for path, x in model.params.items() if path.endswith(ROWS)]
@@ -74,7 +75,7 @@ def _with_all_rows(model: Model, tokenizer: Tokenizer) -> Tokenizer:
 
 
 def pieces_of(word: str, tokenizer: Tokenizer) -> list[int]:
-    """The token ids of a word in the midst of a text. Raises InputError for one that the tokenizer does not know."""
+    """Returns the token ids of a word in the middle of a text. Raises InputError if the tokenizer does not know it."""
     (ids,) = tokenizer.encode_words([word])
     if not ids or tokenizer.unk_id in ids:
         raise InputError(f"the tokenizer does not know {word!r}, so nothing can begin as it: give other similar words")
@@ -82,7 +83,7 @@ def pieces_of(word: str, tokenizer: Tokenizer) -> list[int]:
 
 
 def _with_rows(table: np.ndarray, sources: Mapping[int, list[list[int]]], num_tokens: int) -> np.ndarray:
-    """The table, grown to `num_tokens` rows where it has fewer, with the mean of means in each new row."""
+    """Returns the table, extended to `num_tokens` rows if it has fewer, with the mean of means in each new row."""
     missing = max(0, num_tokens - len(table))
     grown = np.concatenate([table, np.zeros((missing, *table.shape[1:]), table.dtype)])
     for new, words in sources.items():

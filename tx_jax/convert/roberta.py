@@ -1,6 +1,6 @@
-"""RoBERTa (Liu et al. 2019), and what took over its code: XLM-RoBERTa (Conneau et al. 2020), CamemBERT, KantaiBERT.
+"""RoBERTa (Liu et al. 2019) and models based on its code: XLM-RoBERTa (Conneau et al. 2020), CamemBERT, KantaiBERT.
 
-Positions are counted from the padding token's id on, plus one: a table of 514 rows holds 512 positions.
+Positions start at the padding token's id plus one, so a table of 514 rows holds 512 positions.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ HEADS = [
 
 
 def rules(config: TransformerConfig) -> list[Rule]:
-    """The classifier of sequences has its own pooler; what multiple choice uses is part of the body."""
+    """The sequence classifier has its own pooler; the pooler for multiple choice is part of the body."""
     pooler = "classifier.dense" if "sequence_classification" in config.heads else "roberta.pooler.dense"
     return [*body("roberta."), *dense(pooler, "pooler"), *HEADS]
 
@@ -38,7 +38,7 @@ def read_more(config: Mapping[str, Any], heads: tuple[str, ...]) -> dict[str, An
             f"config.json: pad_token_id={padding!r} and max_position_embeddings={rows!r} leave no positions: "
             "positions count from pad_token_id + 1"
         )
-    # The size of RoBERTa's own vocabulary, but of BERT's for the others.
+    # The default is the size of RoBERTa's vocabulary for RoBERTa itself, and of BERT's for the others.
     tokens = value_of(config, "vocab_size", 50265 if config.get("model_type", "roberta") == "roberta" else 30522)
     return {"position_offset": padding + 1, "max_length": rows - padding - 1, "vocab_size": tokens}
 

@@ -1,5 +1,5 @@
-"""Makes of an exported tokenizer what gives transformers the rows that the model was trained on: the special tokens
-around texts and pairs, the segments, the padding, and the length at which texts are cut."""
+"""Adapts an exported tokenizer so that transformers builds the same rows that the model was trained on: the special
+tokens around texts and pairs, the segments, the padding, and the length at which texts are truncated."""
 
 import dataclasses
 import json
@@ -24,16 +24,16 @@ POSITIONS = "embeddings/position/embedding"
 
 
 def is_fine_tuned(config: TransformerConfig) -> bool:
-    """Whether the model was trained on rows of `Layout`."""
+    """Whether the model was trained on rows built by `Layout`."""
     return "causal_lm" not in config.heads and not {*SUPERVISED}.isdisjoint(config.heads)
 
 
 def with_padding(model: Model) -> Model:
-    """The same model, as transformers can pad its rows.
+    """Returns the model in a form that lets transformers pad its rows.
 
-    A fine-tuned decoder gets a padding token of its own, and a row of zeros for it, where its tokenizer has none: its
-    classifier in transformers reads the last token that is no padding, which is our end token. Where positions are
-    counted from the padding token's id on, as RoBERTa's, the table is moved to the tokenizer's id.
+    If a fine-tuned decoder's tokenizer has no padding token, this adds one, with a row of zeros: the classifier in
+    transformers reads the last token that is not padding, which is our end token. If positions are counted from the
+    padding token's id, as in RoBERTa, the position table is shifted to match the tokenizer's id.
     """
     if model.tokenizer is None:
         return model
@@ -64,9 +64,9 @@ def save_tokenizer(
     """Writes the tokenizer's files.
 
     Args:
-      config: the model's. What only generates text keeps the tokenizer as it is.
-      length: of the rows that it was fine-tuned on, in tokens; None = as many as it has positions.
-      separators: between the two texts of a row of its pretraining; None = as the tokenizer has it.
+      config: the model's configuration. A model that only generates text keeps its tokenizer unchanged.
+      length: the length of the rows the model was fine-tuned on, in tokens; None = its number of positions.
+      separators: the number of separators between the two texts of a pretraining row; None = the tokenizer's number.
     """
     tokenizer.save(folder)
     longest = length if length and is_fine_tuned(config) else config.max_length
@@ -82,15 +82,15 @@ def save_tokenizer(
         changed = {**changed, "post_processor": _post_processor(changed, layout, tokenizer, config)}
     if changed != definition:
         write_json(folder / "tokenizer.json", changed)
-        if changed["pre_tokenizer"] != definition["pre_tokenizer"]:  # what is stated here counts more
+        if changed["pre_tokenizer"] != definition["pre_tokenizer"]:  # tokenizer_config.json takes precedence
             settings = read_json(folder / "tokenizer_config.json")
             write_json(folder / "tokenizer_config.json", settings | {"add_prefix_space": True})
-        text.load(folder).save(folder)  # the other files follow: which class of transformers runs it as it is
+        text.load(folder).save(folder)  # update the other files, which name the transformers class
     write_json(folder / "tokenizer_config.json", read_json(folder / "tokenizer_config.json") | stated)
 
 
 def _layout(tokenizer: Tokenizer, config: TransformerConfig, separators: int | None) -> Layout | None:
-    """The special tokens of the rows that the model was trained on; None where only the user can tell."""
+    """Returns the special tokens of the rows that the model was trained on; None if only the user can know."""
     if is_fine_tuned(config):
         return Layout.of(tokenizer) if tokenizer.eos_id is not None else None
     if "next_sentence" in config.heads and tokenizer.cls_id is not None and tokenizer.sep_id is not None:
@@ -100,7 +100,7 @@ def _layout(tokenizer: Tokenizer, config: TransformerConfig, separators: int | N
 
 
 def _adds(definition: Mapping[str, Any], layout: Layout, tokenizer: Tokenizer, config: TransformerConfig) -> bool:
-    """Does the tokenizer.json put around texts what the layout says, and give them these segments?"""
+    """Whether the tokenizer.json already adds the layout's special tokens around texts and assigns these segments."""
     engine, (a, b) = Engine.from_str(json.dumps(definition)), ("a", "b")
     (ids_a, ids_b), second = tokenizer.encode_batch((a, b)), int(config.num_segments > 1)
     single, pair = engine.encode(a), engine.encode(a, b)
@@ -114,7 +114,7 @@ def _adds(definition: Mapping[str, Any], layout: Layout, tokenizer: Tokenizer, c
 def _post_processor(
     definition: Mapping[str, Any], layout: Layout, tokenizer: Tokenizer, config: TransformerConfig
 ) -> dict[str, Any]:
-    """What makes a tokenizer.json add the special tokens of the layout."""
+    """Returns the post-processor that makes a tokenizer.json add the layout's special tokens."""
 
     def specials(ids: tuple[int, ...], segment: int) -> list[dict[str, Any]]:
         return [{"SpecialToken": {"id": tokenizer.token(index), "type_id": segment}} for index in ids]
@@ -133,7 +133,7 @@ def _post_processor(
     }
     if not any(part["type"] == "ByteLevel" for part in pre_tokenizers_of(definition)):
         return template
-    # It keeps the space before a word out of the word's offsets, or in.
+    # `trim_offsets` determines whether a word's offsets exclude the space before it.
     trims = bool((definition.get("post_processor") or {}).get("trim_offsets", False))
     byte_level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": trims, "use_regex": True}
     return {"type": "Sequence", "processors": [byte_level, template]}
@@ -142,7 +142,7 @@ def _post_processor(
 def _with_prefix_space(
     definition: Mapping[str, Any], tokenizer: Tokenizer, config: TransformerConfig
 ) -> Mapping[str, Any]:
-    """The tokenizer.json of a tagger that reads every word as after a space: so its words were encoded in training."""
+    """Makes a tagger's tokenizer.json read every word as if it followed a space, as in training."""
     if "token_classification" not in config.heads or not isinstance(tokenizer, ByteLevelBPE):
         return definition
     if tokenizer.add_prefix_space:

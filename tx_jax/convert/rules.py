@@ -1,7 +1,7 @@
-"""The two-way engine: tables of rules between the tensors of a Hugging Face checkpoint and our parameter paths.
+"""Two-way conversion: tables of rules that map the tensors of a Hugging Face checkpoint to our parameter paths.
 
-A table is read in both directions, so every transform carries its inverse. All of them only move values: dtype and
-bits are kept. NumPy only.
+Tables are used in both directions, so every transform includes its inverse. Transforms only rearrange values: dtype and
+bits are preserved. NumPy only.
 """
 
 import math
@@ -15,17 +15,17 @@ from tx_jax.errors import InputError
 Shape = tuple[int, ...]
 Arrays = Sequence[np.ndarray]
 
-MAX_LINES_OF_A_KIND = 3  # of a report: one misnamed prefix makes hundreds
+MAX_LINES_OF_A_KIND = 3  # limit per error report: one misnamed prefix causes hundreds of lines
 ADVICE = "config.json and the weights must be those of one model: are both whole, and from the same place?"
 
 
 class Transform(NamedTuple):
-    """From some tensors of theirs to some arrays of ours, and back; neither copies where a view will do.
+    """Converts some of their tensors to some of our arrays, and back; both directions return views if possible.
 
     Attributes:
       forward: theirs -> ours.
       inverse: ours -> theirs.
-      hf_shapes: the shapes of theirs that belong to shapes of ours, without any array.
+      hf_shapes: our shapes -> their shapes, without any arrays.
     """
 
     forward: Callable[[Arrays], list[np.ndarray]]
@@ -34,7 +34,7 @@ class Transform(NamedTuple):
 
 
 def _split(n: int, axis: int, *, transpose: bool) -> Transform:
-    """One tensor of theirs is n of ours side by side along an axis, each transposed or not."""
+    """Maps one of their tensors to n of ours, concatenated along an axis and optionally transposed."""
 
     def turn(x: np.ndarray) -> np.ndarray:
         return x.T if transpose else x
@@ -52,7 +52,7 @@ def _split(n: int, axis: int, *, transpose: bool) -> Transform:
 
 
 def _each(function: Callable[[np.ndarray], np.ndarray], shape: Callable[[Shape], Shape]) -> Transform:
-    """The same for every tensor of a rule, and its own inverse."""
+    """Applies a function, which is its own inverse, to every tensor of a rule."""
     return Transform(
         forward=lambda theirs: [function(x) for x in theirs],
         inverse=lambda ours: [function(x) for x in ours],
@@ -68,7 +68,7 @@ CONV1D = TRANSPOSE
 
 
 def split_columns(n: int) -> Transform:
-    """[in, n D] <-> n kernels [in, D]; [n D] <-> n biases [D]. GPT-2 keeps its weights as [in, out]."""
+    """[in, n D] <-> n kernels [in, D]; [n D] <-> n biases [D]. GPT-2 stores its weights as [in, out]."""
     return _split(n, axis=-1, transpose=False)
 
 
@@ -80,7 +80,8 @@ def split_rows(n: int) -> Transform:
 def split_heads_interleaved(num_heads: int, n: int) -> Transform:
     """A fused Linear whose rows are [q k v] of the first head, [q k v] of the second, ... <-> n kernels [in, D].
 
-    The rows are a view [num_heads, n, D / num_heads]; so are the entries of a bias [n D]. DeBERTa's `in_proj`.
+    The rows can be viewed as [num_heads, n, D / num_heads], and so can the entries of a bias [n D]. Used for DeBERTa's
+    `in_proj`.
     """
 
     def forward(theirs: Arrays) -> list[np.ndarray]:
@@ -96,7 +97,7 @@ def split_heads_interleaved(num_heads: int, n: int) -> Transform:
 
 
 class Rule(NamedTuple):
-    """One row of a table. Names are one string or several; `{i}` in them stands for the number of a layer."""
+    """One row of a table. Names are one or several strings; `{i}` in them stands for the layer number."""
 
     hf: str | tuple[str, ...]
     ours: str | tuple[str, ...]
@@ -117,7 +118,7 @@ class Rule(NamedTuple):
 
 
 def expand(rules: Iterable[Rule], num_layers: int) -> list[Rule]:
-    """The table with a row for every layer in place of each row that has `{i}`."""
+    """Replaces each row that contains `{i}` with one row per layer."""
     expanded = []
     for rule in rules:
         repeated = any("{i}" in name for name in (*rule.hf_names, *rule.paths))
@@ -126,11 +127,11 @@ def expand(rules: Iterable[Rule], num_layers: int) -> list[Rule]:
 
 
 def covering(rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> list[Rule]:
-    """The rows for the parameters that a model has: a table also has those of heads that this one may lack.
+    """Returns the rows for a model's parameters; a table also has rows for heads that the model may lack.
 
     Raises:
-      ValueError: a parameter has no row, or two, or only some of those of a row are there. That is a mistake in the
-        table.
+      ValueError: a parameter has no row or two rows, or only some of a row's parameters are present. This is a mistake
+        in the table.
     """
     chosen = [rule for rule in rules if any(path in shapes for path in rule.paths)]
     paths = [path for rule in chosen for path in rule.paths]
@@ -142,15 +143,15 @@ def covering(rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> list[Rule]:
 
 
 def check(hf_shapes: Mapping[str, Shape], rules: Iterable[Rule], shapes: Mapping[str, Shape]) -> None:
-    """Do the tensors of a checkpoint have the names and shapes that a model with these parameters needs?
+    """Checks that a checkpoint's tensors have the names and shapes that a model with these parameters needs.
 
     Args:
-      hf_shapes: of the checkpoint, by name.
+      hf_shapes: the shapes of the checkpoint's tensors, by name.
       rules: an expanded table.
-      shapes: of our parameters, by path.
+      shapes: the shapes of our parameters, by path.
 
     Raises:
-      InputError: what is missing, unused or misshapen, all of it together.
+      InputError: tensors are missing, unused, or have the wrong shape (all reported together).
     """
     missing, misshapen, unused = [], [], dict(hf_shapes)
     for rule in covering(rules, shapes):
@@ -180,10 +181,10 @@ def _abbreviated(kind: str, lines: list[str]) -> list[str]:
 def to_ours(
     tensors: Mapping[str, np.ndarray], rules: Iterable[Rule], shapes: Mapping[str, Shape]
 ) -> dict[str, np.ndarray]:
-    """Our parameters by path, from the tensors of a checkpoint by name; views of them where possible.
+    """Converts a checkpoint's tensors, by name, to our parameters, by path; returns views if possible.
 
     Raises:
-      InputError: as `check`.
+      InputError: see `check`.
     """
     rules = list(rules)
     check({name: tensor.shape for name, tensor in tensors.items()}, rules, shapes)
@@ -194,11 +195,11 @@ def to_ours(
 
 
 def to_hf(params: Mapping[str, np.ndarray], rules: Iterable[Rule]) -> dict[str, np.ndarray]:
-    """The tensors of a checkpoint by name, from our parameters by path.
+    """Converts our parameters, by path, to a checkpoint's tensors, by name.
 
     Raises:
       InputError: two parameters would become one tensor.
-      ValueError: as `covering`.
+      ValueError: see `covering`.
     """
     tensors: dict[str, np.ndarray] = {}
     for rule in covering(rules, {path: x.shape for path, x in params.items()}):

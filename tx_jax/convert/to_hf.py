@@ -1,4 +1,4 @@
-"""A model of ours -> a folder that transformers loads."""
+"""Converts one of our models to a folder that transformers can load."""
 
 import dataclasses
 from pathlib import Path
@@ -25,22 +25,22 @@ def write(
     length: int | None = None,
     separators: int | None = None,
 ) -> str:
-    """Writes config.json, the weights and the tokenizer's files, all of it or nothing.
+    """Writes config.json, the weights, and the tokenizer's files atomically.
 
-    The tokenizer gives transformers the rows that the model was trained on: see `rows_of_text`.
+    With this tokenizer, transformers builds the same rows that the model was trained on; see `rows_of_text`.
 
     Args:
-      dtype: of the weights, one of `DTYPES`; None = that of the checkpoint that the model is from, else float32.
+      dtype: the dtype of the weights, one of `DTYPES`; None = the dtype of the model's source checkpoint, else float32.
       model_type: as in config.json; None = that of the model's source, else the first that fits it and its tokenizer.
-      length: of the rows that the model was fine-tuned on, in tokens; None = as many as it has positions.
-      separators: between the two texts of a row of its pretraining; None = as the tokenizer has it.
+      length: the length of the rows the model was fine-tuned on, in tokens; None = its number of positions.
+      separators: the number of separators between the two texts of a pretraining row; None = the tokenizer's number.
 
     Returns:
-      The class of transformers that it is written for.
+      The transformers class that the model is written for.
 
     Raises:
-      InputError: something at `folder` already; a model that transformers has no class for; weights that `dtype`
-        cannot hold.
+      InputError: `folder` already exists; transformers has no class for the model; `dtype` cannot represent the
+        weights.
     """
     model = rows_of_text.with_padding(model)
     hf_config, tensors = convert(model, dtype=dtype, model_type=model_type)
@@ -54,41 +54,41 @@ def write(
 def convert(
     model: Model, *, dtype: str | None = None, model_type: str | None = None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The values of config.json and the tensors by name; for arguments and errors see `write`."""
+    """Returns the values of config.json and the tensors by name; for arguments and errors see `write`."""
     source = model.source
     dtype = dtype or (source.dtype if source else "float32")
     model = _without_mask_decoder(model)
     family, model_type = _family(model, model_type)
     table = rules.expand(family.rules(model.config), model.config.num_layers)
     tensors = rules.to_hf(model.params, table)
-    if not model.config.tie_embeddings:  # then transformers ties nothing, and looks for every copy
+    if not model.config.tie_embeddings:  # then transformers ties nothing, and expects every copy
         copies = {copy: source for copy, source in family.tied.items() if copy not in tensors and source in tensors}
         tensors |= {copy: tensors[source] for copy, source in copies.items() if copy.endswith("bias")}
     base = source.hf_config if source and source.model_type in family.model_types else {}
     hf_config = family.write_config(model.config, model_type, base)
     if model.tokenizer is not None:
-        # Else transformers takes the ids of GPT-2's and of ModernBERT's own tokenizers.
+        # Otherwise transformers uses the ids of GPT-2's and ModernBERT's own tokenizers.
         roles = {"gpt2": ("pad", "bos", "eos"), "modernbert": ("pad", "bos", "eos", "cls", "sep")}.get(
             model_type, ("pad",)
         )
         for role in roles:
             hf_config.setdefault(f"{role}_token_id", getattr(model.tokenizer, f"{role}_id"))
         if rows_of_text.is_fine_tuned(model.config):
-            hf_config["pad_token_id"] = model.tokenizer.pad_id  # what classifiers of decoders look for the end before
+            hf_config["pad_token_id"] = model.tokenizer.pad_id  # decoder classifiers find the last token with it
     if model.labels:
         hf_config["id2label"] = {str(number): name for number, name in enumerate(model.labels)}
         hf_config["label2id"] = {name: number for number, name in enumerate(model.labels)}
     if model.problem_type is not None:
         hf_config["problem_type"] = model.problem_type
     hf_config["dtype"] = dtype
-    hf_config.pop("torch_dtype", None)  # the older name of the same
+    hf_config.pop("torch_dtype", None)  # the old name of `dtype`
     if family.is_base(hf_config["architectures"][0]):
         tensors = {name.removeprefix(family.prefix): x for name, x in tensors.items()}
     return hf_config, {name: _cast(name, x, dtype) for name, x in tensors.items()}
 
 
 def warnings(model: Model, *, model_type: str | None = None) -> list[str]:
-    """What a user of the written model must know; a line each. Arguments and errors are those of `write`."""
+    """Returns what a user of the written model must know, one line each. For arguments and errors see `write`."""
     found = [f"{module} is untrained: it holds initial values" for module in model.untrained]
     if model.config.enhanced_mask_decoder:
         found.append(
@@ -111,7 +111,7 @@ def warnings(model: Model, *, model_type: str | None = None) -> list[str]:
 
 
 def _family(model: Model, model_type: str | None) -> tuple[Family, str]:
-    """The family to write as; where several fit, that which goes with the tokenizer."""
+    """Returns the family to write the model as; if several fit, the one that matches the tokenizer."""
     if model_type is None and model.source is not None:
         model_type = model.source.model_type
     preferred = None
@@ -121,7 +121,7 @@ def _family(model: Model, model_type: str | None) -> tuple[Family, str]:
 
 
 def _without_mask_decoder(model: Model) -> Model:
-    """The same model without what only its mask decoder needs."""
+    """Returns the model without the parameters that only its mask decoder needs."""
     if not model.config.enhanced_mask_decoder:
         return model
     config = dataclasses.replace(model.config, enhanced_mask_decoder=False)

@@ -49,11 +49,12 @@ class Encoder(nn.Module):
         Args:
           tokens_BT: token ids.
           segments_BT: 0 for the first segment, 1 for the second; None = all 0.
-          valid_BT: True for tokens, False for padding, which nothing attends to.
-          documents_BT: where several documents share a row, their numbers: none attends to another.
-          positions_BT: of each token, from 0; None = counted along the row.
-          masked_positions_BP: where the masked LM predicts; everywhere if None.
-          deterministic: no dropout; otherwise a "dropout" RNG is needed.
+          valid_BT: True for tokens, False for padding. No token attends to padding.
+          documents_BT: each token's document number, for rows that hold several documents. Tokens do not attend across
+            documents.
+          positions_BT: the position of each token, starting at 0; None = its index in the row.
+          masked_positions_BP: the positions that the masked LM predicts; None = all positions.
+          deterministic: disables dropout; if False, a "dropout" RNG is required.
         """
         config = self.config
         if positions_BT is None:

@@ -1,4 +1,4 @@
-"""What stands on top of a stack: pooler, language models, classifiers.
+"""Heads on top of a transformer stack: pooler, language-model heads, classifiers.
 
 Shapes: B batch, T length, P predictions, D model, E width of the embedding tables, V vocabulary.
 """
@@ -27,13 +27,13 @@ def gather_positions(x_BTD: jax.Array, positions_BP: jax.Array) -> jax.Array:
 
 
 def last_tokens(x_BTD: jax.Array, valid_BT: jax.Array) -> jax.Array:
-    """The row of x at each example's last token, whatever side the padding is on: [B, D]."""
+    """The row of x at each example's last token, regardless of the padding side: [B, D]."""
     last_B = jnp.where(valid_BT, jnp.arange(valid_BT.shape[1])[None], 0).max(axis=1)
     return gather_positions(x_BTD, last_B[:, None])[:, 0]
 
 
 def pool(x_BTD: jax.Array, valid_BT: jax.Array, pooling: str) -> jax.Array:
-    """The first token of each row, or the mean of its tokens: [B, D]. The mean is summed in float32."""
+    """Pools each row to its first token or to the mean of its tokens: [B, D]. The mean is accumulated in float32."""
     if pooling == "first":
         return x_BTD[:, 0]
     weights_BT1 = valid_BT[:, :, None].astype(jnp.float32)
@@ -44,18 +44,18 @@ def pool(x_BTD: jax.Array, valid_BT: jax.Array, pooling: str) -> jax.Array:
 class Pooler(nn.Module):
     """activation(dense(hidden of [CLS])) (google-research/bert, modeling.py; its activation is tanh).
 
-    With `classifier_transform` it is followed by a LayerNorm, as in the masked LM (ModernBERT, Warner et al. 2024).
+    With `classifier_transform`, a LayerNorm follows, as in the masked LM head (ModernBERT, Warner et al. 2024).
     """
 
     config: TransformerConfig
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Of what was pooled [B, D], or of every token [B, T, D]; the same shape."""
+        """Transforms the pooled representation [B, D] or every token [B, T, D]; the shape is unchanged."""
         config = self.config
         use_bias = config.use_bias or not config.classifier_transform
         dense = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), use_bias=use_bias)
-        # The dense layer's parameters are the pooler's own: `pooler/kernel`.
+        # Store the dense layer's parameters directly under the pooler: `pooler/kernel`.
         nn.share_scope(self, dense)
         h = _ACTIVATIONS[config.pooler](dense(x))
         if config.classifier_transform:
@@ -64,7 +64,7 @@ class Pooler(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Transform, then the output layer tied to the token embedding (google-research/bert, get_masked_lm_output)."""
+    """A transform, then the output layer tied to the token embedding (google-research/bert, get_masked_lm_output)."""
 
     config: TransformerConfig
 
@@ -84,7 +84,7 @@ class MaskedLMHead(nn.Module):
 
 
 class CausalLMHead(nn.Module):
-    """The output layer alone, tied to the token embedding or with a table of its own."""
+    """Only the output layer, either tied to the token embedding or with its own table."""
 
     config: TransformerConfig
 
@@ -98,13 +98,13 @@ class CausalLMHead(nn.Module):
 
 
 class ReplacedTokenHead(nn.Module):
-    """Is each token a replaced one? (ELECTRA, Clark et al. 2020; google-research/electra, pretrain_helpers)."""
+    """Detects replaced tokens (ELECTRA, Clark et al. 2020; google-research/electra, pretrain_helpers)."""
 
     config: TransformerConfig
 
     @nn.compact
     def __call__(self, hidden_BTD: jax.Array, *, deterministic: bool = True) -> jax.Array:
-        """Logits [B, T], float32; positive = replaced. It has no dropout."""
+        """Logits [B, T], float32; positive = replaced. This head has no dropout."""
         config = self.config
         transform = Dense(config.dim, config.init_stddev, jnp.dtype(config.dtype), name="transform")
         h_BTD = ACTIVATIONS[config.activation](transform(hidden_BTD))
@@ -126,17 +126,17 @@ class Classifier(nn.Module):
         return dense(nn.Dropout(self.dropout)(x, deterministic=deterministic))
 
 
-# Heads that are more than a `Classifier`.
+# Heads that need more than a `Classifier`.
 MODULES = {"masked_lm": MaskedLMHead, "causal_lm": CausalLMHead, "replaced_token": ReplacedTokenHead, "pooled": Pooler}
 
 
 def build_head(name: str, config: TransformerConfig) -> nn.Module:
-    """The module of a head of the table `config.heads.HEADS`."""
+    """Returns the module for a head listed in `config.heads.HEADS`."""
     if name in MODULES:
         return MODULES[name](config)
     head = HEADS[name]
     outputs = config.num_labels if head.outputs == "labels" else head.outputs
-    # GPT-2's classifier of sequences has neither dropout nor bias (transformers, modeling_gpt2.py).
+    # GPT-2's sequence classifier has neither dropout nor bias (transformers, modeling_gpt2.py).
     plain = config.architecture == "decoder" and head.reads == "pooled"
     has_dropout = (head.dropout or config.transforms(name)) and not plain
     return Classifier(config, outputs, config.dropout_of_classifiers if has_dropout else 0.0, use_bias=not plain)

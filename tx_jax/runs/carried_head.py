@@ -8,16 +8,16 @@ import numpy as np
 from tx_jax.data.labeled.label_names import default_names, listed, match
 from tx_jax.errors import InputError
 
-_ROWS = ("kernel", "bias")  # the last axis of both is that of the labels
+_ROWS = ("kernel", "bias")  # the last axis of both is the label axis
 
 
 @dataclasses.dataclass(frozen=True)
 class CarriedHead:
-    """What a new run takes over from a head.
+    """What a new run keeps of an old head.
 
     Attributes:
       head: the head's name; "" if there is no classification head.
-      order: for each label of the new run the index of its row in the old head; None: newly initialized.
+      order: for each label of the new run, the index of its row in the old head; None: newly initialized.
       told: a line that tells the user what was done.
     """
 
@@ -26,7 +26,7 @@ class CarriedHead:
     told: str = ""
 
     def of_new_run(self, path: str, value: Any) -> Any:
-        """The new run's parameter at a path; None: initialize it. `value`: the old parameter, if there is one."""
+        """Returns the new run's parameter at a path; None: initialize it. `value`: the old parameter, if any."""
         if value is None or not self.head or not path.startswith(f"{self.head}/"):
             return value
         if self.order is None:
@@ -35,7 +35,7 @@ class CarriedHead:
 
 
 def carry(head: str, there: tuple[str, ...], here: tuple[str, ...], name: str, *, mapped: bool) -> CarriedHead:
-    """What a run with the labels `here` takes over from a head with the labels `there`; () for labels without names.
+    """Returns what a run with the labels `here` keeps of a head with the labels `there`; () for labels without names.
 
     Args:
       name: the name of the model that has the head.

@@ -1,5 +1,5 @@
 """Finds and opens a model: a run directory, a converted model, a Hugging Face folder, or a name on the Hugging Face
-Hub. All code that distinguishes them is here."""
+Hub. All code that distinguishes between them is in this module."""
 
 import dataclasses
 import json
@@ -30,8 +30,8 @@ class Place:
     """Where a model is.
 
     Attributes:
-      name: as the user gave it.
-      folder: where it is on disk; for a model on the Hub, in the Hub's cache.
+      name: the name as the user gave it.
+      folder: its location on disk; for a model on the Hub, in the Hub's cache.
       revision: the commit on the Hub.
     """
 
@@ -48,7 +48,7 @@ class OpenModel(Model):
     Attributes:
       place: where it is.
       experiment: the configuration of a run; None for any other model.
-      step: the optimizer step of a run that the parameters are from; None for any other model.
+      step: for a run, the optimizer step that the parameters are from; None for any other model.
     """
 
     place: Place
@@ -57,7 +57,7 @@ class OpenModel(Model):
 
 
 def locate(name: str | Path, *, revision: str | None = None) -> Place:
-    """What is at a path; a name that is not a path is downloaded from the Hub.
+    """Locates the model at a path; a name that is not a path is downloaded from the Hub.
 
     Args:
       revision: for a name on the Hub: a branch, tag or commit.
@@ -106,17 +106,18 @@ def _runs_of_seeds(path: Path) -> list[str]:
 def open_model(
     name: str | Path, *, heads: Sequence[str] | None = None, step: int | None = None, revision: str | None = None
 ) -> OpenModel:
-    """The model at a path, or with a name on the Hub. Minor problems with it are InputWarnings.
+    """Opens the model at a path, or with a name on the Hub. Minor problems with it are reported as InputWarnings.
 
     Args:
-      heads: for a Hugging Face model: the heads to read; those it lacks are initialized, see `untrained`. None: those
-        that it has. Other models keep their heads. "pooled" is its pooler, if it has one; none is initialized.
+      heads: for a Hugging Face model: the heads to read; those it lacks are newly initialized, see `untrained`. None:
+        those that it has. Other models keep their heads. "pooled" is its pooler, if it has one; a missing pooler is not
+        initialized.
       step: for a run. None: a fine-tuned run's best checkpoint by `training.best_metric`, the newest of other runs; if
         that is damaged, the newest intact one, with a warning.
       revision: see `locate`.
 
     Raises:
-      InputError: there is no model, it is damaged, or has no such step.
+      InputError: there is no model, it is damaged, or it has no such step.
     """
     place = locate(name, revision=revision)
     if place.kind == "run directory":
@@ -129,13 +130,13 @@ def open_model(
         model, report = _read_hf(place, heads)
         for line in report.warnings:
             if model.tokenizer_problem and model.tokenizer_problem in line:
-                continue  # an error only for those who need the tokenizer
+                continue  # an error only for callers that need the tokenizer
             warnings.warn(f"{name}: {line}", InputWarning, stacklevel=2)
     return OpenModel(**{field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}, place=place)
 
 
 def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.Report]:
-    """As `from_hf.read`, but for a pooler that there is not."""
+    """Like `from_hf.read`, except that a missing pooler is not initialized."""
     name = place.name if place.kind == "Hugging Face Hub" else None
     if "pooled" in (heads or ()):
         family, _ = families.of_hf_config(hf_folder.read_config(place.folder))

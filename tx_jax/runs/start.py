@@ -1,7 +1,7 @@
-"""Starting from a model that is there already: a run directory, a converted model, or a Hugging Face model.
+"""Starts a run from an existing model: a run directory, a converted model, or a Hugging Face model.
 
-It gives the run its shape, its tokenizer and its first parameters. What the new run has and the model lacks, such as a
-classifier, is fresh.
+The model provides the run's shape, tokenizer, and initial parameters. Any part of the new run that the model lacks,
+such as a classifier, is newly initialized.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from tx_jax.runs.run_dir import RunDir
 from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 
-# What a model need not have in common with the one it starts from; all else is its shape.
+# Fields that may differ between a model and the one it starts from; all others make up its shape.
 OWN = ("heads", "num_labels", "dropout", "classifier_dropout", "attention_dropout", "init_stddev", "dtype", "remat")
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
@@ -38,16 +38,17 @@ class Start:
     """A model to start from.
 
     Attributes:
-      name: as the user gave it.
-      params: by path.
-      gives: "parameters"; "shape", where `start_fresh` says that all parameters are to be fresh; or "continuation":
-        the run has begun, so that its parameters are in its own checkpoints. The latter two have no `params`.
-      head: the classifier or tagger that trains on from here; "" where there is none.
-      labels: of `head`, in the order of its outputs; of a run that has begun, its own.
-      label_map: whether the user gave some of them another name.
+      name: the name as the user gave it.
+      params: the parameters by path.
+      gives: "parameters"; "shape" if `start_fresh` requests that all parameters be newly initialized; or
+        "continuation" if the run has already begun, so its parameters are in its own checkpoints. The latter two have
+        no `params`.
+      head: the classifier or tagger whose training continues; "" if there is none.
+      labels: the labels of `head`, in the order of its outputs; for a run that has already begun, the run's own labels.
+      label_map: whether the user renamed some of the labels.
 
     Raises:
-      ValueError: `params` where there should be none, or none where there should be.
+      ValueError: `params` is present when it should be absent, or absent when it should be present.
     """
 
     name: str
@@ -64,16 +65,19 @@ class Start:
             raise ValueError(f"{self.gives=} with {len(self.params)} parameters")
 
     def shape(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration of the new model, as plain values: ours in `OWN`, the rest from here."""
+        """Returns the new model's configuration as plain values: `OWN` fields from `own`, the rest from this model."""
         values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
-        if not self.model.needs_pooler or self.gives == "shape":  # only a pooler that is there can be carried along
+        if not self.model.needs_pooler or self.gives == "shape":  # only an existing pooler can be carried over
             values["heads"] = tuple(head for head in values["heads"] if head != "pooled")
         return values
 
     def of_student(self, distillation: DistillationConfig) -> "Start":
-        """What a student begins as, if this is its teacher: see `DistillationConfig`. Its teacher is there as well."""
+        """Returns the start of a student whose teacher is this model (see `DistillationConfig`).
+
+        It also contains the teacher's parameters.
+        """
         params = {f"{TEACHER}/{path}": x for path, x in self.params.items()}
         of_teacher = {layer: distillation.teacher_layer(layer) for layer in range(distillation.layers)}
         for path, x in self.params.items():
@@ -87,34 +91,34 @@ class Start:
                     params[f"{stack}/layer_{layer}/{name}"] = x
         model = dataclasses.replace(self.model, num_layers=distillation.layers)
         if model.num_segments == 2 and model.position_embedding == "learned":
-            model = dataclasses.replace(model, num_segments=0, pooler="relu")  # what classifiers on a DistilBERT have
+            model = dataclasses.replace(model, num_segments=0, pooler="relu")  # as in DistilBERT's classifiers
             if self.params:
                 params[POSITION] = np.asarray(params[POSITION]) + np.asarray(params.pop(SEGMENT))[0]
         return dataclasses.replace(self, model=model, params=params)
 
     def carry(self, labels: Sequence[str]) -> CarriedHead:
-        """What a run with these labels keeps of the head that tells labels apart.
+        """Returns what a run with these labels keeps of the classification head.
 
         Raises:
-          InputError: the user's map of labels does not lead to those of the run.
+          InputError: the user's label map does not produce the run's labels.
         """
         if not self.head or not labels:
             return CarriedHead("")
         return carry(self.head, self.labels, tuple(labels), self.name, mapped=self.label_map)
 
     def fill(self, fresh: Any, *, labels: Sequence[str]) -> tuple[Any, tuple[str, ...]]:
-        """The parameters of a fresh model, with those from here in their places, each where the fresh one lies.
+        """Replaces parameters of a newly initialized model with this model's, keeping each one's device placement.
 
         Args:
-          labels: of the new run, in the order of its outputs; () where it has none. A row of the head goes where its
-            label is; where the labels are others than here the head stays fresh.
+          labels: the new run's labels, in the order of its outputs; () if it has none. Each row of the head moves to
+            its label's position; if the labels differ from this model's, the head stays newly initialized.
 
         Returns:
-          The parameters, and the modules (the first parts of paths) that stay fresh.
+          The parameters, and the modules (the first parts of paths) that stay newly initialized.
 
         Raises:
-          InputError: a parameter of the body is missing here, or has another shape; the checkpoints of a run that had
-            begun are gone; or as of `carry`.
+          InputError: this model lacks a parameter of the body, or has it in a different shape; the checkpoints of a run
+            that had already begun are gone; or an error from `carry`.
         """
         if self.gives == "continuation":
             raise InputError("the run had begun, but its checkpoints are gone: give the same command again")
@@ -137,17 +141,18 @@ class Start:
 def open_start(
     values: Mapping[str, Any], workdir: Path, given: Collection[str] = ()
 ) -> tuple[dict[str, Any], Start | None]:
-    """The values of a configuration, the model's shape filled in, and what they start from, if anything.
+    """Returns the configuration's values with the model's shape filled in, and the start, if any.
 
-    A run that has begun needs its start no more: its own directory knows the shape and the tokenizer.
+    A run that has already begun no longer needs the model it started from: its own directory records the shape and the
+    tokenizer.
 
     Args:
-      values: nested plain values; `model` may lack whatever `start_from` gives. What only further pretraining knows
-        is left out: it is over when the training begins.
-      given: keys of `model` that the user gave for this run, and so must hold.
+      values: nested plain values; `model` may lack anything that `start_from` provides. Settings that apply only to
+        further pretraining are left out, because it is over when the training begins.
+      given: keys of `model` that the user set for this run, so the model must match them.
 
     Raises:
-      InputError: there is no such model, it cannot be used, or its shape is not what was given.
+      InputError: the model does not exist, cannot be used, or does not have the given shape.
     """
     values = experiment_values(values)
     values["model"] = {**values["model"]}
@@ -195,7 +200,9 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
             f"knows: {opened.tokenizer_problem}. For the shape alone: --config.start_fresh"
         )
     params = {path: x for path, x in opened.params.items() if path.partition("/")[0] not in opened.untrained}
-    if opened.config.classifier_transform and "pooler/kernel" not in params:  # it begins as the masked LM's
+    if (
+        opened.config.classifier_transform and "pooler/kernel" not in params
+    ):  # the pooler is initialized from the masked LM's
         moves = (("masked_lm/transform/", "pooler/"), ("masked_lm/norm/", "pooler/norm/"))
         params |= {new + path.removeprefix(old): x for path, x in params.items() for old, new in moves if old in path}
     head, labels = _labels(opened, heads)
@@ -206,7 +213,7 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
 
 
 def _labels(opened: OpenModel, heads: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The head that is to train on and tells labels apart, and its labels; "" and () where there is none."""
+    """Returns the classification head whose training continues, and its labels; "" and () if there is none."""
     for head in set(LABELED).intersection(heads, opened.config.heads).difference(opened.untrained):
         if opened.problem_type != "regression" and opened.config.num_labels > 1:
             return head, opened.labels or default_names(opened.config.num_labels)
