@@ -75,9 +75,7 @@ class WordPiece(Tokenizer):
         return _rebuild, (self._vocabulary, self._normalization())
 
     def _normalize(self, word: str) -> str:
-        return "".join(
-            self._engine.normalizer.normalize_str(word).split()
-        )  # the normalizer puts spaces around ideographs
+        return "".join(self._engine.normalizer.normalize_str(word).split())  # drop spaces put around ideographs
 
     def _extended(self, words: Sequence[str]) -> "WordPiece":
         return WordPiece([*self._vocabulary, *words], **self._normalization())
