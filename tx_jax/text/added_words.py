@@ -1,13 +1,12 @@
-"""Words added to a tokenizer.json after training. Each is one token wherever it is a whole word.
+"""Words added to a tokenizer.json after training. Each is one token wherever it occurs as a whole word.
 
-A whole word has no letter, digit or "_" next to it. The white space before it belongs to it, so that it is the same
+A whole word has no letter, digit or "_" next to it. Its token includes the white space before it, so it is the same
 token after a space, after a bracket and at the beginning of a text. It always begins a word; all other words keep their
-tokens. Decoding puts one space back, unless the word is where none is usual: at the beginning, after an
-opening bracket, or after the hyphen of "anti-covid". In scripts written without spaces a word is found anywhere, and
-has no space.
+tokens. Decoding restores one space, except where none is usual: at the beginning, after an opening bracket, or after a
+hyphen as in "anti-covid". In scripts written without spaces, a word is matched anywhere and has no space.
 
-All of this is in the tokenizer.json. A transformers class that rebuilds its engine from the vocabulary alone would lose
-it, so it must be loaded by the general class, as AutoTokenizer does.
+All of this is stored in the tokenizer.json. A transformers class that rebuilds its engine from the vocabulary alone
+would lose it, so the file must be loaded with the general class, as AutoTokenizer does.
 """
 
 import json
@@ -20,8 +19,8 @@ from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
 
-# What a word follows without a space: nothing; opening brackets, joiners and the punctuation of Chinese and Japanese;
-# a hyphen inside a word; quotation marks that look alike on both sides, where they open.
+# Contexts in which no space comes before a word: the beginning of the text; opening brackets, joiners, and Chinese and
+# Japanese punctuation; a hyphen inside a word; opening quotation marks of the kind that look the same on both sides.
 _NO_SPACE_AFTER = (
     r"(?:\A|(?<=[(\[{<«“‘„‚¿¡/#@'’\u3000-\u303f\uff01-\uff1f])|(?<=\w[-\u2010\u2011])|"
     r"""(?<=[\s(\[]")|(?<=\A"))"""
@@ -31,11 +30,12 @@ _NO_SPACE_AFTER = (
 def add_words(
     definition: Mapping[str, Any], words: Mapping[str, int], spaceless: Iterable[str], *, has_words: bool
 ) -> dict[str, Any]:
-    """The tokenizer.json with these words (and their ids), of which the `spaceless` are found inside of others too.
+    """The tokenizer.json with these words added; `words` maps each word to its id.
 
     Args:
-      has_words: there are added words already, ours or others'. What surrounds them keeps its tokens: where others'
-        stand before a comma, the comma has a space before it, and so it is then behind all words.
+      spaceless: the words that are also matched inside other words.
+      has_words: whether there are already added words, from tx_jax or elsewhere. The text around them then keeps its
+        tokens: a comma after a word added elsewhere is encoded with a space before it, so it is after all added words.
     """
     spaceless = set(spaceless)
     added = [
@@ -54,7 +54,7 @@ def add_words(
     engine = Engine.from_str(json.dumps({**(definition if has_words else spaced_once), "added_tokens": []}))
     if spaced := [word for word in words if word not in spaceless]:
         either = "|".join(map(re.escape, spaced))
-        # The model's own decoder leaves a text with a space as it is.
+        # The model's own decoder does not change a text that already begins with a space.
         put = decoders.Replace(Regex(rf"\A(?=(?:{either})\z)"), " ")
         drop = decoders.Replace(Regex(superfluous_spaces(spaced)), "")
         own = [engine.decoder] if engine.decoder else []
@@ -63,16 +63,16 @@ def add_words(
 
 
 def superfluous_spaces(words: Iterable[str]) -> str:
-    """A pattern of the spaces that decoding put before these words where none is usual."""
+    """A pattern that matches the spaces that decoding put before these words where none is usual."""
     return rf"{_NO_SPACE_AFTER} (?=(?:{'|'.join(map(re.escape, words))})(?!\w))"
 
 
 def _with_a_space_at_the_start_only(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """The definition, whose engine puts a space before the beginning of a text, but not before what follows a word.
+    """Change the definition so that its engine adds a space at the beginning of a text, but not after an added word.
 
-    "covid," would else become "covid ,". Texts without added words have the same tokens as before. Where words are cut
-    at punctuation everything has such a space, and keeps it. Raises InputError for a way of writing spaces that
-    neither of our kinds of tokenizer has.
+    Otherwise "covid," would become "covid ,". Texts without added words keep their tokens. If the tokenizer splits
+    words at punctuation, every part has such a space and keeps it. Raises InputError if the definition has neither a
+    ByteLevel nor a Metaspace.
     """
     steps = _steps(definition["normalizer"], "normalizers")
     parts = _steps(definition["pre_tokenizer"], "pretokenizers")
@@ -85,7 +85,7 @@ def _with_a_space_at_the_start_only(definition: Mapping[str, Any]) -> dict[str, 
         at_start = {"type": "Metaspace", "replacement": " ", "prepend_scheme": "first", "split": False}
         parts = [at_start, {**parts[0], "add_prefix_space": False}]
     elif kinds in (["Metaspace"], ["WhitespaceSplit", "Metaspace"]) and parts[-1]["prepend_scheme"] == "always":
-        # It tells the beginning by the position in the text: white space there must become one space, not vanish.
+        # "first" detects the beginning by position in the text: white space there must become one space, not vanish.
         if any(step["type"] == "Strip" for step in steps):
             steps = [{**step, "strip_left": False} if step["type"] == "Strip" else step for step in steps]
             steps.append(_replace(r"\A\s+", " "))

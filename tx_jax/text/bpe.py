@@ -1,9 +1,9 @@
 """Byte-level byte pair encoding, the tokenizer of GPT-2 (Radford et al. 2019) and RoBERTa (Liu et al. 2019).
 
-A text is cut into words by GPT-2's pattern (the space before a word belongs to it; punctuation, digits and letters
-part), each word into UTF-8 bytes, and the bytes are merged in the order in which training learned the merges. The 256
-bytes are in the vocabulary, each written as one visible character (the space as Ġ), so no text is unknown and decoding
-is exact.
+A text is split into words with GPT-2's pattern (a word includes the space before it; punctuation, digits and letters
+are separated). Each word is split into UTF-8 bytes, and the bytes are merged in the order in which the merges were
+learned. The vocabulary contains all 256 bytes, each written as one visible character (the space as Ġ), so any text can
+be encoded and decoding is exact.
 """
 
 import json
@@ -35,7 +35,10 @@ FAMILIES = {"roberta": ROBERTA, "gpt2": GPT2}
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """The visible character of each byte, as GPT-2 numbered them: printable Latin-1 is itself, the others follow."""
+    """The visible character of each byte, as GPT-2 assigns them.
+
+    Printable Latin-1 characters stand for themselves; the other bytes get the characters from U+0100 on.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
@@ -47,18 +50,19 @@ _NEVER_IN_UTF8 = frozenset([0xC0, 0xC1, *range(0xF5, 0x100)])
 
 
 class ByteLevelBPE(EngineTokenizer):
-    """A byte-level BPE vocabulary with the special tokens of RoBERTa, of GPT-2, or others; see `from_merges`.
+    """A byte-level BPE vocabulary with the special tokens of RoBERTa, GPT-2 or another model; see `from_merges`.
 
-    Whole words are what white space separates, as in fairseq's whole-word masking for RoBERTa: a piece continues a
-    word unless it begins with white space, so punctuation belongs to the word that it touches ("Ġend", "."). In scripts
-    written without spaces (Chinese, Japanese, Thai and others) every piece that begins with one of their characters, or
-    with bytes that can begin nothing else, is a word of its own, and only the pieces inside a character continue.
+    Whole words are separated by white space, as in fairseq's whole-word masking for RoBERTa: a piece continues a word
+    unless it begins with white space, so punctuation belongs to the word that it touches ("Ġend", "."). In scripts
+    written without spaces (Chinese, Japanese, Thai and others), every piece that begins with one of their characters,
+    or with bytes that can only begin such a character, is its own word; only pieces inside a character continue it.
 
     Args:
       definition: the contents of a tokenizer.json whose model is BPE and whose pre-tokenizer is byte-level.
       names: the special token of each role; see `EngineTokenizer`.
 
-    Raises InputError if a byte is missing from the vocabulary, because texts would silently lose characters.
+    Raises InputError if a byte that occurs in UTF-8 is missing from the vocabulary: texts would silently lose
+    characters.
     """
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
@@ -68,7 +72,7 @@ class ByteLevelBPE(EngineTokenizer):
                 f"the byte-level vocabulary lacks {len(missing)} of the 256 bytes ({' '.join(sorted(missing)[:5])}):"
                 " characters that need them would be lost; train it with the whole byte alphabet"
             )
-        # The space at the beginning comes from a Metaspace where words were added, see `added_words`.
+        # If words were added, a Metaspace adds the space at the beginning: see `added_words`.
         parts = pre_tokenizers_of(definition)
         self.add_prefix_space = any(part.get("add_prefix_space") or part["type"] == "Metaspace" for part in parts)
 
@@ -81,13 +85,13 @@ class ByteLevelBPE(EngineTokenizer):
         names: Mapping[str, str],
         add_prefix_space: bool = False,
     ) -> "ByteLevelBPE":
-        """Build one from its vocabulary.
+        """Build a tokenizer from a vocabulary and merges.
 
         Args:
-          vocabulary: the tokens in the order of their ids, special tokens included, anywhere.
-          merges: pairs of tokens, the first learned first.
-          names: the special tokens, such as `ROBERTA` or `GPT2`; those that the vocabulary lacks count as missing.
-          add_prefix_space: encode a text as if a space came first, so that its first word is like any other.
+          vocabulary: the tokens in id order, including the special tokens at any position.
+          merges: pairs of tokens in the order in which they were learned.
+          names: the special tokens, such as `ROBERTA` or `GPT2`; names that are not in the vocabulary count as missing.
+          add_prefix_space: encode a text as if it began with a space, so that its first word is encoded like any other.
         """
         ids = {token: index for index, token in enumerate(vocabulary)}
         try:
@@ -130,7 +134,7 @@ class ByteLevelBPE(EngineTokenizer):
 
     @property
     def merges(self) -> list[tuple[str, str]]:
-        """Pairs of tokens that are merged, the first learned first."""
+        """The pairs of tokens that are merged, in the order in which they were learned."""
         return [(left, right) for left, right in self._definition["model"]["merges"]]
 
     def _begins_word(self, token: str) -> bool:
@@ -143,18 +147,20 @@ class ByteLevelBPE(EngineTokenizer):
     def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
         found = super().encode_aligned(texts)
         for ids, spans in found:
-            # The space that is put before a text is given the text's first character.
+            # The library assigns the text's first character to the space added before the text.
             spans[self._is_blank[ids], 1] = spans[self._is_blank[ids], 0]
         return found
 
     @cached_property
     def _is_blank(self) -> np.ndarray:
-        """bool [vocab_size]: tokens that consist of white space."""
+        """bool [vocab_size]: True for tokens that consist of white space."""
         return np.array([bytes(BYTES.get(char, 0) for char in token).isspace() for token in self._vocabulary])
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The exact text, except for the space before added words: bytes that are not UTF-8, as in a part of a
-        character, become U+FFFD."""
+        """The exact text, except for the space before added words.
+
+        Bytes that are not valid UTF-8, such as part of a character, become U+FFFD.
+        """
         whole = self._whole
         parts = (
             whole[index].encode() if index in whole else bytes(BYTES[char] for char in self.token(index))
@@ -187,7 +193,10 @@ class ByteLevelBPE(EngineTokenizer):
 
 
 def _starts_spaceless(start: bytes) -> bool:
-    """Whether UTF-8 bytes begin with a character of a script without spaces, however an incomplete one goes on."""
+    """Whether UTF-8 bytes begin with a character of a script without spaces.
+
+    If that character is incomplete, every possible completion must belong to such a script.
+    """
     lead = start[0] if start else 0
     size = 1 if lead < 0xC0 else 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     ends = (start[:size].ljust(size, end).decode("utf-8", errors="ignore") for end in (b"\x80", b"\xbf"))
@@ -205,17 +214,17 @@ def train(
 ) -> ByteLevelBPE:
     """Learn a byte-level BPE vocabulary; the same documents give the same vocabulary in every process.
 
-    The special tokens get the ids that they have in the published vocabularies. RoBERTa's: <s> 0, <pad> 1, </s> 2,
-    <unk> 3, <mask> last. GPT-2's: <|endoftext|> last. Between them come the 256 bytes, then the pieces in the order of
-    learning.
+    The special tokens get the same ids as in the published vocabularies. RoBERTa's: <s> 0, <pad> 1, </s> 2, <unk> 3,
+    <mask> last. GPT-2's: <|endoftext|> last. Between them come the 256 bytes, then the pieces in the order in which
+    they were learned.
 
     Args:
-      documents: read once, as a stream, as far as `until_many_words` goes.
-      vocab_size: size to reach; a small corpus may give fewer tokens.
-      family: "roberta" or "gpt2", whose special tokens to have.
-      add_prefix_space: as for `ByteLevelBPE.from_merges`. The published vocabularies do without; here sentences are
-        encoded one by one, and a word at their beginning should be the same token as elsewhere.
-      min_frequency: a pair of pieces rarer than this is not merged.
+      documents: read once, as a stream, up to the limit of `until_many_words`.
+      vocab_size: target size; a small corpus may give fewer tokens.
+      family: "roberta" or "gpt2": whose special tokens to use.
+      add_prefix_space: as for `ByteLevelBPE.from_merges`. The published vocabularies do not use it; here sentences are
+        encoded one by one, and a word at the beginning of one should be the same token as elsewhere.
+      min_frequency: pairs of pieces rarer than this are not merged.
       progress: called with the number of characters read so far.
 
     Raises InputError if the documents have no text, or `vocab_size` is too small for the bytes and special tokens.
@@ -231,7 +240,7 @@ def train(
             f"vocab_size={vocab_size} cannot hold the 256 bytes and {num_special} special tokens: raise it"
         )
     # Equally frequent pairs are merged in the order of their ids. All 256 bytes are given here, and the trainer numbers
-    # them by code point, so two runs learn the same; a "##" form of each, as WordPiece has, would break that.
+    # them by code point, so two runs learn the same merges; adding "##" forms, as WordPiece does, would break that.
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - num_special,
         min_frequency=min_frequency,

@@ -1,4 +1,4 @@
-"""The folders of byte-level BPE tokenizers: ours, and those of transformers."""
+"""Loads byte-level BPE tokenizers from folders written by tx_jax or by transformers."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tx_jax.text import hf_files, probes
 from tx_jax.text.bpe import ByteLevelBPE
 from tx_jax.text.definition import model_type, pre_tokenizers_of, read, read_json, vocabulary_of
 
-# Classes of transformers that run GPT-2's byte-level BPE, with an option alone: add_prefix_space.
+# Transformers classes that run GPT-2's byte-level BPE; their only option is add_prefix_space.
 _CLASSES = ("Roberta", "GPT2", "Bart", "Longformer", "LED", "Deberta")
 
 
@@ -22,16 +22,16 @@ def _byte_level(definition: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a byte-level BPE tokenizer."""
+    """Whether the folder contains a byte-level BPE tokenizer. `definition`: its tokenizer.json, {} if it has none."""
     if definition:
         return model_type(definition) == "BPE" and _byte_level(definition) is not None
     return (directory / "vocab.json").is_file() and (directory / "merges.txt").is_file()
 
 
 def load(directory: Path, definition: Mapping[str, Any]) -> ByteLevelBPE:
-    """Load a byte-level BPE tokenizer: from its tokenizer.json, or else from vocab.json and merges.txt.
+    """Load a byte-level BPE tokenizer from its tokenizer.json if present, otherwise from vocab.json and merges.txt.
 
-    Raises InputError for a class that does more than the files say, and if files disagree.
+    Raises InputError for a class that does more than the files describe, and if files disagree.
     """
     return _from_definition(directory, definition) if definition else _from_vocabulary(directory)
 
@@ -74,8 +74,11 @@ def _from_vocabulary(directory: Path) -> ByteLevelBPE:
 
 
 def _treat_as_class(engine: Engine, own: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Give the engine the treatment of text of `_CLASSES`: its own pre-tokenizer, with the `add_prefix_space` that is
-    stated; returns that. Raises InputError where they would treat a text otherwise."""
+    """Apply the `add_prefix_space` in tokenizer_config.json to the engine, as `_CLASSES` do.
+
+    Returns the engine's own pre-tokenizer with that option. Raises InputError if `_CLASSES` would split a text
+    differently.
+    """
     stated = read_json(directory / hf_files.CONFIG).get("add_prefix_space")
     rebuilt = Engine(models.BPE())
     rebuilt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(stated))

@@ -11,15 +11,16 @@ from tx_jax.errors import InputError
 
 
 def describe(engine: Engine) -> dict[str, Any]:
-    """The contents of the tokenizer.json of an engine."""
+    """The contents of an engine's tokenizer.json."""
     return json.loads(engine.to_str())
 
 
 def read(definition: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
-    """The engine of a tokenizer.json, and its contents in the library's own form: there the model has a type, and every
-    option a value.
+    """Build the engine of a tokenizer.json, and return it with the contents in the library's own form.
 
-    Raises InputError where the library cannot read it, or numbers added tokens otherwise than the file.
+    In that form the model has a type and every option has a value.
+
+    Raises InputError if the library cannot read it, or numbers added tokens differently from the file.
     """
     try:
         engine = Engine.from_str(json.dumps(definition))
@@ -36,10 +37,10 @@ def read(definition: Mapping[str, Any]) -> tuple[Engine, dict[str, Any]]:
 
 
 def _complete(definition: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
-    """The library's own form of this definition, as it writes it after reading it."""
+    """This definition in the library's own form, as the library writes it after reading it."""
     if model_type(definition) != "WordPiece":
         return describe(engine)
-    # A vocabulary is written as it was read; leaving it out saves half of the time.
+    # The library writes a vocabulary just as it read it; leaving it out halves the time.
     model, added = definition["model"], definition.get("added_tokens", [])
     small = {**definition, "model": {**model, "vocab": {}}, "added_tokens": []}
     rest = describe(Engine.from_str(json.dumps(small)))
@@ -47,12 +48,12 @@ def _complete(definition: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
 
 
 def nameless(index: int) -> str:
-    """The vocabulary's entry for an id without a token. No text is encoded as it: texts are cut at spaces."""
+    """The vocabulary's entry for an id without a token. No text is encoded as it, because texts are split at spaces."""
     return f"[row {index}]"
 
 
 def vocabulary_of(definition: Mapping[str, Any]) -> tuple[str, ...]:
-    """All tokens of a tokenizer.json in the order of their ids. Raises InputError unless there is one for each id."""
+    """All tokens of a tokenizer.json in id order. Raises InputError unless there is one for each id."""
     entries = definition["model"]["vocab"]
     tokens = dict(enumerate(piece for piece, _ in entries)) if isinstance(entries, list) else _inverse(entries)
     tokens |= {token["id"]: token["content"] for token in definition["added_tokens"]}
@@ -66,7 +67,7 @@ def _inverse(ids: Mapping[str, int]) -> dict[int, str]:
 
 
 def pre_tokenizers_of(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The pre-tokenizers of a tokenizer.json, those of a sequence one by one."""
+    """The pre-tokenizers of a tokenizer.json as a list; a sequence is expanded."""
     part = definition.get("pre_tokenizer")
     if not isinstance(part, dict):
         return []
@@ -74,7 +75,7 @@ def pre_tokenizers_of(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def model_type(definition: Mapping[str, Any]) -> str:
-    """ "WordPiece", "BPE" or "Unigram"; old files do not say, but differ in what they hold. "" where it is none."""
+    """ "WordPiece", "BPE" or "Unigram", inferred from the contents if an old file has no type; "" if none of them."""
     model = definition.get("model")
     if not isinstance(model, dict):
         return ""

@@ -1,4 +1,4 @@
-"""WordPiece as a tokenizer.json describes it: words added after training, or a treatment of text that is not BERT's."""
+"""WordPiece as a tokenizer.json defines it: with words added after training, or with text processing unlike BERT's."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -14,13 +14,13 @@ from tx_jax.text.engine import EngineTokenizer, starts_spaceless
 class DescribedWordPiece(EngineTokenizer):
     """A WordPiece vocabulary with the normalizer, pre-tokenizer and added tokens of its tokenizer.json.
 
-    Words added by `with_tokens` are found wherever they are whole words, and are pieces of no other.
+    Words added by `with_tokens` are matched only as whole words, never as pieces of other words.
 
     Args:
       definition: the contents of a tokenizer.json whose model is WordPiece.
       names: the special token of each role; see `EngineTokenizer`.
 
-    Raises InputError if there is no pre-tokenizer, or no token for unknown words.
+    Raises InputError if there is no pre-tokenizer or no token for unknown words.
     """
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
@@ -44,7 +44,7 @@ class DescribedWordPiece(EngineTokenizer):
 
     @cached_property
     def _readable(self) -> Engine:
-        """The engine of the file itself, which knows special tokens by their own names."""
+        """The engine exactly as the file defines it, with the true names of the special tokens."""
         return definitions.read(self._definition)[0]
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Tokenizers that the `tokenizers` library runs from a tokenizer.json, its file format."""
+"""Tokenizers defined by a tokenizer.json, the file format of the `tokenizers` library, which runs them."""
 
 import abc
 import hashlib
@@ -36,22 +36,24 @@ _SPACELESS = (
 class EngineTokenizer(Tokenizer):
     """A tokenizer.json, with special tokens that no text can forge.
 
-    Special tokens are those of the `ROLES`, and the control pieces of a SentencePiece vocabulary. All other added
-    tokens are found in a text as transformers finds them, those too that transformers calls special: entity markers
-    such as "[E1]" are there to be written into texts.
+    The special tokens are those of the `ROLES` and the control pieces of a SentencePiece vocabulary. All other added
+    tokens are matched in a text as transformers matches them, including those that transformers calls special: entity
+    markers such as "[E1]" are meant to be written into texts.
 
-    The library finds the names of special tokens in a text before anything else, and a Unigram model finds them even
-    if they are not registered, since they are pieces of its vocabulary. The engine that encodes here therefore knows
-    them by names that begin with a space, which no text reaches: its pre-tokenizer replaces every space by another
-    character before the model sees it. `save` writes the true names, registered, as transformers expects.
+    The library matches the names of special tokens in a text before anything else, and a Unigram model matches them
+    even if they are not registered, since they are pieces of its vocabulary. The engine used for encoding therefore
+    gives them names that begin with a space. No text can produce such a name, because the pre-tokenizer replaces every
+    space with another character before the model sees it. `save` writes the true names, registered, as transformers
+    expects.
 
     Args:
-      definition: the contents of tokenizer.json, in the form of `describe`.
-      names: the special token of each of the `ROLES` that has one. One that is not in the vocabulary counts as missing.
+      definition: the contents of tokenizer.json, in the form that `describe` returns.
+      names: the special token of each of the `ROLES` that has one. A name that is not in the vocabulary counts as
+        missing.
     """
 
-    tokenizer_class = "PreTrainedTokenizerFast"  # the class of transformers that runs a tokenizer.json as it is
-    has_control_pieces = False  # are the special tokens of the vocabulary itself control pieces, which no text holds?
+    tokenizer_class = "PreTrainedTokenizerFast"  # the transformers class that runs a tokenizer.json as it is
+    has_control_pieces = False  # whether the vocabulary's own special tokens are control pieces, which no text contains
 
     def __init__(self, definition: Mapping[str, Any], names: Mapping[str, str]):
         self._vocabulary = vocabulary_of(definition)
@@ -61,7 +63,7 @@ class EngineTokenizer(Tokenizer):
         for role in ROLES:
             setattr(self, f"{role}_id", ids.get(self._names.get(role)))
         if self.unk_id is not None and self.unk_id in (self.bos_id, self.eos_id):
-            self.unk_id = None  # GPT-2 calls <|endoftext|> its unknown token, but no text is unknown to it
+            self.unk_id = None  # GPT-2 names <|endoftext|> as its unknown token, but it can encode any text
         self.bos_id = self.cls_id if self.bos_id is None else self.bos_id
         self.eos_id = self.sep_id if self.eos_id is None else self.eos_id
         self._definition = _register(definition, self._names, ids)
@@ -70,7 +72,7 @@ class EngineTokenizer(Tokenizer):
         self._engine, self._added_ids = _unforgeable(self._definition, self._vocabulary, self._special_ids)
 
     def _unfindable(self) -> set[int]:
-        """Ids of the tokens that no text can hold."""
+        """Ids of the tokens that no text can be encoded as."""
         size = len(self._definition["model"]["vocab"]) if self.has_control_pieces else 0
         of_roles = {self._role_ids()[role] for role in self._names}
         special = {token["id"]: token["content"] for token in self._definition["added_tokens"] if token["special"]}
@@ -83,7 +85,7 @@ class EngineTokenizer(Tokenizer):
     def _role_ids(self) -> dict[str, int | None]:
         return {role: getattr(self, f"{role}_id") for role in ROLES}
 
-    def __reduce__(self):  # so that a tokenizer travels to worker processes
+    def __reduce__(self):  # pickling, to send a tokenizer to worker processes
         return type(self), (self._definition, self._names)
 
     @property
@@ -92,7 +94,7 @@ class EngineTokenizer(Tokenizer):
 
     @cached_property
     def pair_separators(self) -> int:
-        # The post-processor is used by itself: an engine with the whole vocabulary takes long to build.
+        # Run the post-processor alone: building an engine with the whole vocabulary is slow.
         model = {"type": "WordLevel", "vocab": {"a": self.vocab_size}, "unk_token": "a"}
         rest = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
         engine = Engine.from_str(json.dumps({**self._definition, **rest, "model": model}))
@@ -113,12 +115,12 @@ class EngineTokenizer(Tokenizer):
 
     @property
     def added_tokens(self) -> list[dict[str, Any]]:
-        """The added tokens that are found in a text, with all that their tokenizer.json says of them."""
+        """The added tokens that are matched in a text, with all their properties from tokenizer.json."""
         return [token for token in self._definition["added_tokens"] if token["id"] not in self._special_ids]
 
     @cached_property
     def added_texts(self) -> dict[int, str]:
-        """The text of each token that was added after training: its word, with the space that belongs to it."""
+        """The text of each token that was added after training: its word, including the space that belongs to it."""
         return {token["id"]: " " * token["lstrip"] + token["content"] for token in self.added_tokens}
 
     def _normalize(self, word: str) -> str:
@@ -155,7 +157,7 @@ class EngineTokenizer(Tokenizer):
         return [Aligned(self._true_ids(found.ids), found.spans) for found in align(self._engine, texts)]
 
     def _true_ids(self, ids: list[int]) -> list[int]:
-        """The ids of what the engine found, which numbers added tokens in its own way where they are not the last."""
+        """Map the engine's ids to the tokenizer's. They differ where the added tokens do not have the last ids."""
         if not self._added_ids:
             return ids
         size = self._engine.get_vocab_size(with_added_tokens=False)
@@ -171,7 +173,7 @@ class EngineTokenizer(Tokenizer):
 
     @cached_property
     def _attached(self) -> Engine:
-        """Like the engine that encodes, but without a space before a text."""
+        """Like the engine used for encoding, but does not add a space before a text."""
         definition = json.loads(self._engine.to_str())
         changes = {"ByteLevel": {"add_prefix_space": False}, "Metaspace": {"prepend_scheme": "never"}}
         for part in pre_tokenizers_of(definition):
@@ -184,7 +186,7 @@ class EngineTokenizer(Tokenizer):
         return self._vocabulary[token_id]
 
     def save(self, directory: str | Path) -> None:
-        """Write tokenizer.json and the two small files from which AutoTokenizer of transformers builds the same."""
+        """Write tokenizer.json and two small files from which transformers' AutoTokenizer builds the same tokenizer."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         write_json(directory / "tokenizer.json", self._definition)
@@ -192,7 +194,10 @@ class EngineTokenizer(Tokenizer):
         write_json(directory / "tokenizer_config.json", self._config())
 
     def _config(self) -> dict[str, Any]:
-        """tokenizer_config.json. Classes that rebuild their engine learn here that a token takes the space before."""
+        """The contents of tokenizer_config.json.
+
+        It records which tokens absorb the space before them (lstrip), for classes that rebuild their engine.
+        """
         added = {token["content"]: token for token in self._definition["added_tokens"]}
         properties = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
         names = {
@@ -205,11 +210,11 @@ class EngineTokenizer(Tokenizer):
 
 
 def _register(definition: dict[str, Any], names: Mapping[str, str], ids: Mapping[str, int]) -> dict[str, Any]:
-    """The definition with the named tokens among its special tokens, and nothing about truncation and padding."""
+    """The definition with the named tokens registered as special, and without truncation and padding."""
     added = {token["id"]: token for token in definition["added_tokens"]}
     for role, name in names.items():
         fresh = {"content": name, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-        # The space before a mask is a part of the word that is masked.
+        # The space before a mask is part of the masked word.
         fresh["lstrip"] = role == "mask"
         added[ids[name]] = {"id": ids[name], **added.get(ids[name], fresh), "special": True}
     return {**definition, "added_tokens": [added[i] for i in sorted(added)], "truncation": None, "padding": None}
@@ -218,13 +223,14 @@ def _register(definition: dict[str, Any], names: Mapping[str, str], ids: Mapping
 def _unforgeable(
     definition: dict[str, Any], vocabulary: Sequence[str], special_ids: Sequence[int]
 ) -> tuple[Engine, tuple[int, ...]]:
-    """The engine that encodes: all ids in its model, those that no text may give under names that no text contains.
+    """Build the engine used for encoding. Its model contains every id; special tokens get names that no text contains.
 
-    Words that were added after training stay outside: in the model they would be pieces, and found inside other words.
-    The library numbers them behind its model, whatever the file says.
+    Words that were added after training stay outside the model: inside it they would be pieces, and would be matched
+    inside other words. The library numbers them after the model's tokens, whatever the file says.
 
     Returns:
-      The engine, and the ids of the tokens that it numbers from its model's size on; empty where those are theirs.
+      The engine, and the true ids of the tokens that it numbers from its model's size on. The ids are empty if the
+      engine's numbers are already the true ids.
     """
     findable = [token for token in definition["added_tokens"] if token["id"] not in special_ids]
     model = dict(definition["model"])
@@ -258,10 +264,10 @@ def _fingerprint(
     roles: Mapping[str, int | None],
     special_ids: Sequence[int],
 ) -> str:
-    """sha256 of everything that determines the ids; the same whether transformers or we wrote the file."""
+    """sha256 of everything that determines the ids; the same whether transformers or tx_jax wrote the file."""
     settings = {key: definition[key] for key in ("model", "normalizer", "pre_tokenizer")}
     if definition["model"]["type"] == "Unigram":
-        # The library reads a number from JSON with an error in its last digit: compare as SentencePiece keeps them.
+        # The library's JSON parser can be off in the last digit: compare in float32, as SentencePiece stores scores.
         scores = [float(np.float32(score)) for _, score in definition["model"]["vocab"]]
         settings["model"] = {**definition["model"], "vocab": scores}
     matched = [token for token in definition["added_tokens"] if token["id"] not in special_ids]
@@ -271,12 +277,12 @@ def _fingerprint(
 
 
 def _essence(value: Any) -> Any:
-    """The JSON without parts that have no effect on ids: unset options, and offsets."""
+    """The JSON without the parts that do not affect ids: unset options and offset settings."""
     if isinstance(value, dict):
         return {key: _essence(item) for key, item in value.items() if item not in (None, "") and key != "trim_offsets"}
     return value
 
 
 def starts_spaceless(text: str) -> bool:
-    """Whether the text begins in a script that puts no spaces between words."""
+    """Whether the first character belongs to a script written without spaces between words."""
     return any(first <= ord(text[0]) <= last for first, last in _SPACELESS) if text else False

@@ -1,8 +1,8 @@
-"""Reads what the small files of a Hugging Face folder say about its tokenizer: class, special tokens, added tokens.
+"""Reads a tokenizer's class, special tokens and added tokens from the small files of a Hugging Face folder.
 
-tokenizer_config.json     the class and its options; since transformers 4.34 all added tokens too
+tokenizer_config.json     the class and its options; since transformers 4.34 also all added tokens
 special_tokens_map.json   the special token of each role
-added_tokens.json         words of older versions that were added after training, and their ids
+added_tokens.json         words added after training and their ids, as older versions write them
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -28,7 +28,7 @@ CONVENTIONS = {
 }
 # Classes that run a tokenizer.json as it is.
 GENERAL = ("", "PreTrained", "TokenizersBackend")
-# Classes that do things in Python that no tokenizer.json describes: dictionaries, normalization of tweets, characters.
+# Classes with Python code that no tokenizer.json describes: dictionaries, tweet normalization, character splitting.
 # fmt: off
 _IN_PYTHON = (
     "Bartpho", "BertJapanese", "Bertweet", "BioGpt", "BlenderbotSmall", "ByT5", "Canine", "CTRL", "Flaubert", "FSMT",
@@ -40,20 +40,21 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def class_of(directory: Path) -> str:
-    """The class in tokenizer_config.json or config.json, "Bert" for "BertTokenizerFast"; "" where there is none."""
+    """The class in tokenizer_config.json or config.json: "Bert" for "BertTokenizerFast", "" if neither names one."""
     files = (CONFIG, "config.json")
     name = next((name for file in files if (name := read_json(directory / file).get("tokenizer_class"))), "")
     return str(name).removesuffix("Fast").removesuffix("Tokenizer")
 
 
 def check_class(directory: Path, files: str, known: Collection[str] | None = None) -> str:
-    """The folder's `class_of`, if the files determine that class's ids.
+    """Return the folder's `class_of` if the files determine that class's ids.
 
     Args:
       files: the files that contain the tokenizer, for the message.
-      known: the only classes that make of these files what we do; None: whichever, for a tokenizer.json says all.
+      known: the classes that read these files as tx_jax does. None accepts any class that adds no Python code of its
+        own, since a tokenizer.json is complete.
 
-    Raises InputError for another class, and for one whose code comes with the folder.
+    Raises InputError for any other class, and for a class whose code comes with the folder.
     """
     name = class_of(directory)
     custom = read_json(directory / CONFIG).get("auto_map")
@@ -67,14 +68,14 @@ def check_class(directory: Path, files: str, known: Collection[str] | None = Non
 
 
 def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
-    """The special token of each role: by special_tokens_map.json, else tokenizer_config.json, else by convention.
+    """The special token of each role: from special_tokens_map.json, else tokenizer_config.json, else by convention.
 
-    As in transformers, tokenizer_config.json comes first where it has the added tokens, too.
+    As in transformers, tokenizer_config.json takes precedence if it also contains the added tokens.
     """
     known = set(vocabulary)
     names = {role: next((name for name in given if name in known), None) for role, given in CONVENTIONS.items()}
     if not names["cls"]:
-        names["sep"] = None  # where no token begins a text, as in T5, </s> only ends it
+        names["sep"] = None  # if no token begins a text, as in T5, </s> only ends it
     has_all = "added_tokens_decoder" in read_json(directory / CONFIG)
     for file in (MAP, CONFIG) if has_all else (CONFIG, MAP):
         given = read_json(directory / file)
@@ -85,9 +86,9 @@ def special_names(directory: Path, vocabulary: Iterable[str]) -> dict[str, str]:
 
 
 def with_added_tokens(definition: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """The tokenizer.json with the added tokens that the folder's other files name, as transformers finds them.
+    """The tokenizer.json with the added tokens from the folder's other files, matched as transformers matches them.
 
-    Raises InputError for a token without an id, and where two files disagree about an id or how a token is found.
+    Raises InputError for a token without an id, and if two files disagree about an id or how a token is matched.
     """
     stated, additional = _stated(directory), _additional(directory)
     if not stated and not additional:
@@ -103,7 +104,7 @@ def with_added_tokens(definition: Mapping[str, Any], directory: Path) -> dict[st
                 f"{directory / file} gives {content!r} the id {index}, but the vocabulary says that {content!r} is "
                 f"{ids.get(content, 'no token')} and {index} is {tokens.get(index)!r}: fix one of the two"
             )
-        # How the names of roles are found does not matter, for here no text holds them.
+        # How the special tokens of roles are matched does not matter, since they are never matched in a text here.
         before = added.get(index) if file == CONFIG and content not in roles else None
         if before and any(token[key] != before[key] for key in _FLAGS):
             raise InputError(
@@ -121,7 +122,7 @@ def with_added_tokens(definition: Mapping[str, Any], directory: Path) -> dict[st
 
 
 def _stated(directory: Path) -> dict[int, tuple[dict[str, Any], str]]:
-    """By id, the added tokens of tokenizer_config.json, or else of added_tokens.json, and the file that says so."""
+    """Added tokens by id, each with the file it is from: tokenizer_config.json, or else added_tokens.json."""
     decoder = read_json(directory / CONFIG).get("added_tokens_decoder")
     try:
         if decoder is not None:
@@ -137,14 +138,14 @@ def _stated(directory: Path) -> dict[int, tuple[dict[str, Any], str]]:
 
 
 def _token(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All that a tokenizer.json says of a token but its id; what is not given is as transformers has it."""
+    """A token's entry in tokenizer.json without its id; missing flags get the defaults of transformers."""
     flags = {key: given[key] for key in _FLAGS if key in given}
     token = AddedToken(given["content"], **flags)
     return {"content": token.content, **{key: getattr(token, key) for key in _FLAGS}}
 
 
 def _additional(directory: Path) -> list[str]:
-    """The special tokens without a role that the folder names."""
+    """The folder's special tokens that have no role."""
     found: list[str] = []
     for file in (MAP, CONFIG):
         for key in ("additional_special_tokens", "extra_special_tokens"):

@@ -1,10 +1,10 @@
 """SentencePiece (Kudo and Richardson 2018): unigram language models (Kudo 2018) and BPE over characters.
 
-A text is normalized by the table in the model (usually NFKC), cut at white space into words, each word is given a
-leading "▁", and a word is split into the most probable pieces (unigram) or merged from its characters (BPE). Characters
-that the vocabulary lacks become the unknown token, a run of them one. `sentencepiece` trains; the `tokenizers` library
-encodes, as in transformers. Tests compare the two: they differ at most in the order of pieces whose two orders are
-equally probable ("0", "00" for "000"), where rounding decides.
+A text is normalized with the table in the model (usually NFKC) and split at white space into words. Each word gets a
+leading "▁" and is then split into its most probable pieces (unigram) or merged from its characters (BPE). A run of
+characters that are not in the vocabulary becomes one unknown token. `sentencepiece` trains; the `tokenizers` library
+encodes, as in transformers. Tests compare the two: they differ only in the order of pieces where both orders are
+equally probable ("0", "00" for "000") and rounding decides.
 """
 
 import io
@@ -40,19 +40,19 @@ _NAMES = {"xlm_roberta": FAIRSEQ, "camembert": FAIRSEQ, "deberta_v2": BERT, "t5"
 NUM_SENTINELS = 100
 # Kinds of piece in a model file.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
-# The results depend on it, so it is fixed, whatever the machine.
+# Fixed on every machine, because the results depend on it.
 _TRAINING_THREADS = 4
 
 
 class SentencePiece(EngineTokenizer):
     """A SentencePiece vocabulary, unigram or BPE.
 
-    Whole words are what white space separates: a piece continues a word unless it begins with "▁", so punctuation
+    Whole words are separated by white space: a piece continues a word unless it begins with "▁", so punctuation
     belongs to the word that it touches. In scripts written without spaces (Chinese, Japanese, Thai and others) every
-    piece is a word of its own.
+    piece is its own word.
 
     Args:
-      definition: the contents of a tokenizer.json whose model is Unigram or BPE and which writes spaces as "▁".
+      definition: the contents of a tokenizer.json whose model is Unigram or BPE and that writes spaces as "▁".
       names: the special token of each role; see `EngineTokenizer`.
     """
 
@@ -60,8 +60,10 @@ class SentencePiece(EngineTokenizer):
 
     @property
     def tokenizer_class(self) -> str:
-        """The transformers class that gives the same ids. Its specific classes keep only pieces and normalization
-        table, and the one for DeBERTa not even the table."""
+        """The transformers class that gives the same ids.
+
+        The model-specific classes keep only the pieces and the normalization table; DeBERTa's drops the table too.
+        """
         plain = _pipeline(Engine(models.BPE()))
         model, names = self._definition["model"], self._names
         normalizer = self._definition["normalizer"]
@@ -83,14 +85,14 @@ class SentencePiece(EngineTokenizer):
         config = super()._config()
         if self.tokenizer_class == "T5Tokenizer":
             return config | {"extra_ids": sum(token.startswith("<extra_id_") for token in self._vocabulary)}
-        # The general class gives no segments unless it is told to; the second text of a pair has one of its own here.
+        # The general class returns no segment ids by default; here the second text of a pair has its own segment.
         if self._has_segments:
             return config | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
         return config
 
     @property
     def _has_segments(self) -> bool:
-        """Does the second text of a pair have a segment of its own?"""
+        """Whether the second text of a pair has its own segment."""
         return '"type_id": 1' in json.dumps(self._definition["post_processor"])
 
     def _begins_word(self, token: str) -> bool:
@@ -109,17 +111,17 @@ def from_model(
 
     Args:
       serialized: the contents of the file.
-      layout: how pieces become ids.
-        xlm_roberta: <s> 0, <pad> 1, </s> 2, <unk> 3, then the model's pieces from its fourth on, <mask> last.
-        camembert: <s>NOTUSED, <pad>, </s>NOTUSED, <unk>, <unk>NOTUSED, then the pieces from the second, <mask> last.
-        deberta_v2: the model's own ids; [MASK] follows them unless it is one.
-        t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). Nothing
-          begins a text, </s> ends it, and there is no mask.
-      lowercase: fold case before the model's own normalization.
-      split_by_punct: cut at punctuation, too.
-      num_sentinels: for the layout t5.
+      layout: how pieces are mapped to ids.
+        xlm_roberta: <s> 0, <pad> 1, </s> 2, <unk> 3, then the model's pieces from the fourth on, <mask> last.
+        camembert: <s>NOTUSED, <pad>, </s>NOTUSED, <unk>, <unk>NOTUSED, then the pieces from the second on, <mask> last.
+        deberta_v2: the model's own ids, followed by [MASK] unless the model already has it.
+        t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). A text has
+          no start token and ends with </s>; there is no mask token.
+      lowercase: lowercase the text before the model's own normalization.
+      split_by_punct: also split at punctuation.
+      num_sentinels: number of sentinels, for the layout t5.
 
-    Raises InputError for bytes that are not such a model, and for options of it that are not supported.
+    Raises InputError if the bytes are not a SentencePiece model, or if the model uses an unsupported option.
     """
     if layout not in LAYOUTS:
         raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
@@ -156,11 +158,11 @@ def from_model(
 
 
 def parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
-    """The message in a model file. Raises InputError unless it is one that can be run here."""
+    """Parse a model file. Raises InputError if it is not a SentencePiece model or not a supported one."""
     proto = sentencepiece_model_pb2.ModelProto()
     try:
         proto.ParseFromString(serialized)
-    except Exception as error:  # of another class in each of protobuf's implementations
+    except Exception as error:  # each protobuf implementation raises a different class
         raise InputError(f"this is not a SentencePiece model ({error}): copy the file again") from None
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if not proto.pieces:
@@ -173,7 +175,7 @@ def parse(serialized: bytes) -> sentencepiece_model_pb2.ModelProto:
 
 
 def _merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
-    """The merges that SentencePiece's BPE makes: every cut of a piece into two, the piece of the best score first."""
+    """The merges of SentencePiece's BPE: every split of a piece into two pieces, the best-scoring piece first."""
     ids = {piece: index for index, (piece, _, _) in enumerate(pieces)}
     merges = []
     for piece, score, kind in pieces:
@@ -188,7 +190,7 @@ def _merges(pieces: Sequence[tuple[str, float, int]]) -> list[tuple[str, str]]:
 def _pipeline(
     engine: Engine, *, charsmap: bytes = b"", lowercase: bool = False, split_by_punct: bool = False
 ) -> dict[str, Any]:
-    """The definition of an engine of this model with SentencePiece's treatment of text."""
+    """The definition of this engine with SentencePiece's normalizer, pre-tokenizer and decoder."""
     steps = [normalizers.Lowercase()] if lowercase else []
     steps += [normalizers.Precompiled(charsmap)] if charsmap else []
     if steps:
@@ -202,7 +204,7 @@ def _pipeline(
 
 
 def _template(names: Mapping[str, str], ids: Mapping[str, int], layout: str) -> dict[str, Any]:
-    """How transformers puts special tokens around a text and around a pair."""
+    """The post-processor that adds special tokens to a text and to a pair, as in transformers."""
     cls, end = names.get("cls"), names["eos"]
     if missing := [name for name in (cls, end) if name and name not in ids]:
         raise InputError(
@@ -239,13 +241,14 @@ def train(
     """Learn a SentencePiece vocabulary; the same documents give the same vocabulary in every process.
 
     Args:
-      documents: read once, as a stream, as far as `until_many_words` goes.
+      documents: read once, as a stream, up to the limit of `until_many_words`.
       algorithm: "unigram" or "bpe".
       layout: "xlm_roberta" (<s> 0, <pad> 1, </s> 2, <unk> 3, the pieces, <mask> last) or "t5" (<pad> 0, </s> 1,
         <unk> 2, the pieces, 100 sentinels).
-      vocab_size: size to reach; a small corpus may give fewer tokens.
-      lowercase: fold case (by the normalization table nmt_nfkc_cf instead of nmt_nfkc).
-      character_coverage: share of the text whose characters are in the vocabulary, 0.98 to 1; others become <unk>.
+      vocab_size: target size; a small corpus may give fewer tokens.
+      lowercase: fold case (with the normalization table nmt_nfkc_cf instead of nmt_nfkc).
+      character_coverage: fraction of the text's characters that the vocabulary covers, 0.98 to 1; the others become
+        <unk>.
       progress: called with the number of characters read so far.
 
     Raises InputError if the documents have no text, or `vocab_size` is too small for their characters.
@@ -258,7 +261,7 @@ def train(
     if layout == "t5":
         ids = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
         num_pieces = vocab_size - NUM_SENTINELS
-    else:  # the model's own <unk>, <s> and </s> give way to the five of the layout
+    else:  # the layout's five special tokens replace the model's own <unk>, <s> and </s>
         ids, num_pieces = {}, vocab_size - 5 + 3
     try:
         model = train_model(
@@ -278,10 +281,10 @@ def train(
 
 
 def train_model(words: Iterable[tuple[str, int]], **options: Any) -> bytes:
-    """The model file that SentencePiece learns from words and their counts. `options`: those of its trainer.
+    """Train SentencePiece on words and their counts, and return the model file. `options` are passed to its trainer.
 
-    The trainer cuts sentences into words with counts anyway; given those, no line is too long for it, and its memory
-    grows with the distinct words alone. Raises RuntimeError where it fails.
+    The trainer reduces sentences to words with counts anyway. Given those directly, no line is too long for it, and its
+    memory grows only with the number of distinct words. Raises RuntimeError if training fails.
     """
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
@@ -298,7 +301,7 @@ def train_model(words: Iterable[tuple[str, int]], **options: Any) -> bytes:
 
 
 def count_words(documents: Iterable[str], progress: Callable[[int], None] | None = None) -> list[tuple[str, int]]:
-    """Words and how often they occur, the most frequent first; long ones in pieces."""
+    """Words and their counts, the most frequent first. Long words are cut into chunks."""
     counts: Counter[str] = Counter()
     for document in until_many_words(counted(documents, progress)):
         for word in document.replace("\0", " ").split():

@@ -1,4 +1,4 @@
-"""The folders of SentencePiece tokenizers: ours, and those of transformers."""
+"""Loads SentencePiece tokenizers from folders written by tx_jax or by transformers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ _LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "Debe
 
 
 def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a SentencePiece tokenizer."""
+    """Whether the folder contains a SentencePiece tokenizer. `definition`: its tokenizer.json, {} if it has none."""
     if definition:
         return model_type(definition) in ("Unigram", "BPE") and SPACE in str(
             [definition.get("normalizer"), definition.get("pre_tokenizer")]
@@ -30,12 +30,12 @@ def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
 
 
 def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
-    """Load a SentencePiece tokenizer: from its tokenizer.json, or else from the model file.
+    """Load a SentencePiece tokenizer from its tokenizer.json if there is one, otherwise from the model file.
 
-    The class in tokenizer_config.json, or else the type of the model in config.json, tells the layout of the ids; a
-    model file that has [CLS] and [SEP] among its own pieces needs neither. What stands between added tokens is read as
-    SentencePiece reads it; newer classes of transformers for DeBERTa leave a "▁" before such a token, and drop the
-    model file's normalization.
+    The class in tokenizer_config.json, or else the model type in config.json, determines the layout of the ids; a model
+    file whose own pieces include [CLS] and [SEP] needs neither. Text between added tokens is encoded as SentencePiece
+    encodes it; newer transformers classes for DeBERTa leave a "▁" before such a token and drop the model file's
+    normalization.
     """
     if definition:
         return _from_definition(directory, definition)

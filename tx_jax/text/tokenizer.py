@@ -1,4 +1,4 @@
-"""The interface of every tokenizer, whatever its algorithm."""
+"""The interface shared by all tokenizers."""
 
 import abc
 import warnings
@@ -20,10 +20,10 @@ class Tokenizer(abc.ABC):
 
     Attributes:
       vocab_size: number of ids; every id is in [0, vocab_size).
-      pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens, None where the vocabulary has none: GPT-2's
-        has only an `eos_id`, and a byte-level vocabulary needs no `unk_id`. See `require`.
-      bos_id, eos_id: what begins and what ends a text. BERT's [CLS] and [SEP], RoBERTa's <s> and </s> (which are its
-        cls_id and sep_id too), GPT-2's <|endoftext|> for both.
+      pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens; None for a token that the vocabulary lacks.
+        GPT-2's has only an `eos_id`, and a byte-level vocabulary needs no `unk_id`. See `require`.
+      bos_id, eos_id: the tokens that begin and end a text: BERT's [CLS] and [SEP], RoBERTa's <s> and </s> (also its
+        cls_id and sep_id), GPT-2's <|endoftext|> for both.
       fingerprint: sha256 (hex) of everything that determines the encoding. Two tokenizers with the same
         fingerprint give the same ids for every text.
     """
@@ -40,13 +40,13 @@ class Tokenizer(abc.ABC):
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        """Ids of the special tokens, ascending. Encoding a text gives none of them but `unk_id`."""
+        """Ids of the special tokens, ascending. Encoding a text produces none of them except `unk_id`."""
         ids = {getattr(self, f"{role}_id") for role in ROLES}
         return tuple(sorted(ids - {None}))
 
     @property
     def pair_separators(self) -> int:
-        """How many separators stand between two texts: what its tokenizer.json says, else two where they are </s>."""
+        """Number of separators between two texts: as in tokenizer.json, otherwise two if the separator is </s>."""
         return 2 if self.sep_id is not None and self.token(self.sep_id) == "</s>" else 1
 
     def require(self, *roles: str, source: str | Path = "") -> None:
@@ -54,7 +54,7 @@ class Tokenizer(abc.ABC):
 
         Args:
           roles: such as "mask", "pad".
-          source: the folder that the tokenizer is from, for the message.
+          source: the folder that the tokenizer was loaded from, for the message.
         """
         if missing := [role for role in roles if getattr(self, f"{role}_id") is None]:
             where = f"the tokenizer in {source}" if source else "the tokenizer"
@@ -68,8 +68,8 @@ class Tokenizer(abc.ABC):
     def is_continuation(self) -> np.ndarray:
         """bool [vocab_size]: True for pieces that continue the word begun by the piece before them.
 
-        Special tokens never do. The first piece of a text begins a word whatever it is; a property of a piece alone
-        cannot say so. What a word is depends on the kind of tokenizer: see there.
+        Special tokens never do. The first piece of a text always begins a word, which this property of single pieces
+        cannot express. What counts as a word depends on the kind of tokenizer: see its class.
         """
 
     @abc.abstractmethod
@@ -78,15 +78,15 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:
-        """As `encode_batch`, with the characters of the text that each piece stands for."""
+        """Like `encode_batch`, but also gives the characters of the text that each piece stands for."""
 
     def encode_words(self, words: Sequence[str]) -> list[list[int]]:
-        """Token ids of each word as it is in the midst of a text, after a space."""
+        """Token ids of each word as it is encoded in the middle of a text, after a space."""
         return self.encode_batch(words)
 
     @abc.abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """Readable text of the ids, special tokens included. Not an exact inverse where encoding loses something."""
+        """Readable text of the ids, including special tokens. Not an exact inverse if encoding loses information."""
 
     @abc.abstractmethod
     def token(self, token_id: int) -> str:
@@ -94,17 +94,17 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def save(self, directory: str | Path) -> None:
-        """Write the tokenizer's files into `directory` (made if missing), in a layout that transformers loads."""
+        """Write the tokenizer's files into `directory` (created if missing), in a layout that transformers loads."""
 
     def with_tokens(self, words: Iterable[str]) -> Self:
-        """A tokenizer of the same kind with a token more for each of these words, wherever it is a whole word.
+        """A tokenizer of the same kind with one more token for each of these words, used where it is a whole word.
 
-        The tokens of this one keep their ids; the new ones follow the last, in the order given. In BERT's WordPiece a
-        new token may also begin a longer word, as all of its tokens do; for the other kinds see `added_words`.
+        Existing tokens keep their ids; the new ones follow in the order given. In BERT's WordPiece a new token may also
+        begin a longer word, as all of its tokens do; for the other kinds see `added_words`.
 
-        Warns with InputWarning where it adds a word in another form, since it folds case for instance, and where two
-        words have the same form. Raises InputError for a word that is empty or holds white space, that is a token
-        already, or that could never be found.
+        Warns with InputWarning if a word is added in another form (for example lowercased) or if two words have the
+        same form. Raises InputError for a word that is empty or contains white space, is already a token, or could
+        never be matched.
         """
         known = set(self.tokens(range(self.vocab_size)))
         fresh: dict[str, str] = {}
@@ -132,27 +132,27 @@ class Tokenizer(abc.ABC):
         return extended
 
     def with_reserved(self, num_ids: int) -> Self:
-        """A tokenizer of `num_ids` ids at least: those that are new belong to no token, and no text is encoded as them.
+        """A tokenizer with at least `num_ids` ids. The new ids belong to no token, and no text is encoded as them.
 
-        For a model with more rows than the tokenizer has tokens: words added later get ids behind all of its rows.
+        For a model with more embedding rows than the tokenizer has tokens: words added later get ids after all rows.
         """
         return self._reserved(range(self.vocab_size, num_ids)) if num_ids > self.vocab_size else self
 
     @abc.abstractmethod
     def _reserved(self, ids: range) -> Self:
-        """The tokenizer with a `nameless` token for each of these ids, which follow its last."""
+        """The tokenizer with a `nameless` token for each of these ids, which follow its last id."""
 
     @abc.abstractmethod
     def with_pad(self) -> Self:
-        """This tokenizer if it has a token that does nothing but fill up rows, else one with such a token, the last.
+        """This tokenizer if it has a token used only for padding, otherwise one with such a token added as the last.
 
-        GPT-2's tokenizer has none. Its end token cannot serve: what looks for the end of a text behind the padding, as
-        transformers' classifiers do, would pass over it.
+        GPT-2's tokenizer has none. Its end token cannot be used instead: code that looks for the end of a text before
+        the padding, such as transformers' classifiers, would skip it.
         """
 
     @abc.abstractmethod
     def _normalize(self, word: str) -> str:
-        """What encoding makes of a word before it looks for tokens."""
+        """Normalize a word as encoding does before it looks for tokens."""
 
     @abc.abstractmethod
     def _extended(self, words: Sequence[str]) -> Self:
@@ -167,10 +167,10 @@ class Tokenizer(abc.ABC):
         return [self.token(token_id) for token_id in ids]
 
     def encode_masked(self, text: str) -> list[int]:
-        """Token ids of a text in which the name of the mask token stands for a mask; no other special tokens.
+        """Token ids of a text in which the name of the mask token is read as a mask; no other special tokens are.
 
-        It becomes what masking makes of a text: the space before a mask belongs to the masked word, and what follows a
-        mask without a space has none. Raises InputError where there is no mask token.
+        The result matches a masked text: the space before a mask belongs to the masked word, and text that follows a
+        mask without a space is encoded without one. Raises InputError if there is no mask token.
         """
         self.require("mask")
         first, *others = text.split(self.token(self.mask_id))
@@ -180,7 +180,7 @@ class Tokenizer(abc.ABC):
         return ids
 
     def _encode_attached(self, text: str) -> list[int]:
-        """Token ids of a text that continues another, without a space unless it begins with one."""
+        """Token ids of a text that continues another; no space is added before it."""
         return self.encode(text)
 
 

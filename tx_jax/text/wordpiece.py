@@ -1,7 +1,7 @@
 """WordPiece, BERT's tokenizer (Devlin et al. 2018, after Wu et al. 2016), run by the `tokenizers` library.
 
-Words are split greedily, longest piece first; pieces inside a word carry the prefix "##"; a word that cannot be
-spelled with the vocabulary, or is longer than 100 characters, becomes one [UNK].
+Words are split greedily, longest piece first. Pieces inside a word have the prefix "##". A word that cannot be built
+from the vocabulary, or is longer than 100 characters, becomes one [UNK].
 """
 
 import hashlib
@@ -31,11 +31,11 @@ class WordPiece(Tokenizer):
     """A WordPiece vocabulary with BERT's normalization.
 
     Args:
-      vocabulary: the tokens in the order of their ids; must hold the five special tokens, anywhere.
-      lowercase: fold case before encoding.
-      strip_accents: drop combining accents before encoding; None does what BERT does, which is to follow
-        `lowercase`. For Spanish pass False with lowercase=True: stripping turns "año" into "ano".
-      split_chinese: make every CJK ideograph a word of its own.
+      vocabulary: the tokens in id order; must contain the five special tokens, at any position.
+      lowercase: lowercase the text before encoding.
+      strip_accents: remove combining accents before encoding; None follows `lowercase`, as BERT does. For Spanish, pass
+        False with lowercase=True: stripping turns "año" into "ano".
+      split_chinese: make every CJK ideograph its own word.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class WordPiece(Tokenizer):
         self._vocabulary = tuple(vocabulary)
         settings = {"kind": "wordpiece", "vocabulary": self._vocabulary, **self._normalization()}
         self.fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        # The special tokens are deliberately not registered with this engine: "[MASK]" in a text is then three pieces
-        # of plain text, and no text can forge a special token. `save` registers them, as transformers expects.
+        # The special tokens are deliberately not registered with this engine. "[MASK]" in a text is then encoded as
+        # three plain pieces, so no text can forge a special token. `save` registers them, as transformers expects.
         self._engine = Engine(models.WordPiece(ids, unk_token=UNK, continuing_subword_prefix=PREFIX))
         self._engine.normalizer = _normalizer(self)
         self._engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -71,11 +71,11 @@ class WordPiece(Tokenizer):
         names = ("lowercase", "strip_accents", "split_chinese")
         return {name: getattr(self, name) for name in names}
 
-    def __reduce__(self):  # so that a tokenizer travels to worker processes
+    def __reduce__(self):  # pickling, to send a tokenizer to worker processes
         return _rebuild, (self._vocabulary, self._normalization())
 
     def _normalize(self, word: str) -> str:
-        return "".join(self._engine.normalizer.normalize_str(word).split())  # ideographs get spaces around
+        return "".join(self._engine.normalizer.normalize_str(word).split())  # drop spaces put around ideographs
 
     def _extended(self, words: Sequence[str]) -> "WordPiece":
         return WordPiece([*self._vocabulary, *words], **self._normalization())
@@ -132,7 +132,7 @@ def _rebuild(vocabulary: Sequence[str], normalization: dict[str, bool]) -> WordP
 
 
 def template(cls: str, sep: str, ids: Mapping[str, int]) -> processors.TemplateProcessing:
-    """What BERT puts around a text and a pair."""
+    """The post-processor that adds BERT's special tokens to a text and to a pair."""
     return processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
         pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
@@ -161,18 +161,20 @@ def train(
 ) -> WordPiece:
     """Learn a WordPiece vocabulary; the same documents give the same vocabulary in every process.
 
-    Special tokens get the ids 0 to 4, then come the alphabet, its "##" forms, and the pieces in the order of learning.
+    Special tokens get the ids 0 to 4, followed by the alphabet, its "##" forms, and the pieces in the order in which
+    they were learned.
 
     Args:
-      documents: read once, as a stream; kept on disk while training, not in memory.
-      vocab_size: size to reach; a small corpus may give fewer tokens.
+      documents: read once, as a stream; kept on disk during training, not in memory.
+      vocab_size: target size; a small corpus may give fewer tokens.
       lowercase, strip_accents: as for `WordPiece`.
-      min_frequency: a pair of pieces rarer than this is not merged.
-      character_coverage: the alphabet is the most frequent characters that make up this share of the text; words with
-        another one become [UNK]. Some hundred characters for European languages, thousands for Chinese.
+      min_frequency: pairs of pieces rarer than this are not merged.
+      character_coverage: the alphabet consists of the most frequent characters that make up this fraction of the text;
+        words with any other character become [UNK]. This is some hundred characters for European
+        languages, thousands for Chinese.
       progress: called with the number of characters read so far.
 
-    Raises InputError where the documents hold no text, or `vocab_size` cannot hold the alphabet.
+    Raises InputError if the documents contain no text, or `vocab_size` is too small for the alphabet.
     """
     normalization = {"lowercase": lowercase, "strip_accents": strip_accents}
     untrained = WordPiece(SPECIAL_TOKENS, **normalization)
@@ -193,8 +195,10 @@ def train(
 
 
 def _spool(documents: Iterable[str], spool: TextIO, progress: Callable[[int], None] | None) -> Counter[str]:
-    """Write the documents to `spool`, one chunk a line, and count their characters: the alphabet must be known
-    before training, and the documents come only once."""
+    """Write the documents to `spool`, one chunk per line, and count their characters.
+
+    The alphabet must be known before training, and the documents can be read only once.
+    """
     counts: Counter[str] = Counter()
     for document in counted(documents, progress):
         for chunk in chunks(document):
@@ -204,8 +208,11 @@ def _spool(documents: Iterable[str], spool: TextIO, progress: Callable[[int], No
 
 
 def _learn(untrained: WordPiece, chunks: Iterable[str], initial: list[str], size: int, min_frequency: int) -> list[str]:
-    """Run the library's trainer. It numbers the alphabet in the order of a hash map and breaks ties between equally
-    frequent pairs by those numbers, so two runs differ; handing it the alphabet as special tokens fixes the numbers."""
+    """Run the library's trainer.
+
+    The trainer numbers the alphabet in hash-map order and breaks ties between equally frequent pairs by those numbers,
+    so two runs can differ. Passing the alphabet as special tokens fixes the numbers.
+    """
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         min_frequency=min_frequency,
@@ -223,7 +230,10 @@ def _learn(untrained: WordPiece, chunks: Iterable[str], initial: list[str], size
 
 
 def _alphabet(counts: Counter[str], untrained: WordPiece, coverage: float) -> list[str]:
-    """The most frequent characters after normalization, enough for a share `coverage` of all; in code point order."""
+    """The most frequent characters after normalization that together cover a fraction `coverage` of the text.
+
+    They are in code point order.
+    """
     normalizer = _normalizer(untrained)
     normalized: Counter[str] = Counter()
     for character, count in counts.items():
@@ -239,6 +249,6 @@ def _alphabet(counts: Counter[str], untrained: WordPiece, coverage: float) -> li
 
 
 def _joins(character: str, untrained: WordPiece) -> bool:
-    """Whether the character can stand inside a word; punctuation and ideographs are words of their own."""
+    """Whether the character can occur inside a word; punctuation marks and ideographs are separate words."""
     pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return len(pre_tokenizer.pre_tokenize_str(_normalizer(untrained).normalize_str("a" + character))) == 1

@@ -1,4 +1,4 @@
-"""The folders of WordPiece tokenizers: ours, those of transformers, and those of google-research/bert."""
+"""Loads WordPiece tokenizers from folders written by tx_jax, transformers or google-research/bert."""
 
 import json
 import warnings
@@ -17,10 +17,10 @@ from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import CLS, MASK, PAD, PREFIX, SEP, SPECIAL_TOKENS, UNK, WordPiece, template
 
 _NAMES = {"pad": PAD, "unk": UNK, "cls": CLS, "sep": SEP, "mask": MASK, "bos": CLS, "eos": SEP}
-# Classes of transformers that are BERT's under another name, and the models whose class is BERT's if no file names one.
+# Transformers classes that are BERT's under another name, and model types that use BERT's class if no file names one.
 _OF_BERT = ("Bert", "DistilBert", "Electra", "ConvBert", "MobileBert", "LayoutLM", "SqueezeBert", "RetriBert", "Realm")
 _MODEL_TYPES = ("bert", "distilbert", "electra")
-# Our option -> its key in tokenizer_config.json, its key in a BertNormalizer, and what transformers takes if unsaid.
+# tx_jax option -> its key in tokenizer_config.json, its key in a BertNormalizer, and the default in transformers.
 _OPTIONS = {
     "lowercase": ("do_lower_case", "lowercase", True),
     "strip_accents": ("strip_accents", "strip_accents", None),
@@ -29,20 +29,20 @@ _OPTIONS = {
 
 
 def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
-    """Whether the folder, with this tokenizer.json ({}: none), holds a WordPiece tokenizer."""
+    """Whether the folder contains a WordPiece tokenizer. `definition`: its tokenizer.json, {} if it has none."""
     if definition:
         return model_type(definition) == "WordPiece"
     return (directory / "vocab.txt").is_file()
 
 
 def load(directory: Path, definition: Mapping[str, Any]) -> Tokenizer:
-    """Load a WordPiece tokenizer: from its tokenizer.json, or else from vocab.txt.
+    """Load a WordPiece tokenizer from its tokenizer.json if there is one, otherwise from vocab.txt.
 
-    A tokenizer that is not BERT's own, or has added tokens, is a `DescribedWordPiece`. The options in
-    tokenizer_config.json hold where transformers heeds them: for its BERT classes. A bare vocab.txt counts as cased
-    where any of its tokens has a capital letter, since the published uncased vocabularies have none.
+    A tokenizer that differs from BERT's own, or has added tokens, is loaded as a `DescribedWordPiece`. The options in
+    tokenizer_config.json apply where transformers uses them: for its BERT classes. A vocab.txt without such options
+    counts as cased if any token has a capital letter, since the published uncased vocabularies have none.
 
-    Raises InputError for a class that does more than the files tell, and where files disagree.
+    Raises InputError for a class that does more than the files describe, and if files disagree.
     """
     return _from_definition(directory, definition) if definition else _from_vocabulary(directory)
 
@@ -99,7 +99,7 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> Tokenize
 
 
 def _names(directory: Path, tokens: Collection[str]) -> dict[str, str]:
-    """The special token of each role. Raises InputError where one of BERT's five roles has none."""
+    """The special token of each role. Raises InputError if one of BERT's five roles has none."""
     names = hf_files.special_names(directory, tokens)
     if missing := [name for role, name in _NAMES.items() if names.get(role) not in tokens]:
         lacking = " ".join(dict.fromkeys(missing))
@@ -108,7 +108,10 @@ def _names(directory: Path, tokens: Collection[str]) -> dict[str, str]:
 
 
 def _built(definition: dict[str, Any], names: Mapping[str, str], vocabulary: Sequence[str]) -> Tokenizer:
-    """BERT's own tokenizer where the definition says nothing else. `vocabulary` may hold tokens twice."""
+    """Build a `WordPiece` if the definition is exactly BERT's tokenizer, otherwise a `DescribedWordPiece`.
+
+    `vocabulary` may contain duplicate tokens.
+    """
     normalizer, model = definition["normalizer"] or {}, definition["model"]
     is_plain = (
         normalizer.get("type") == "BertNormalizer"
@@ -126,19 +129,19 @@ def _built(definition: dict[str, Any], names: Mapping[str, str], vocabulary: Seq
 
 
 def _treat_as_bert(engine: Engine, definition: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Give the engine the treatment of text that transformers' BERT classes have, with the options that are stated.
+    """Give the engine the text processing of transformers' BERT classes, with the options in tokenizer_config.json.
 
     Returns:
-      The parts of its tokenizer.json that describe it.
+      The normalizer and pre-tokenizer, as parts of a tokenizer.json.
 
-    Raises InputError where its tokenizer.json says otherwise, and nothing tells which of the two holds.
+    Raises InputError if the engine's own tokenizer.json differs and no file says which of the two applies.
     """
     own = definition["normalizer"] or {}
     stated, options = _stated(directory), {}
     for ours, (key, theirs, default) in _OPTIONS.items():
         value = default if stated[ours] is None else stated[ours]
         if stated[ours] is None and own.get("type") == "BertNormalizer":
-            # Accents follow case where nothing is said of them.
+            # An unset strip_accents follows lowercase.
             follows = options.get("lowercase") if ours == "strip_accents" else None
             there, here = (follows if x is None else x for x in (own[theirs], value))
             if there != here:
@@ -172,13 +175,13 @@ def _normalizer(options: Mapping[str, Any]) -> normalizers.BertNormalizer:
 
 
 def _stated(directory: Path) -> dict[str, Any]:
-    """What tokenizer_config.json says of our options, None where it says nothing."""
+    """The value of each tx_jax option in tokenizer_config.json; None if the file does not set it."""
     config = read_json(directory / hf_files.CONFIG)
     return {ours: config.get(key) for ours, (key, _, _) in _OPTIONS.items()}
 
 
 def _filled(ids: Mapping[str, int]) -> dict[str, int]:
-    """The vocabulary in the order of its ids, with a `nameless` token for each id below the last that has none."""
+    """The vocabulary in id order, with a `nameless` token for each unused id below the last."""
     tokens = {index: token for token, index in ids.items()}
     return {tokens.get(index) or nameless(index): index for index in range(max(tokens, default=-1) + 1)}
 
@@ -193,4 +196,6 @@ def _read_vocabulary(path: Path) -> list[str]:
         vocabulary = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
-    return vocabulary[:-1] if vocabulary[-1] == "" else vocabulary  # the end of the last line, not a token
+    return (
+        vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
+    )  # an empty string after the last newline is not a token
