@@ -196,6 +196,4 @@ def _read_vocabulary(path: Path) -> list[str]:
         vocabulary = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
-    return (
-        vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
-    )  # an empty string after the last newline is not a token
+    return vocabulary[:-1] if vocabulary[-1] == "" else vocabulary  # drops what follows the last newline
