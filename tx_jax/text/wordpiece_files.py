@@ -39,7 +39,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> Tokenizer:
     """Load a WordPiece tokenizer from its tokenizer.json if there is one, otherwise from vocab.txt.
 
     A tokenizer that differs from BERT's own, or has added tokens, is loaded as a `DescribedWordPiece`. The options in
-    tokenizer_config.json apply where transformers uses them: for its BERT classes. A vocab.txt without such options
+    tokenizer_config.json apply where transformers uses them: for its BERT classes. A vocab.txt without do_lower_case
     counts as cased if any token has a capital letter, since the published uncased vocabularies have none.
 
     Raises InputError for a class that does more than the files describe, and if files disagree.
