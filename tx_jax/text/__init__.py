@@ -1,6 +1,7 @@
 """Tokenizers: train one from documents, or load one from its folder.
 
-A kind of tokenizer is two modules here, one of them for its folders, and one entry in each of the two functions below.
+Each kind of tokenizer has two modules here, one of which loads it from a folder, and an entry in each of `train` and
+`load`.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,8 +14,8 @@ from tx_jax.text.tokenizer import Tokenizer
 
 __all__ = ["KINDS", "Tokenizer", "load", "train"]
 
-# wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and of GPT-2. unigram,
-# sentencepiece_bpe: SentencePiece, with the ids of XLM-R; t5_unigram: with those of T5.
+# wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and GPT-2, respectively.
+# unigram, sentencepiece_bpe: SentencePiece with XLM-R's id layout; t5_unigram: with T5's.
 KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe", "t5_unigram")
 
 
@@ -32,12 +33,12 @@ def train(
     Args:
       kind: one of `KINDS`. For the algorithms and more options see `train` in `wordpiece`, `bpe` and `spm`.
       documents: read once, as a stream.
-      vocab_size: size to reach; a small corpus may give fewer tokens.
-      lowercase: fold case; None does what is usual for the kind, which is True for WordPiece and False for others.
-      strip_accents: drop accents; None follows `lowercase` for WordPiece, and is False for others.
+      vocab_size: target size; a small corpus may give fewer tokens.
+      lowercase: fold case; None means the usual choice for the kind: True for WordPiece, False for others.
+      strip_accents: remove accents; None follows `lowercase` for WordPiece and means False for others.
       progress: called with the number of characters read so far.
 
-    Raises InputError for an unknown kind, for options that make no sense (see `check`) and for documents without text.
+    Raises InputError for an unknown kind, options that do not apply to it (see `check`), or documents without text.
     """
     check(kind, lowercase=lowercase, strip_accents=strip_accents)
     options = {"vocab_size": vocab_size, "progress": progress}
@@ -52,7 +53,7 @@ def train(
 
 
 def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | None = None) -> None:
-    """Raise InputError for an unknown kind, and for an option that the kind of tokenizer does not have."""
+    """Raise InputError for an unknown kind, or for an option that this kind of tokenizer does not have."""
     if kind not in KINDS:
         raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
     if lowercase and kind in ("byte_bpe", "gpt2_bpe"):
@@ -62,16 +63,17 @@ def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | Non
 
 
 def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
-    """Load a tokenizer from the folder that `Tokenizer.save` or `save_pretrained` of transformers wrote.
+    """Load a tokenizer from a folder written by `Tokenizer.save` or by transformers' `save_pretrained`.
 
-    What is in the folder decides the kind: vocab.txt; tokenizer.json, by its model; vocab.json with merges.txt; or a
+    The folder's files determine the kind: vocab.txt; tokenizer.json, by its model; vocab.json with merges.txt; or a
     SentencePiece model file.
 
     Args:
       directory: the folder.
-      requires: roles of special tokens that it must have, see `Tokenizer.require`.
+      requires: roles of special tokens that the tokenizer must have, see `Tokenizer.require`.
 
-    Raises InputError where the folder is missing, holds no tokenizer that tx_jax can run, or lacks a required token.
+    Raises InputError if the folder is missing or contains no tokenizer that tx_jax can run, or if the tokenizer lacks a
+    required token.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -90,7 +92,7 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
 
 
 def _load(kind, directory: Path, definition: dict) -> Tokenizer:
-    """The `load` of a kind, with errors that name the folder."""
+    """Call the `load` of a kind; errors name the folder."""
     try:
         return kind.load(directory, definition)
     except InputError as error:

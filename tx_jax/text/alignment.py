@@ -12,9 +12,9 @@ class Aligned(NamedTuple):
 
     Attributes:
       ids: n token ids.
-      spans: int32 [n, 2], the first character of each piece in the text and the one after its last, without white
-        space around. Pieces of one character (bytes, or a "▁" alone) share its span; one of white space has an empty
-        span.
+      spans: int32 [n, 2], the start and (exclusive) end of each piece in the text, in characters, without surrounding
+        white space. Pieces of the same character (bytes, or a "▁" alone) share its span; a piece of white space has an
+        empty span.
     """
 
     ids: list[int]
@@ -22,7 +22,7 @@ class Aligned(NamedTuple):
 
 
 def align(engine: Engine, texts: Sequence[str]) -> list[Aligned]:
-    """The texts as the engine encodes them, without special tokens."""
+    """Encode texts with the engine, without special tokens, and align each piece with its characters."""
     encodings = engine.encode_batch(texts, add_special_tokens=False)
     return [
         Aligned(encoding.ids, _without_space(text, np.array(encoding.offsets, np.int32).reshape(-1, 2)))
@@ -31,11 +31,11 @@ def align(engine: Engine, texts: Sequence[str]) -> list[Aligned]:
 
 
 def _without_space(text: str, spans: np.ndarray) -> np.ndarray:
-    """Spans that neither begin nor end with white space. Byte-level pieces hold the space before their word."""
+    """Strip white space from both ends of spans. Byte-level pieces include the space before their word."""
     is_space = np.array([character.isspace() for character in text] + [False])
     starts, ends = spans.T
     numbers = np.arange(len(text) + 1)
-    # Of each character, the first at or after it that is no space, and the end of the last one before it.
+    # For each position: the first non-space character at or after it, and the end of the last one before it.
     following = np.minimum.accumulate(np.where(is_space, len(text), numbers)[::-1])[::-1]
     preceding = np.maximum.accumulate(np.where(np.append([True], is_space[:-1]), 0, numbers))
     starts = np.minimum(following[starts], ends)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-# Texts reach a trainer in pieces of at most this many characters: one long string costs it 200 times its size.
+# Texts are passed to a trainer in pieces of at most this many characters: one long string takes it 200 times its size.
 CHUNK_CHARACTERS = 10_000
-# Trainers keep the distinct words of the text in memory, about 100 bytes for each of their bytes: at this limit, 2 GB.
+# Trainers keep the distinct words of the text in memory, about 100 bytes for each byte of a word: 2 GB at this limit.
 DISTINCT_BYTES = 20_000_000
 
 
 def chunks(document: str) -> Iterator[str]:
-    """Lines of a document, none longer than `CHUNK_CHARACTERS`: cut at white space, or anywhere if there is none."""
+    """Lines of a document. Lines over `CHUNK_CHARACTERS` are cut at white space, or anywhere if there is none."""
     for line in document.splitlines():
         start = 0
         while len(line) - start > CHUNK_CHARACTERS:
@@ -22,7 +22,7 @@ def chunks(document: str) -> Iterator[str]:
 
 
 def counted(documents: Iterable[str], progress: Callable[[int], None] | None) -> Iterator[str]:
-    """The documents; after each one, `progress` is called with the number of characters so far."""
+    """Yield the documents; after each one, call `progress` with the number of characters so far."""
     characters = 0
     for document in documents:
         yield document
@@ -32,10 +32,10 @@ def counted(documents: Iterable[str], progress: Callable[[int], None] | None) ->
 
 
 def until_many_words(documents: Iterable[str], max_bytes: int = DISTINCT_BYTES) -> Iterator[str]:
-    """The documents, until their distinct words, cut at white space, have `max_bytes` bytes.
+    """Yield documents until their distinct words, split at white space, exceed `max_bytes` bytes in total.
 
-    A text in a script without spaces reaches this after some million characters, a large sample of it. In languages
-    with spaces new words become rare, and a text that reaches it is many times as long.
+    A text in a script without spaces reaches this limit after some million characters, which is a large sample. In
+    languages with spaces new words become rare, and a text that reaches the limit is many times as long.
     """
     known: set[str] = set()
     size = 0

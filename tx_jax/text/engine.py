@@ -72,7 +72,7 @@ class EngineTokenizer(Tokenizer):
         self._engine, self._added_ids = _unforgeable(self._definition, self._vocabulary, self._special_ids)
 
     def _unfindable(self) -> set[int]:
-        """Ids of the tokens that no text can be encoded as."""
+        """Ids of the tokens whose names are never matched in a text."""
         size = len(self._definition["model"]["vocab"]) if self.has_control_pieces else 0
         of_roles = {self._role_ids()[role] for role in self._names}
         special = {token["id"]: token["content"] for token in self._definition["added_tokens"] if token["special"]}

@@ -1,4 +1,4 @@
-"""Checks that two tokenizers give the same result on texts in which tokenizers are known to differ."""
+"""Checks that two tokenizers give the same result on texts on which tokenizers are known to differ."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,14 +30,14 @@ _FORMS = ("{}", "a {} b", "a{}b", "({}),", "{0} {0}")
 
 
 def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source: Path) -> None:
-    """Compare the ids of a tokenizer with those of the engine that transformers runs in this folder.
+    """Compare a tokenizer's ids with those of the engine that transformers runs for this folder.
 
     Args:
-      reference: special tokens registered.
-      added: contents of the added tokens that are found in texts.
+      reference: the engine of transformers, with special tokens registered.
+      added: contents of the added tokens that are matched in texts.
 
-    Warns with InputWarning where the file puts other special tokens around a text than tx_jax does. Raises InputError
-    where one text has other ids.
+    Warns with InputWarning if the file puts different special tokens around a text than tx_jax does. Raises InputError
+    if any text gets different ids.
     """
     special = [tokenizer.token(index) for index in tokenizer.special_ids]
     texts = [*TEXTS, *(form.format(token) for token in added for form in _FORMS)]
@@ -64,10 +64,14 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
 
 
 def check_words(file: Engine, rebuilt: Engine, source: Path) -> None:
-    """Raise InputError unless two engines cut texts into the same words: that of a tokenizer.json, and that which the
-    class of transformers builds that the folder names. Older versions of transformers run the one, newer the other.
+    """Raise InputError unless two engines split texts into the same words.
 
-    Only the steps before the vocabulary are compared: normalization and pre-tokenization.
+    Older versions of transformers run `file`, newer ones run `rebuilt`. Only the steps before the vocabulary are
+    compared: normalization and pre-tokenization.
+
+    Args:
+      file: the engine of the folder's tokenizer.json.
+      rebuilt: the engine that is built by the transformers class that the folder names.
     """
     for text in TEXTS:
         words, others = _words(file, text), _words(rebuilt, text)

@@ -1,10 +1,10 @@
-"""Sentence splitting by rules, for any language with sentence-final punctuation.
+"""Rule-based sentence splitting for any language with sentence-final punctuation.
 
-A full stop ends a sentence where white space and something other than a lower-case letter follow, unless the word
+A period ends a sentence if it is followed by white space and something other than a lowercase letter, unless the word
 before it is an abbreviation, an initial ("J. K. Rowling") or the number of a list item ("2. Results"). Question and
-exclamation marks need no such care, and the full stops of Chinese, Japanese and others need no space after them.
-Closing quotes and brackets stay with the sentence they close; ¿ ¡ « “ open the next one. All of it is linear in the
-length of the text, with or without spaces.
+exclamation marks have no such exceptions, and the full stops of Chinese, Japanese and others need no space after them.
+Closing quotes and brackets stay with the sentence they close; ¿ ¡ « “ open the next one. The running time is linear in
+the length of the text, with or without spaces.
 """
 
 import re
@@ -16,8 +16,8 @@ MODES = ("line", "punctuation", "wrapped")
 
 _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
-# Always matches a whole run of marks and closers: a pattern that could fail after the run would retry from each of
-# its characters, which is quadratic on a line of dots.
+# This always matches a whole run of marks and closers. A pattern that could fail after the run would retry from each of
+# its characters, which takes quadratic time on a line of dots.
 _MARKS = re.compile(r"[.!?…؟۔।॥։።]+[\"'”’»)\]}]*|[。！？｡]+[\"'”’»)\]}」』】）]*")
 _WIDE = "。！？｡"
 _OPENERS = "\"'“‘«‹([{¿¡—–-*_"
@@ -28,7 +28,7 @@ mr mrs ms dr prof rev hon st sr jr gen capt lt sgt messrs inc ltd corp dept appr
 repr trans sra srta srs sres dña ud uds vd vds excmo ilmo lic ing avda aprox ee.uu
 mme mlle bd env hr fr nr str bzw ca usw vgl abb bspw ggf evtl sog
 """
-# These are words of their own, too: abbreviations only where a number follows ("no. 5", "Dec. 24").
+# These are also ordinary words, so they count as abbreviations only if a number follows ("no. 5", "Dec. 24").
 _NUMBERED = """
 no nos fig figs eq eqs sec ch vol vols p pp art cap núm núms pág págs tel
 jan feb mar apr jun jul aug sep sept oct nov dec ene abr ago dic
@@ -37,14 +37,14 @@ _ABBREVIATIONS, _NUMBERED = frozenset(_ABBREVIATIONS.split()), frozenset(_NUMBER
 
 
 def split(text: str, mode: str) -> Iterator[str]:
-    """Yield the sentences of a document, none empty, white space at either end removed.
+    """Yield the non-empty sentences of a document, stripped of white space at both ends.
 
     Modes:
       line: every line is one sentence.
-      punctuation: the end of a line and sentence-final punctuation end a sentence.
+      punctuation: line ends and sentence-final punctuation end a sentence.
       wrapped: for hard-wrapped text; lines are joined, and only punctuation and blank lines end a sentence.
 
-    Raises InputError for another mode.
+    Raises InputError for any other mode.
     """
     check_mode(mode)
     text = _LINE_END.sub("\n", text)
@@ -63,7 +63,7 @@ def check_mode(mode: str) -> None:
 
 
 def cut(sentence: str, max_characters: int) -> list[str]:
-    """Cut a sentence into parts of at most `max_characters`: at white space where there is any, else in mid-word."""
+    """Cut a sentence into parts of at most `max_characters`: at white space if there is any, else inside a word."""
     parts = []
     start = 0
     while len(sentence) - start > max_characters:

@@ -39,7 +39,7 @@ def load(directory: Path, definition: Mapping[str, Any]) -> Tokenizer:
     """Load a WordPiece tokenizer from its tokenizer.json if there is one, otherwise from vocab.txt.
 
     A tokenizer that differs from BERT's own, or has added tokens, is loaded as a `DescribedWordPiece`. The options in
-    tokenizer_config.json apply where transformers uses them: for its BERT classes. A vocab.txt without such options
+    tokenizer_config.json apply where transformers uses them: for its BERT classes. A vocab.txt without do_lower_case
     counts as cased if any token has a capital letter, since the published uncased vocabularies have none.
 
     Raises InputError for a class that does more than the files describe, and if files disagree.
@@ -196,6 +196,4 @@ def _read_vocabulary(path: Path) -> list[str]:
         vocabulary = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
-    return (
-        vocabulary[:-1] if vocabulary[-1] == "" else vocabulary
-    )  # an empty string after the last newline is not a token
+    return vocabulary[:-1] if vocabulary[-1] == "" else vocabulary  # drops what follows the last newline
