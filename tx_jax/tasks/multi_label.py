@@ -127,19 +127,18 @@ class MultiLabel(Classification):
     @property
     def score_names(self) -> tuple[str, ...]:
         """The names in `data.metrics`; "label_f1" stands for the F1 of each label."""
-        return tuple(
-            name
-            for metric in self.data.metrics
-            for name in ([f"f1_{label}" for label in self.data.labels] if metric == "label_f1" else [metric])
-        )
+        return tuple(name for metric in self.data.metrics for name in self._names(metric))
+
+    def _names(self, metric: str) -> list[str]:
+        """The names of the values that a metric gives."""
+        return [f"f1_{label}" for label in self.data.labels] if metric == "label_f1" else [metric]
 
     def score(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         """The metrics `score_names` of predictions [N, L]."""
         found: dict[str, float] = {}
         for metric in self.data.metrics:
             value = self.known_scores[metric](targets > 0, predictions > 0)
-            names = [f"f1_{label}" for label in self.data.labels] if metric == "label_f1" else [metric]
-            found |= dict(zip(names, np.atleast_1d(value).tolist(), strict=True))
+            found |= dict(zip(self._names(metric), np.atleast_1d(value).tolist(), strict=True))
         return found
 
     def predictions(
