@@ -8,6 +8,7 @@ from tests.nn import reference
 from tx_jax import tree
 from tx_jax.models import registry
 from tx_jax.nn.block import Block, Context
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.nn.masks import padding_mask
 from tx_jax.nn.stack import Stack
 
@@ -112,7 +113,7 @@ def test_rematerialisation_of_a_layer_that_runs_again():
         stack = Stack(cfg, 1)
 
         def loss(params, queries, stack=stack, x=x, call=call):
-            keys = {"dropout": jax.random.key(3, impl="rbg")}
+            keys = {"dropout": dropout_key(3)}
             y, decoded = stack.apply({"params": params}, x, **call, queries_BTD=queries, deterministic=False, rngs=keys)
             return (y * jnp.cos(x) + decoded * jnp.sin(x)).sum()
 

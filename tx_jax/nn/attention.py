@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, project, residual_stddev
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.relative import key_scores, query_scores
 from tx_jax.nn.rotary import rotate
 
@@ -92,7 +93,7 @@ class MultiHeadAttention(nn.Module):
             q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
         )
         self.sow("intermediates", "probabilities", probabilities_BHTS)
-        probabilities_BHTS = nn.Dropout(config.attention_dropout)(
+        probabilities_BHTS = Dropout(config.attention_dropout)(
             probabilities_BHTS.astype(dtype), deterministic=deterministic
         )
         y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, sharding.gather_length(v_BSHK))

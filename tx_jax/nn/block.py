@@ -9,6 +9,7 @@ import jax
 
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.attention import MultiHeadAttention
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.mlp import MLP
 from tx_jax.nn.norm import LayerNorm
 
@@ -48,7 +49,7 @@ class Block(nn.Module):
         """[B, T, D]. If `queries_BTD` is given, it attends to x and is the input of the residual connection."""
         config = self.config
         post = config.norm_position == "post"
-        dropout = nn.Dropout(config.dropout, deterministic=self.deterministic)
+        dropout = Dropout(config.dropout, deterministic=self.deterministic)
 
         def norm(name: str) -> LayerNorm:
             return LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name=name)

@@ -17,6 +17,7 @@ import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.norm import LayerNorm
 
@@ -69,7 +70,7 @@ class RelativePositions(nn.Module):
         table_PD = embed.table(jnp.float32)
         if config.relative_norm:
             table_PD = LayerNorm(config.layer_norm_eps, name="norm")(table_PD)
-        return nn.Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
+        return Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
 
 
 def query_scores(q_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig) -> jax.Array:
