@@ -1,12 +1,12 @@
 """The table of implementations of attention, and which one runs a case."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable
 
 import jax
 
-from tx_jax.config import TransformerConfig
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.nn.attention import cudnn, xla
 from tx_jax.nn.attention.case import Case
 
@@ -50,19 +50,25 @@ class Choice:
         return IMPLEMENTATIONS[self.name].attend
 
 
-def choose(name: str, case: Case) -> Choice:
+def choose(name: str, case: Case, *, training: bool = True) -> Choice:
     """The implementation that runs a case.
 
     Args:
       name: `model.attention`: "auto" or a key of `IMPLEMENTATIONS`.
+      training: if False, a model that was trained with one that cannot run here runs with another, with a warning.
 
     Raises:
-      InputError: the named one cannot run it.
+      InputError: in training, the named one cannot run the case.
     """
     if name != "auto":
-        if reason := IMPLEMENTATIONS[name].reason_against(case):
-            raise InputError(f"model.attention={name!r} cannot be: {reason}. Give --config.model.attention=auto")
-        return Choice(name, "asked for")
+        if (reason := IMPLEMENTATIONS[name].reason_against(case)) is None:
+            return Choice(name, "as configured")
+        problem = f"model.attention={name!r} cannot be used: {reason}"
+        if training:
+            raise InputError(f"{problem}. Give --config.model.attention=auto")
+        chosen = choose("auto", case)
+        warnings.warn(f"{problem}; using {chosen.name} instead", InputWarning, stacklevel=2)
+        return chosen
     against = {}
     for candidate, implementation in IMPLEMENTATIONS.items():
         if not implementation.automatic:
@@ -72,24 +78,3 @@ def choose(name: str, case: Case) -> Choice:
             return Choice(candidate, "; ".join(refused) or f"the fastest for {case.platform}")
         against[candidate] = reason
     raise AssertionError("XLA runs every case")
-
-
-def training_cases(
-    model: TransformerConfig, length: int, *, documents: bool, platform: str, length_parts: int
-) -> Iterator[tuple[str, Case]]:
-    """The cases of self-attention in a model's training, each with the name of the layers that have it."""
-    case = Case(
-        platform=platform,
-        dtype=model.dtype,
-        queries=length,
-        keys=length,
-        head_dim=model.head_dim,
-        dropout=model.attention_dropout,
-        causal=model.architecture == "decoder",
-        documents=documents,
-        relative=bool(model.relative_attention),
-        length_parts=length_parts,
-    )
-    yield ("all layers" if not model.local_window else "global layers"), case
-    if model.local_window:
-        yield "local layers", dataclasses.replace(case, window=model.local_window)

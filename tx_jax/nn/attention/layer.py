@@ -72,7 +72,9 @@ class MultiHeadAttention(nn.Module):
         capture = self.is_mutable_collection("intermediates")
         if capture:
             self.sow("intermediates", "probabilities", xla.probabilities(q_BTHK, k_BSHK, mask, relative))
-        chosen = choice.choose(config.attention, self._case(q_BTHK, k_BSHK, mask, rate, capture))
+        name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
+        case = self._case(q_BTHK, k_BSHK, mask, rate, capture)
+        chosen = choice.choose(name, case, training=not deterministic)
         y_BTHK = chosen.attend(
             q_BTHK,
             k_BSHK,
