@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.nn.attention import cases, plain
+from tests.nn.attention import cases, formula
 from tx_jax.nn.masks import Mask
 
 
@@ -44,10 +44,10 @@ def test_all_fields_must_allow(name):
     mask = cases.masks(8)[name]
     if (dense := mask.dense(8, 8)) is not None:
         np.testing.assert_array_equal(
-            np.broadcast_to(dense, (2, 1, 8, 8)), np.broadcast_to(plain.may(mask, 8, 8), (2, 1, 8, 8))
+            np.broadcast_to(dense, (2, 1, 8, 8)), np.broadcast_to(formula.may(mask, 8, 8), (2, 1, 8, 8))
         )
 
 
 def test_the_queries_may_begin_later():
     mask = Mask(causal=True, window=4, first_query=jnp.int32(5))
-    np.testing.assert_array_equal(mask.dense(2, 8), plain.may(mask, 2, 8))
+    np.testing.assert_array_equal(mask.dense(2, 8), formula.may(mask, 2, 8))

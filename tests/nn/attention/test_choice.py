@@ -20,9 +20,11 @@ GPU = Case(platform="gpu", dtype="bfloat16", queries=512, keys=512, head_dim=64)
 def test_automatic_choices():
     assert choose("auto", GPU).name == "cudnn"
     assert choose("auto", dataclasses.replace(GPU, platform="cpu")).name == "xla"
-    with_dropout = choose("auto", dataclasses.replace(GPU, dropout=0.1))
-    assert with_dropout.name == "xla"
-    assert with_dropout.why == "cudnn: it has no dropout (attention_dropout=0.1)"
+    assert choose("auto", dataclasses.replace(GPU, platform="tpu")).name == "splash"
+    for platform, other in (("gpu", "cudnn"), ("tpu", "splash")):
+        with_dropout = choose("auto", dataclasses.replace(GPU, platform=platform, dropout=0.1))
+        assert with_dropout.name == "xla"
+        assert with_dropout.why == f"{other}: it has no dropout (attention_dropout=0.1)"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.models import small
-from tests.nn.attention import cases, plain
+from tests.nn.attention import cases, formula
 from tx_jax.nn.attention import xla
 from tx_jax.nn.dropout import dropout_key
 from tx_jax.nn.masks import Mask
@@ -40,13 +40,15 @@ def test_against_the_formula(name, rate):
     mask, inputs = cases.masks(LENGTH)[name], cases.arrays(2, LENGTH, LENGTH, 3, 8)
     options = {"dropout_rate": rate, "dropout_key": dropout_key(1) if rate else None}
     actual = value_and_gradients(xla.attend, *inputs, mask, **options)
-    assert_close(actual, value_and_gradients(plain.attend, *inputs, mask, **options), 2e-6)
+    assert_close(actual, value_and_gradients(formula.attend, *inputs, mask, **options), 2e-6)
 
 
 def test_cross_attention():
     inputs = cases.arrays(2, 5, 7, 3, 8)
     mask = Mask(cases.valid(7, 7, 3))
-    assert_close(value_and_gradients(xla.attend, *inputs, mask), value_and_gradients(plain.attend, *inputs, mask), 2e-6)
+    assert_close(
+        value_and_gradients(xla.attend, *inputs, mask), value_and_gradients(formula.attend, *inputs, mask), 2e-6
+    )
 
 
 @pytest.mark.parametrize("window", [0, 4])
@@ -63,7 +65,7 @@ def test_bfloat16():
     inputs = cases.arrays(2, 64, 64, 3, 16, jnp.bfloat16)
     mask = Mask(cases.valid(64, 64, 40))
     y, gradients = value_and_gradients(xla.attend, *inputs, mask)
-    exact = value_and_gradients(plain.attend, *(x.astype(jnp.float32) for x in inputs), mask)
+    exact = value_and_gradients(formula.attend, *(x.astype(jnp.float32) for x in inputs), mask)
     assert {x.dtype for x in (y, *gradients)} == {jnp.dtype("bfloat16")}
     assert_close((y, gradients), exact, 2e-2)
     scores = jnp.einsum("bthk,bshk->bhts", *(x.astype(jnp.float32) for x in inputs[:2])) / 4
@@ -93,7 +95,7 @@ def test_relative_terms(terms):
 
     def formula(q, k, v, tables):
         more = [functions[name](q, k, tables[name]) for name in terms]
-        return plain.attend(q, k, v, mask, more_scores=more, terms=1 + len(terms))
+        return formula.attend(q, k, v, mask, more_scores=more, terms=1 + len(terms))
 
     def gradients(attend):
         weights = jnp.cos(jnp.arange(q.size, dtype=jnp.float32)).reshape(q.shape)
@@ -114,7 +116,7 @@ def saved_bytes(attend, length: int, **options) -> int:
 def test_what_is_kept_grows_with_the_length_not_with_its_square():
     options = {"dropout_rate": 0.1, "dropout_key": dropout_key(0)}
     assert saved_bytes(xla.attend, 512, **options) == 4 * saved_bytes(xla.attend, 128, **options)
-    assert saved_bytes(plain.attend, 512, **options) > 15 * saved_bytes(plain.attend, 128, **options)
+    assert saved_bytes(formula.attend, 512, **options) > 15 * saved_bytes(formula.attend, 128, **options)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1])
@@ -137,4 +139,4 @@ def test_the_compiled_program_keeps_no_scores(remat, rate):
 
     assert temporaries(xla.attend, 5) - temporaries(xla.attend, 2) < 3 * scores / 4
     if not remat:
-        assert temporaries(plain.attend, 5) - temporaries(plain.attend, 2) > 3 * scores
+        assert temporaries(formula.attend, 5) - temporaries(formula.attend, 2) > 3 * scores
