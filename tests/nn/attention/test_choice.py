@@ -21,8 +21,8 @@ def test_automatic_choices():
     assert choose("auto", GPU).name == "cudnn"
     assert choose("auto", dataclasses.replace(GPU, platform="cpu")).name == "xla"
     assert choose("auto", dataclasses.replace(GPU, platform="tpu")).name == "splash"
-    for platform, other in (("gpu", "cudnn"), ("tpu", "splash")):
-        with_dropout = choose("auto", dataclasses.replace(GPU, platform=platform, dropout=0.1))
+    for devices, other in (("gpu", "cudnn"), ("tpu", "splash")):
+        with_dropout = choose("auto", dataclasses.replace(GPU, platform=devices, dropout=0.1))
         assert with_dropout.name == "xla"
         assert with_dropout.why == f"{other}: it has no dropout (attention_dropout=0.1)"
 
