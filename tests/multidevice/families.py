@@ -10,7 +10,7 @@ from tests.models import small
 from tx_jax.config import TransformerConfig
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.pretraining import classification
+from tx_jax.tasks.pretraining import classification, language_modeling
 
 # Sizes that 2, 4 and 8 divide, of which no two make arrays of the same shape or number of elements by chance.
 EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
@@ -99,16 +99,14 @@ class AllHeads:
         output = registry.build(model).apply({"params": params}, batch["tokens"], **inputs, deterministic=True)
         metrics = {}
         if "masked_lm" in model.heads:
-            metrics |= classification(
-                "masked_lm", output.logits["masked_lm"], batch["masked_targets"], batch["masked_weights"]
-            )
+            layer = output.output_layers["masked_lm"]
+            metrics |= language_modeling("masked_lm", layer, batch["masked_targets"], batch["masked_weights"])
         if "next_sentence" in model.heads:
             labels, weights = batch["next_sentence_labels"], batch["example_weights"]
             metrics |= classification("next_sentence", output.logits["next_sentence"], labels, weights)
         if "causal_lm" in model.heads:
-            metrics |= classification(
-                "causal_lm", output.logits["causal_lm"], batch["targets"], batch["target_weights"]
-            )
+            layer = output.output_layers["causal_lm"]
+            metrics |= language_modeling("causal_lm", layer, batch["targets"], batch["target_weights"])
         if "replaced_token" in model.heads:
             losses = optax.sigmoid_binary_cross_entropy(output.logits["replaced_token"], batch["targets"] % 2)
             weights = batch["target_weights"]

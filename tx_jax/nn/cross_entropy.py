@@ -4,6 +4,8 @@ Shapes: N rows, E width of the table, V vocabulary, C chunks, P parts of the row
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -142,7 +144,7 @@ def _sums(
         return jax.tree.map(jnp.add, carry, found), None
 
     zeros = jnp.zeros(()), jnp.zeros(())
-    return jax.lax.scan(body, zeros, _chunked((hidden_NE, targets_N, weights_N), chunks))[0]
+    return _over_chunks(body, zeros, _chunked((hidden_NE, targets_N, weights_N), chunks))[0]
 
 
 def _sums_forward(
@@ -163,7 +165,8 @@ def _sums_forward(
         return _split(jax.tree.map(jnp.add, carry, (sums, shared))), hidden
 
     zeros = jnp.zeros((parts, *table_VE.shape)), None if bias_V is None else jnp.zeros((parts, *bias_V.shape))
-    (sums, shared), hidden_CPNE = jax.lax.scan(body, _split(((jnp.zeros(()), jnp.zeros(())), zeros)), rows)
+    start = _split(((jnp.zeros(()), jnp.zeros(())), zeros))
+    (sums, shared), hidden_CPNE = _over_chunks(body, start, rows)
     table_VE, bias_V = jax.tree.map(lambda x: x.sum(axis=0), shared)
     return sums, (hidden_CPNE.swapaxes(0, 1).reshape(hidden_NE.shape), table_VE, bias_V)
 
@@ -176,13 +179,23 @@ def _sums_backward(chunks: int, saved: tuple, gradient: tuple[jax.Array, jax.Arr
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
+def _over_chunks(body: Callable, carry: Any, rows: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    """`jax.lax.scan`; one chunk alone needs no loop."""
+    if len(rows[0]) > 1:
+        return jax.lax.scan(body, carry, rows)
+    carry, made = body(carry, jax.tree.map(lambda x: x[0], rows))
+    return carry, jax.tree.map(lambda x: x[None], made)
+
+
 def _chunked(rows: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
-    """Arrays [N, ...] as [C, P, N / (C P), ...]: each device has its rows of every chunk."""
+    """Arrays [N, ...] as [C, P, N / (C P), ...]: each device has its rows of every chunk. One chunk has one part."""
+    if chunks == 1:
+        return tuple(x[None, None] for x in rows)
     parts = sharding.row_parts(len(rows[0]))
 
     def one(x: jax.Array) -> jax.Array:
         x = x.reshape(parts, chunks, -1, *x.shape[1:]).swapaxes(0, 1)
-        return sharding.constrain(x, None, "rows", *[None] * (x.ndim - 2)) if chunks > 1 else x
+        return sharding.constrain(x, None, "rows", *[None] * (x.ndim - 2))
 
     return tuple(map(one, rows))
 

@@ -26,17 +26,11 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""
-        return jnp.take(self.table(jnp.float32), ids, axis=0, mode="clip")
+        return jnp.take(self.table(), ids, axis=0, mode="clip")
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x table^T, for an output layer tied to this table: [..., dim] -> [..., size], accumulated in float32."""
-        flat = sharding.flatten_rows(x)
-        logits = jnp.dot(flat, self.table(x.dtype).T, preferred_element_type=jnp.float32)
-        return sharding.unflatten_rows(logits, x.shape[:-1])
-
-    def table(self, dtype: jnp.dtype) -> jax.Array:
+    def table(self) -> jax.Array:
         """All rows of the table."""
-        return sharding.gather_param(self.embedding.astype(dtype), (*self.path, "embedding"))
+        return sharding.gather_param(self.embedding, (*self.path, "embedding"))
 
 
 def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:
