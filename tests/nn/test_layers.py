@@ -192,26 +192,6 @@ def test_embedding_gradient_adds_up_over_repeated_ids():
     np.testing.assert_array_equal(gradient[:, 0], [0, 3, 0, 2, 0, 0, 1])
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4)])
-def test_attend_is_the_product_with_the_transposed_table(shape):
-    module = Embedding(7, 4, init_stddev=0.02)
-    params = noisy(module.init(jax.random.key(0), jnp.zeros((1, 1), int))["params"])
-    x = normal(*shape)
-    y = module.apply({"params": params}, x, method="attend")
-    assert y.shape == (*shape[:-1], 7)
-    np.testing.assert_allclose(y, np.float64(x) @ np.float64(params["embedding"]).T, atol=1e-6)
-
-
-def test_attend_accumulates_bfloat16_in_float32():
-    module = Embedding(7, 512, init_stddev=1.0)
-    params = module.init(jax.random.key(0), jnp.zeros((1, 1), int))["params"]
-    x = normal(3, 512).astype(jnp.bfloat16)
-    y = module.apply({"params": params}, x, method="attend")
-    assert y.dtype == jnp.float32
-    table = np.float64(params["embedding"].astype(jnp.bfloat16))
-    np.testing.assert_allclose(y, np.float64(x) @ table.T, atol=1e-4)
-
-
 def test_gather_positions():
     x = normal(2, 5, 3)
     positions = jnp.asarray([[4, 0], [2, 2]])
@@ -236,9 +216,9 @@ def test_heads():
     np.testing.assert_allclose(logits, reference.dense(double(params), np.float64(pooled)), atol=1e-6)
 
     head = MaskedLMHead(cfg)
-    attend = lambda x: x @ table.T  # noqa: E731
-    params = noisy(head.init(jax.random.key(0), hidden, attend=attend)["params"])
+    params = noisy(head.init(jax.random.key(0), hidden, table=lambda: table)["params"])
     p = double(params)
     h = reference.ACTIVATIONS[cfg.activation](reference.dense(p["transform"], np.float64(hidden)))
     expected = reference.layer_norm(p["norm"], h, cfg.layer_norm_eps) @ np.float64(table).T + p["bias"]
-    np.testing.assert_allclose(head.apply({"params": params}, hidden, attend=attend), expected, atol=2e-5)
+    layer = head.apply({"params": params}, hidden, table=lambda: table)
+    np.testing.assert_allclose(layer.logits(), expected, atol=2e-5)

@@ -116,7 +116,9 @@ def _gradients(
     hidden_NE, targets_N, weights_N = (x.reshape(-1, *x.shape[2:]) for x in (hidden_PNE, targets_PN, weights_PN))
     rows = _losses(hidden_NE, table_VE, bias_V, targets_N)
     losses_N1 = rows.losses_N[:, None]
-    others_NV = jnp.exp(jnp.minimum(rows.above_NV.astype(jnp.float32) - losses_N1, 0))
+    # Without the barrier the compiler may keep the differences in float32.
+    above_NV = jax.lax.optimization_barrier(rows.above_NV).astype(jnp.float32)
+    others_NV = jnp.exp(jnp.minimum(above_NV - losses_N1, 0))
     gradient_NV = jnp.where(_is_target(targets_N, len(table_VE)), jnp.expm1(-losses_N1), others_NV)
     gradient_NV = gradient_NV * weights_N[:, None]
     rounded_NV = gradient_NV.astype(hidden_NE.dtype)
