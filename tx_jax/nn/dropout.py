@@ -106,7 +106,12 @@ def kept_at(place: jax.Array, first: jax.Array, second: jax.Array, rate: float) 
       place: an element's index among all that share its index along the first axis, uint32.
       first, second: the `row_words` of that index.
     """
-    return _high_mixed(place ^ first, second) >= jnp.uint32(_dropped(rate) * (2**32 // LEVELS))
+    # A TPU compares signed numbers. Added to the second word, 2^31 is added to the hash, whose last factor is odd; then
+    # the signed comparison with a threshold that is lower by as much is the unsigned one.
+    half = 2**31
+    bits = _high_mixed(place ^ first, second ^ jnp.uint32(half))
+    threshold = _dropped(rate) * (2**32 // LEVELS) - half
+    return jax.lax.bitcast_convert_type(bits, jnp.int32) >= jnp.int32(threshold)
 
 
 def regenerated(key: jax.Array) -> jax.Array:
