@@ -73,7 +73,8 @@ def train(
             position = _position(run, workdir, checkpoints)
             start = position.start
             if not run.complete:
-                distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start))
+                more = {"attention": run.attention}
+                distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start, more))
                 begun = distributed.is_first()
             display.start(run, start, changes)
             with contextlib.nullcontext(stop) if stop else StopRequest() as stop, jax.set_mesh(run.mesh):
