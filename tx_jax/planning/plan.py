@@ -164,12 +164,17 @@ def plan(config: ExperimentConfig, objective: Objective, target: Target) -> Plan
     return Plan(target, target.devices[0].device_kind, dict(mesh.shape), phases)
 
 
-def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, mesh: Mesh, phase: Phase) -> PhasePlan:
-    state = abstract_state(objective, Optimizer(config), mesh)
+def step_inputs(objective: Objective, mesh: Mesh, phase: Phase) -> tuple[TrainState, dict]:
+    """The state and the batch of a phase's steps, as shapes with shardings."""
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh, name, x.ndim))
         for name, x in objective.batch_shapes(phase).items()
     }
+    return abstract_state(objective, Optimizer(objective.config), mesh), batch
+
+
+def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, mesh: Mesh, phase: Phase) -> PhasePlan:
+    state, batch = step_inputs(objective, mesh, phase)
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
     if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
         needed = f"its parameters and optimizer state take {held / GIB:.2f} GiB"
