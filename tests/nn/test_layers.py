@@ -192,6 +192,21 @@ def test_embedding_gradient_adds_up_over_repeated_ids():
     np.testing.assert_array_equal(gradient[:, 0], [0, 3, 0, 2, 0, 0, 1])
 
 
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_select_is_a_lookup_without_a_gather(size):
+    module = Embedding(size, 4, init_stddev=0.02)
+    ids = jnp.asarray(np.random.default_rng(0).integers(0, size, (3, 7)))
+    params = noisy(module.init(jax.random.key(0), ids)["params"])
+    weights = normal(3, 7, 4)
+    found = [
+        jax.value_and_grad(lambda p, method=method: (module.apply({"params": p}, ids, method=method) * weights).sum())(
+            params
+        )
+        for method in ("__call__", "select")
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found)
+
+
 def test_gather_positions():
     x = normal(2, 5, 3)
     positions = jnp.asarray([[4, 0], [2, 2]])

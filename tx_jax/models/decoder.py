@@ -41,15 +41,13 @@ class Decoder(nn.Module):
     ) -> Output:
         """Runs the decoder and its heads; sequences are classified from their last token. Arguments: see `Encoder`."""
         config = self.config
-        if positions_BT is None:
-            positions_BT = row_positions(tokens_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
         hidden_BTD, _ = self.decoder(
             x_BTD,
             context=Context(Mask(valid_BT, documents_BT, causal=True)),
-            positions_BT=positions_BT,
+            positions_BT=row_positions(tokens_BT) if positions_BT is None else positions_BT,
             valid_BT=valid_BT,
             deterministic=deterministic,
         )

@@ -57,11 +57,13 @@ class Encoder(nn.Module):
           deterministic: disables dropout; if False, a "dropout" RNG is required.
         """
         config = self.config
-        if positions_BT is None:
-            positions_BT = token_positions(valid_BT) if config.position_offset else row_positions(tokens_BT)
+        if positions_BT is None and config.position_offset:
+            positions_BT = token_positions(valid_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
+        if positions_BT is None:
+            positions_BT = row_positions(tokens_BT)
         hidden_BTD, decoded_BTD = self.encoder(
             x_BTD,
             context=Context(Mask(valid_BT, documents_BT)),

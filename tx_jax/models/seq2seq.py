@@ -80,6 +80,6 @@ class EncoderDecoder(nn.Module):
         self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool
     ) -> jax.Array:
         positions = row_positions(tokens)
-        x = self.embeddings(tokens, segments_BT=None, positions_BT=positions, deterministic=deterministic)
+        x = self.embeddings(tokens, segments_BT=None, positions_BT=None, deterministic=deterministic)
         hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
         return hidden

@@ -3,6 +3,8 @@
 Shapes: B batch, T length, E width of the tables, D model, V vocabulary.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -27,6 +29,14 @@ class Embedding(nn.Module):
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""
         return jnp.take(self.table(), ids, axis=0, mode="clip")
+
+    def select(self, ids: jax.Array) -> jax.Array:
+        """The same as a call, for a table of few rows: without a gather, whose gradient is a slow scatter."""
+        rows = self.table().reshape(self.size, *(1,) * ids.ndim, self.dim)
+        ids = ids[..., None]
+        return functools.reduce(
+            lambda x, i: jnp.where(ids == i, rows[i], x), range(1, self.size), jnp.where(ids < 1, rows[0], rows[-1])
+        )
 
     def table(self) -> jax.Array:
         """All rows of the table."""
@@ -75,21 +85,29 @@ class Embeddings(nn.Module):
         tokens_BT: jax.Array,
         *,
         segments_BT: jax.Array | None,
-        positions_BT: jax.Array,
+        positions_BT: jax.Array | None,
         deterministic: bool,
     ) -> jax.Array:
-        """[B, T, D]. Without `segments_BT` every token is in segment 0; `positions_BT` count from 0."""
+        """[B, T, D]. Without `segments_BT` every token is in segment 0; without `positions_BT`, which count from 0, each
+        token's position is its index in the row."""
         config = self.config
         x_BTE = self.token(tokens_BT)
         if config.embedding_scale:
             x_BTE = x_BTE * config.table_dim**0.5
         if config.num_segments:
-            x_BTE = x_BTE + self.segment(jnp.zeros_like(tokens_BT) if segments_BT is None else segments_BT)
+            x_BTE = x_BTE + (self.segment.table()[:1][None] if segments_BT is None else self.segment.select(segments_BT))
         if config.position_embedding == "learned":
-            x_BTE = x_BTE + self.position(positions_BT + config.position_offset)
+            x_BTE = x_BTE + self._learned_positions(positions_BT, tokens_BT.shape[1])
         elif config.position_embedding == "sinusoidal":
+            positions_BT = row_positions(tokens_BT[:1]) if positions_BT is None else positions_BT
             x_BTE = x_BTE + sinusoids(positions_BT, config.table_dim)
         if config.embedding_norm:
             x_BTE = self.norm(x_BTE)
         x_BTE = self.dropout(x_BTE.astype(jnp.dtype(config.dtype)), deterministic=deterministic)
         return self.project(x_BTE) if config.table_dim != config.dim else x_BTE
+
+    def _learned_positions(self, positions_BT: jax.Array | None, length: int) -> jax.Array:
+        offset = self.config.position_offset
+        if positions_BT is None:  # the rows themselves, in their order: nothing is gathered
+            return self.position.table()[None, offset : offset + length]
+        return self.position(positions_BT + offset)

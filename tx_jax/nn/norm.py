@@ -11,9 +11,7 @@ import jax.numpy as jnp
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float) -> jax.Array:
     """Normalizes the last axis, of size D; computed in float32, returns x's dtype.
 
-    Both statistics come from one pass over x: the variance is the mean square less the squared mean, which in float32
-    is exact enough as long as the mean is not thousands of standard deviations. For the backward pass x and two
-    numbers for each row are kept.
+    For the backward pass x and two numbers for each row are kept.
 
     Args:
       scale, bias: [D], float32.
@@ -24,8 +22,8 @@ def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: floa
 def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float) -> tuple[jax.Array, tuple]:
     y = x.astype(jnp.float32)
     mean = y.mean(axis=-1, keepdims=True)
-    variance = jnp.square(y).mean(axis=-1, keepdims=True) - jnp.square(mean)
-    inverse = jax.lax.rsqrt(jnp.maximum(variance, 0) + eps)
+    # Not as the mean square less the squared mean, which is one pass, but loses digits where the mean is large.
+    inverse = jax.lax.rsqrt(jnp.square(y - mean).mean(axis=-1, keepdims=True) + eps)
     y = (y - mean) * inverse * _along_last(scale, x)
     y = y if bias is None else y + _along_last(bias, x)
     return y.astype(x.dtype), (x, mean, inverse, scale, bias)

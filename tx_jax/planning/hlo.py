@@ -149,7 +149,7 @@ def _traffic(opcode: str, shape: str, inputs: list[str]) -> int:
     if opcode == "copy-start":  # the result, the operand and the copy's state
         inputs = []
     elif opcode == "async-start":  # the operands, the result, ...: part of an operand is brought to or from HBM
-        return sum(_array_bytes(shape[shape.find(")") :]))
+        return next(_array_bytes(shape[shape.find(")") :]), 0)
     return sum(map(_bytes_in_hbm, [shape, *inputs]))
 
 
