@@ -182,6 +182,9 @@ def report(steps: list[Step], facts: dict) -> None:
         "Dearest instructions": [each for each in chosen if not changes_layout(each)][: DEAREST.value],
         "Layout copies": [each for each in chosen if changes_layout(each) and cycles(each) > total / 1000],
         "Custom calls, without an estimate": [each for each in chosen if is_kernel(each)],
+        "Others without an estimate (gathers, scatters, sorts)": [
+            each for each in chosen if each.cycles is None and each.opcode in ("fusion", "sort", "gather", "scatter")
+        ],
     }
     for title, found in tables.items():
         print(f"\n{title}: ms, share, MB through HBM, what" if found else "")
@@ -198,7 +201,7 @@ def report(steps: list[Step], facts: dict) -> None:
 
 
 def is_kernel(instruction: hlo.Instruction) -> bool:
-    """Whether it runs a kernel, of which the compiler knows no cycles; other custom calls are marks for the compiler."""
+    """Whether it runs a Pallas kernel; other custom calls are marks for the compiler."""
     return instruction.opcode == "custom-call" and instruction.target == "tpu_custom_call"
 
 

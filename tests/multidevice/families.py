@@ -46,6 +46,9 @@ FAMILIES = {
         embedding_norm=False,
         activation="gelu_tanh",
     ),
+    "GPT-2 in chunks": config(  # whose loss is computed in several, see `sharded.py`
+        architecture="decoder", heads=("causal_lm",), num_segments=0, norm_position="pre", embedding_norm=False
+    ),
     "encoder-decoder": config(
         architecture="encoder_decoder",
         heads=("causal_lm",),

@@ -18,10 +18,13 @@ import optax
 from configs import bert_base
 from tests.models import small
 from tests.multidevice import families
+from tests.multidevice.families import EXAMPLES, LENGTH, VOCABULARY
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig, from_config_dict
 from tx_jax.evaluation.evaluate import device_batch
+from tx_jax.nn import cross_entropy
 from tx_jax.nn.dropout import dropout_key
+from tx_jax.planning import hlo
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import train_step
@@ -65,9 +68,15 @@ def experiment(model: TransformerConfig) -> ExperimentConfig:
     return dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, packing=packing))
 
 
+CHUNK = VOCABULARY * EXAMPLES * LENGTH // 32  # of logits: 32 chunks on one device, 4 on each of 8
+
+
 def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
-    """The loss, gradients and new parameters of one step; and the step's collectives."""
+    """The loss, gradients and new parameters of one step, and the bytes that are summed over devices, counting every
+    iteration of a loop; and the step's collectives."""
     model = families.FAMILIES[family]
+    if "chunks" in family:
+        cross_entropy.CHUNK = CHUNK
     size = math.prod((config.data, config.fsdp, config.tensor, config.context))
     mesh = sharding.make_mesh(config, jax.devices()[:size])
     params = small.params(model)
@@ -83,7 +92,9 @@ def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
     # Adam's first moment is (1 - b1) times the first gradient.
     gradients = jax.tree.map(lambda moment: 2 * moment, optax.tree.get(new.opt_state, "mu"))
     values = {"loss": metrics["loss"].mean(), "gradients": gradients, "params": new.params}
-    return values, collectives(compiled.as_text())
+    text = compiled.as_text()
+    values["reduced"] = sum(each.bytes for each in hlo.read(text).collectives if each.kind == "all-reduce")
+    return values, collectives(text)
 
 
 def difference(actual: dict, expected: dict) -> float:
@@ -102,6 +113,7 @@ def main(family: str) -> dict:
             "gradients": difference(values["gradients"], expected["gradients"]),
             "params": difference(values["params"], expected["params"]),
             "collectives": found,
+            "reduced": values["reduced"],
         }
     before = tree.flatten(small.params(families.FAMILIES[family]))
     moved = {path: float(np.abs(leaf - before[path]).max()) for path, leaf in tree.flatten(expected["params"]).items()}

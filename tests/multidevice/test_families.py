@@ -30,6 +30,9 @@ def test_a_step_on_every_mesh(family):
     if model.relative_attention:
         sizes.add(2 * LENGTH * DIM)  # a row for each distance, of which the table gets its gradient
     check_data(meshes["data"]["collectives"], sizes)
+    # Each gradient is summed over the devices once, and the table's twice: not once for every part of the loss.
+    elements = sum(map(math.prod, shapes.values())) + math.prod(shapes["embeddings/token/embedding"])
+    assert meshes["data"]["reduced"] <= 1.1 * 4 * elements + 1000
     check_fsdp(meshes["fsdp"]["collectives"], shapes, sizes)
     check_tensor(meshes["tensor"]["collectives"], shapes, model)
     check_context(meshes["data x context"]["collectives"], shapes, model)

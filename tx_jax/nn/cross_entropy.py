@@ -90,12 +90,14 @@ def _losses(hidden_NE: jax.Array, table_VE: jax.Array, bias_V: jax.Array | None,
     The target's logit is computed first, by itself. So the sum, and whether another logit is larger, are computed where
     the logits are, by one pass over them before they are rounded.
     """
-    rows_NE = table_VE[targets_N].astype(hidden_NE.dtype)
-    target_N = (hidden_NE.astype(jnp.float32) * rows_NE.astype(jnp.float32)).sum(axis=1)
-    if bias_V is not None:
-        target_N = target_N + bias_V[targets_N]
-    logits_NV = _logits(hidden_NE, table_VE, bias_V)
-    above_NV = jnp.where(_is_target(targets_N, len(table_VE)), -jnp.inf, logits_NV - target_N[:, None])
+    logits_NV, is_target_NV = _logits(hidden_NE, table_VE, bias_V), _is_target(targets_N, len(table_VE))
+    if sharding.splits_kernels():  # the rows of a table in parts would have to be sent
+        target_N = jnp.where(is_target_NV, logits_NV, 0).sum(axis=1)
+    else:
+        rows_NE = table_VE[targets_N].astype(hidden_NE.dtype)
+        target_N = (hidden_NE.astype(jnp.float32) * rows_NE.astype(jnp.float32)).sum(axis=1)
+        target_N = target_N if bias_V is None else target_N + bias_V[targets_N]
+    above_NV = jnp.where(is_target_NV, -jnp.inf, logits_NV - target_N[:, None])
     losses_N = jnp.log1p(jnp.exp(jnp.minimum(above_NV, LARGEST)).sum(axis=1))
     correct_N = (above_NV.max(axis=1) <= 0).astype(jnp.float32)
     # Rounded, a difference is more exact than a logit is: the larger the probability, the smaller it is.

@@ -88,14 +88,15 @@ class Embeddings(nn.Module):
         positions_BT: jax.Array | None,
         deterministic: bool,
     ) -> jax.Array:
-        """[B, T, D]. Without `segments_BT` every token is in segment 0; without `positions_BT`, which count from 0, each
+        """[B, T, D]. Without `segments_BT` every token is in segment 0. `positions_BT` count from 0; without them, a
         token's position is its index in the row."""
         config = self.config
         x_BTE = self.token(tokens_BT)
         if config.embedding_scale:
             x_BTE = x_BTE * config.table_dim**0.5
         if config.num_segments:
-            x_BTE = x_BTE + (self.segment.table()[:1][None] if segments_BT is None else self.segment.select(segments_BT))
+            segments_BT = jnp.zeros((1, 1), jnp.int32) if segments_BT is None else segments_BT
+            x_BTE = x_BTE + self.segment.select(segments_BT)
         if config.position_embedding == "learned":
             x_BTE = x_BTE + self._learned_positions(positions_BT, tokens_BT.shape[1])
         elif config.position_embedding == "sinusoidal":

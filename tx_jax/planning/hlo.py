@@ -55,8 +55,8 @@ class Instruction:
       shape: that of its result, with layouts.
       times: how often it is run; every iteration of a loop counts.
       cycles: the TPU compiler's estimate for one run; None if it makes none.
-      bytes: bytes of the operands and results that lie in HBM, for one run; those in a chip's own memory don't count. Of
-        a copy that runs beside others (copy-start, async-start) those that it moves; of its end none.
+      bytes: bytes of the operands and results that lie in HBM, for one run, not of those in the chip's own memory. Of a
+        copy that runs beside others (copy-start, async-start) those that it moves; of its end none.
       target: of a custom call, the name of what is called.
     """
 
@@ -120,9 +120,7 @@ def instructions(text: str) -> list[Instruction]:
     return found
 
 
-def _walk(
-    computations: dict[str, list[tuple[str, str]]], entry: str
-) -> Iterator[tuple[str, str, str, int, bool]]:
+def _walk(computations: dict[str, list[tuple[str, str]]], entry: str) -> Iterator[tuple[str, str, str, int, bool]]:
     """Every instruction that is run: its computation, its name, the rest of its line, how often it is run, and whether
     it is part of a fusion."""
 
