@@ -85,7 +85,7 @@ class TrainingDisplay:
         self._evaluation.close()
         if self._bar is not None:
             self._bar.close()
-        if not self._silent and self._run is not None and not self._run.complete:
+        if not self._silent and self._run is not None and self._run.spent.lost["starting"]:  # it came to training
             print(where_the_time_went(self._run.spent.values()), flush=True)
         self._run = None  # and its state: what follows the training needs the device memory
 
