@@ -15,7 +15,8 @@ from tx_jax import sharding
 
 # How many logits of one device exist at once: 256 MiB in bfloat16, and 1280 rows for a vocabulary of 100,000.
 CHUNK = 2**27
-# A loss is exact up to about this many nats; beyond it grows no further, but its gradient keeps its direction.
+# Logits that exceed the target's by more count as if they exceeded it by so much: e^75 times any vocabulary is a float32.
+# So a loss above 75 nats is too small, and its gradient pushes all such logits down alike; both stay finite.
 LARGEST = 75.0
 
 
@@ -120,7 +121,7 @@ def _gradients(
     losses_N1 = rows.losses_N[:, None]
     # Without the barrier the compiler may keep the differences in float32.
     above_NV = jax.lax.optimization_barrier(rows.above_NV).astype(jnp.float32)
-    others_NV = jnp.exp(jnp.minimum(above_NV - losses_N1, 0))
+    others_NV = jnp.exp(jnp.minimum(above_NV, LARGEST) - losses_N1)
     gradient_NV = jnp.where(_is_target(targets_N, len(table_VE)), jnp.expm1(-losses_N1), others_NV)
     gradient_NV = gradient_NV * weights_N[:, None]
     rounded_NV = gradient_NV.astype(hidden_NE.dtype)
