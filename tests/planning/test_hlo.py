@@ -85,7 +85,9 @@ ENTRY %main (a: bf16[16,8], b: f32[512,8]) -> bf16[16,8] {
   %slice-start = ((f32[512,8]{1,0:T(8,128)}), f32[128,8]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) async-start(%b), calls=%async_computation
   %slice-done = f32[128,8]{1,0:T(8,128)S(1)} async-done(%slice-start)
   %fusion.1 = (bf16[16,8]{1,0:T(8,128)(2,1)S(1)}, f32[4]{0}) fusion(%copy-done, %slice-done, %a), kind=kLoop, calls=%fused, metadata={op_name="jit(step)/transpose(jvp(Encoder))/encoder/layer_0/mlp/wo/add" stack_frame_id=1}, backend_config={"estimated_cycles":"700"}
-  %kernel = bf16[16,8]{1,0} custom-call(%fusion.1), custom_call_target="tpu_custom_call", metadata={op_name="jit(step)/kernel"}
+  %kernel = bf16[16,8]{1,0} custom-call(%fusion.1), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+ "xprof_metadata":"{}"
+}}, metadata={op_name="jit(step)/kernel"}
   ROOT %copy.7 = bf16[16,8]{0,1} copy(%kernel), backend_config={"estimated_cycles":"30"}
 }
 """  # noqa: E501
@@ -105,6 +107,7 @@ def test_instructions_and_what_they_move_through_the_memory():
     }
     assert {name: each.cycles for name, each in found.items() if each.cycles} == {"fusion.1": 700, "copy.7": 30}
     assert (found["fusion.1"].operation, found["fusion.1"].opcode) == (row, "fusion")
+    assert found["kernel"].operation == "jit(step)/kernel"
     assert (found["kernel"].target, found["copy.7"].opcode) == ("tpu_custom_call", "copy")
     assert found["fusion.1"].times == 1
 

@@ -165,10 +165,12 @@ def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
         if current is None and line.endswith("{") and (head := re.match(r"(ENTRY )?%?([\w.-]+) \(", line)):
             current = computations[head[2]] = []
             entry = head[2] if head[1] else entry
-        elif line.startswith("}"):
+        elif re.fullmatch(r"\}(, execution_thread=.*)?", line):
             current = None
         elif current is not None and (match := _INSTRUCTION.match(line)):
             current.append((match[1], match[2]))
+        elif current:  # the attributes of a Pallas kernel take several lines, which may begin with a brace
+            current[-1] = (current[-1][0], current[-1][1] + line)
     return computations, entry
 
 
