@@ -48,7 +48,7 @@ MODULES = (
     (r"/(pooler|next_sentence|replaced_token)/", "other heads"),
     (r"/embeddings/", "embeddings"),
     (r"/optimizer/", "optimizer"),
-    (r"/loss/|jvp\(\)|jvp\(jit\(take_along_axis\)\)", "loss"),
+    (r"/loss/|\(loss\)|jvp\(\)|jvp\(jit\(take_along_axis\)\)", "loss"),
 )
 CHANGES_LAYOUT = ("copy", "transpose", "reshape")  # a reshape that is left in a TPU's program moves data
 
