@@ -15,7 +15,7 @@ from tx_jax import sharding
 
 # How many logits of one device exist at once: 256 MiB in bfloat16, and 1280 rows for a vocabulary of 100,000.
 CHUNK = 2**27
-# Logits that exceed the target's by more count as if they exceeded it by so much: e^75 times any vocabulary is a float32.
+# A logit that exceeds the target's by more counts as if by so much: e^75 times any vocabulary is still a float32.
 # So a loss above 75 nats is too small, and its gradient pushes all such logits down alike; both stay finite.
 LARGEST = 75.0
 
