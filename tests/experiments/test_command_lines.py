@@ -17,6 +17,8 @@ from tests import programs
 from tests.xla_flags import xla_flags
 from tx_jax.runs import metrics_log
 
+pytestmark = pytest.mark.xdist_group("command lines")  # an expensive fixture
+
 
 def executed(module, *arguments):
     command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
@@ -38,7 +40,7 @@ def train_arguments(tiny_store):
         f"--config.data.store={tiny_store.path}",
         "--config.model.vocab_size=200",
         "--config.model.num_layers=1",
-        "--config.training.num_steps=100",
+        "--config.training.num_steps=60",
         "--config.training.log_every=1",
         "--config.training.eval_every=20",
         "--config.training.checkpoint_every=4",
@@ -72,12 +74,12 @@ def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
     assert "held-out" in shown
     for name in ("config.json", "env.json", "metrics.jsonl", "loss.png", "DONE"):
         assert (workdir / name).stat().st_size > 0
-    assert len(losses(workdir)) == 100
+    assert len(losses(workdir)) == 60
 
 
 def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole_run, train_arguments, tmp_path):
     workdir = tmp_path / "run"
-    kill_after = random.randint(5, 30)
+    kill_after = random.randint(5, 12)
     process = start("train", *train_arguments, f"--workdir={workdir}")
     try:
         wait_for_losses(process, workdir, kill_after)
@@ -109,7 +111,7 @@ def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
     done = executed("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     result = json.loads((workdir / "evaluation.json").read_text())["validation"]
-    assert result["step"] == 100
+    assert result["step"] == 60
     assert set(result["metrics"]) == {*result["baselines"], "masked_dropped"}
     for word in ("masked_lm_loss", "unigram entropy", "most frequent token", "next_sentence_accuracy"):
         assert word in done.stdout

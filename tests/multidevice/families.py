@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from tests.models import small
-from tx_jax.config import TransformerConfig
+from tx_jax.config import MeshConfig, TransformerConfig
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.pretraining import classification
@@ -17,13 +17,23 @@ EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:
+    """Two layers, so that there is a way from one to the next. A family whose layers are those of another has one."""
     sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
     return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
 
 
+MESHES = {
+    "one": MeshConfig(1, 1, 1),
+    "data": MeshConfig(8, 1, 1),
+    "fsdp": MeshConfig(1, 8, 1),
+    "tensor": MeshConfig(1, 1, 4),
+    "data x context": MeshConfig(2, 1, 1, context=4),
+    "fsdp x tensor x context": MeshConfig(1, 2, 2, context=2),
+}
+
 FAMILIES = {
     "BERT": config(),
-    "RoBERTa": config(heads=("masked_lm",), num_segments=0, position_offset=2),
+    "RoBERTa": config(heads=("masked_lm",), num_layers=1, num_segments=0, position_offset=2),
     "DeBERTa-v3": config(
         heads=("masked_lm",),
         num_segments=0,
@@ -37,10 +47,11 @@ FAMILIES = {
         enhanced_mask_decoder=True,
     ),
     "ModernBERT": config(heads=("masked_lm",), **small.MODERNBERT),
-    "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
+    "ELECTRA": config(heads=("masked_lm", "replaced_token"), num_layers=1, embedding_dim=16),
     "GPT-2": config(
         architecture="decoder",
         heads=("causal_lm",),
+        num_layers=1,
         num_segments=0,
         norm_position="pre",
         embedding_norm=False,
@@ -49,7 +60,8 @@ FAMILIES = {
     "encoder-decoder": config(
         architecture="encoder_decoder",
         heads=("causal_lm",),
-        num_decoder_layers=2,
+        num_layers=1,
+        num_decoder_layers=1,
         num_segments=0,
         position_embedding="sinusoidal",
         embedding_norm=False,

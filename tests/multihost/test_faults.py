@@ -11,6 +11,8 @@ from tests.faults.elastic import saved
 from tests.multihost import launch
 from tx_jax.runs import metrics_log
 
+pytestmark = pytest.mark.xdist_group("faults of hosts")  # an expensive fixture
+
 
 def train(store, workdir, processes=2, devices=4, **options):
     changes = {"mesh__fsdp": 2 if processes * devices > 1 else 1}
