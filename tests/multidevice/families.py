@@ -17,8 +17,8 @@ EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:
-    """Two layers, so that there is a way from one to the next. A family whose layers are those of another has one."""
-    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
+    """Of one layer. Of families whose layers are not all alike there are two, and so a way from one to the next."""
+    sizes = {"num_layers": 1, "vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
     return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
 
 
@@ -33,9 +33,10 @@ MESHES = {
 
 FAMILIES = {
     "BERT": config(),
-    "RoBERTa": config(heads=("masked_lm",), num_layers=1, num_segments=0, position_offset=2),
+    "RoBERTa": config(heads=("masked_lm",), num_segments=0, position_offset=2),
     "DeBERTa-v3": config(
         heads=("masked_lm",),
+        num_layers=2,
         num_segments=0,
         position_embedding="none",
         relative_attention=("c2p", "p2c"),
@@ -46,12 +47,11 @@ FAMILIES = {
         conv_kernel=3,
         enhanced_mask_decoder=True,
     ),
-    "ModernBERT": config(heads=("masked_lm",), **small.MODERNBERT),
-    "ELECTRA": config(heads=("masked_lm", "replaced_token"), num_layers=1, embedding_dim=16),
+    "ModernBERT": config(heads=("masked_lm",), num_layers=2, **small.MODERNBERT),
+    "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
     "GPT-2": config(
         architecture="decoder",
         heads=("causal_lm",),
-        num_layers=1,
         num_segments=0,
         norm_position="pre",
         embedding_norm=False,
@@ -60,7 +60,6 @@ FAMILIES = {
     "encoder-decoder": config(
         architecture="encoder_decoder",
         heads=("causal_lm",),
-        num_layers=1,
         num_decoder_layers=1,
         num_segments=0,
         position_embedding="sinusoidal",
