@@ -15,7 +15,7 @@ TESTS ?=
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make test         run the test suite"
-	@echo "make test-long    run the long forms of its tests, such as every fault of the tables (hours)"
+	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
 	@echo "make clean        remove the virtual environment"
@@ -45,10 +45,10 @@ quickstart: $(VENV)/installed
 	    --text="A list of [MASK] is returned."
 
 test: $(VENV)/installed-test
-	$(python) -m pytest --numprocesses=2 --dist=loadgroup $(TESTS)
+	$(python) -m pytest --numprocesses=2 $(TESTS)
 
 test-long: $(VENV)/installed-test
-	$(python) -m pytest -m long --numprocesses=2 --dist=loadgroup $(TESTS)
+	$(python) -m pytest -m long --numprocesses=2 $(TESTS)
 
 $(RUN)/DONE:
 	$(MAKE) quickstart

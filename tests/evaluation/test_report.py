@@ -19,8 +19,6 @@ from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import loop
 
-pytestmark = pytest.mark.xdist_group("report")  # an expensive fixture
-
 
 def labeled_run(folder, **mesh):
     """The configuration of a classifier of two steps, in batches of 8, on 200 examples, 20 of them held out."""

@@ -17,8 +17,6 @@ from tests import programs
 from tests.xla_flags import xla_flags
 from tx_jax.runs import metrics_log
 
-pytestmark = pytest.mark.xdist_group("command lines")  # an expensive fixture
-
 
 def executed(module, *arguments):
     command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]

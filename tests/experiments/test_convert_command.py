@@ -15,8 +15,6 @@ from tx_jax.runs import trained
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training import loop
 
-pytestmark = pytest.mark.xdist_group("convert command")  # an expensive fixture
-
 
 class Silent:
     def __getattr__(self, name):

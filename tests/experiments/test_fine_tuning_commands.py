@@ -11,8 +11,6 @@ from tests.experiments.test_command_lines import executed, run
 from tx_jax.errors import InputError
 from tx_jax.evaluation.report import evaluate_run
 
-pytestmark = pytest.mark.xdist_group("fine-tuning commands")  # an expensive fixture
-
 
 @pytest.fixture(scope="module")
 def arguments(tiny_store, tmp_path_factory):

@@ -10,8 +10,6 @@ from tests.faults.driver import POINTS
 from tests.faults.processes import Place, Run, pretraining
 from tests.fine_tuning import train
 
-pytestmark = pytest.mark.xdist_group("faults")  # an expensive fixture
-
 
 @pytest.fixture(scope="module")
 def place(tiny_store, tmp_path_factory):

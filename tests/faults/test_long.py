@@ -7,7 +7,7 @@ import pytest
 from tests.faults import elastic, faults, hosts, run
 from tests.faults.processes import Place, pretraining
 
-pytestmark = [pytest.mark.long, pytest.mark.xdist_group("long table")]
+pytestmark = pytest.mark.long
 
 TABLE = [(name, number) for name, attempts in run.rows(seeds=20).items() for number in range(len(attempts))]
 OF_HOSTS = [

@@ -5,8 +5,6 @@ import pytest
 
 from tests.multidevice import processes
 
-pytestmark = pytest.mark.xdist_group("losses")  # an expensive fixture
-
 
 @pytest.fixture(scope="module")
 def runs(tiny_store):

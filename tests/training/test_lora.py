@@ -23,8 +23,6 @@ from tx_jax.training import begin, loop
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_state
 
-pytestmark = pytest.mark.xdist_group("lora")  # an expensive fixture
-
 
 class Silent:
     """A display that may break off after a step."""

@@ -6,8 +6,6 @@ from tx_jax.data.corpus import embedded
 from tx_jax.data.corpus.sources import Source, SourceConfig
 from tx_jax.text import sentences
 
-pytestmark = pytest.mark.xdist_group("embedded")  # an expensive fixture
-
 
 @pytest.fixture(scope="module")
 def documents():
