@@ -41,7 +41,7 @@ def train_arguments(tiny_store):
         "--config.training.num_steps=60",
         "--config.training.log_every=1",
         "--config.training.eval_every=20",
-        "--config.training.checkpoint_every=4",
+        "--config.training.checkpoint_every=10",
     ]
 
 
@@ -77,7 +77,7 @@ def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
 
 def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole_run, train_arguments, tmp_path):
     workdir = tmp_path / "run"
-    kill_after = random.randint(5, 12)
+    kill_after = random.randint(11, 18)
     process = start("train", *train_arguments, f"--workdir={workdir}")
     try:
         wait_for_losses(process, workdir, kill_after)
