@@ -34,10 +34,11 @@ def main(argv: list[str]) -> None:
     from tx_jax.config import from_config_dict
     from tx_jax.data.loader import read_ahead
     from tx_jax.evaluation.evaluate import device_batch
+    from tx_jax.nn.dropout import dropout_key
     from tx_jax.tasks.registry import open_task
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import init_state
-    from tx_jax.training.step import dropout_key, jit_train_step
+    from tx_jax.training.step import jit_train_step
 
     config = from_config_dict(CONFIG.value)
     if PHASE.value >= len(config.training_phases):
@@ -106,10 +107,16 @@ def measure(parts: dict, state, begin: int) -> dict[str, list[float]]:
 def report(seconds: dict[str, list[float]], waits: list[float], phase, flops_per_token: float, devices: str) -> None:
     import numpy as np
 
+    from tx_jax.models.registry import FLOPS_FORMULA
+
     for name, rounds in seconds.items():
         each = np.median(rounds) / STEPS.value
         speed = phase.tokens_per_step / each
-        rate = f", {speed * flops_per_token / 1e9:,.0f} GFLOP/s on {devices}" if name != "loader" else ", one core"
+        rate = (
+            f", {speed * flops_per_token / 1e9:,.0f} GFLOP/s ({FLOPS_FORMULA}) on {devices}"
+            if name != "loader"
+            else ", one core"
+        )
         print(f"{name}: {each * 1e3:.1f} ms a step, {speed:,.0f} tokens/s{rate}")
     ratio = np.median(np.divide(seconds["loop"], seconds["train step"]))
     print(f"the loop takes {ratio:.2f} times the train step, and waits for data {np.median(waits):.1%} of the time")
