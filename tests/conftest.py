@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Many tests, and the commands that they start, compile the same steps: once a session is enough.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tx_jax_tests_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from pathlib import Path
