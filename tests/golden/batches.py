@@ -64,6 +64,7 @@ _FORMATS = {
     "selective, mixed with spans": {"selective_words": "words.txt", "selective_share": 0.5, "mask_unit": "span"},
 }
 _CAUSAL = {"chunks": {"packing": "chunks"}, "packed documents": {"packing": "packed_documents"}}
+_KINDS = {"masked": (masked_lm_batches, _FORMATS), "causal": (causal_lm_batches, _CAUSAL)}
 
 
 def _write_corpus(path: Path, *, documents: int, seed: int) -> None:
@@ -104,7 +105,7 @@ def digests() -> Iterator[tuple[str, str]]:
             words = Path(folder) / "words.txt"
             words.write_text("\n".join(_LISTED), encoding="utf-8")
             yield f"{name}, tokens", _digest([{"tokens": _tokens(store)} for store in two.stores])
-            for kind, make, formats in (("masked", masked_lm_batches, _FORMATS), ("causal", causal_lm_batches, _CAUSAL)):
+            for kind, (make, formats) in _KINDS.items():
                 for title, changes in formats.items():
                     config = dataclasses.replace(_CONFIG, **changes)
                     if config.selective_words:
