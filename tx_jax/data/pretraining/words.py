@@ -43,7 +43,7 @@ def choose_words(
     candidates = masking.candidates(tokens_BT, valid_BT)
     wanted = masking.wanted(valid_BT, candidates)
     sizes = word_sizes(tokens_BT, candidates, is_continuation)
-    order = random_order(sizes[:, :-1] > 0, rng)
+    order = rng.order(sizes[:, :-1] > 0)
     chosen = fill_budget(sizes, masking.budget(wanted), order)
     return Choice(chosen, wanted - masking.budget(wanted))
 
@@ -67,7 +67,7 @@ def choose_spans(
     candidates = masking.candidates(tokens_BT, valid_BT)
     wanted = masking.wanted(valid_BT, candidates)
     sizes = word_sizes(tokens_BT, candidates, is_continuation)
-    order = random_order(sizes[:, :-1] > 0, rng)
+    order = rng.order(sizes[:, :-1] > 0)
     lengths = span_lengths(rng.uniform(tokens_BT.shape[1]), probability, max_words)
     group = fill_with_spans(sizes, masking.budget(wanted), order, lengths)
     return Choice(group > 0, wanted - masking.budget(wanted), group)
@@ -83,18 +83,13 @@ def span_lengths(uniform: np.ndarray, probability: float, max_words: int) -> np.
     return 1 + np.searchsorted(np.cumsum(shares / shares.sum())[:-1], uniform, side="right")
 
 
-def random_order(is_item_BT: np.ndarray, rng: RowRandom) -> np.ndarray:
-    """The positions of the items of each row in a uniformly random order, then the other positions: int64 [B, T]."""
-    return np.argsort(np.where(is_item_BT, rng.uniform(is_item_BT.shape[1]), 2.0), axis=1)
-
-
 def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray) -> np.ndarray:
     """Takes words in the order given, skipping those that exceed the remaining budget.
 
     Args:
       sizes_BT1: see `word_sizes`.
       budget_B: tokens.
-      order_BT: see `random_order`.
+      order_BT: see `RowRandom.order`.
 
     Returns bool [B, T]: the tokens of the words taken.
     """
