@@ -7,6 +7,8 @@ SentencePiece.
 Shapes: B examples, T sequence length.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tx_jax.data.pretraining.masking import Choice, Masking
@@ -121,38 +123,70 @@ def fill_with_spans(
 
     Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 for tokens not taken.
     """
-    begins, index = _lists_of_words(sizes_BT1, int(lengths_BT.max(initial=1)))
-    ahead = np.arange(int(lengths_BT.max(initial=1)))
-    left, number, step = budget_B.copy(), np.zeros_like(sizes_BT1), 0
-    rows, order = np.arange(len(left)), order_BT
+    longest = int(lengths_BT.max(initial=1))
+    words = _Words.of(sizes_BT1, lengths_BT, longest)
+    ahead = np.arange(longest + 1)  # a span ends before the last of these at the latest
+    number = np.zeros(len(words.size), np.int64)  # of the span that each word was taken with
+    left, rows, order, step = budget_B.copy(), np.arange(len(budget_B)), words.rank[np.arange(len(budget_B))[:, None], order_BT], 0
     while True:
         # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
-        size = sizes_BT1[rows[:, None], order]
-        useful = (size > 0) & (size <= left[rows, None]) & (number[rows[:, None], order] == 0)
-        order = np.take_along_axis(order, np.argsort(~useful, axis=1, kind="stable"), axis=1)
-        rows, order = rows[useful.any(axis=1)], order[useful.any(axis=1), : int(useful.sum(axis=1).max(initial=0))]
+        size = words.size[order]
+        useful = (size > 0) & (size <= left[rows, None]) & (number[order] == 0)
+        counts = useful.sum(axis=1)
+        rows, counts, kept = rows[counts > 0], counts[counts > 0], order[useful]
         if not len(rows):
-            return spread_over_words(number, sizes_BT1)
+            at_word = np.zeros_like(sizes_BT1)
+            at_word.reshape(-1)[words.begin] = number[words.place]
+            return spread_over_words(at_word, sizes_BT1)
+        order = np.full((len(rows), int(counts.max())), words.none)
+        order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
         for first in order[:, :_STEPS].T:
             step += 1
-            at = begins[rows[:, None], index[rows, first][:, None] + ahead]
-            size = sizes_BT1[rows[:, None], at]
-            fits = (size > 0) & (number[rows[:, None], at] == 0) & (np.cumsum(size, axis=1) <= left[rows, None])
-            fits[:, 1:] &= at[:, 1:] == (at + size)[:, :-1]  # no special token in between
-            fits &= ahead < lengths_BT[rows, first][:, None]
-            fits = np.logical_and.accumulate(fits, axis=1)
-            number[np.broadcast_to(rows[:, None], at.shape)[fits], at[fits]] = step
-            left[rows] -= (size * fits).sum(axis=1)
+            at = first[:, None] + ahead
+            before = words.before[at]
+            # The first word that cannot be taken; of the last one that is always true.
+            stop = (number[at] > 0) | (ahead >= words.reach[first][:, None])
+            stop[:, :-1] |= before[:, 1:] - before[:, :1] > left[rows, None]
+            taken = stop.argmax(axis=1)
+            number[at[ahead < taken[:, None]]] = step
+            left[rows] -= words.before[first + taken] - before[:, 0]
 
 
-def _lists_of_words(sizes_BT1: np.ndarray, beyond: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the words of each row begin, in order, and then `beyond` times or more the last column, which is no word;
-    and for each position where a word begins its place in that list, for other positions a place of no word."""
-    is_word = sizes_BT1 > 0
-    words = is_word.sum(axis=1)
-    begins = np.full((len(words), int(words.max(initial=0)) + beyond), sizes_BT1.shape[1] - 1)
-    begins[np.arange(begins.shape[1])[None] < words[:, None]] = np.nonzero(is_word)[1]
-    return begins, np.where(is_word, np.cumsum(is_word, axis=1) - 1, words[:, None])
+class _Words(NamedTuple):
+    """The words of all rows, row after row, each row followed by places that hold no word.
+
+    begin: where each word begins in the flattened sizes; place: its number; rank [B, T + 1]: the number of the word
+    that begins at each position, or of a place without one. By these numbers: size, 0 for no word; before, the sizes
+    of all words before it; reach, the words of a span that begins there, until its length or a special token ends it.
+    none: a place without a word.
+    """
+
+    begin: np.ndarray
+    place: np.ndarray
+    rank: np.ndarray
+    size: np.ndarray
+    before: np.ndarray
+    reach: np.ndarray
+    none: int
+
+    @classmethod
+    def of(cls, sizes_BT1: np.ndarray, lengths_BT: np.ndarray, longest: int) -> "_Words":
+        begin = np.flatnonzero(sizes_BT1)
+        size_of = sizes_BT1.reshape(-1)[begin]
+        row = begin // sizes_BT1.shape[1]
+        gap = longest + 1
+        place = np.arange(len(begin)) + gap * row
+        total = len(begin) + gap * len(sizes_BT1)
+        size, reach = np.zeros((2, total + gap), np.int64)
+        size[place] = size_of
+        # The last word of each run of words without a special token in between.
+        is_last = np.ones(len(begin), bool)
+        is_last[:-1] = (begin[1:] != (begin + size_of)[:-1]) | (row[1:] != row[:-1])
+        last = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last]
+        reach[place] = np.minimum(last - np.arange(len(begin)) + 1, lengths_BT.reshape(-1)[begin - row])
+        rank = np.full(sizes_BT1.shape, total)
+        rank.reshape(-1)[begin] = place
+        return cls(begin, place, rank, size, np.cumsum(size) - size, reach, total)
 
 
 def spread_over_words(values_BT1: np.ndarray, sizes_BT1: np.ndarray) -> np.ndarray:
