@@ -34,10 +34,11 @@ def main(argv: list[str]) -> None:
     from tx_jax.config import from_config_dict
     from tx_jax.data.loader import read_ahead
     from tx_jax.evaluation.evaluate import device_batch
+    from tx_jax.nn.dropout import dropout_key
     from tx_jax.tasks.registry import open_task
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import init_state
-    from tx_jax.training.step import dropout_key, jit_train_step
+    from tx_jax.training.step import jit_train_step
 
     config = from_config_dict(CONFIG.value)
     if PHASE.value >= len(config.training_phases):

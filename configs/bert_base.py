@@ -42,6 +42,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.heads = ("masked_lm", "next_sentence")
     c.model.dtype = "bfloat16"
     c.model.remat = "none"  # "block" keeps only each layer's input for the backward pass; "dots" also matrix products
+    c.model.attention = "auto"  # or the implementation: xla; cudnn on NVIDIA GPUs; splash, rows on TPUs
     c.model.num_labels = 2
     c.model.num_decoder_layers = 0
     c.model.embedding_dim = 0  # 0: dim

@@ -216,6 +216,8 @@ def figures_table(run: Run) -> Table:
     if run.labels:
         table.add_row("labels", run.labels)
     table.add_row("devices", f"{devices.size} x {devices.flat[0].device_kind} ({mesh})")
+    for where, chosen in run.attention.items():
+        table.add_row(f"attention{where and f', {where}'}", chosen)
     held = {
         "parameters": run.state.params,
         "gradients": Optimizer(run.config).split(run.state.params)[0],  # as large as the parameters they belong to

@@ -141,6 +141,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.runs.start import open_start
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import begin, loop, out_of_memory
+    from tx_jax.training.attention import reason_against_resuming
     from tx_jax.training.recorder import NonFiniteLossError
 
     begins = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun() is None)
@@ -150,6 +151,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     given = command_line.given("model")
     values, start_from = open_start(values, workdir, given)
     config = from_config_dict(values)
+    if not begins and (reason := reason_against_resuming(config)):
+        values["model"]["attention"] = "auto"
+        config, filled_in = from_config_dict(values), [*filled_in, f"{reason}; training continues with 'auto'"]
     task = open_task(
         config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
     )

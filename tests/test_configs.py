@@ -13,11 +13,12 @@ from tests.conftest import write_corpus
 from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.models import registry
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import TASKS, open_task
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key, jit_train_step
+from tx_jax.training.step import jit_train_step
 
 FOLDER = Path(importlib.util.find_spec("configs").submodule_search_locations[0])
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")

@@ -34,7 +34,7 @@ ALWAYS = {
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
     "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "
-    "relative_attention conv_kernel enhanced_mask_decoder classifier_transform classifier_pooling "
+    "relative_attention attention conv_kernel enhanced_mask_decoder classifier_transform classifier_pooling "
     "classifier_dropout",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
     # An objective tells whether it knows the choices, separators and class weights.

@@ -210,6 +210,14 @@ def length_parts(length: int) -> int:
     return 1 if length % parts else parts
 
 
+def split_axes(axis: str, size: int) -> str | tuple[str, ...] | None:
+    """The mesh axes that a dimension of this size is split over; None without a mesh, or where they can't split it."""
+    mesh = _mesh()
+    if mesh is None or num_parts(mesh, axis) == 1 or size % num_parts(mesh, axis):
+        return None
+    return MESH_AXIS_OF[axis]
+
+
 def splits_kernels() -> bool:
     """Whether layers are split along "tensor"."""
     mesh = _mesh()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.models import small
 from tx_jax.models import registry
+from tx_jax.nn.dropout import dropout_key
 
 BOTH_NORMS = pytest.mark.parametrize("norm_position", ["post", "pre"])
 
@@ -153,9 +154,7 @@ def test_heads_are_those_of_the_configuration(heads):
 def test_dropout_follows_its_key(rates):
     """Each kind of dropout alone: different by key, equal by equal key, absent where deterministic."""
     cfg, inputs = small.config(**rates), small.batch()
-    one, again, two = (
-        run(cfg, params(), inputs, jax.random.key(seed, impl="rbg"), deterministic=False).hidden for seed in (1, 1, 2)
-    )
+    one, again, two = (run(cfg, params(), inputs, dropout_key(seed), deterministic=False).hidden for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert (np.asarray(one) != np.asarray(two)).mean() > 0.9
     plain = run(cfg, params(), inputs).hidden
@@ -179,7 +178,7 @@ def test_dropout_differs_between_layers():
         lambda key: small.apply(
             cfg, variables, small.batch(), deterministic=False, rngs={"dropout": key}, mutable=["intermediates"]
         )[1]
-    )(jax.random.key(0, impl="rbg"))
+    )(dropout_key(0))
     first, second, third = np.diff(np.stack(sown["intermediates"]["encoder"]["hidden"]), axis=0)
     assert set(np.unique(first)) == {0.0, 2.0}
     for a, b in ((first, second), (first, third), (second, third)):
@@ -191,7 +190,7 @@ def test_rematerialisation_changes_no_gradient(policy):
     """To rounding, as the compiler fuses the two programs differently; the dropout masks must be the same."""
     cfg, inputs = small.config(num_layers=1), small.batch()
     remat = dataclasses.replace(cfg, remat=policy)
-    key = jax.random.key(3, impl="rbg")
+    key = dropout_key(3)
     a = gradient(cfg, params(num_layers=1), inputs, key, deterministic=False)
     b = gradient(remat, params(num_layers=1), inputs, key, deterministic=False)
     scale = max(float(jnp.abs(x).max()) for x in jax.tree.leaves(a))

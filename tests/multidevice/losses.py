@@ -13,10 +13,11 @@ from tx_jax import sharding
 from tx_jax.config import MeshConfig, from_config_dict
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.evaluation.evaluate import device_batch, evaluate, held_out, jit_eval_step
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.tasks.masked_lm import MaskedLM
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import init_state
-from tx_jax.training.step import dropout_key, jit_train_step
+from tx_jax.training.step import jit_train_step
 
 # name: (devices, data, fsdp, tensor, accumulation steps, dropout, rank of adapters)
 RUNS = {

@@ -21,9 +21,10 @@ from tests.multidevice import families
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig, from_config_dict
 from tx_jax.evaluation.evaluate import device_batch
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key, train_step
+from tx_jax.training.step import train_step
 
 MESHES = {
     "one": MeshConfig(1, 1, 1),

@@ -8,7 +8,8 @@ from tests.nn import reference
 from tx_jax import tree
 from tx_jax.models import registry
 from tx_jax.nn.block import Block, Context
-from tx_jax.nn.masks import padding_mask
+from tx_jax.nn.dropout import dropout_key
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.stack import Stack
 
 
@@ -30,9 +31,9 @@ def test_block_against_numpy(norm_position, activation):
     cfg = small.config(norm_position=norm_position, activation=activation, layer_norm_eps=1e-2)
     x, valid = inputs(cfg)
     module = Block(cfg, deterministic=True)
-    params = noisy(module.init(jax.random.key(0), x, Context(padding_mask(valid)))["params"])
+    params = noisy(module.init(jax.random.key(0), x, Context(Mask(valid)))["params"])
     expected = reference.block(jax.tree.map(np.float64, params), np.float64(x), cfg, np.asarray(valid)[:, None])
-    actual = module.apply({"params": params}, x, Context(padding_mask(valid)))
+    actual = module.apply({"params": params}, x, Context(Mask(valid)))
     np.testing.assert_allclose(actual, expected, atol=2e-6 * np.abs(expected).max(), rtol=0)
 
 
@@ -42,7 +43,7 @@ def test_stack_is_its_blocks_in_order(norm_position):
     x, valid = inputs(cfg)
     module = Stack(cfg, cfg.num_layers)
     call = {
-        "context": Context(padding_mask(valid)),
+        "context": Context(Mask(valid)),
         "positions_BT": jnp.broadcast_to(jnp.arange(7)[None], (3, 7)),
         "valid_BT": valid,
         "deterministic": True,
@@ -112,7 +113,7 @@ def test_rematerialisation_of_a_layer_that_runs_again():
         stack = Stack(cfg, 1)
 
         def loss(params, queries, stack=stack, x=x, call=call):
-            keys = {"dropout": jax.random.key(3, impl="rbg")}
+            keys = {"dropout": dropout_key(3)}
             y, decoded = stack.apply({"params": params}, x, **call, queries_BTD=queries, deterministic=False, rngs=keys)
             return (y * jnp.cos(x) + decoded * jnp.sin(x)).sum()
 
@@ -145,11 +146,11 @@ def test_without_an_attention_norm_attention_reads_the_input():
     cfg = small.config(norm_position="pre")
     x, valid = inputs(cfg)
     module = Block(cfg, deterministic=True, normalised_input=True)
-    params = noisy(module.init(jax.random.key(0), x, Context(padding_mask(valid)))["params"])
+    params = noisy(module.init(jax.random.key(0), x, Context(Mask(valid)))["params"])
     p, y = jax.tree.map(np.float64, params), np.float64(x)
     y = y + reference.attention(p["attention"], y, y, cfg.num_heads, np.asarray(valid)[:, None])
     y = y + reference.mlp(p["mlp"], reference.layer_norm(p["mlp_norm"], y, cfg.layer_norm_eps), cfg.activation)
-    actual = module.apply({"params": params}, x, Context(padding_mask(valid)))
+    actual = module.apply({"params": params}, x, Context(Mask(valid)))
     np.testing.assert_allclose(actual, y, atol=5e-6 * np.abs(y).max(), rtol=0)
 
 
@@ -159,13 +160,13 @@ def test_queries_of_their_own():
     x, valid = inputs(cfg)
     queries = x[:, ::-1] + 1
     module = Block(cfg, deterministic=True)
-    params = noisy(module.init(jax.random.key(0), x, Context(padding_mask(valid)))["params"])
+    params = noisy(module.init(jax.random.key(0), x, Context(Mask(valid)))["params"])
     p, q, y = jax.tree.map(np.float64, params), np.float64(queries), np.float64(x)
     q = q + reference.attention(p["attention"], q, y, cfg.num_heads, np.asarray(valid)[:, None])
     q = reference.layer_norm(p["attention_norm"], q, cfg.layer_norm_eps)
     q = q + reference.mlp(p["mlp"], q, cfg.activation)
     q = reference.layer_norm(p["mlp_norm"], q, cfg.layer_norm_eps)
-    actual = module.apply({"params": params}, x, Context(padding_mask(valid)), queries)
+    actual = module.apply({"params": params}, x, Context(Mask(valid)), queries)
     np.testing.assert_allclose(actual, q, atol=5e-6 * np.abs(q).max(), rtol=0)
 
 
@@ -173,9 +174,9 @@ def test_gated_block_against_numpy():
     cfg = small.config(gated_mlp=True, use_bias=False, layer_norm_eps=1e-5)
     x, valid = inputs(cfg)
     module = Block(cfg, deterministic=True)
-    params = noisy(module.init(jax.random.key(0), x, Context(padding_mask(valid)))["params"])
+    params = noisy(module.init(jax.random.key(0), x, Context(Mask(valid)))["params"])
     assert not [path for path in tree.flatten(params) if path.endswith("bias")]
     assert params["mlp"]["gate"]["kernel"].shape == (cfg.dim, cfg.mlp_dim)
     expected = reference.block(jax.tree.map(np.float64, params), np.float64(x), cfg, np.asarray(valid)[:, None])
-    actual = module.apply({"params": params}, x, Context(padding_mask(valid)))
+    actual = module.apply({"params": params}, x, Context(Mask(valid)))
     np.testing.assert_allclose(actual, expected, atol=5e-6 * np.abs(expected).max(), rtol=0)

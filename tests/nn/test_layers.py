@@ -13,7 +13,6 @@ from tx_jax import sharding
 from tx_jax.nn.dense import Dense, project, truncated_normal
 from tx_jax.nn.embed import Embedding, Embeddings
 from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, gather_positions
-from tx_jax.nn.masks import padding_mask
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
 from tx_jax.nn.stack import SAVED_BY
@@ -243,10 +242,3 @@ def test_heads():
     h = reference.ACTIVATIONS[cfg.activation](reference.dense(p["transform"], np.float64(hidden)))
     expected = reference.layer_norm(p["norm"], h, cfg.layer_norm_eps) @ np.float64(table).T + p["bias"]
     np.testing.assert_allclose(head.apply({"params": params}, hidden, attend=attend), expected, atol=2e-5)
-
-
-def test_padding_mask_hides_keys_from_every_query():
-    valid = jnp.asarray([[True, True, False], [True, False, False]])
-    mask = padding_mask(valid)
-    assert mask.shape == (2, 1, 1, 3)
-    np.testing.assert_array_equal(mask[:, 0, 0], valid)

@@ -9,7 +9,6 @@ from tests.models import small
 from tests.nn import reference
 from tx_jax.nn.embed import Embeddings, sinusoids, token_positions
 from tx_jax.nn.heads import last_tokens
-from tx_jax.nn.masks import causal_mask, document_mask, local_mask
 from tx_jax.nn.rotary import rotary_angles, rotate
 
 K = 8
@@ -140,24 +139,3 @@ def test_segments_default_to_the_first():
         module.apply(variables, tokens, segments_BT=None, **call),
         module.apply(variables, tokens, segments_BT=0 * tokens, **call),
     )
-
-
-def pairs(condition, length=7):
-    return [[[[condition(query, key) for key in range(length)] for query in range(length)]]]
-
-
-def test_causal_mask():
-    np.testing.assert_array_equal(causal_mask(7), pairs(lambda query, key: key <= query))
-
-
-@pytest.mark.parametrize(("window", "side"), [(2, 1), (4, 2), (6, 3), (20, 10)])
-def test_local_mask(window, side):
-    np.testing.assert_array_equal(local_mask(7, window), pairs(lambda query, key: abs(query - key) <= side))
-
-
-def test_document_mask():
-    documents = [[1, 1, 2, 2, 2, 3, 0], [4, 4, 4, 4, 4, 4, 4]]
-    mask = document_mask(jnp.asarray(documents))
-    assert mask.shape == (2, 1, 7, 7)
-    for row, numbers in zip(mask, documents, strict=True):
-        np.testing.assert_array_equal(row[None], pairs(lambda query, key, n=numbers: n[query] == n[key]))

@@ -10,7 +10,6 @@ from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.planning import hlo, plan
 from tx_jax.tasks.registry import objective_of
-from tx_jax.training.step import dropout_key
 
 GIB = plan.GIB
 needs_libtpu = pytest.mark.skipif(
@@ -56,17 +55,6 @@ def test_every_phase_is_planned_on_the_devices_at_hand(config_dict):
     assert long.flops == objective.flops_per_token(config.training_phases[1]) * 8 * 64
     assert made.days() is None  # this compiler says nothing of time
     assert made.step_seconds(short) is None
-
-
-def test_dropout_is_that_of_the_planned_platform(config_dict, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        plan, "dropout_key", lambda seed, platform: asked.append(platform) or dropout_key(seed, platform)
-    )
-    make(config_dict)
-    assert asked == ["cpu"]
-    kinds = {platform: str(dropout_key(0, platform).dtype) for platform in ("cpu", "gpu", "tpu")}
-    assert kinds == {"cpu": "key<fry>", "gpu": "key<fry>", "tpu": "key<rbg>"}
 
 
 def test_with_frozen_parameters_the_formula_is_not_used(config_dict):

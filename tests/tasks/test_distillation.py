@@ -120,9 +120,10 @@ def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_con
 
 
 def test_the_teacher_stays_and_the_student_learns(distilled):
+    from tx_jax.nn.dropout import dropout_key
     from tx_jax.training.optimizer import Optimizer
     from tx_jax.training.state import TrainState
-    from tx_jax.training.step import dropout_key, jit_train_step
+    from tx_jax.training.step import jit_train_step
 
     task, _, (params, _) = distilled
     optimizer = Optimizer(task.config)

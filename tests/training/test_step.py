@@ -7,11 +7,12 @@ import pytest
 
 from tx_jax import tree
 from tx_jax.config import from_config_dict
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.tasks.base import WeightedSum, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
-from tx_jax.training.step import dropout_key, jit_train_step
+from tx_jax.training.step import jit_train_step
 
 
 def start(task):

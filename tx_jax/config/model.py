@@ -21,6 +21,7 @@ class TransformerConfig:
       norm_position: "post" is the original's and BERT's, "pre" GPT-2's.
       heads: the heads on top, names in the table `HEADS`. "pooled" is only a pooler, for sentence vectors.
       num_labels: outputs of sequence and token classification.
+      attention: the implementation, a name in the table of `nn/attention/choice.py`; "auto" = the fastest that can.
       embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim).
       embedding_norm: LayerNorm after the sum of the embeddings.
       embedding_scale: token embeddings are multiplied by sqrt(dim) (Vaswani et al. 2017, section 3.4).
@@ -66,6 +67,7 @@ class TransformerConfig:
     heads: tuple[str, ...]
     dtype: Literal["float32", "bfloat16"]
     remat: Literal["none", "dots", "block"]
+    attention: Literal["auto", "xla", "cudnn", "splash", "rows"] = "auto"
     num_decoder_layers: int = 0
     num_labels: int = 2
     embedding_dim: int = 0

@@ -13,7 +13,7 @@ from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import build_head, last_tokens
-from tx_jax.nn.masks import causal_mask, document_mask, padding_mask
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.stack import Stack
 
 
@@ -43,15 +43,12 @@ class Decoder(nn.Module):
         config = self.config
         if positions_BT is None:
             positions_BT = row_positions(tokens_BT)
-        mask_BHTS = padding_mask(valid_BT) & causal_mask(tokens_BT.shape[1])
-        if documents_BT is not None:
-            mask_BHTS = mask_BHTS & document_mask(documents_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
         hidden_BTD, _ = self.decoder(
             x_BTD,
-            context=Context(mask_BHTS=mask_BHTS),
+            context=Context(Mask(valid_BT, documents_BT, causal=True)),
             positions_BT=positions_BT,
             valid_BT=valid_BT,
             deterministic=deterministic,

@@ -12,7 +12,7 @@ from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embedding, Embeddings, row_positions, token_positions
 from tx_jax.nn.heads import build_head, gather_positions, pool
-from tx_jax.nn.masks import document_mask, padding_mask
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.stack import Stack
 
 
@@ -59,15 +59,12 @@ class Encoder(nn.Module):
         config = self.config
         if positions_BT is None:
             positions_BT = token_positions(valid_BT) if config.position_offset else row_positions(tokens_BT)
-        mask_BHTS = padding_mask(valid_BT)
-        if documents_BT is not None:
-            mask_BHTS = mask_BHTS & document_mask(documents_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
         hidden_BTD, decoded_BTD = self.encoder(
             x_BTD,
-            context=Context(mask_BHTS=mask_BHTS),
+            context=Context(Mask(valid_BT, documents_BT)),
             positions_BT=positions_BT,
             valid_BT=valid_BT,
             documents_BT=documents_BT,

@@ -18,6 +18,7 @@ from tx_jax import sharding, tree
 from tx_jax.config import LoraConfig
 from tx_jax.errors import InputError
 from tx_jax.nn.dense import Dense
+from tx_jax.nn.dropout import dropout
 
 MODULE = "lora"
 
@@ -59,9 +60,7 @@ def beside(adapters: dict[str, jax.Array], config: LoraConfig) -> Callable[..., 
         path = (*layer.path, "kernel")
         if not isinstance(layer, Dense) or context.method_name != "__call__" or "/".join((*path, "a")) not in adapters:
             return y
-        x = args[0]
-        keep = jax.random.bernoulli(layer.make_rng("dropout"), 1 - config.dropout, x.shape)
-        x = jnp.where(keep, x / (1 - config.dropout), 0).astype(y.dtype)
+        x = dropout(args[0].astype(y.dtype), config.dropout, layer.make_rng("dropout"))
         rows = sharding.flatten_rows(x)
         for part in "ab":
             factor = adapters["/".join((*path, part))].astype(y.dtype)

@@ -11,7 +11,7 @@ from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import CausalLMHead
-from tx_jax.nn.masks import causal_mask, padding_mask
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.stack import Stack
 
 
@@ -54,7 +54,7 @@ class EncoderDecoder(nn.Module):
 
     def encode(self, tokens_BS: jax.Array, *, valid_BS: jax.Array, deterministic: bool) -> jax.Array:
         """The encoder's output [B, S, D]."""
-        context = Context(mask_BHTS=padding_mask(valid_BS))
+        context = Context(Mask(valid_BS))
         return self._run(self.encoder, tokens_BS, valid_BS, context, deterministic)
 
     def decode(
@@ -68,9 +68,9 @@ class EncoderDecoder(nn.Module):
     ) -> Output:
         """Applies the decoder and its output layer, given the output of `encode`."""
         context = Context(
-            mask_BHTS=padding_mask(valid_BT) & causal_mask(tokens_BT.shape[1]),
+            Mask(valid_BT, causal=True),
             memory_BSD=memory_BSD,
-            memory_mask_BHTS=padding_mask(memory_valid_BS),
+            memory_mask=Mask(memory_valid_BS),
         )
         hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic)
         logits_BTV = self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend)

@@ -8,7 +8,9 @@ import flax.struct
 import jax
 
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.attention import MultiHeadAttention
+from tx_jax.nn.attention.layer import MultiHeadAttention
+from tx_jax.nn.dropout import Dropout
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.mlp import MLP
 from tx_jax.nn.norm import LayerNorm
 
@@ -18,18 +20,18 @@ class Context:
     """What a block needs besides its input: which tokens may attend to which, and position information.
 
     Attributes:
-      mask_BHTS: True = may attend; None = all tokens attend to all.
+      mask: which tokens may attend to which.
       angles_BTR: rotary angles.
       table_PD: DeBERTa's relative positions.
       memory_BSD: the encoder's output, which a decoder's blocks also attend to.
-      memory_mask_BHTS: which positions of `memory_BSD` they may attend to.
+      memory_mask: which positions of `memory_BSD` they may attend to.
     """
 
-    mask_BHTS: jax.Array | None = None
+    mask: Mask = Mask()
     angles_BTR: jax.Array | None = None
     table_PD: jax.Array | None = None
     memory_BSD: jax.Array | None = None
-    memory_mask_BHTS: jax.Array | None = None
+    memory_mask: Mask = Mask()
 
 
 class Block(nn.Module):
@@ -48,7 +50,7 @@ class Block(nn.Module):
         """[B, T, D]. If `queries_BTD` is given, it attends to x and is the input of the residual connection."""
         config = self.config
         post = config.norm_position == "post"
-        dropout = nn.Dropout(config.dropout, deterministic=self.deterministic)
+        dropout = Dropout(config.dropout, deterministic=self.deterministic)
 
         def norm(name: str) -> LayerNorm:
             return LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name=name)
@@ -60,7 +62,7 @@ class Block(nn.Module):
             MultiHeadAttention(config, name="attention")(
                 y_BTD if queries_BTD is None else queries_BTD,
                 y_BTD,
-                mask_BHTS=context.mask_BHTS,
+                mask=context.mask,
                 angles_BTR=context.angles_BTR,
                 table_PD=context.table_PD,
                 deterministic=self.deterministic,
@@ -74,7 +76,7 @@ class Block(nn.Module):
                 MultiHeadAttention(config, name="cross_attention")(
                     y_BTD,
                     context.memory_BSD,
-                    mask_BHTS=context.memory_mask_BHTS,
+                    mask=context.memory_mask,
                     deterministic=self.deterministic,
                 )
             )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import truncated_normal
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
 
@@ -56,6 +57,6 @@ class Convolution(nn.Module):
         kernel = sharding.gather_param(kernel.astype(x_BTD.dtype), (*self.path, "kernel"))
         y_BTWD = neighbours(x_BTD, config.conv_kernel, documents_BT)
         y_BTD = jnp.einsum("BTWD,WDE->BTE", y_BTWD, kernel) + bias.astype(x_BTD.dtype)[None, None]
-        y_BTD = nn.Dropout(config.dropout)(y_BTD, deterministic=deterministic)
+        y_BTD = Dropout(config.dropout)(y_BTD, deterministic=deterministic)
         y_BTD = {"tanh": jnp.tanh, **ACTIVATIONS}[config.conv_activation](y_BTD)
         return LayerNorm(config.layer_norm_eps, name="norm")(layer_BTD + y_BTD)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, truncated_normal
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.norm import LayerNorm
 
 
@@ -73,7 +74,7 @@ class Embeddings(nn.Module):
             self.norm = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias)
         if dim != config.dim:
             self.project = Dense(config.dim, stddev, jnp.dtype(config.dtype))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def __call__(
         self,

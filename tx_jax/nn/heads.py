@@ -13,6 +13,7 @@ from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.config.heads import HEADS
 from tx_jax.nn.dense import Dense
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
@@ -123,7 +124,7 @@ class Classifier(nn.Module):
     def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
         dense = Dense(self.outputs, self.config.init_stddev, jnp.float32, use_bias=self.use_bias)
         nn.share_scope(self, dense)
-        return dense(nn.Dropout(self.dropout)(x, deterministic=deterministic))
+        return dense(Dropout(self.dropout)(x, deterministic=deterministic))
 
 
 # Heads that need more than a `Classifier`.

@@ -1,29 +1,48 @@
-"""Attention masks. In all of them True = may attend. Combine them with `&`.
+"""Which keys each query may attend to, as structure: an implementation of attention makes of it what it needs.
 
-Shapes: B batch, T query length, S key length.
+Shapes: B batch, T query length, S key length, H heads.
 """
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
 
-def padding_mask(valid_BS: jax.Array) -> jax.Array:
-    """Every query may attend to the keys that are real tokens: [B, S] -> [B, 1, 1, S], to broadcast over heads."""
-    return valid_BS[:, None, None, :]
+@flax.struct.dataclass
+class Mask:
+    """A query may attend to the keys that all fields allow.
 
+    Attributes:
+      valid_BS: True for the keys that are tokens; None = all are.
+      documents_BT: in self-attention the number of the document that each token belongs to; a query may attend only
+        within its own. None = one document.
+      causal: a query may attend to itself and to the keys before it.
+      window: a query may attend to at most `window` / 2 keys on either side (Beltagy et al. 2020); 0 = to any.
+      first_query: the place of the first query among the keys, int32 [], where the queries are fewer than the keys
+        that `causal` and `window` count, as with a cache; None = 0.
+    """
 
-def causal_mask(length: int) -> jax.Array:
-    """A query may attend to itself and to the tokens before it: [1, 1, T, T]."""
-    positions = jnp.arange(length)
-    return (positions[:, None] >= positions[None, :])[None, None]
+    valid_BS: jax.Array | None = None
+    documents_BT: jax.Array | None = None
+    causal: bool = flax.struct.field(pytree_node=False, default=False)
+    window: int = flax.struct.field(pytree_node=False, default=0)
+    first_query: jax.Array | None = None
 
-
-def local_mask(length: int, window: int) -> jax.Array:
-    """A query may attend to at most `window` / 2 tokens on either side: [1, 1, T, T] (Beltagy et al. 2020)."""
-    positions = jnp.arange(length)
-    return (jnp.abs(positions[:, None] - positions[None, :]) <= window // 2)[None, None]
-
-
-def document_mask(documents_BT: jax.Array) -> jax.Array:
-    """Tokens of documents packed into one row may attend only within their own document: [B, T] -> [B, 1, T, T]."""
-    return (documents_BT[:, :, None] == documents_BT[:, None, :])[:, None]
+    def dense(self, queries: int, keys: int) -> jax.Array | None:
+        """True = may attend; broadcasts to [B, H, T, S]. None = every query may attend to every key."""
+        parts = []
+        if self.valid_BS is not None:
+            parts.append(self.valid_BS[:, None, None, :])
+        if self.documents_BT is not None:
+            parts.append((self.documents_BT[:, :, None] == self.documents_BT[:, None, :])[:, None])
+        if self.causal or self.window:
+            query = jnp.arange(queries)[:, None] + (0 if self.first_query is None else self.first_query)
+            distance = query - jnp.arange(keys)[None, :]
+            if self.causal:
+                parts.append((distance >= 0)[None, None])
+            if self.window:
+                parts.append((jnp.abs(distance) <= self.window // 2)[None, None])
+        mask = None
+        for part in parts:
+            mask = part if mask is None else mask & part
+        return mask

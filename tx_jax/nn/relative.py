@@ -10,6 +10,8 @@ Shapes: B batch, T length, C blocks of N queries, E blocks of M keys, J = N + M 
 H heads, K head dim.
 """
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.norm import LayerNorm
 
@@ -69,27 +72,31 @@ class RelativePositions(nn.Module):
         table_PD = embed.table(jnp.float32)
         if config.relative_norm:
             table_PD = LayerNorm(config.layer_norm_eps, name="norm")(table_PD)
-        return nn.Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
+        return Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
 
 
-def query_scores(q_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig) -> jax.Array:
-    """q . row of (query, key), unscaled, float32 [B, H, T, T]: from content to position."""
+def query_scores(
+    q_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig, dtype: Any = jnp.float32
+) -> jax.Array:
+    """q . row of (query, key), unscaled, [B, H, T, T] in `dtype`: from content to position."""
     length = q_BTHK.shape[1]
     distances = block_distances(length, _num_blocks(length), 1)
     x_BCNHK = _split(q_BTHK, len(distances))
     rows_CEJHK = _distance_rows(table_PHK, distances, config)
-    scores = jnp.einsum("BCNHK,CEJHK->BHCENJ", x_BCNHK, rows_CEJHK, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("BCNHK,CEJHK->BHCENJ", x_BCNHK, rows_CEJHK, preferred_element_type=dtype)
     y_BHCENM = skew(scores, x_BCNHK.shape[2] - 1, length)
     return y_BHCENM.reshape(*y_BHCENM.shape[:2], length, length)  # E is 1
 
 
-def key_scores(k_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig) -> jax.Array:
-    """k . row of (query, key), unscaled, float32 [B, H, T, T]: from position to content."""
+def key_scores(
+    k_BTHK: jax.Array, table_PHK: jax.Array, config: TransformerConfig, dtype: Any = jnp.float32
+) -> jax.Array:
+    """k . row of (query, key), unscaled, [B, H, T, T] in `dtype`: from position to content."""
     length, parts = k_BTHK.shape[1], sharding.length_parts(k_BTHK.shape[1])
     distances = block_distances(length, parts, _num_blocks(length))
     x_BEMHK = _split(k_BTHK, distances.shape[1])
     rows_CEJHK = _distance_rows(table_PHK, distances[..., ::-1], config)
-    scores = jnp.einsum("BEMHK,CEJHK->BHCEMJ", x_BEMHK, rows_CEJHK, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("BEMHK,CEJHK->BHCEMJ", x_BEMHK, rows_CEJHK, preferred_element_type=dtype)
     y_BHCEMN = skew(scores, x_BEMHK.shape[2], length // parts)
     return y_BHCEMN.transpose(0, 1, 2, 5, 3, 4).reshape(*y_BHCEMN.shape[:2], length, length)
 

@@ -9,7 +9,6 @@ import jax
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.block import Block, Context
 from tx_jax.nn.convolution import Convolution
-from tx_jax.nn.masks import local_mask
 from tx_jax.nn.norm import LayerNorm
 from tx_jax.nn.relative import RelativePositions
 from tx_jax.nn.rotary import rotary_angles
@@ -90,9 +89,7 @@ class Stack(nn.Module):
         config = self.config
         local = config.local_window > 0 and index % config.global_every != 0
         if local:
-            window = local_mask(positions_BT.shape[1], config.local_window)
-            mask = window if context.mask_BHTS is None else context.mask_BHTS & window
-            context = context.replace(mask_BHTS=mask)
+            context = context.replace(mask=context.mask.replace(window=config.local_window))
         if config.position_embedding == "rotary":
             theta = config.local_rotary_theta if local else config.rotary_theta
             angles = rotary_angles(positions_BT, head_dim=config.head_dim, theta=theta)

@@ -14,12 +14,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.planning import hlo, tpu_slices
 from tx_jax.tasks.base import Objective
 from tx_jax.training import out_of_memory
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state
-from tx_jax.training.step import check_batch_sizes, dropout_key, jit_train_step
+from tx_jax.training.step import check_batch_sizes, jit_train_step
 from tx_jax.training.throughput import peak_flops
 
 GIB = 2**30
@@ -209,8 +210,7 @@ def lower_train_step(
     config: ExperimentConfig, objective: Objective, mesh: Mesh, state: TrainState, batch: dict
 ) -> jax.stages.Lowered:
     """The loop's train step, lowered for the mesh's devices from shapes with shardings."""
-    platform = mesh.devices.flat[0].platform
-    key = jax.eval_shape(lambda: dropout_key(config.seed, platform))
+    key = jax.eval_shape(lambda: dropout_key(config.seed))
     key = jax.ShapeDtypeStruct(key.shape, key.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
     with jax.set_mesh(mesh):
         return jit_train_step(config, objective, Optimizer(config)).lower(state, batch, key)

@@ -25,8 +25,9 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -45,6 +46,7 @@ FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen", "
 # The data is compared by its fingerprint, not its path; skipped batches are compared by the batches that were taken.
 FREE = (
     "model.remat",
+    "model.attention",
     "data.store",
     "data.train",
     "data.validation",
@@ -124,17 +126,30 @@ class RunDir:
             )
         return changes
 
-    def begin(self, config: ExperimentConfig, tokenizer: Tokenizer, data_fingerprint: str, after_step: int = 0) -> None:
+    def begin(
+        self,
+        config: ExperimentConfig,
+        tokenizer: Tokenizer,
+        data_fingerprint: str,
+        after_step: int = 0,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
         """Call it before training steps: writes history.jsonl, config.json, env.json and, if missing, tokenizer/, and
         removes the marks of an earlier end.
 
         The history is written first, since it alone tells what changed: a kill after it leaves a record without steps.
 
+        Args:
+          more: what else env.json says.
+
         Raises:
           InputError: history.jsonl is damaged.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        values, environment = to_dict(config), _environment() | {"data_fingerprint": data_fingerprint}
+        values, environment = (
+            to_dict(config),
+            _environment() | {"data_fingerprint": data_fingerprint} | dict(more or {}),
+        )
         earlier = self._read_json("config.json") if after_step and (self.path / "config.json").exists() else None
         history.begin(self.path, after_step, values, environment, earlier)
         write_atomically(self.path / "config.json", json_text(values, indent=2) + "\n")

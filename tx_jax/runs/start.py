@@ -29,7 +29,17 @@ from tx_jax.tasks.distillation import TEACHER
 from tx_jax.text import Tokenizer
 
 # Fields that may differ between a model and the one it starts from; all others make up its shape.
-OWN = ("heads", "num_labels", "dropout", "classifier_dropout", "attention_dropout", "init_stddev", "dtype", "remat")
+OWN = (
+    "heads",
+    "num_labels",
+    "dropout",
+    "classifier_dropout",
+    "attention_dropout",
+    "init_stddev",
+    "dtype",
+    "remat",
+    "attention",
+)
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 

@@ -17,6 +17,7 @@ from tx_jax.evaluation.evaluate import device_batch
 from tx_jax.hosts import distributed
 from tx_jax.hosts.stopping import Stopped, StopRequest
 from tx_jax.hosts.watchdog import doing, telling, waited_for
+from tx_jax.nn.dropout import dropout_key
 from tx_jax.runs import history, metrics_log
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.checkpoint import Checkpoints
@@ -27,7 +28,6 @@ from tx_jax.tasks.base import Batch, Task
 from tx_jax.training import out_of_memory
 from tx_jax.training.recorder import Recorder, due
 from tx_jax.training.run import Display, Run, build
-from tx_jax.training.step import dropout_key
 
 _logger = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ def train(
             position = _position(run, workdir, checkpoints)
             start = position.start
             if not run.complete:
-                distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start))
+                more = {"attention": run.attention}
+                distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start, more))
                 begun = distributed.is_first()
             display.start(run, start, changes)
             with contextlib.nullcontext(stop) if stop else StopRequest() as stop, jax.set_mesh(run.mesh):

@@ -19,6 +19,7 @@ from tx_jax.hosts.watchdog import doing, waited_for
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.start import Start
 from tx_jax.tasks.base import Batches, Task
+from tx_jax.training.attention import attention_of
 from tx_jax.training.begin import check_best_metric
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state, init_state
@@ -42,6 +43,7 @@ class Run:
 
     Attributes:
       fresh: for a run that starts from a model, the modules whose parameters do not come from that model.
+      attention: the implementation of attention and why, see `attention_of`.
       labels: for a run whose head comes from that model or could have, what happened to its labels; else "".
       complete: whether no steps are left to train.
       progress: receives the progress of an evaluation.
@@ -57,6 +59,7 @@ class Run:
     eval_step: EvalStep
     fresh: tuple[str, ...] = ()
     labels: str = ""
+    attention: dict[str, str] = dataclasses.field(default_factory=dict)
     complete: bool = False
     progress: Progress = lambda done, total: None
 
@@ -85,11 +88,13 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     """Creates the state: from the newest checkpoint, or new except for what `start` gives. Compiles nothing yet.
 
     Raises:
-      InputError: the mesh does not fit the devices or the batches, a split of the data has no examples, or
-        `training.best_metric` is not one of the task's metrics.
+      InputError: the mesh does not fit the devices or the batches, `model.attention` cannot be used here, a split of
+        the data has no examples, or `training.best_metric` is not one of the task's metrics.
     """
     mesh = sharding.make_mesh(config.mesh)
     check_batch_sizes(config, mesh)
+    with jax.set_mesh(mesh):
+        attention = attention_of(config)
     training = config.training
     with doing("finding the examples in the data"):  # minutes if a large store is used for the first time
         train_batches = _train_batches(config, task, mesh)
@@ -109,7 +114,7 @@ def build(config: ExperimentConfig, task: Task, checkpoints: Checkpoints, start:
     evaluation = jit_eval_step(task.objective, mesh)
     check_best_metric(task)
     step = jit_train_step(config, task.objective, optimizer)
-    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told)
+    return Run(config, task, mesh, state, train_batches, validation_batches, step, evaluation, fresh, told, attention)
 
 
 def _train_batches(config: ExperimentConfig, task: Task, mesh: jax.sharding.Mesh) -> BatchAt:

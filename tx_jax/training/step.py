@@ -22,16 +22,6 @@ LAST_VALUES = ("learning_rate", "skipped_updates")
 TrainStep = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
 
 
-def dropout_key(seed: int, platform: str | None = None) -> jax.Array:
-    """The key that is folded with the step number to give each step its dropout; by default for the current platform.
-
-    Threefry gives the same masks on any number of devices. A TPU takes minutes to compile it and has rbg in hardware,
-    so on TPUs the same seed gives different masks. (Philox would save a CPU about 3% of a BERT step, but XLA cannot
-    partition it over several devices.)
-    """
-    return jax.random.key(seed, impl="rbg" if (platform or jax.default_backend()) == "tpu" else "threefry2x32")
-
-
 def train_step(
     state: TrainState,
     batch: Batch,

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, and the multi-head layer around it.
+"""The multi-head layer around attention.
 
 Shapes: B batch, T query length, S key length, D model, H heads, K head dim, P relative positions.
 """
@@ -9,39 +9,18 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.nn.attention import choice, xla
+from tx_jax.nn.attention.case import Case, platform
 from tx_jax.nn.dense import Dense, project, residual_stddev
-from tx_jax.nn.relative import key_scores, query_scores
+from tx_jax.nn.masks import Mask
 from tx_jax.nn.rotary import rotate
-
-# Far below any score, yet finite: a row that may attend to nothing becomes uniform, not NaN.
-MASKED_SCORE = -1e30
-
-
-def attention_probabilities(
-    q_BTHK: jax.Array,
-    k_BSHK: jax.Array,
-    *,
-    mask_BHTS: jax.Array | None = None,
-    more_scores: tuple[jax.Array, ...] = (),
-) -> jax.Array:
-    """softmax(q k^T / sqrt(K)) (Vaswani et al. 2017, section 3.2.1), [B, H, T, S], in float32.
-
-    Args:
-      mask_BHTS: True = may attend; broadcasts over any of its axes.
-      more_scores: float32 [B, H, T, S], each added to q k^T; the scale then accounts for the number of terms:
-        sqrt(K (1 + len(more_scores))) (He et al. 2020, equation 4).
-    """
-    scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=jnp.float32)
-    scores = sum(more_scores, scores) * (q_BTHK.shape[-1] * (1 + len(more_scores))) ** -0.5
-    if mask_BHTS is not None:
-        scores = jnp.where(mask_BHTS, scores, MASKED_SCORE)
-    return jax.nn.softmax(scores, axis=-1)
 
 
 class MultiHeadAttention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, section 3.2.2), heads folded into 2-D kernels.
 
-    Sows `probabilities` [B, H, T, S] into the collection "intermediates", free unless it is collected.
+    Sows `probabilities` [B, H, T, S], before dropout, into the collection "intermediates" where it is collected; they
+    are computed only then.
     """
 
     config: TransformerConfig
@@ -52,7 +31,7 @@ class MultiHeadAttention(nn.Module):
         x_BTD: jax.Array,
         context_BSD: jax.Array,
         *,
-        mask_BHTS: jax.Array | None,
+        mask: Mask,
         angles_BTR: jax.Array | None = None,
         table_PD: jax.Array | None = None,
         deterministic: bool,
@@ -80,21 +59,48 @@ class MultiHeadAttention(nn.Module):
         q_BTHK, k_BSHK, v_BSHK = map(heads, projected)
         if angles_BTR is not None:
             q_BTHK, k_BSHK = rotate(q_BTHK, angles_BTR), rotate(k_BSHK, angles_BTR)
-        k_BSHK = sharding.gather_length(k_BSHK)
-        more_scores = []
+        k_BSHK, v_BSHK = sharding.gather_length(k_BSHK), sharding.gather_length(v_BSHK)
+        rows = {}
         if "c2p" in config.relative_attention:
             layer = key if config.share_relative_projections else dense("relative_key", config.key_bias)
-            more_scores.append(query_scores(q_BTHK, heads(layer(table_PD)), config))
+            rows["c2p"] = heads(layer(table_PD))
         if "p2c" in config.relative_attention:
             layer = query if config.share_relative_projections else dense("relative_query", True)
-            more_scores.append(key_scores(k_BSHK, heads(layer(table_PD)), config))
-        probabilities_BHTS = attention_probabilities(
-            q_BTHK, k_BSHK, mask_BHTS=mask_BHTS, more_scores=tuple(more_scores)
+            rows["p2c"] = heads(layer(table_PD))
+        relative = xla.Relative(config, rows) if rows else None
+        rate = 0.0 if deterministic else config.attention_dropout
+        capture = self.is_mutable_collection("intermediates")
+        if capture:
+            self.sow("intermediates", "probabilities", xla.probabilities(q_BTHK, k_BSHK, mask, relative))
+        name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
+        case = self._case(q_BTHK, k_BSHK, mask, rate, capture)
+        chosen = choice.choose(name, case, training=not deterministic)
+        y_BTHK = chosen.attend(
+            q_BTHK,
+            k_BSHK,
+            v_BSHK,
+            mask,
+            dropout_rate=rate,
+            dropout_key=self.make_rng("dropout") if rate else None,
+            **({"relative": relative} if relative else {}),
         )
-        self.sow("intermediates", "probabilities", probabilities_BHTS)
-        probabilities_BHTS = nn.Dropout(config.attention_dropout)(
-            probabilities_BHTS.astype(dtype), deterministic=deterministic
-        )
-        y_BTHK = jnp.einsum("BHTS,BSHK->BTHK", probabilities_BHTS, sharding.gather_length(v_BSHK))
         out = Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="out")
         return out(y_BTHK.reshape(x_BTD.shape))
+
+    def _case(self, q_BTHK: jax.Array, k_BSHK: jax.Array, mask: Mask, rate: float, capture: bool) -> Case:
+        return Case(
+            platform=platform(),
+            dtype=q_BTHK.dtype.name,
+            queries=q_BTHK.shape[1],
+            keys=k_BSHK.shape[1],
+            head_dim=q_BTHK.shape[-1],
+            dropout=rate,
+            padding=mask.valid_BS is not None,
+            causal=mask.causal,
+            window=mask.window,
+            documents=mask.documents_BT is not None,
+            cached=mask.first_query is not None,
+            relative=bool(self.config.relative_attention),
+            capture=capture,
+            length_parts=sharding.length_parts(q_BTHK.shape[1]),
+        )

@@ -1,0 +1,43 @@
+"""What one call of attention asks for: what an implementation is chosen by."""
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """
+    Attributes:
+      platform: of the devices that it runs on: "cpu", "gpu" or "tpu".
+      queries, keys: their numbers in a row.
+      dropout: the rate on the probabilities; 0 where there is no dropout, as in evaluation.
+      padding: whether some keys may not be tokens.
+      documents: whether rows hold several documents.
+      cached: whether the queries continue a row whose keys are in a cache.
+      relative: whether there are DeBERTa's terms in the scores.
+      capture: whether the probabilities are wanted.
+      length_parts: the number of devices that sequences are split over.
+    """
+
+    platform: str
+    dtype: str
+    queries: int
+    keys: int
+    head_dim: int
+    dropout: float = 0.0
+    padding: bool = True
+    causal: bool = False
+    window: int = 0
+    documents: bool = False
+    cached: bool = False
+    relative: bool = False
+    capture: bool = False
+    length_parts: int = 1
+
+
+def platform() -> str:
+    """The devices that are compiled for: those of the mesh, if one is set, or else JAX's default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = device.platform if device is not None else jax.default_backend()
+    return "gpu" if name in ("cuda", "rocm") else name
