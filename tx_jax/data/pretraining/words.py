@@ -4,7 +4,7 @@ A word is an initial piece and its continuation pieces, as given by the tokenize
 and padding belong to no word and end the current one. So the same code works for WordPiece, byte-level BPE and
 SentencePiece.
 
-Shapes: B examples, T sequence length.
+Shapes: B examples, T sequence length; of spans: R rows, S spans, N words.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import ranges
 
-_STEPS = 16  # spans started between two checks of the remaining budget
+_SPANS = 16  # spans of a row that are taken together
 
 
 def word_sizes(tokens_BT: np.ndarray, candidates_BT: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
@@ -123,11 +123,10 @@ def fill_with_spans(
 
     Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 for tokens not taken.
     """
-    longest = int(lengths_BT.max(initial=1))
-    words = _Words.of(sizes_BT1, lengths_BT, longest)
-    ahead = np.arange(longest + 1)  # a span ends before the last of these at the latest
+    words = _Words.of(sizes_BT1, lengths_BT, int(lengths_BT.max(initial=1)))
     number = np.zeros(len(words.size), np.int64)  # of the span that each word was taken with
-    left, rows, order, step = budget_B.copy(), np.arange(len(budget_B)), words.rank[np.arange(len(budget_B))[:, None], order_BT], 0
+    left, rows, step = budget_B.copy(), np.arange(len(budget_B)), 0
+    order = np.take_along_axis(words.rank, order_BT, axis=1)
     while True:
         # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
         size = words.size[order]
@@ -135,32 +134,64 @@ def fill_with_spans(
         counts = useful.sum(axis=1)
         rows, counts, kept = rows[counts > 0], counts[counts > 0], order[useful]
         if not len(rows):
-            at_word = np.zeros_like(sizes_BT1)
-            at_word.reshape(-1)[words.begin] = number[words.place]
-            return spread_over_words(at_word, sizes_BT1)
+            break
         order = np.full((len(rows), int(counts.max())), words.none)
         order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
-        for first in order[:, :_STEPS].T:
-            step += 1
-            at = first[:, None] + ahead
-            before = words.before[at]
-            # The first word that cannot be taken; of the last one that is always true.
-            stop = (number[at] > 0) | (ahead >= words.reach[first][:, None])
-            stop[:, :-1] |= before[:, 1:] - before[:, :1] > left[rows, None]
-            taken = stop.argmax(axis=1)
-            number[at[ahead < taken[:, None]]] = step
-            left[rows] -= words.before[first + taken] - before[:, 0]
+        left[rows] -= _take(words, number, order[:, :_SPANS], left[rows], step)
+        step += _SPANS
+    at_word = np.zeros_like(sizes_BT1)
+    at_word.reshape(-1)[words.begin] = number[words.place]
+    return spread_over_words(at_word, sizes_BT1)
+
+
+def _take(words: "_Words", number: np.ndarray, first_RS: np.ndarray, left_R: np.ndarray, step: int) -> np.ndarray:
+    """Takes the spans that begin with these words, in their order, and writes `step` + 1, + 2 ... into `number`.
+
+    How many words a span takes depends on the spans before it alone. So all are computed together, again and again
+    from what the last time found, until nothing changes: then each follows from those before it. That takes a few
+    rounds, as long as a chain of spans that stand in each other's way.
+
+    Args:
+      first_RS: for R rows, the words that S spans begin with.
+      left_R: tokens left in each row.
+
+    Returns the tokens taken from each row.
+    """
+    ahead = np.arange(words.longest + 1)
+    at_RSN = first_RS[:, :, None] + ahead
+    room_RS = ((number[at_RSN] > 0) | (ahead >= words.reach[first_RS][:, :, None])).argmax(axis=2)
+    tokens_RSN = words.before[at_RSN] - words.before[first_RS][:, :, None]  # of the first n words
+    # Of every pair of spans, how far the second's first word is behind that of the first, which comes later in order.
+    ahead_RSS = first_RS[:, None, :] - first_RS[:, :, None]
+    earlier = np.tri(first_RS.shape[1], k=-1, dtype=bool)
+    in_front, behind = earlier & (ahead_RSS > 0), earlier & (ahead_RSS <= 0)
+    count_RS = room_RS
+    while True:
+        taken_RS = np.take_along_axis(tokens_RSN, count_RS[:, :, None], axis=2)[:, :, 0]
+        left_RS = left_R[:, None] - (np.cumsum(taken_RS, axis=1) - taken_RS)
+        there = (count_RS > 0)[:, None, :]
+        until_RS = np.where(in_front & there, ahead_RSS, words.longest).min(axis=2)
+        is_free_RS = ~(behind & (count_RS[:, None, :] + ahead_RSS > 0)).any(axis=2)
+        fitting_RS = (tokens_RSN[:, :, 1:] <= left_RS[:, :, None]).sum(axis=2)
+        before, count_RS = count_RS, np.minimum(np.minimum(room_RS, until_RS), fitting_RS) * is_free_RS
+        if np.array_equal(before, count_RS):
+            break
+    is_taken = ahead < count_RS[:, :, None]
+    numbers = np.broadcast_to(step + 1 + np.arange(first_RS.shape[1])[:, None], is_taken.shape)
+    number[at_RSN[is_taken]] = numbers[is_taken]
+    return taken_RS.sum(axis=1)
 
 
 class _Words(NamedTuple):
     """The words of all rows, row after row, each row followed by places that hold no word.
 
-    begin: where each word begins in the flattened sizes; place: its number; rank [B, T + 1]: the number of the word
+    longest: words of the longest span; begin: where each word begins in the flattened sizes; place: its number; rank [B, T + 1]: the number of the word
     that begins at each position, or of a place without one. By these numbers: size, 0 for no word; before, the sizes
     of all words before it; reach, the words of a span that begins there, until its length or a special token ends it.
     none: a place without a word.
     """
 
+    longest: int
     begin: np.ndarray
     place: np.ndarray
     rank: np.ndarray
@@ -186,7 +217,7 @@ class _Words(NamedTuple):
         reach[place] = np.minimum(last - np.arange(len(begin)) + 1, lengths_BT.reshape(-1)[begin - row])
         rank = np.full(sizes_BT1.shape, total)
         rank.reshape(-1)[begin] = place
-        return cls(begin, place, rank, size, np.cumsum(size) - size, reach, total)
+        return cls(longest, begin, place, rank, size, np.cumsum(size) - size, reach, total)
 
 
 def spread_over_words(values_BT1: np.ndarray, sizes_BT1: np.ndarray) -> np.ndarray:
