@@ -4,9 +4,11 @@ A word is an initial piece and its continuation pieces, as given by the tokenize
 and padding belong to no word and end the current one. So the same code works for WordPiece, byte-level BPE and
 SentencePiece.
 
-Shapes: B examples, T sequence length; of spans: R rows, S spans, N words.
+Shapes: B examples, T sequence length; of spans: R rows, S or Z spans, N words.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +30,11 @@ def word_sizes(tokens_BT: np.ndarray, candidates_BT: np.ndarray, is_continuation
 def run_sizes(inside_BT: np.ndarray, begins_BT: np.ndarray) -> np.ndarray:
     """int64 [B, T + 1]: at each True of `begins` the number of tokens `inside` up to the next one, 0 elsewhere."""
     size, length = inside_BT.shape
-    sizes = np.zeros(size * (length + 1), np.int64)
-    begins = np.flatnonzero(np.pad(begins_BT, ((0, 0), (0, 1))))
-    run = np.cumsum(begins_BT.ravel())[inside_BT.ravel()] - 1
-    sizes[begins] = np.bincount(run, minlength=len(begins))
-    return sizes.reshape(size, length + 1)
+    sizes = np.zeros((size, length + 1), np.int64)
+    begins = np.flatnonzero(begins_BT)
+    through = np.cumsum(inside_BT)  # tokens inside, through each place; a run's first token is inside
+    sizes.reshape(-1)[begins + begins // length] = np.diff(through[begins], append=through[-1:] + 1)
+    return sizes
 
 
 def choose_words(
@@ -70,8 +72,9 @@ def choose_spans(
     wanted = masking.wanted(valid_BT, candidates)
     sizes = word_sizes(tokens_BT, candidates, is_continuation)
     order = rng.order(sizes[:, :-1] > 0)
-    lengths = span_lengths(rng.uniform(tokens_BT.shape[1]), probability, max_words)
-    group = fill_with_spans(sizes, masking.budget(wanted), order, lengths)
+    uniform = rng.uniform(tokens_BT.shape[1])
+    lengths = functools.partial(span_lengths, probability=probability, max_words=max_words)
+    group = fill_with_spans(sizes, masking.budget(wanted), order, uniform, lengths, max_words)
     return Choice(group > 0, wanted - masking.budget(wanted), group)
 
 
@@ -112,39 +115,48 @@ def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarra
 
 
 def fill_with_spans(
-    sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarray, lengths_BT: np.ndarray
+    sizes_BT1: np.ndarray,
+    budget_B: np.ndarray,
+    order_BT: np.ndarray,
+    uniform_BT: np.ndarray,
+    lengths: Callable[[np.ndarray], np.ndarray],
+    longest: int,
 ) -> np.ndarray:
     """Takes spans that begin with the words in the order given, until the budget is filled.
 
     Args:
       sizes_BT1, budget_B, order_BT: as for `fill_budget`.
-      lengths_BT: words of the span that begins at each position. It ends before a special token, a word that was taken,
-        and a word that exceeds the budget.
+      uniform_BT, lengths: the span that begins at a position has as many words as `lengths` makes of the number there,
+        at most `longest`. It ends before a special token, a word that was taken, and a word that exceeds the budget.
 
     Returns int64 [B, T]: the number of the span that each token was taken with, from 1; 0 for tokens not taken.
     """
-    words = _Words.of(sizes_BT1, lengths_BT, int(lengths_BT.max(initial=1)))
-    number = np.zeros(len(words.size), np.int64)  # of the span that each word was taken with
+    words = _Words.of(sizes_BT1, longest)
+    number = np.zeros(len(words.size), np.int32)  # of the span that each word was taken with
     left, rows, step = budget_B.copy(), np.arange(len(budget_B)), 0
     order = np.take_along_axis(words.rank, order_BT, axis=1)
-    while True:
+    while len(rows):
+        first, order = order[:, :_SPANS], order[:, _SPANS:]
+        wanted = lengths(uniform_BT.reshape(-1)[words.column[first] + rows[:, None] * uniform_BT.shape[1]])
+        left[rows] -= _take(words, number, first, wanted, left[rows], step)
+        step += _SPANS
         # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
+        on = left[rows] > 0
+        rows, order = rows[on], order[on]
         size = words.size[order]
         useful = (size > 0) & (size <= left[rows, None]) & (number[order] == 0)
         counts = useful.sum(axis=1)
         rows, counts, kept = rows[counts > 0], counts[counts > 0], order[useful]
-        if not len(rows):
-            break
-        order = np.full((len(rows), int(counts.max())), words.none)
+        order = np.full((len(rows), int(counts.max(initial=0))), words.none)
         order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
-        left[rows] -= _take(words, number, order[:, :_SPANS], left[rows], step)
-        step += _SPANS
     at_word = np.zeros_like(sizes_BT1)
     at_word.reshape(-1)[words.begin] = number[words.place]
     return spread_over_words(at_word, sizes_BT1)
 
 
-def _take(words: "_Words", number: np.ndarray, first_RS: np.ndarray, left_R: np.ndarray, step: int) -> np.ndarray:
+def _take(
+    words: "_Words", number: np.ndarray, first_RS: np.ndarray, wanted_RS: np.ndarray, left_R: np.ndarray, step: int
+) -> np.ndarray:
     """Takes the spans that begin with these words, in their order, and writes `step` + 1, + 2 ... into `number`.
 
     How many words a span takes depends on the spans before it alone. So all are computed together, again and again
@@ -153,77 +165,88 @@ def _take(words: "_Words", number: np.ndarray, first_RS: np.ndarray, left_R: np.
 
     Args:
       first_RS: for R rows, the words that S spans begin with.
+      wanted_RS: the words of each, if nothing ends it earlier.
       left_R: tokens left in each row.
 
     Returns the tokens taken from each row.
     """
-    ahead = np.arange(words.longest + 1)
-    at_RSN = first_RS[:, :, None] + ahead
-    room_RS = ((number[at_RSN] > 0) | (ahead >= words.reach[first_RS][:, :, None])).argmax(axis=2)
-    tokens_RSN = words.before[at_RSN] - words.before[first_RS][:, :, None]  # of the first n words
-    # Of every pair of spans, how far the second's first word is behind that of the first, which comes later in order.
-    ahead_RSS = first_RS[:, None, :] - first_RS[:, :, None]
-    earlier = np.tri(first_RS.shape[1], k=-1, dtype=bool)
-    in_front, behind = earlier & (ahead_RSS > 0), earlier & (ahead_RSS <= 0)
+    ahead_N11 = np.arange(words.longest + 1, dtype=np.int32)[:, None, None]
+    at_NRS = first_RS + ahead_N11
+    before_RS = words.before[first_RS]
+    is_free_NRS = (number[at_NRS] == 0) & (ahead_N11 < np.minimum(words.run[first_RS], wanted_RS))
+    room_RS = np.logical_and.accumulate(is_free_NRS, axis=0).sum(axis=0, dtype=np.int32)
+    tokens_NRS = (words.before[at_NRS[1:]] - before_RS).astype(np.int32)  # of the first word, of the first two, ...
+    # How far the first word of each span Z is ahead of that of S, if it comes before S in the order.
+    first_RS = first_RS.astype(np.int32)
+    ahead_ZRS = first_RS.T[:, :, None] - first_RS
+    is_earlier_ZRS = np.tri(first_RS.shape[1], k=-1, dtype=bool).T[:, None, :]
+    until_ZRS = np.where(is_earlier_ZRS & (ahead_ZRS > 0), ahead_ZRS, words.longest)
+    behind_ZRS = np.where(is_earlier_ZRS & (ahead_ZRS <= 0), -ahead_ZRS, words.longest)
     count_RS = room_RS
     while True:
-        taken_RS = np.take_along_axis(tokens_RSN, count_RS[:, :, None], axis=2)[:, :, 0]
+        taken_RS = words.before[first_RS + count_RS] - before_RS
         left_RS = left_R[:, None] - (np.cumsum(taken_RS, axis=1) - taken_RS)
-        there = (count_RS > 0)[:, None, :]
-        until_RS = np.where(in_front & there, ahead_RSS, words.longest).min(axis=2)
-        is_free_RS = ~(behind & (count_RS[:, None, :] + ahead_RSS > 0)).any(axis=2)
-        fitting_RS = (tokens_RSN[:, :, 1:] <= left_RS[:, :, None]).sum(axis=2)
-        before, count_RS = count_RS, np.minimum(np.minimum(room_RS, until_RS), fitting_RS) * is_free_RS
+        count_ZR1 = count_RS.T[:, :, None]
+        end_RS = np.where(count_ZR1 > 0, until_ZRS, words.longest).min(axis=0)
+        is_inside_RS = (behind_ZRS < count_ZR1).any(axis=0)
+        fitting_RS = (tokens_NRS <= left_RS).sum(axis=0, dtype=np.int32)
+        before, count_RS = count_RS, np.where(is_inside_RS, 0, np.minimum(np.minimum(room_RS, end_RS), fitting_RS))
         if np.array_equal(before, count_RS):
             break
-    is_taken = ahead < count_RS[:, :, None]
-    numbers = np.broadcast_to(step + 1 + np.arange(first_RS.shape[1])[:, None], is_taken.shape)
-    number[at_RSN[is_taken]] = numbers[is_taken]
+    is_taken_NRS = ahead_N11 < count_RS
+    numbers = np.broadcast_to(step + 1 + np.arange(first_RS.shape[1]), is_taken_NRS.shape)
+    number[at_NRS[is_taken_NRS]] = numbers[is_taken_NRS]
     return taken_RS.sum(axis=1)
 
 
 class _Words(NamedTuple):
     """The words of all rows, row after row, each row followed by places that hold no word.
 
-    longest: words of the longest span; begin: where each word begins in the flattened sizes; place: its number; rank [B, T + 1]: the number of the word
-    that begins at each position, or of a place without one. By these numbers: size, 0 for no word; before, the sizes
-    of all words before it; reach, the words of a span that begins there, until its length or a special token ends it.
-    none: a place without a word.
+    longest: words of the longest span; begin: where each word begins in the flattened sizes; place: its number; rank
+    [B, T + 1]: the number of the word that begins at each position, or of a place without one. By these numbers:
+    column, where the word begins in its row; size, 0 for no word; before, the sizes of all words before it; run, the
+    words from there to the next special token. none: a place without a word.
     """
 
     longest: int
     begin: np.ndarray
     place: np.ndarray
     rank: np.ndarray
+    column: np.ndarray
     size: np.ndarray
     before: np.ndarray
-    reach: np.ndarray
+    run: np.ndarray
     none: int
 
     @classmethod
-    def of(cls, sizes_BT1: np.ndarray, lengths_BT: np.ndarray, longest: int) -> "_Words":
-        begin = np.flatnonzero(sizes_BT1)
+    def of(cls, sizes_BT1: np.ndarray, longest: int) -> "_Words":
+        begin = np.flatnonzero(sizes_BT1 > 0)
+        row, column_of = np.divmod(begin, sizes_BT1.shape[1])
         size_of = sizes_BT1.reshape(-1)[begin]
-        row = begin // sizes_BT1.shape[1]
         gap = longest + 1
         place = np.arange(len(begin)) + gap * row
-        total = len(begin) + gap * len(sizes_BT1)
-        size, reach = np.zeros((2, total + gap), np.int64)
-        size[place] = size_of
+        none = len(begin) + gap * len(sizes_BT1)
+        column, size, run = np.zeros((3, none + gap), np.int64)
+        column[place], size[place] = column_of, size_of
         # The last word of each run of words without a special token in between.
         is_last = np.ones(len(begin), bool)
-        is_last[:-1] = (begin[1:] != (begin + size_of)[:-1]) | (row[1:] != row[:-1])
-        last = np.flatnonzero(is_last)[np.cumsum(is_last) - is_last]
-        reach[place] = np.minimum(last - np.arange(len(begin)) + 1, lengths_BT.reshape(-1)[begin - row])
-        rank = np.full(sizes_BT1.shape, total)
+        is_last[:-1] = begin[1:] != (begin + size_of)[:-1]  # rows are apart by a column without words
+        last = np.flatnonzero(is_last)
+        run[place] = np.repeat(last, np.diff(last, prepend=-1)) - np.arange(len(begin)) + 1
+        rank = np.full(sizes_BT1.shape, none)
         rank.reshape(-1)[begin] = place
-        return cls(longest, begin, place, rank, size, np.cumsum(size) - size, reach, total)
+        return cls(longest, begin, place, rank, column, size, np.cumsum(size) - size, run, none)
 
 
 def spread_over_words(values_BT1: np.ndarray, sizes_BT1: np.ndarray) -> np.ndarray:
-    """Gives all pieces of a word the value at its first one, and the other positions 0: [B, T]."""
-    begins = np.flatnonzero(sizes_BT1)
-    sizes = sizes_BT1.ravel()[begins]
+    """Gives all pieces of a word the value at its first one, and the other positions 0: [B, T].
+
+    Args:
+      values_BT1: 0 where no word begins.
+      sizes_BT1: see `word_sizes`.
+    """
+    begins = np.flatnonzero(values_BT1 != 0)
+    sizes = sizes_BT1.reshape(-1)[begins]
     spread = np.zeros(values_BT1.size, values_BT1.dtype)
-    spread[ranges(begins, sizes)] = np.repeat(values_BT1.ravel()[begins], sizes)
+    spread[ranges(begins, sizes)] = np.repeat(values_BT1.reshape(-1)[begins], sizes)
     return spread.reshape(values_BT1.shape)[:, :-1]
