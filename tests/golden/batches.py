@@ -40,6 +40,7 @@ _CONFIG = DataConfig(
     read_ahead=1,
 )
 _MANY = {"mask_rate": 0.5, "max_predictions": 32}
+_LONG = {"sequence_length": 450, "mask_rate": 0.5, "max_predictions": 225}
 _FORMATS = {
     "pairs": {"packing": "pairs"},
     "pairs, two separators, whole words": {"packing": "pairs", "pair_separators": 2, "mask_unit": "whole_word"},
@@ -58,6 +59,10 @@ _FORMATS = {
     "spans, many": {"mask_unit": "span", **_MANY},
     "spans, long": {"mask_unit": "span", "span_probability": 0.05, "span_max_words": 20},
     "rising rate": {"mask_rate_end": 0.4, "mask_rate_steps": 30, "max_predictions": 26},
+    "long rows": {"sequence_length": 2500, "max_predictions": 375},
+    "long rows, whole words": {"mask_unit": "whole_word", **_LONG},
+    "long rows, spans": {"mask_unit": "span", **_LONG},
+    "long rows, selective": {"selective_words": "words.txt", "selective_rate_of": "tokens", **_LONG},
     "selective": {"selective_words": "words.txt"},
     "selective, few predictions": {"selective_words": "words.txt", "mask_rate": 0.03, "max_predictions": 2},
     "selective, of tokens": {"selective_words": "words.txt", "selective_rate_of": "tokens"},

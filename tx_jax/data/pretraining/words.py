@@ -18,6 +18,7 @@ from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import ranges
 
 _SPANS = 16  # spans of a row that are taken together
+_WINDOW = 128  # places of the random order looked at together: most rows need no more
 
 
 def word_sizes(tokens_BT: np.ndarray, candidates_BT: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
@@ -98,17 +99,22 @@ def fill_budget(sizes_BT1: np.ndarray, budget_B: np.ndarray, order_BT: np.ndarra
 
     Returns bool [B, T]: the tokens of the words taken.
     """
-    left, rows = budget_B.copy(), np.arange(len(budget_B))
-    sizes = np.take_along_axis(sizes_BT1, order_BT, axis=1)
-    taken = np.zeros(sizes.shape, bool)
-    while len(rows):
-        # Words that exceed the budget now will never fit; of the others, take all up to the first that does not fit.
-        fitting = np.where(sizes[rows] <= left[rows, None], sizes[rows], 0)
-        take = (fitting > 0) & (np.cumsum(fitting, axis=1) <= left[rows, None])
-        taken[rows] |= take
-        left[rows] -= (fitting * take).sum(axis=1)
-        sizes[rows] = np.where(take, 0, fitting)
-        rows = rows[(left[rows] > 0) & sizes[rows].any(axis=1)]
+    left, taken = budget_B.copy(), np.zeros(order_BT.shape, bool)
+    for begin in range(0, order_BT.shape[1], _WINDOW):
+        rows = np.flatnonzero(left)
+        order = order_BT[rows, begin : begin + _WINDOW]
+        sizes = sizes_BT1[rows[:, None], order]
+        here = np.zeros(sizes.shape, bool)
+        of, room = np.arange(len(rows)), left[rows]
+        while len(of):
+            # Words that exceed the budget now will never fit; of the others, take all up to the first that does not.
+            fitting = np.where(sizes[of] <= room[of, None], sizes[of], 0)
+            take = (fitting > 0) & (np.cumsum(fitting, axis=1) <= room[of, None])
+            here[of] |= take
+            room[of] -= (fitting * take).sum(axis=1)
+            sizes[of] = np.where(take, 0, fitting)
+            of = of[(room[of] > 0) & sizes[of].any(axis=1)]
+        taken[rows, begin : begin + _WINDOW], left[rows] = here, room
     at_word = np.zeros(sizes_BT1.shape, bool)
     np.put_along_axis(at_word, order_BT, taken, axis=1)
     return spread_over_words(at_word, sizes_BT1)
@@ -133,22 +139,23 @@ def fill_with_spans(
     """
     words = _Words.of(sizes_BT1, longest)
     number = np.zeros(len(words.size), np.int32)  # of the span that each word was taken with
-    left, rows, step = budget_B.copy(), np.arange(len(budget_B)), 0
-    order = np.take_along_axis(words.rank, order_BT, axis=1)
-    while len(rows):
-        first, order = order[:, :_SPANS], order[:, _SPANS:]
-        wanted = lengths(uniform_BT.reshape(-1)[words.column[first] + rows[:, None] * uniform_BT.shape[1]])
-        left[rows] -= _take(words, number, first, wanted, left[rows], step)
-        step += _SPANS
-        # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
-        on = left[rows] > 0
-        rows, order = rows[on], order[on]
-        size = words.size[order]
-        useful = (size > 0) & (size <= left[rows, None]) & (number[order] == 0)
-        counts = useful.sum(axis=1)
-        rows, counts, kept = rows[counts > 0], counts[counts > 0], order[useful]
-        order = np.full((len(rows), int(counts.max(initial=0))), words.none)
-        order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
+    left, step, size = budget_B.copy(), 0, uniform_BT.shape[1]
+    for begin in range(0, order_BT.shape[1], _WINDOW):
+        rows = np.flatnonzero(left)
+        order = words.rank[rows[:, None], order_BT[rows, begin : begin + _WINDOW]]
+        while True:
+            # Words that are taken or exceed the budget begin no span: go on with the others, in the same order.
+            useful = (words.size[order] > 0) & (words.size[order] <= left[rows, None]) & (number[order] == 0)
+            counts = useful.sum(axis=1)
+            rows, counts, kept = rows[counts > 0], counts[counts > 0], order[useful]
+            if not len(rows):
+                break
+            order = np.full((len(rows), int(counts.max())), words.none)
+            order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
+            first, order = order[:, :_SPANS], order[:, _SPANS:]
+            wanted = lengths(uniform_BT.reshape(-1)[words.column[first] + rows[:, None] * size])
+            left[rows] -= _take(words, number, first, wanted, left[rows], step)
+            step += _SPANS
     at_word = np.zeros_like(sizes_BT1)
     at_word.reshape(-1)[words.begin] = number[words.place]
     return spread_over_words(at_word, sizes_BT1)
