@@ -17,7 +17,7 @@ from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import ranges
 
-_SPANS = 16  # spans of a row that are taken together
+_SPANS = 16  # spans of a row that are taken together, at most
 _WINDOW = 128  # places of the random order looked at together: most rows need no more
 
 
@@ -152,10 +152,12 @@ def fill_with_spans(
                 break
             order = np.full((len(rows), int(counts.max())), words.none)
             order[np.arange(order.shape[1])[None] < counts[:, None]] = kept
-            first, order = order[:, :_SPANS], order[:, _SPANS:]
+            # Of about 4 tokens each; looking at more than are needed costs more than looking again.
+            together = min(_SPANS, int(left[rows].max()) // 4 + 4)
+            first, order = order[:, :together], order[:, together:]
             wanted = lengths(uniform_BT.reshape(-1)[words.column[first] + rows[:, None] * size])
             left[rows] -= _take(words, number, first, wanted, left[rows], step)
-            step += _SPANS
+            step += together
     at_word = np.zeros_like(sizes_BT1)
     at_word.reshape(-1)[words.begin] = number[words.place]
     return spread_over_words(at_word, sizes_BT1)
@@ -196,8 +198,9 @@ def _take(
         count_ZR1 = count_RS.T[:, :, None]
         end_RS = np.where(count_ZR1 > 0, until_ZRS, words.longest).min(axis=0)
         is_inside_RS = (behind_ZRS < count_ZR1).any(axis=0)
-        fitting_RS = (tokens_NRS <= left_RS).sum(axis=0, dtype=np.int32)
-        before, count_RS = count_RS, np.where(is_inside_RS, 0, np.minimum(np.minimum(room_RS, end_RS), fitting_RS))
+        before, count_RS = count_RS, np.where(is_inside_RS, 0, np.minimum(room_RS, end_RS))
+        exceeds = words.before[first_RS + count_RS] - before_RS > left_RS
+        count_RS[exceeds] = (tokens_NRS[:, exceeds] <= left_RS[exceeds]).sum(axis=0)
         if np.array_equal(before, count_RS):
             break
     is_taken_NRS = ahead_N11 < count_RS
