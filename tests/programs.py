@@ -48,6 +48,7 @@ IMPORTS = (
 )
 # Read while modules are imported: a command for which one of these differs needs a process that imports them itself.
 READ_BY_IMPORTS = ("JAX_", "HF_", "LD_", "PYTHONHASHSEED", "PYTHONPATH", "PYTHONWARNINGS")
+ASKING = "TX_JAX_TESTS_ASKING"  # the file descriptor by which a command may have others started
 ROOT = Path(__file__).parents[1]
 MESSAGE = 1 << 20  # bytes, more than any has
 PR_SET_PDEATHSIG = 1
@@ -143,6 +144,7 @@ def start(
     joined: bool = False,
     environment: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    asks: bool = False,
 ) -> Process:
     """Starts `python -m MODULE ARGUMENTS`.
 
@@ -150,6 +152,7 @@ def start(
       joined: what it writes to stderr goes where its output goes.
       environment: what it has besides this process's.
       cwd: its working directory. Modules are found there, and where this package is.
+      asks: whether it starts commands by this function too.
     """
     command = [module, *map(str, arguments)]
     variables = os.environ | dict(environment or {})
@@ -159,7 +162,8 @@ def start(
         source.seek(0)
         streams = [stream.fileno() for stream in (source, out, out if joined else err)]
         if hasattr(os, "pidfd_open") and _read_by_imports(variables) == _server().variables:
-            return _Forked(_fork(command, streams, variables, cwd or Path.cwd()), command, out, err)
+            job = {"command": command, "environment": variables, "cwd": str(cwd or Path.cwd())}
+            return _Forked(_fork(job, streams, asks), command, out, err)
         variables["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [variables.get("PYTHONPATH")])])
         stdin, stdout, stderr = streams
         process = subprocess.Popen(
@@ -191,14 +195,16 @@ class _Server(NamedTuple):
       variables: of those that its imports read.
     """
 
-    process: subprocess.Popen
+    process: subprocess.Popen | None
     asking: socket.socket
     variables: dict[str, str]
 
 
 @functools.cache
 def _server() -> _Server:
-    """One for this process."""
+    """One for this process, and for the commands that it has started."""
+    if ASKING in os.environ:
+        return _Server(None, socket.socket(fileno=int(os.environ[ASKING])), _read_by_imports(os.environ))
     asking, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with asked:
         process = subprocess.Popen(
@@ -210,12 +216,13 @@ def _server() -> _Server:
     return _Server(process, asking, _read_by_imports(os.environ))
 
 
-def _fork(command: list[str], streams: list[int], variables: dict[str, str], cwd: Path) -> socket.socket:
+def _fork(job: dict, streams: list[int], asks: bool) -> socket.socket:
     """Asks for a command. Returns what tells its process id and its exit code."""
     told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    job = {"command": command, "environment": variables, "cwd": str(cwd)}
+    asking = _server().asking
     with telling:
-        socket.send_fds(_server().asking, [json.dumps(job).encode()], [telling.fileno(), *streams])
+        fds = [telling.fileno(), *streams, *([asking.fileno()] if asks else [])]
+        socket.send_fds(asking, [json.dumps(job).encode()], fds)
     return told
 
 
@@ -235,7 +242,7 @@ def serve(asked: socket.socket) -> dict:
                     telling.send(str(code).encode())
                 telling.close()
                 continue
-            message, fds, *_ = socket.recv_fds(asked, MESSAGE, 4)
+            message, fds, *_ = socket.recv_fds(asked, MESSAGE, 5)
             if not message:
                 for pid, _ in children.values():
                     with contextlib.suppress(ProcessLookupError):
@@ -259,12 +266,16 @@ def serve(asked: socket.socket) -> dict:
 def become(job: dict) -> None:
     """This process is from now on what was asked for."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # it goes with the process that started it
-    for number, stream in enumerate(job["streams"]):
+    *streams, asking = job["streams"] if len(job["streams"]) > 3 else (*job["streams"], None)
+    for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["environment"])
+    os.environ.pop(ASKING, None)  # of the command that asked
+    if asking is not None:
+        os.environ[ASKING] = str(asking)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(write_through="PYTHONUNBUFFERED" in os.environ)
     sys.path.insert(0, job["cwd"])
