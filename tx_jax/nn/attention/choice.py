@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.nn.attention import cudnn, splash, xla
+from tx_jax.nn.attention import cudnn, rows, splash, xla
 from tx_jax.nn.attention.case import Case
 
 
@@ -28,11 +28,12 @@ class Implementation:
 # `auto` takes the first that can.
 IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
+    "rows": Implementation(rows.reason_against, rows.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
     "xla": Implementation(xla.reason_against, xla.attend),
 }
 # Those of each platform: the reasons of the others are of no interest there.
-MADE_FOR = {"gpu": ("cudnn",), "tpu": ("splash",)}
+MADE_FOR = {"gpu": ("cudnn",), "tpu": ("rows", "splash")}
 
 
 @dataclasses.dataclass(frozen=True)
