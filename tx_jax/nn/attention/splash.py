@@ -74,7 +74,7 @@ def _splash(
         of_head = splash_attention.LocalMask(shape, (side, 0 if mask.causal else side), 0)
     else:
         of_head = (splash_attention.CausalMask if mask.causal else splash_attention.FullMask)(shape)
-    block_q, block_kv = _block(queries), _block(keys)
+    block_q, block_kv = block(queries), block(keys)
     return splash_attention.make_splash_mha(
         splash_attention.MultiHeadMask([of_head] * heads),
         block_sizes=splash_attention.BlockSizes(
@@ -90,9 +90,9 @@ def _splash(
     )
 
 
-def _block(length: int) -> int:
+def block(length: int) -> int:
     """The largest block of at most 512 that divides a length."""
-    return next(block for block in range(512, 0, -_LANES) if length % block == 0)
+    return next(size for size in range(512, 0, -_LANES) if length % size == 0)
 
 
 def _segments(mask: Mask, queries: int) -> splash_attention.SegmentIds | None:
