@@ -57,7 +57,7 @@ def compile_attention(attend, case: Case, device: jax.Device) -> jax.stages.Comp
     return traced.lower(lowering_platforms=("tpu",)).compile()
 
 
-def scheduled_cycles(folder: Path, name: str, steps: int, loops: int) -> int | None:
+def scheduled_cycles(folder: Path, name: str, steps: float, loops: int) -> float | None:
     """The cycles of a kernel's code: its instruction bundles, times how often they are run; None if there is no dump.
 
     Args:
@@ -74,14 +74,16 @@ def scheduled_cycles(folder: Path, name: str, steps: int, loops: int) -> int | N
     return bundles[""] + steps * (bundles[">"] + loops * bundles[">>"])
 
 
-def grid(name: str, case: Case) -> tuple[int, int]:
-    """Steps of the kernels' grid, and trips of the loop inside."""
+def grid(name: str, case: Case, part: int, cores: int) -> tuple[float, int]:
+    """Steps of the grid of the forward (0) or backward (1) kernel on the busiest core, and trips of the loop inside."""
     heads = WIDTH // case.head_dim
     if name == "splash":
-        blocks = case.queries // splash.block(case.queries) * (case.keys // splash.block(case.keys))
-        return BATCH * heads * blocks, 0
+        keys = (splash.block(case.keys), splash.backward_block(case.keys, False))[part]
+        steps = BATCH * heads * (case.queries // splash.block(case.queries)) * (case.keys // keys)
+        # A step of the backward kernel has a loop over the keys, unrolled or not; and it is not split over cores.
+        return (steps if part else steps / cores), keys // splash.block(case.keys)
     plan = rows.make_plan((BATCH, case.queries, heads, case.head_dim), case.keys, Mask(), case.dropout)
-    return BATCH * plan.steps, len(plan.spans())
+    return BATCH * plan.steps / cores, len(plan.spans())
 
 
 def measure(name: str, chip: str, length: int, head_dim: int, dropout: float, dumps: Path) -> dict:
@@ -95,13 +97,13 @@ def measure(name: str, chip: str, length: int, head_dim: int, dropout: float, du
     row["memory_mib"] = round(compiled.memory_analysis().temp_size_in_bytes / 2**20, 1)
     row["calls"] = len(re.findall('custom_call_target="tpu_custom_call"', compiled.as_text()))
     clock = peak_flops(device.device_kind) / tpu_slices.GENERATIONS[chip].flops_per_cycle
-    cores = tpu_slices.GENERATIONS[chip].flops_per_cycle // 2**17 if chip != "v6e" else 1
+    cores = tpu_slices.GENERATIONS[chip].flops_per_cycle // 2**17  # of which JAX makes one device
     for i, part in enumerate(("forward", "backward")):
         seconds = kernel_costs.costs(name, case, BATCH, heads)[i].seconds(kernel_costs.CHIPS[chip])
         binds = max(seconds, key=lambda unit: seconds[unit])
         row[part] = {"model_us": round(seconds[binds] * 1e6, 1), "binds": binds}
-        cycles = scheduled_cycles(dumps, NAMES[name][i], *grid(name, case))
-        row[part]["schedule_us"] = None if cycles is None else round(cycles / cores / clock * 1e6, 1)
+        cycles = scheduled_cycles(dumps, NAMES[name][i], *grid(name, case, i, cores))
+        row[part]["schedule_us"] = None if cycles is None else round(cycles / clock * 1e6, 1)
     for path in dumps.rglob("*.txt"):
         path.unlink()
     return row

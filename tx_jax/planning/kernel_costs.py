@@ -73,11 +73,19 @@ def costs(name: str, case: Case, batch: int, heads: int) -> tuple[Cost, Cost]:
       name: "rows" or "splash".
       batch, heads: those of the device.
     """
-    scores = batch * heads * (_rows_scores(case, heads) if name == "rows" else _splash_scores(case))
+    if name == "rows":
+        of_head = [_rows_scores(case, heads)] * 2
+    else:
+        of_head = [_splash_scores(case, keys) for keys in _splash_keys(case)]
     operations = _OPERATIONS["rows, dropout" if name == "rows" and case.dropout else name]
     moved = (_rows_bytes if name == "rows" else _splash_bytes)(case, batch, heads)
     wide = math.ceil(case.head_dim / LANES) * LANES
-    return tuple(Cost(moved[i], 2 * _PRODUCTS[i] * scores * wide, scores * operations[i]) for i in range(2))
+
+    def part(i: int) -> Cost:
+        scores = batch * heads * of_head[i]
+        return Cost(moved[i], 2 * _PRODUCTS[i] * scores * wide, operations[i] * scores)
+
+    return part(0), part(1)
 
 
 def cost(name: str, case: Case, batch: int, heads: int, chip: str, *, backward: bool = True) -> tuple[float, str]:
@@ -98,10 +106,18 @@ def _rows_scores(case: Case, heads: int) -> int:
     return sum(plan.block * (high - low) for _, low, high in plan.spans())
 
 
-def _splash_scores(case: Case) -> int:
-    """The same for splash attention, which computes whole blocks."""
-    across, down = splash.block(case.keys), splash.block(case.queries)
-    count = 0
+def _splash_keys(case: Case) -> tuple[int, int]:
+    """The keys of a step of the forward and of the backward kernel's grid."""
+    return splash.block(case.keys), splash.backward_block(case.keys, case.causal or case.window > 0)
+
+
+def _splash_scores(case: Case, across: int) -> int:
+    """The scores of a head in splash attention, which computes all of a step of the grid or nothing.
+
+    Args:
+      across: keys of a step.
+    """
+    down, count = splash.block(case.queries), 0
     for query in range(0, case.queries, down):
         for key in range(0, case.keys, across):
             hidden = case.causal and key > query + down - 1
@@ -125,9 +141,8 @@ def _splash_bytes(case: Case, batch: int, heads: int) -> tuple[int, int]:
     size = 4 if case.dtype == "float32" else 2
     wide = math.ceil(case.head_dim / LANES) * LANES * size
     queries, keys = batch * heads * case.queries * wide, batch * heads * case.keys * wide
-    share = _splash_scores(case) / (case.queries * case.keys)
-    again = max(1, share * case.queries / splash.block(case.queries))
-    again_queries = max(1, share * case.keys / splash.block(case.keys))
-    sums = batch * heads * case.queries * LANES * 4
-    written = queries * case.keys / splash.block(case.keys)
+    down, (across, backward_across) = splash.block(case.queries), _splash_keys(case)
+    again = max(1, _splash_scores(case, across) / case.keys / down)
+    again_queries = max(1, _splash_scores(case, backward_across) / case.queries / backward_across)
+    sums, written = batch * heads * case.queries * LANES * 4, queries * case.keys / backward_across
     return int(2 * queries + 2 * keys * again + sums), int(2 * queries * again_queries + written + 4 * keys)

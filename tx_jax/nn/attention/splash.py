@@ -81,7 +81,8 @@ def _splash(
             block_q=block_q,
             block_kv=block_kv,
             block_q_dkv=block_q,
-            block_kv_dkv=block_kv,
+            block_kv_dkv=backward_block(keys, mask.causal or mask.window > 0),
+            block_kv_dkv_compute=block_kv,
             use_fused_bwd_kernel=True,
         ),
         head_shards=1,  # `on_shards` has split them
@@ -93,6 +94,17 @@ def _splash(
 def block(length: int) -> int:
     """The largest block of at most 512 that divides a length."""
     return next(size for size in range(512, 0, -_LANES) if length % size == 0)
+
+
+def backward_block(length: int, hides: bool) -> int:
+    """The number of keys that the backward kernel has on the chip at once, of which it computes one `block` after the
+    other.
+
+    It writes the gradient of the queries once for each such number of keys, to be summed up after it: they are as many
+    as fit, so that memory grows little faster than the length. But it can't skip parts of them that a mask `hides`.
+    """
+    size, largest = block(length), min(length // 4 if hides else length, 2048)
+    return next((n for n in range(largest // size * size, 0, -size) if length % n == 0), size)
 
 
 def _segments(mask: Mask, queries: int) -> splash_attention.SegmentIds | None:
