@@ -22,21 +22,11 @@ GPU = Case(platform="gpu", dtype="bfloat16", queries=512, keys=512, head_dim=64)
 def test_automatic_choices():
     assert choose("auto", GPU).name == "cudnn"
     assert choose("auto", dataclasses.replace(GPU, platform="cpu")).name == "xla"
-    with_dropout = choose("auto", dataclasses.replace(GPU, dropout=0.1))
-    assert with_dropout.name == "xla"
-    assert with_dropout.why == "cudnn: it has no dropout (attention_dropout=0.1)"
-
-
-def test_automatic_choices_on_tpus():
-    """Short rows have kernels with dropout, long ones only without."""
-    short = dataclasses.replace(GPU, platform="tpu")
-    long = dataclasses.replace(short, queries=4096, keys=4096)
-    assert choose("auto", short).name == choose("auto", dataclasses.replace(short, dropout=0.1)).name == "rows"
-    assert choose("auto", long).name == "splash"
-    with_dropout = choose("auto", dataclasses.replace(long, dropout=0.1))
-    assert with_dropout.name == "xla"
-    assert "rows: lengths must be" in with_dropout.why
-    assert "splash: it has no dropout (attention_dropout=0.1)" in with_dropout.why
+    assert choose("auto", dataclasses.replace(GPU, platform="tpu")).name == "splash"
+    for devices, other in (("gpu", "cudnn"), ("tpu", "splash")):
+        with_dropout = choose("auto", dataclasses.replace(GPU, platform=devices, dropout=0.1))
+        assert with_dropout.name == "xla"
+        assert with_dropout.why == f"{other}: it has no dropout (attention_dropout=0.1)"
 
 
 @pytest.mark.parametrize(

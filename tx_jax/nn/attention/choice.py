@@ -28,14 +28,13 @@ class Implementation:
 # `auto` takes the first that can.
 IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
-    "rows": Implementation(rows.reason_against, rows.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
     # Nobody has run it on a TPU yet.
     "rows": Implementation(rows.reason_against, rows.attend, automatic=False),
     "xla": Implementation(xla.reason_against, xla.attend),
 }
 # Those of each platform: the reasons of the others are of no interest there.
-MADE_FOR = {"gpu": ("cudnn",), "tpu": ("rows", "splash")}
+MADE_FOR = {"gpu": ("cudnn",), "tpu": ("splash",)}
 
 
 @dataclasses.dataclass(frozen=True)
