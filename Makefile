@@ -7,11 +7,15 @@ TRAIN_FLAGS ?=
 
 python := $(VENV)/bin/python
 
-.PHONY: help quickstart test parity lint clean
+# What pytest is told besides: make test TESTS="tests/text -k unigram".
+TESTS ?=
+
+.PHONY: help quickstart test test-long parity lint clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make test         run the test suite"
+	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
 	@echo "make clean        remove the virtual environment"
@@ -41,7 +45,10 @@ quickstart: $(VENV)/installed
 	    --text="A list of [MASK] is returned."
 
 test: $(VENV)/installed-test
-	$(python) -m pytest --numprocesses=2
+	$(python) -m pytest --numprocesses=2 $(TESTS)
+
+test-long: $(VENV)/installed-test
+	$(python) -m pytest -m long --numprocesses=2 $(TESTS)
 
 $(RUN)/DONE:
 	$(MAKE) quickstart

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 
 from tests.models import small
-from tx_jax.config import TransformerConfig
+from tx_jax.config import MeshConfig, TransformerConfig
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Metrics, WeightedSum
 from tx_jax.tasks.pretraining import classification, language_modeling
@@ -17,15 +17,26 @@ EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:
-    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
+    """Of one layer. Of families whose layers are not all alike there are two, and so a way from one to the next."""
+    sizes = {"num_layers": 1, "vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
     return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
 
+
+MESHES = {
+    "one": MeshConfig(1, 1, 1),
+    "data": MeshConfig(8, 1, 1),
+    "fsdp": MeshConfig(1, 8, 1),
+    "tensor": MeshConfig(1, 1, 4),
+    "data x context": MeshConfig(2, 1, 1, context=4),
+    "fsdp x tensor x context": MeshConfig(1, 2, 2, context=2),
+}
 
 FAMILIES = {
     "BERT": config(),
     "RoBERTa": config(heads=("masked_lm",), num_segments=0, position_offset=2),
     "DeBERTa-v3": config(
         heads=("masked_lm",),
+        num_layers=2,
         num_segments=0,
         position_embedding="none",
         relative_attention=("c2p", "p2c"),
@@ -36,7 +47,7 @@ FAMILIES = {
         conv_kernel=3,
         enhanced_mask_decoder=True,
     ),
-    "ModernBERT": config(heads=("masked_lm",), **small.MODERNBERT),
+    "ModernBERT": config(heads=("masked_lm",), num_layers=2, **small.MODERNBERT),
     "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
     "GPT-2": config(
         architecture="decoder",
@@ -52,7 +63,7 @@ FAMILIES = {
     "encoder-decoder": config(
         architecture="encoder_decoder",
         heads=("causal_lm",),
-        num_decoder_layers=2,
+        num_decoder_layers=1,
         num_segments=0,
         position_embedding="sinusoidal",
         embedding_norm=False,

@@ -1,6 +1,6 @@
-"""Run in a process of its own with 8 virtual devices: one train step of a family on every mesh, as JSON.
+"""Run in a process of its own with 8 virtual devices: one train step of a family on each of some meshes, as JSON.
 
-python -m tests.multidevice.sharded FAMILY
+python -m tests.multidevice.sharded FAMILY MESH...
 """
 
 import dataclasses
@@ -29,14 +29,6 @@ from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import train_step
 
-MESHES = {
-    "one": MeshConfig(1, 1, 1),
-    "data": MeshConfig(8, 1, 1),
-    "fsdp": MeshConfig(1, 8, 1),
-    "tensor": MeshConfig(1, 1, 4),
-    "data x context": MeshConfig(2, 1, 1, context=4),
-    "fsdp x tensor x context": MeshConfig(1, 2, 2, context=2),
-}
 COLLECTIVE = re.compile(
     r"= (?P<shapes>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
@@ -103,10 +95,11 @@ def difference(actual: dict, expected: dict) -> float:
     return max(leaves) / max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
 
 
-def main(family: str) -> dict:
+def main(family: str, *meshes: str) -> dict:
+    """The first mesh is the one that the others are compared with."""
     results, expected = {}, None
-    for name, config in MESHES.items():
-        values, found = run(family, config)
+    for name in meshes:
+        values, found = run(family, families.MESHES[name])
         expected = values if expected is None else expected
         results[name] = {
             "loss": values["loss"],
@@ -122,4 +115,4 @@ def main(family: str) -> dict:
 
 if __name__ == "__main__":
     assert len(jax.devices()) == 8
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(*sys.argv[1:])))
