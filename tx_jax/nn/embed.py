@@ -109,6 +109,8 @@ class Embeddings(nn.Module):
 
     def _learned_positions(self, positions_BT: jax.Array | None, length: int) -> jax.Array:
         offset = self.config.position_offset
-        if positions_BT is None:  # the rows themselves, in their order: nothing is gathered
-            return self.position.table()[None, offset : offset + length]
-        return self.position(positions_BT + offset)
+        if positions_BT is not None:
+            return self.position(positions_BT + offset)
+        if sharding.length_parts(length) > 1:  # each device has its part of the positions, but not of the table
+            return self.position(offset + jnp.arange(length)[None])
+        return self.position.table()[None, offset : offset + length]  # the rows in their order: nothing is gathered
