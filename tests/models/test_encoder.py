@@ -222,7 +222,8 @@ def test_recomputation_is_kept_behind_a_barrier(changes, expected):
     """Without it the compiler merges the recomputation with the forward pass, and nothing is saved."""
     cfg = small.config(dropout=0.0, attention_dropout=0.0, **changes)
     text = gradient.lower(cfg, registry.param_shapes(cfg), small.batch()).as_text()
-    assert len(re.findall("= stablehlo.optimization_barrier", text)) == expected
+    always = 3 * cfg.num_layers + 2  # of each attention, of each norm: a layer's two, the embeddings' and the head's
+    assert len(re.findall("= stablehlo.optimization_barrier", text)) == always + expected
 
 
 def test_bfloat16_keeps_parameters_logits_and_probabilities_in_float32():
