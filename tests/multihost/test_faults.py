@@ -8,7 +8,7 @@ from tests.multihost import launch
 from tx_jax.runs import metrics_log
 
 
-def train(store, workdir, processes=2, devices=4, **options):
+def train(store, workdir, processes=2, devices=2, **options):
     changes = {"mesh__fsdp": 2 if processes * devices > 1 else 1}
     return launch.run(
         launch.TRAIN, launch.flags(store.path, workdir, **changes), processes=processes, devices=devices, **options
@@ -28,7 +28,7 @@ def codes(ended):
 
 @pytest.fixture(scope="module")
 def whole(tiny_store, tmp_path_factory):
-    """An uninterrupted run on 2 x 4 devices."""
+    """An uninterrupted run on 2 x 2 devices."""
     workdir = tmp_path_factory.mktemp("hosts") / "whole"
     ended = train(tiny_store, workdir)
     assert codes(ended) == [0, 0], "\n".join(process.tail() for process in ended)
@@ -54,13 +54,13 @@ def test_after_a_kill_the_others_end_and_the_losses_continue_bitwise(whole, tiny
 
 
 def test_sigterm_to_one_stops_all_and_another_topology_continues(whole, tiny_store, tmp_path):
-    """One process of 8 devices; the long form has more topologies, and goes there and back."""
+    """One process of 4 devices; the long form has more topologies, and goes there and back."""
     ended = train(tiny_store, tmp_path / "run", fault="term:step:6:1")
     assert codes(ended) == [75, 75], "\n".join(process.tail() for process in ended)
     step, expected = saved(tmp_path / "run", tmp_path / "state.npz")
     assert f"stopped by SIGTERM after step {step}, which is saved" in ended[0].tail(1)
     assert 6 <= step < 12
-    (ended,) = train(tiny_store, tmp_path / "run", 1, 8, expect=expected)
+    (ended,) = train(tiny_store, tmp_path / "run", 1, 4, expect=expected)
     assert ended.code == 0, ended.tail()
     assert "the state is as expected" in ended.output
     found, uninterrupted = losses(tmp_path / "run"), losses(whole)
