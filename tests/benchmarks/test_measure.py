@@ -31,6 +31,8 @@ def test_ratios_of_minimum_and_median():
         "ratio_of_median": 1.0,
         "per_second": 10.0,
     }
+    third = measure.Timings({"a": [1.0]}, processor={"a": [2.0, 1.5]}).rows()[0]
+    assert (third["cpu_min_ms"], third["ratio_of_cpu"]) == (1500.0, 1.0)
     assert second == {"part": "b", "min_ms": 2000.0, "median_ms": 3000.0, "ratio_of_min": 2.0, "ratio_of_median": 1.5}
 
 
