@@ -4,13 +4,13 @@ Shapes: B batch, T length, P predictions.
 """
 
 import dataclasses
-import functools
 import importlib
 from typing import Any
 
 import numpy as np
 
 MINI = {"dim": 256, "num_layers": 4, "num_heads": 4, "mlp_dim": 1024, "vocab_size": 8192}
+WITHOUT_DROPOUT = ("cudnn", "splash")
 TINY = {"dim": 64, "num_layers": 2, "num_heads": 2, "mlp_dim": 128, "vocab_size": 512}  # seconds on a CPU
 
 
@@ -29,7 +29,8 @@ class Case:
 
         Args:
           dropout: False for none, so that two implementations can be compared.
-          attention: the implementation of attention; empty: the recipe's.
+          attention: the implementation of attention; empty: the recipe's. A fused one has no dropout of its own, so
+            attention_dropout is 0 then, for both sides.
         """
         from tx_jax.config import from_config_dict
 
@@ -40,6 +41,8 @@ class Case:
             c.model.update(dropout=0.0, attention_dropout=0.0)
         if attention:
             c.model.attention = attention
+        if attention in WITHOUT_DROPOUT:
+            c.model.attention_dropout = 0.0
         c.data.sequence_length = self.length
         c.data.max_predictions = self.predictions or c.data.max_predictions
         c.training.batch_size = self.batch_size
@@ -113,18 +116,23 @@ class OurStep:
             self.state, metrics = self.compiled(self.state, self._batch, self._rng)
         return metrics["loss"].mean()
 
+    def first_loss(self, config: Any) -> float:
+        """The loss of the present parameters on the batch without dropout, in another configuration of the model."""
+        import jax
+
+        from tx_jax.tasks.base import total_loss
+        from tx_jax.tasks.registry import objective_of
+
+        objective = objective_of(config)
+
+        def loss(params: Any, batch: Any) -> Any:
+            return total_loss(objective.metrics(params, batch, dropout_rng=None), objective.loss_weights(batch))
+
+        with jax.set_mesh(self.mesh):
+            return float(jax.jit(loss)(self.state.params, self._batch))
+
     def params(self) -> dict[str, np.ndarray]:
         """Copies of the parameters by path."""
         from tx_jax import tree
 
         return {path: np.array(value) for path, value in tree.flatten(self.state.params).items()}
-
-
-@functools.cache
-def flops(name: str) -> tuple[float, int]:
-    """FLOPs of a step of a case, by `models.registry.flops_per_token`, and its tokens."""
-    from tx_jax.tasks.registry import objective_of
-
-    config = CASES[name].config("float32")
-    phase = config.training_phases[0]
-    return objective_of(config).flops_per_token(phase) * phase.tokens_per_step, phase.tokens_per_step
