@@ -131,7 +131,7 @@ The step is an estimate: the cycles that the TPU compiler expects of every fusio
 chip has to send, over its links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
 run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
 parallel, and fully sharded over as many chips as `mesh.fsdp` says. Memory is what the compiled step takes, of what the
-compiler gives a program (`tx_jax/planning/tpu_slices.py`). MFU is by the formula of `models.registry.flops_per_token`,
+compiler gives a program (`tx_jax/planning/tpu_slices.py`). MFU ({formula}: `models.registry.flops_per_token`) is
 of the maker's bf16 peak. Compilation took place on 2 cores that did other work as well.
 
 """
@@ -143,11 +143,13 @@ COLUMNS = (
 
 def table(rows: list[dict]) -> str:
     """The table in Markdown, in the order of `RECIPES`, then by the names of the slices."""
+    from tx_jax.models.registry import FLOPS_FORMULA
+
     versions = {key: ", ".join(sorted({row[key] for row in rows})) for key in ("jax", "libtpu")}
     order = {name: i for i, name in enumerate((*RECIPES, *sorted(SLICES)))}
     rows = sorted(rows, key=lambda row: (order.get(row["recipe"], 99), order.get(row["slice"], 99)))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
-    head = HEAD.format(**versions, have=len(rows), wanted=len(RECIPES) * len(SLICES))
+    head = HEAD.format(**versions, have=len(rows), wanted=len(RECIPES) * len(SLICES), formula=FLOPS_FORMULA)
     return head + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -107,10 +107,16 @@ def measure(parts: dict, state, begin: int) -> dict[str, list[float]]:
 def report(seconds: dict[str, list[float]], waits: list[float], phase, flops_per_token: float, devices: str) -> None:
     import numpy as np
 
+    from tx_jax.models.registry import FLOPS_FORMULA
+
     for name, rounds in seconds.items():
         each = np.median(rounds) / STEPS.value
         speed = phase.tokens_per_step / each
-        rate = f", {speed * flops_per_token / 1e9:,.0f} GFLOP/s on {devices}" if name != "loader" else ", one core"
+        rate = (
+            f", {speed * flops_per_token / 1e9:,.0f} GFLOP/s ({FLOPS_FORMULA}) on {devices}"
+            if name != "loader"
+            else ", one core"
+        )
         print(f"{name}: {each * 1e3:.1f} ms a step, {speed:,.0f} tokens/s{rate}")
     ratio = np.median(np.divide(seconds["loop"], seconds["train step"]))
     print(f"the loop takes {ratio:.2f} times the train step, and waits for data {np.median(waits):.1%} of the time")

@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from experiments.progress import EvaluationProgress, duration
+from experiments.progress import EvaluationProgress, duration, roughly
 from tx_jax import sharding, tree
 from tx_jax.evaluation.report import Report, Spread
+from tx_jax.models.registry import FLOPS_FORMULA
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.run import Run
 
@@ -27,6 +28,7 @@ class TrainingDisplay:
 
     def __init__(self):
         self._console = make_console()
+        self._run: Run | None = None
         self._silent = jax.process_index() > 0
         self._bar: tqdm | None = None
         self._evaluation = EvaluationProgress(announces=False)
@@ -54,6 +56,11 @@ class TrainingDisplay:
         if sys.stderr.isatty() and not run.complete:
             self._bar = tqdm(total=self._num_steps, initial=start_step, unit="step", dynamic_ncols=True)
 
+    def pace(self, start: int, step: int, seconds: float) -> None:
+        if not self._silent:
+            line = time_needed(self._run, start, step, seconds)
+            self._bar.write(line) if self._bar is not None else print(line, flush=True)
+
     def train(self, step: int, values: dict[str, float]) -> None:
         if self._silent:
             return
@@ -78,7 +85,28 @@ class TrainingDisplay:
         self._evaluation.close()
         if self._bar is not None:
             self._bar.close()
+        if not self._silent and self._run is not None and self._run.spent.lost["starting"]:  # it came to training
+            print(where_the_time_went(self._run.spent.values()), flush=True)
         self._run = None  # and its state: what follows the training needs the device memory
+
+
+def time_needed(run: Run, start: int, step: int, seconds: float) -> str:
+    """How long the steps after `step` will take if they compute as fast as the steps start + 1 to `step`, which took
+    these seconds. Steps of other phases are converted by their FLOPs."""
+    num_steps = run.config.training.num_steps
+    left = seconds / run.flops(start, step) * run.flops(step, num_steps)
+    return (
+        f"about {roughly(left)} for the {num_steps - step:,} steps that are left, on this machine "
+        f"({run.tokens(start, step) / seconds:,.0f} tokens/s); evaluations and checkpoints come on top"
+    )
+
+
+def where_the_time_went(values: Mapping[str, float]) -> str:
+    """One line about `TimeSpent.values`."""
+    lost = {name.removeprefix("seconds_"): x for name, x in values.items() if name != "seconds_total"}
+    del lost["goodput"]
+    parts = ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in lost.items())
+    return f"Time: {duration(values['seconds_total'])}, {values['goodput']:.1%} of it in training steps; {parts}."
 
 
 def complete(start_step: int, num_steps: int, changed: bool) -> str:
@@ -118,7 +146,7 @@ SHORT_NAMES = {
     "bits_per_byte": "{:.3f} bits/byte",
     "learning_rate": "lr {:.2e}",
     "tokens_per_second": "{:,.0f} tokens/s",
-    "mfu": "MFU {:.1%}",
+    "mfu": f"MFU {{:.1%}} ({FLOPS_FORMULA})",
 }
 
 SHOWN_WAIT_SHARE = 0.05  # of the time; a smaller share is not worth showing
@@ -231,6 +259,6 @@ def figures_table(run: Run) -> Table:
         flops = run.task.objective.flops_per_token(phase) / 1e6
         table.add_row(f"tokens per step{until}", f"{phase.tokens_per_step:,} ({batch}, padding included)")
         whole = "" if run.config.trains_all else ", as if all parameters were trained"
-        table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward{whole}")
+        table.add_row(f"FLOPs per token{until}", f"{flops:,.1f} million, forward and backward{whole} ({FLOPS_FORMULA})")
     table.add_row("steps", f"{run.config.training.num_steps:,}")
     return table

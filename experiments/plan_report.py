@@ -14,6 +14,7 @@ from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start, check_steps
 from tx_jax.errors import InputError
+from tx_jax.models.registry import FLOPS_FORMULA
 from tx_jax.planning import plan
 from tx_jax.planning.plan import GIB, PhasePlan, Plan
 from tx_jax.runs.left_open import fill_in
@@ -144,13 +145,13 @@ FIGURES = {
     "all-to-all": _collective("all-to-all"),
     "collective-permute": _collective("collective-permute"),
     "each device sends at least": lambda made, phase: size(sum(c.sent for c in phase.collectives)),
-    "FLOPs per step, by formula": lambda made, phase: phase.flops and f"{phase.flops:.3e}",
+    f"FLOPs per step ({FLOPS_FORMULA})": lambda made, phase: phase.flops and f"{phase.flops:.3e}",
     "by XLA's count, each loop body once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
     "at the devices' peak": lambda made, phase: _milliseconds(made.least_step_seconds(phase)),
     "estimated computation": lambda made, phase: _milliseconds(made.compute_seconds(phase)),
     "estimated communication, at least": lambda made, phase: _milliseconds(made.collective_seconds(phase)),
     "estimated step": lambda made, phase: _milliseconds(made.step_seconds(phase)),
-    "MFU": _mfu,
+    f"MFU ({FLOPS_FORMULA})": _mfu,
     "tokens per second": _tokens_per_second,
     "compile time here": lambda made, phase: f"{phase.compile_seconds:,.0f} s",
 }

@@ -120,3 +120,12 @@ def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def roughly(seconds: float) -> str:
+    """The time in its largest unit, for an estimate: "40 s", "4 min", "3.5 h", "12 days"."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            count = seconds / size
+            return f"{count:.1f} {unit}" if unit != "min" and count < 10 else f"{count:.0f} {unit}"
+    return f"{seconds:.0f} s"

@@ -30,6 +30,9 @@ a number of steps, and --config.start_from= for a model of the shape in --config
     python -m experiments.train --config=configs/classification.py --plan --config.start_from= \\
         --config.training.num_epochs=0 --config.training.num_steps=10000
 
+--profile_steps=100-103 writes a trace of these steps to WORKDIR/profile. What else takes time is in metrics.jsonl
+(goodput, seconds_compiling, seconds_waiting, seconds_evaluating, seconds_saving) and in a line at the end.
+
 With several hosts, run the same command on each, or once per GPU; TPU pods, SLURM, Open MPI and Kubernetes are
 recognized. Elsewhere, say where process 0 is (--process_id=1 for the second one; CUDA_VISIBLE_DEVICES gives each its
 GPU):
@@ -45,6 +48,7 @@ Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again to continue)
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +61,7 @@ from experiments import command_line
 if TYPE_CHECKING:
     from tx_jax.config import ExperimentConfig
     from tx_jax.evaluation.report import Report
+    from tx_jax.training.profile import ProfiledSteps
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
@@ -79,12 +84,18 @@ SEEDS = flags.DEFINE_string(
 COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, if no launcher provides it.")
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run; 1: look for no launcher.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process, from 0.")
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "Steps to profile, such as 100-103: their trace by jax.profiler goes to WORKDIR/profile."
+)
 SILENCE_SECONDS = flags.DEFINE_integer(
     "silence_seconds", 30, "If a process gives no sign of life for so many seconds, the others end.", lower_bound=5
 )
 
 
 def main(argv: list[str]) -> int:
+    began = time.perf_counter()
+    if PROFILE_STEPS.value and PLAN.value:
+        command_line.fail("--profile_steps is for a training; a plan runs no step")
     if TOPOLOGY.value and not PLAN.value:
         command_line.fail("--topology says what to plan for: give --plan too")
     if not CONFIG.value or not (WORKDIR.value or PLAN.value):
@@ -101,13 +112,10 @@ def main(argv: list[str]) -> int:
 
     allocator.keep_freed_memory()  # before jax sets up its backend
     with StopRequest() as stop:
-        import jax
-
-        from tx_jax.hosts import distributed
+        from tx_jax.hosts import compilation, distributed
         from tx_jax.hosts.watchdog import Watchdog
 
-        if jax.config.jax_compilation_cache_dir is None:
-            jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/tx_jax/compilation"))
+        compilation.keep_programs(os.path.expanduser("~/.cache/tx_jax/compilation"))
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,
@@ -119,12 +127,13 @@ def main(argv: list[str]) -> int:
         with Watchdog(silence_seconds=SILENCE_SECONDS.value, explain=command_line.explain):
             values, workdir = CONFIG.value.to_dict(), Path(WORKDIR.value)
             if SEEDS.value is None:
-                return _train(values, workdir, stop)[0]
+                return _train(values, workdir, stop, began)[0]
             return _train_seeds(values, workdir, SEEDS.value, stop)
 
 
-def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "Mapping[str, Report]"]:
-    """Trains one run. Returns the exit code and, after fine-tuning, the best checkpoint's results on each split."""
+def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) -> tuple[int, "Mapping[str, Report]"]:
+    """Trains one run, whose time counts from `began`. Returns the exit code and, after fine-tuning, the best
+    checkpoint's results on each split."""
     from experiments.display import TrainingDisplay, show_reports
     from experiments.next_steps import after_training
     from experiments.progress import EvaluationProgress
@@ -144,7 +153,10 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     from tx_jax.training.attention import reason_against_resuming
     from tx_jax.training.recorder import NonFiniteLossError
 
-    begins = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun() is None)
+    trained = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun())
+    begins = trained is None
+    if not values["training"].get("num_epochs"):
+        _profiled(trained, values["training"]["num_steps"])
     if begins:  # a run that is continued may have a configuration that would be refused now
         check_start(experiment_values(values), command_line.given())
     values, filled_in = fill_in(values, command_line.given(), begun=None if begins else workdir)
@@ -157,6 +169,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     task = open_task(
         config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
     )
+    profiled = _profiled(trained, task.config.training.num_steps)  # the data told how many steps epochs have
     labels = task.config.model.num_labels
     if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
         raise InputError(f"--config.model.num_labels={asked}: the data has {labels} labels; leave this key out")
@@ -170,7 +183,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     display = TrainingDisplay()
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
     try:
-        loop.train(task.config, task, workdir, display, start_from, stop)
+        loop.train(task.config, task, workdir, display, start_from, stop, profiled=profiled, began=began)
     except loop.Stopped as stopped:
         code, end = EXIT_STOPPED, f"{stopped}. Run the same command again to continue."
     except NonFiniteLossError as error:
@@ -194,6 +207,17 @@ def _train(values: dict[str, Any], workdir: Path, stop: object) -> tuple[int, "M
     if first:
         print(end, file=sys.stderr if code else sys.stdout)
     return code, reports
+
+
+def _profiled(trained: int | None, num_steps: int) -> "ProfiledSteps | None":
+    """The steps to profile, if any. Raises InputError if the run does not train them."""
+    from tx_jax.training.profile import ProfiledSteps
+
+    if PROFILE_STEPS.value is None:
+        return None
+    profiled = ProfiledSteps.parse(PROFILE_STEPS.value)
+    profiled.check(trained or 0, num_steps)
+    return profiled
 
 
 def _what_is_coming(batches: int) -> str:
@@ -233,7 +257,7 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
     runs = []
     for seed in numbers:
         print(f"Seed {seed}: {workdir / f'seed_{seed}'}", flush=True)
-        code, reports = _train(values | {"seed": seed}, workdir / f"seed_{seed}", stop)
+        code, reports = _train(values | {"seed": seed}, workdir / f"seed_{seed}", stop, time.perf_counter())
         if code:
             return code
         runs.append(reports)

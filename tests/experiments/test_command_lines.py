@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -61,6 +62,10 @@ def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
     assert "FLOPs per token" in shown
     assert "tokens/s" in shown
     assert "held-out" in shown
+    assert re.search(r"about \d+ s for the \d+ steps that are left, on this machine \([\d,]+ tokens/s\)", shown)
+    assert re.search(
+        r"Time: 0:\d\d:\d\d, [\d.]+% of it in training steps; starting [\d.]+ s, compiling [\d.]+ s", shown
+    )
     for name in ("config.json", "env.json", "metrics.jsonl", "loss.png", "DONE"):
         assert (workdir / name).stat().st_size > 0
     assert len(losses(workdir)) == 100
@@ -153,6 +158,8 @@ BAD_INPUT = {
     "stray argument": ("train", [SMOKE, "extra"], "extra"),
     "missing store": ("train", [SMOKE, "--config.data.store=nowhere", "--workdir={tmp}/run"], "experiments.prepare"),
     "topology without plan": ("train", [SMOKE, "--topology=v5e-4"], "--plan"),
+    "profile of a plan": ("train", [SMOKE, "--plan", "--profile_steps=1-2"], "a plan runs no step"),
+    "profile past the end": ("train", [SMOKE, "--profile_steps=20-21"], "the run has 20 steps"),
     "unknown TPUs": ("train", [SMOKE, "--plan", "--topology=v5e-5"], "Did you mean 'v5e-"),
     "no mesh to plan": ("train", [SMOKE, "--plan", "--config.mesh.data=3"], "does not fit 1 cpu device"),
     "no run": ("evaluate", ["--workdir={tmp}/none"], "not a run directory"),
@@ -188,6 +195,13 @@ def test_bad_step_and_text_without_mask(whole_run):
         done = run("fill_mask", f"--workdir={workdir}", *arguments)
         assert done.returncode == 2
         assert said in done.stderr
+
+
+def test_steps_that_are_trained_cannot_be_profiled(whole_run, train_arguments):
+    done = run("train", *train_arguments, f"--workdir={whole_run[0]}", "--profile_steps=50-60")
+    assert done.returncode == 2
+    assert "the run continues after step 100" in done.stderr
+    assert not (whole_run[0] / "profile").exists()
 
 
 def test_help_with_a_configuration_lists_its_keys():

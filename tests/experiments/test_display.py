@@ -1,6 +1,7 @@
 """What the tables at the start and a line of progress say."""
 
 import jax.numpy as jnp
+import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from experiments import display, progress
@@ -11,6 +12,45 @@ def test_only_a_wait_for_data_that_costs_something_is_shown():
     values = {"loss": 2.0, "tokens_per_second": 12_345.0}
     assert display.describe(values | {"data_wait_share": 0.04}) == "loss 2.0000  12,345 tokens/s"
     assert display.describe(values | {"data_wait_share": 0.234}).endswith("tokens/s  waits for data 23%")
+
+
+def test_the_formula_stands_beside_the_utilization():
+    assert display.describe({"mfu": 0.4321}) == "MFU 43.2% (matmul FLOPs, causal half)"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5_000, "83 min"), (12_600, "3.5 h"), (1.2e6, "14 days")],
+)
+def test_estimates_are_round(seconds, text):
+    assert progress.roughly(seconds) == text
+
+
+def test_the_time_needed_counts_the_tokens_of_longer_phases_by_their_flops(smoke_config, tiny_store, tmp_path):
+    from tests.training.test_phases import build
+
+    smoke_config.training.update(num_steps=100, batch_size=8)
+    run = build(smoke_config, tiny_store, tmp_path / "one")
+    assert display.time_needed(run, 1, 21, 20.0) == (
+        "about 79 s for the 79 steps that are left, on this machine (256 tokens/s); evaluations and checkpoints come "
+        "on top"
+    )
+    smoke_config.phases.update(steps=(50, 50), sequence_length=(32, 64), max_predictions=(5, 10))
+    run = build(smoke_config, tiny_store, tmp_path / "two")
+    short, long = (run.task.objective.flops_per_token(phase) for phase in run.config.training_phases)
+    assert run.flops(49, 51) == 8 * (32 * short + 64 * long)
+    seconds = 29 + 50 * 2 * long / short  # of twice as many tokens, each of which costs more
+    assert long > short
+    assert display.time_needed(run, 1, 21, 20.0).startswith(f"about {seconds / 60:.0f} min for the 79 steps")
+
+
+def test_a_line_says_where_the_time_went():
+    lost = {"starting": 12.3, "compiling": 30.0, "waiting": 0.04, "evaluating": 60.0, "saving": 1.0}
+    values = {"goodput": 0.8771, "seconds_total": 836.0} | {f"seconds_{name}": x for name, x in lost.items()}
+    assert display.where_the_time_went(values) == (
+        "Time: 0:13:56, 87.7% of it in training steps; starting 12.3 s, compiling 30.0 s, waiting 0.0 s, "
+        "evaluating 60.0 s, saving 1.0 s."
+    )
 
 
 def test_every_task_shows_a_score():

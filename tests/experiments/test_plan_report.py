@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments import plan_report
+from tx_jax.models.registry import FLOPS_FORMULA
 from tx_jax.planning.plan import PhasePlan, Plan, Target
 
 BYTES = dict.fromkeys(("parameters", "optimizer_state", "batch", "temporaries", "program", "peak"), 1)
@@ -42,5 +43,6 @@ def test_steps_of_a_second_in_hours_or_days(steps, expected):
 def test_what_the_formula_does_not_count_is_said():
     whole, frozen = shown(PHASE), shown(dataclasses.replace(PHASE, flops=None))
     for text, given in ((whole, True), (frozen, False)):
-        assert ("│ MFU " in text) == ("FLOPs per step, by formula" in text) == given
+        formula = f"({FLOPS_FORMULA})"
+        assert (f"│ MFU {formula}" in text) == (f"FLOPs per step {formula}" in text) == given
         assert ("Not all parameters train." in text) == (not given)

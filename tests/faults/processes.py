@@ -28,7 +28,6 @@ ALL = {
     "training.checkpoint_every": CHECKPOINT_EVERY,
 }
 PATIENCE = 300  # seconds
-TIMES = ("tokens_per_second", "data_wait_share")  # what no two runs have in common
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,7 @@ class Run:
         """All that metrics.jsonl says, but of times, by step and split; no record is there twice."""
         found = metrics_log.read(self.workdir)
         records = {
-            (record["step"], record["split"]): {name: x for name, x in record.items() if name not in TIMES}
+            (record["step"], record["split"]): {name: x for name, x in record.items() if not metrics_log.is_timed(name)}
             for record in found
         }
         assert len(records) == len(found), "a record is there twice"

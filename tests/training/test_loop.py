@@ -34,6 +34,9 @@ class Silent:
     def start(self, run, start_step, changes):
         self.started = (start_step, changes)
 
+    def pace(self, start, step, seconds):
+        self.paced = (start, step, seconds)
+
     def train(self, step, values):
         self.steps.append(step)
         if step == self.at:

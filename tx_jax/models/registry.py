@@ -11,6 +11,9 @@ from tx_jax.models.decoder import Decoder
 from tx_jax.models.encoder import Encoder
 from tx_jax.models.seq2seq import EncoderDecoder
 
+# The name of `flops_per_token`'s formula, shown beside every figure that follows from it, such as MFU.
+FLOPS_FORMULA = "matmul FLOPs, causal half"
+
 ARCHITECTURES: dict[str, type[nn.Module]] = {"encoder": Encoder, "decoder": Decoder, "encoder_decoder": EncoderDecoder}
 
 
@@ -41,12 +44,14 @@ def num_params(config: TransformerConfig) -> int:
 
 
 def flops_per_token(config: TransformerConfig, sequence_length: int, num_predictions: int) -> float:
-    """Floating-point operations per token, forward and backward, of an encoder or decoder whose parameters all train.
+    """Floating-point operations per token, forward and backward, of an encoder or decoder whose parameters all train:
+    `FLOPS_FORMULA`.
 
-    6 L (4 D^2 + 2 D F) + 12 L T D + 6 (V E + D E) P / T: two operations per multiply-add, the backward pass twice the
-    forward pass; embedding look-ups, normalization and softmax are not counted, and causal attention is counted as
-    full attention. A gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative
-    terms, convolution and mask decoder are left out.
+    6 L (4 D^2 + 2 D F) + 12 L T D (1/2 if causal) + 6 (V E + D E) P / T: two operations per multiply-add, the backward
+    pass twice the forward pass; embedding look-ups, normalization, softmax, the pooler and classifiers are not counted,
+    and of causal attention only the half of the scores that may be attended to, whatever an implementation computes. A
+    gated MLP has 3 D F, the causal LM no transform (D E). ELECTRA's projection and DeBERTa's relative terms,
+    convolution and mask decoder are left out.
 
     Raises:
       ValueError: the model is an encoder-decoder, which has two kinds of tokens.
@@ -55,7 +60,7 @@ def flops_per_token(config: TransformerConfig, sequence_length: int, num_predict
         raise ValueError("source and target tokens of an encoder_decoder cost differently: count them apart")
     layers, dim = config.num_layers, config.dim
     matrices = 6 * layers * (4 * dim**2 + (3 if config.gated_mlp else 2) * dim * config.mlp_dim)
-    attention = 12 * layers * sequence_length * dim
+    attention = 12 * layers * sequence_length * dim / (2 if config.architecture == "decoder" else 1)
     transform = dim if "masked_lm" in config.heads else 0
     head = 6 * (config.vocab_size + transform) * config.table_dim * num_predictions / sequence_length
     return matrices + attention + head

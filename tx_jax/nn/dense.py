@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.nn import initial
 
 
 class Dense(nn.Module):
@@ -113,7 +114,11 @@ _multiply.defvjp(_multiply_forward, _multiply_backward)
 
 def truncated_normal(stddev: float) -> nn.initializers.Initializer:
     """N(0, stddev) truncated at two standard deviations and not rescaled, as google-research/bert initializes."""
-    return nn.initializers.truncated_normal(stddev=stddev, lower=-2.0, upper=2.0)
+
+    def initialize(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        return initial.truncated_normal(key, jnp.float32(stddev), shape).astype(dtype)
+
+    return initialize
 
 
 def residual_stddev(config: TransformerConfig) -> float:

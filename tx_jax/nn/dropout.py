@@ -17,11 +17,17 @@ from jax.extend.random import define_prng_impl
 LEVELS = 2**16  # a mask is decided by 16 random bits
 
 
-def _mixed(x: jax.Array, key: jax.Array) -> jax.Array:
-    """A hash of x and a key, uint32: the function `lowbias32` (Wellons 2018, nullprogram.com/blog/2018/07/31), with the
-    key added between its two rounds, so that the hashes of two keys are not one sequence that begins at two places."""
+def _high_mixed(x: jax.Array, key: jax.Array) -> jax.Array:
+    """A hash of x and a key, uint32, of which only the high 16 bits are good: the function `lowbias32` (Wellons 2018,
+    nullprogram.com/blog/2018/07/31), with the key added between its two rounds, so that the hashes of two keys are not
+    one sequence that begins at two places; without its last line."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = ((x ^ (x >> 15)) + key) * jnp.uint32(0x846CA68B)
+    return ((x ^ (x >> 15)) + key) * jnp.uint32(0x846CA68B)
+
+
+def _mixed(x: jax.Array, key: jax.Array) -> jax.Array:
+    """The same hash with its last line, which makes the low bits good and leaves the high ones alone."""
+    x = _high_mixed(x, key)
     return x ^ (x >> 16)
 
 
@@ -42,7 +48,7 @@ def random_bits(data: jax.Array, bit_width: int, shape: tuple[int, ...]) -> jax.
         place += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(math.prod(shape[axis + 1 :]) % 2**32)
     rows = jax.lax.broadcasted_iota(jnp.uint32, (*shape[:1], *(1,) * (len(shape) - 1)), 0) if shape else place
     first, second = _keys(data, rows)
-    bits = _mixed(place ^ first, second)
+    bits = (_high_mixed if bit_width <= 16 else _mixed)(place ^ first, second)
     return (bits >> (32 - bit_width)).astype(f"uint{bit_width}")
 
 
@@ -74,8 +80,38 @@ def kept(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array
 
     The share that is dropped is `rate` to the nearest multiple of 2^-16, and the factor belongs to that share.
     """
-    dropped = min(round(rate * LEVELS), LEVELS - 1)
-    return jax.random.bits(key, shape, jnp.uint16) >= jnp.uint16(dropped), LEVELS / (LEVELS - dropped)
+    return jax.random.bits(key, shape, jnp.uint16) >= jnp.uint16(_dropped(rate)), kept_factor(rate)
+
+
+def _dropped(rate: float) -> int:
+    """The number of levels that are dropped."""
+    return min(round(rate * LEVELS), LEVELS - 1)
+
+
+def kept_factor(rate: float) -> float:
+    """The factor of `kept`."""
+    return LEVELS / (LEVELS - _dropped(rate))
+
+
+def row_words(key: jax.Array, first_row: jax.Array | int, rows: int) -> jax.Array:
+    """For `kept_at`: the words of the key that `rows` indices along an array's first axis have, uint32 [rows, 2]."""
+    numbers = jnp.asarray(first_row, jnp.uint32) + jnp.arange(rows, dtype=jnp.uint32)
+    return jnp.stack(_keys(jax.random.key_data(key), numbers), axis=-1)
+
+
+def kept_at(place: jax.Array, first: jax.Array, second: jax.Array, rate: float) -> jax.Array:
+    """What `kept` says of elements, for kernels that make a part of its array.
+
+    Args:
+      place: an element's index among all that share its index along the first axis, uint32.
+      first, second: the `row_words` of that index.
+    """
+    # A TPU compares signed numbers. Added to the second word, 2^31 is added to the hash, whose last factor is odd; then
+    # the signed comparison with a threshold that is lower by as much is the unsigned one.
+    half = 2**31
+    bits = _high_mixed(place ^ first, second ^ jnp.uint32(half))
+    threshold = _dropped(rate) * (2**32 // LEVELS) - half
+    return jax.lax.bitcast_convert_type(bits, jnp.int32) >= jnp.int32(threshold)
 
 
 def regenerated(key: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import time
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from tensorboardX.summary import scalar
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import json_text, write_atomically
 
+# Values that depend on the clock, so that no two runs have them in common.
+_TIMED = re.compile(r"tokens_per_second|data_wait_share|mfu|goodput|seconds_\w+")
 FLUSH_SECONDS = 30  # between what TensorBoard sees; a flush waits for the disk
 
 
@@ -111,6 +114,11 @@ class _TensorBoard:
                     events.close()
             text = f"TensorBoard's files cannot be written ({error}): training continues without them"
             warnings.warn(text, InputWarning, stacklevel=3)
+
+
+def is_timed(name: str) -> bool:
+    """Whether the value with this name depends on the clock: all others are the same in a run that was resumed."""
+    return _TIMED.fullmatch(name) is not None
 
 
 def evaluation(directory: Path, step: int) -> dict[str, float] | None:

@@ -23,13 +23,14 @@ KINDS: tuple[tuple[str, str, bool], ...] = (
     ("perplexity", r"perplexity$", True),
     (
         "score",
-        r"^(?!learning_rate|gradient_norm|tokens_per_second|mfu|data_wait_share|skipped_updates|masked_dropped)",
+        r"^(?!learning_rate|gradient_norm|tokens_per_second|mfu|goodput|seconds_|data_wait_share|skipped_|masked_dropped)",
         False,
     ),
     ("learning rate", r"^learning_rate$", False),
     ("gradient norm", r"^gradient_norm$", False),
     ("tokens per second", r"^tokens_per_second$", False),
-    ("share", r"^(mfu|data_wait_share|masked_dropped)$", False),
+    ("share", r"^(mfu|goodput|data_wait_share|masked_dropped)$", False),
+    ("seconds since the start", r"^seconds_", False),
     ("skipped updates", r"^skipped_updates$", False),
 )
 PER_PANEL = 6  # names on one axis, at most: more could not be told apart
@@ -92,7 +93,8 @@ def _curves(records: Iterable[dict]) -> dict[str, Points]:
         for name, value in record.items():
             if name not in ("step", "split") and record["split"] in STYLES and math.isfinite(value):
                 curves.setdefault(name, {}).setdefault(record["split"], []).append((record["step"], value))
-    never = [name for name in ("skipped_updates", "data_wait_share") if not any(_values(curves.get(name, {})))]
+    may_be_zero = re.compile("skipped_updates|data_wait_share|seconds_")
+    never = [name for name, points in curves.items() if may_be_zero.match(name) and not any(_values(points))]
     return {name: points for name, points in curves.items() if name not in never}
 
 

@@ -13,6 +13,7 @@ from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Objective, Task
 from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.state import abstract_params
 
 # Number of batches to search for something to predict.
 LOOKED_AT = 100
@@ -42,7 +43,7 @@ def check_best_metric(task: Task) -> None:
     training, objective = task.config.training, task.objective
     if not (training.keep_best or training.patience):
         return
-    params = jax.eval_shape(objective.init, jax.random.key(0))
+    params = abstract_params(objective)
     batch = objective.batch_shapes(task.config.training_phases[0])
     names = {*jax.eval_shape(functools.partial(objective.metrics, dropout_rng=None), params, batch), *task.score_names}
     if training.best_metric not in names:
@@ -60,7 +61,7 @@ def check_patterns(objective: Objective, given: Collection[str] = ()) -> None:
     biases.
     """
     config, optimizer = objective.config, objective.config.optimizer
-    params = jax.eval_shape(objective.init, jax.random.key(0))
+    params = abstract_params(objective)
     paths = list(tree.flatten(params))
     if optimizer.frozen and config.lora.rank:
         all_that_may = dataclasses.replace(config, optimizer=dataclasses.replace(optimizer, frozen=()))

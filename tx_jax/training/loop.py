@@ -26,6 +26,8 @@ from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import Start
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.training import out_of_memory
+from tx_jax.training.goodput import TimeSpent
+from tx_jax.training.profile import ProfiledSteps, Profiler
 from tx_jax.training.recorder import Recorder, due
 from tx_jax.training.run import Display, Run, build
 
@@ -39,6 +41,9 @@ def train(
     display: Display,
     start_from: Start | None = None,
     stop: StopRequest | None = None,
+    *,
+    profiled: ProfiledSteps | None = None,
+    began: float | None = None,
 ) -> dict[str, float]:
     """Trains to `training.num_steps`, or until `training.patience` is over, from the newest checkpoint where the run
     directory has one.
@@ -47,6 +52,8 @@ def train(
 
     Args:
       stop: a StopRequest that was entered earlier, so that a signal before this call counts too.
+      profiled: the steps to profile; process 0 writes the trace to WORKDIR/profile.
+      began: `time.perf_counter()` when the time of this start began to count, if that was before this call.
 
     Returns:
       The metrics of the last evaluation on held-out data.
@@ -60,7 +67,7 @@ def train(
         infinite; what was saved is finite.
       OutOfMemory: with what helps; what was saved is intact.
     """
-    directory = RunDir(workdir)
+    directory, spent = RunDir(workdir), TimeSpent(began)
     changes = distributed.agreed(lambda: directory.changes(config, task.data_fingerprint))
     begun = False  # until then an earlier run's files are kept: the input may be bad, or the run complete
     try:
@@ -70,6 +77,7 @@ def train(
             Checkpoints(directory.checkpoints, keep_last=config.training.keep_last) as checkpoints,
         ):
             run = build(config, task, checkpoints, start_from)
+            run.spent = spent
             position = _position(run, workdir, checkpoints)
             start = position.start
             if not run.complete:
@@ -83,7 +91,9 @@ def train(
                 else:
                     with telling(directory.failed), _open_log(workdir, start) as log:
                         recorder = Recorder(run, log, display, position.evaluations, position.notes)
-                        result = _loop(run, start, checkpoints, recorder, stop, evaluate_first=position.evaluation_due)
+                        with Profiler(profiled, workdir, spent) as profiler:
+                            due_first = position.evaluation_due
+                            result = _loop(run, start, checkpoints, recorder, stop, profiler, evaluate_first=due_first)
     except Stopped as stopped:
         if begun:
             history.reached(workdir, stopped.step)
@@ -164,6 +174,7 @@ def _loop(
     checkpoints: Checkpoints,
     recorder: Recorder,
     stop: StopRequest,
+    profiler: Profiler,
     *,
     evaluate_first: bool,
 ) -> dict[str, float]:
@@ -186,9 +197,16 @@ def _loop(
         first = run.phase_of(step).start == step - 1
         if first:
             recorder.flush()  # the compilation must not count in the speed of the previous steps
-        with doing("compiling the train step" if first or step == start + 1 else f"train step {step}"):
-            run.state, metrics = run.train_step(run.state, batch, rng)
+        if profiler.begins_at(step):
+            recorder.flush()  # the step before must not be in the trace
+            profiler.begin()
+        compiles = first or step == start + 1
+        with doing("compiling the train step" if compiles else f"train step {step}"):
+            with run.spent.on("compiling") if compiles else contextlib.nullcontext():
+                run.state, metrics = run.train_step(run.state, batch, rng)
             recorder.later(step, metrics)  # reads the previous step's metrics while this step runs
+        if profiler.after(step, metrics):
+            recorder.interrupted(step)
         checkpoints.poll()  # a save that failed ends the run now, not at the next save
         last = step == training.num_steps
         evaluated, metrics_now = last or due(step, training.eval_every), None
@@ -204,11 +222,12 @@ def _loop(
             recorder.settle()  # finds a loss that is not finite before its state is saved
             notes = recorder.notes() | ({"evaluation_due": 1} if unfinished else {})
             best = recorder.evaluations.best_of(training.keep_best, [*checkpoints.steps(), step])
-            with doing(f"saving the checkpoint of step {step}"):
+            with doing(f"saving the checkpoint of step {step}"), run.spent.on("saving"):
                 checkpoints.save(run.state, keep=best, **notes)
-        if stopping and (unfinished or not last):
-            with doing(f"saving the checkpoint of step {step}"):
+        if last or stopping:
+            with doing(f"saving the checkpoint of step {step}"), run.spent.on("saving"):
                 checkpoints.wait()
+        if stopping and (unfinished or not last):
             raise Stopped(stop.name, step)
         if last:
             break
@@ -232,6 +251,11 @@ def _device_batches(run: Run, start: int, recorder: Recorder) -> Iterator[tuple[
     batches = waited_for(batches, training.stall_seconds)
     for step in range(start + 1, training.num_steps + 1):
         began = time.perf_counter()
-        batch = next(batches)
+        if step == start + 1:
+            batch = next(batches)
+            run.spent.started()
+        else:
+            with run.spent.on("waiting"):
+                batch = next(batches)
         recorder.waited += time.perf_counter() - began
         yield step, device_batch(batch, run.mesh)

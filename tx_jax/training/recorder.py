@@ -10,6 +10,7 @@ from tx_jax.evaluation.evaluate import added, on_host
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.metrics_log import MetricsLog
 from tx_jax.tasks.base import Metrics, WeightedSum
+from tx_jax.training.goodput import Pace
 from tx_jax.training.run import Display, Run
 from tx_jax.training.step import LAST_VALUES
 from tx_jax.training.throughput import model_flops_utilization
@@ -49,6 +50,7 @@ class Recorder:
         self._pending: tuple[int, Metrics] | None = None
         self.skipped_in_a_row: int = notes.get("skipped_in_a_row", 0)
         self._sums = {name: WeightedSum(*pair) for name, pair in notes.get("interval", {}).items()}
+        self._pace = Pace(display.pace)
         self._begin_interval(None)
 
     def notes(self) -> dict[str, Any]:
@@ -72,9 +74,14 @@ class Recorder:
         values = on_host(metrics)
         self._check_finite(step, values)
         self._add(values)
+        if self._compiled(step):
+            self._pace.begin(step)
+        else:
+            self._pace.reached(step)
         if due(step, self._run.config.training.log_every) or step == self._run.config.training.num_steps:
             means = {name: value.mean() for name, value in self._sums.items()}
-            means = {name: value for name, value in means.items() if math.isfinite(value)} | self._speed(step)
+            means = {name: value for name, value in means.items() if math.isfinite(value)}
+            means |= self._speed(step) | self._run.spent.values()
             self._sums = {}
             self._write(step, "train", means)
             self._display.train(step, means)
@@ -138,7 +145,13 @@ class Recorder:
         self.evaluations.add(step, values)
         self._tell_of_no_value(step, values)
         if self._since is not None:  # else the train step is not compiled yet; that time does not count either
-            self._begin_interval(step)
+            self.interrupted(step)
+
+    def interrupted(self, step: int) -> None:
+        """Something other than training steps took time after this step, which is finished."""
+        self.flush()
+        self._begin_interval(step)
+        self._pace.begin(step)
 
     def _tell_of_no_value(self, step: int, values: dict[str, float]) -> None:
         """Logs that the best step cannot be determined, if the configuration needs it."""

@@ -21,6 +21,7 @@ from tx_jax.runs.start import Start
 from tx_jax.tasks.base import Batches, Task
 from tx_jax.training.attention import attention_of
 from tx_jax.training.begin import check_best_metric
+from tx_jax.training.goodput import TimeSpent
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state, init_state
 from tx_jax.training.step import TrainStep, check_batch_sizes, jit_train_step
@@ -31,6 +32,9 @@ class Display(Protocol):
 
     def start(self, run: "Run", start_step: int, changes: list[str]) -> None:
         """Called before the first step; if `run.complete`, there are no steps. May set `run.progress`."""
+
+    def pace(self, start: int, step: int, seconds: float) -> None:
+        """Called once, early: the seconds that the steps start + 1 to `step` took, without compilation."""
 
     def train(self, step: int, values: dict[str, float]) -> None: ...
 
@@ -47,6 +51,7 @@ class Run:
       labels: for a run whose head comes from that model or could have, what happened to its labels; else "".
       complete: whether no steps are left to train.
       progress: receives the progress of an evaluation.
+      spent: what the time since this start began went to.
     """
 
     config: ExperimentConfig
@@ -62,6 +67,7 @@ class Run:
     attention: dict[str, str] = dataclasses.field(default_factory=dict)
     complete: bool = False
     progress: Progress = lambda done, total: None
+    spent: TimeSpent = dataclasses.field(default_factory=TimeSpent)
 
     def phase_of(self, step: int) -> Phase:
         """The phase of the optimizer step with this number, counted from 1."""
@@ -74,13 +80,22 @@ class Run:
             for phase in self.config.training_phases
         )
 
+    def flops(self, start: int, stop: int) -> float:
+        """The FLOPs of steps start + 1 to stop, by the formula, as if all parameters were trained."""
+        return sum(
+            self.task.objective.flops_per_token(phase)
+            * phase.tokens_per_step
+            * max(0, min(stop, phase.stop) - max(start, phase.start))
+            for phase in self.config.training_phases
+        )
+
     def evaluate(self, stop: StopRequest) -> dict[str, float] | None:
         """Metrics of the state on the first `training.eval_batches` held-out batches; None if a stop was requested."""
         training = self.config.training
         batches = held_out(self.validation_batches, training.eval_batches, self.progress)
         batches = waited_for(batches, training.stall_seconds)
         scores = functools.partial(self.task.scores, split="validation")
-        with doing("evaluation"):
+        with doing("evaluation"), self.spent.on("evaluating"):
             return evaluate(self.eval_step, self.state.params, batches, self.mesh, scores, stopping=stop.due)
 
 

@@ -1,5 +1,6 @@
 """What training carries from step to step: nothing that the step number already determines."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax import sharding
+from tx_jax.nn import initial
 from tx_jax.tasks.base import Objective
 from tx_jax.training.optimizer import Optimizer
 
@@ -26,18 +28,27 @@ class TrainState:
     opt_state: Any
 
 
-def _fresh(objective: Objective, optimizer: Optimizer, seed: int) -> TrainState:
-    # threefry: initial parameters are the same on every backend.
-    params = objective.init(jax.random.key(seed, impl="threefry2x32"))
+def _fresh(objective: Objective, optimizer: Optimizer, key: jax.Array) -> TrainState:
+    params = initial.traced_once(objective.init)(key)
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
+def abstract_params(objective: Objective) -> Any:
+    """The shapes and dtypes of an objective's parameters."""
+    return jax.eval_shape(initial.traced_once(objective.init), _key(0))
 
 
 def abstract_state(objective: Objective, optimizer: Optimizer, mesh: jax.sharding.Mesh) -> TrainState:
     """The state as `jax.ShapeDtypeStruct`s that know where each array lives; nothing is allocated."""
-    return sharding.with_sharding(mesh, jax.eval_shape(lambda: _fresh(objective, optimizer, 0)))
+    return sharding.with_sharding(mesh, jax.eval_shape(functools.partial(_fresh, objective, optimizer), _key(0)))
 
 
 def init_state(objective: Objective, optimizer: Optimizer, seed: int, mesh: jax.sharding.Mesh) -> TrainState:
     """A fresh state, every array created where it will live."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(objective, optimizer, mesh))
-    return jax.jit(lambda: _fresh(objective, optimizer, seed), out_shardings=shardings)()
+    return initial.create(functools.partial(_fresh, objective, optimizer), _key(seed), shardings)
+
+
+def _key(seed: int) -> jax.Array:
+    """Threefry: initial parameters are the same on every backend."""
+    return jax.random.key(seed, impl="threefry2x32")

@@ -33,6 +33,9 @@ def peak_flops(device_kind: str) -> float | None:
 def model_flops_utilization(
     tokens_per_second: float, flops_per_token: float, device_kind: str, num_devices: int
 ) -> float | None:
-    """MFU (Chowdhery et al. 2022, appendix B): observed over peak model FLOP/s, or None where the peak isn't known."""
+    """MFU (Chowdhery et al. 2022, appendix B): observed over peak model FLOP/s, or None where the peak isn't known.
+
+    Theirs counts all parameters and full attention; show ours with `models.registry.FLOPS_FORMULA`.
+    """
     peak = peak_flops(device_kind)
     return tokens_per_second * flops_per_token / (peak * num_devices) if peak else None

@@ -1,6 +1,7 @@
 """The table of implementations: who can run what, and what is chosen."""
 
 import dataclasses
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.nn.attention import cases
+from tx_jax.config import TransformerConfig
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.nn.attention import cudnn, xla
+from tx_jax.nn.attention import cudnn, rows, xla
 from tx_jax.nn.attention.case import Case, platform
 from tx_jax.nn.attention.choice import IMPLEMENTATIONS, choose
 from tx_jax.nn.masks import Mask
@@ -49,6 +51,18 @@ def test_what_cudnn_cannot_do(change, reason):
     assert reason in cudnn.reason_against(case)
     with pytest.raises(InputError, match=rf"model.attention='cudnn' cannot be used: .*{reason}.*attention=auto"):
         choose("cudnn", case)
+
+
+def test_an_implementation_that_was_never_run_is_never_chosen():
+    case = dataclasses.replace(GPU, platform="tpu", dropout=0.1)
+    assert rows.reason_against(case) is None
+    assert choose("auto", case).name == "xla"
+    assert choose("rows", case).name == "rows"
+
+
+def test_the_names_are_those_of_the_configuration():
+    names = typing.get_args(typing.get_type_hints(TransformerConfig)["attention"])
+    assert {*names} == {"auto", *IMPLEMENTATIONS}
 
 
 def test_outside_training_another_runs_instead():

@@ -43,7 +43,7 @@ def test_cross_attention_where_one_row_has_no_tokens():
 def test_bfloat16():
     inputs = plain.arrays((1, 128, 1, 64), dtype=jnp.bfloat16)
     expected = plain.value_and_gradients(plain.attend, *inputs, Mask())
-    plain.assert_equal(plain.value_and_gradients(attend, *inputs, Mask()), expected, 0.05)
+    plain.assert_equal(plain.value_and_gradients(attend, *inputs, Mask()), expected, 0.02)
 
 
 POSSIBLE = Case(platform="tpu", dtype="bfloat16", queries=512, keys=512, head_dim=64)

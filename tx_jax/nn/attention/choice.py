@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.nn.attention import cudnn, splash, xla
+from tx_jax.nn.attention import cudnn, rows, splash, xla
 from tx_jax.nn.attention.case import Case
 
 
@@ -29,6 +29,8 @@ class Implementation:
 IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
+    # Nobody has run it on a TPU yet.
+    "rows": Implementation(rows.reason_against, rows.attend, automatic=False),
     "xla": Implementation(xla.reason_against, xla.attend),
 }
 # Those of each platform: the reasons of the others are of no interest there.
