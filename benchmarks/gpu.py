@@ -1,15 +1,19 @@
 """Everything that is to be measured on an NVIDIA GPU, in one command that ends within --minutes.
 
-    python -m benchmarks.gpu --json=gpu.json          # --smoke: a tiny form of every part, also on a CPU
+    python -m benchmarks.gpu --folder=gpu            # --smoke: a tiny form of every part, also on a CPU
 
 Needs this repository, jax with CUDA, flax, optax, torch and transformers. First what must be right: cuDNN's attention
-against ours in XLA, in bfloat16, values and gradients, for rows of several lengths. Then training steps beside PyTorch
-(the batch is the largest that should fit beside it, and is halved where memory runs out), inference, and the three
-dearest operations of a step. A part that may not end in time is left out, which is said. Not yet run on a GPU.
+against ours in XLA, in bfloat16, values and gradients, for rows of several lengths. Then, each in a process of its own:
+training steps beside PyTorch (the batch is the largest that should fit, and is halved where memory runs out), the three
+largest costs of a step, inference. A part that runs out of time is ended, which is said; those after it get what is
+left. Each part writes FOLDER/PART.json. Not yet run on a GPU.
 """
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -19,17 +23,27 @@ from experiments import command_line
 
 MINUTES = flags.DEFINE_float("minutes", 8.0, "When to end.")
 SMOKE = flags.DEFINE_bool("smoke", False, "A tiny form of every part.")
-JSON = flags.DEFINE_string("json", None, "Where to write the result.")
-# Case, attention, PyTorch's forms, seconds that it may take: the most important first.
-STEPS = (
-    ("bert_base", "", ("eager", "gathered", "gathered compile"), 90),
-    ("bert_base", "cudnn", ("eager", "gathered compile"), 80),
-    ("gpt2_small", "cudnn", ("eager", "compile"), 80),
-    ("bert_large", "cudnn", ("eager",), 70),
-    ("bert_base_512", "cudnn", ("eager",), 50),
-    ("roberta_base", "cudnn", ("eager",), 50),
-)
-SMOKE_STEPS = (("bert_tiny", "", ("eager", "gathered"), 30), ("gpt2_tiny", "", ("eager",), 30))
+FOLDER = flags.DEFINE_string("folder", "gpu", "Where to write the results.")
+_BF16 = "--dtypes=bfloat16 --batch_size=-1 --rounds=5 --steps=5"
+# Part -> its command, the most important first.
+PARTS = {
+    "bert_base": f"training --cases=bert_base --sides=eager,gathered --attention=xla {_BF16}",
+    "bert_base_cudnn": f"training --cases=bert_base --sides=compile,gathered --attention=cudnn {_BF16}",
+    "profile": "step_profile --case=bert_base --dtype=bfloat16 --attention=cudnn --steps=3 --rows=10",
+    "gpt2_small": f"training --cases=gpt2_small --sides=eager,compile --attention=cudnn {_BF16}",
+    "bert_large": f"training --cases=bert_large --sides=eager --attention=cudnn {_BF16}",
+    "inference": "inference --model=bert_base --dtype=bfloat16 --sentences=4096 --batch_size=128 --rounds=3",
+    "bert_base_512": f"training --cases=bert_base_512 --sides=eager --attention=cudnn {_BF16}",
+    "roberta_base": f"training --cases=roberta_base --sides=eager --attention=cudnn {_BF16}",
+    "bert_base_fp32": "training --cases=bert_base --sides=eager --batch_size=-1 --rounds=3 --steps=2",
+}
+_TINY = "--rounds=1 --steps=1 --batch_size=-1"
+SMOKE_PARTS = {
+    "bert": f"training --cases=bert_tiny --sides=eager,gathered {_TINY}",
+    "gpt2": f"training --cases=gpt2_tiny --sides=eager {_TINY}",
+    "profile": "step_profile --case=bert_tiny --steps=1 --rows=3",
+    "inference": "inference --model=bert_tiny --sentences=16 --length=32 --batch_size=8 --rounds=1",
+}
 ATTENTION = ((8, 128, True), (8, 192, True), (4, 512, True), (4, 1024, False))  # B, T, whether rows have padding
 SMOKE_ATTENTION = ((2, 32, True), (2, 48, False))
 # Relative to the largest element: bfloat16 has 8 bits, and both sides round probabilities to it.
@@ -37,8 +51,8 @@ MAX_DIFFERENCE = 2e-2
 
 
 def main(argv: list[str]) -> None:
-    began = time.monotonic()
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs memory as well
+    end = time.monotonic() + 60 * MINUTES.value
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # torch and the other processes need memory as well
     import jax
 
     on_gpu = jax.default_backend() == "gpu"
@@ -46,22 +60,23 @@ def main(argv: list[str]) -> None:
         command_line.fail("there is no GPU that jax sees here: --smoke runs a tiny form of every part anywhere")
     if not measure.has_torch():
         command_line.fail("torch and transformers are not installed: they are what this compares with")
+    folder = Path(FOLDER.value)
+    folder.mkdir(parents=True, exist_ok=True)
     shapes = ((64, 64, 64),) if SMOKE.value else ((8192, 4096, 4096),)
     result: dict[str, Any] = measure.print_header(measure.calibration(shapes, ("bfloat16", "float32")))
-    result["correct"] = check_attention(SMOKE_ATTENTION if SMOKE.value else ATTENTION, "cudnn" if on_gpu else "xla")
-    parts = [("steps", row[-1], train, row[:-1]) for row in (SMOKE_STEPS if SMOKE.value else STEPS)]
-    model = "bert_tiny" if SMOKE.value else "bert_base"
-    attention = "cudnn" if on_gpu else ""
-    parts.insert(2, ("profile", 40, profile, (model, attention)))
-    parts.insert(4, ("inference", 60, infer, (model,)))
-    for kind, seconds, function, arguments in parts:
-        left = 60 * MINUTES.value - (time.monotonic() - began)
-        if seconds > left:
-            print(f"\n{kind} of {', '.join(map(str, arguments))}: left out, {left:.0f} s are left")
-            continue
-        result.setdefault(kind, []).extend(function(*arguments))
-        measure.write_json(JSON.value, result)
-    print(f"\n{time.monotonic() - began:.0f} s in all")
+    result["attention"] = check_attention(SMOKE_ATTENTION if SMOKE.value else ATTENTION, "cudnn" if on_gpu else "xla")
+    measure.write_json(str(folder / "attention.json"), result)
+    for name, command in (SMOKE_PARTS if SMOKE.value else PARTS).items():
+        print(f"\n== {name}: python -m benchmarks.{command}", flush=True)
+        words = command.split()
+        arguments = [sys.executable, "-m", f"benchmarks.{words[0]}", *words[1:], f"--json={folder / name}.json"]
+        try:
+            ended = subprocess.run(arguments, timeout=max(1.0, end - time.monotonic()), check=False)
+        except subprocess.TimeoutExpired:
+            print(f"{name}: ended, {MINUTES.value:g} minutes are over")
+        else:
+            if ended.returncode:
+                print(f"{name}: failed with exit code {ended.returncode}")
 
 
 def check_attention(shapes: tuple[tuple[int, int, bool], ...], implementation: str) -> list[dict[str, Any]]:
@@ -105,72 +120,6 @@ def check_attention(shapes: tuple[tuple[int, int, bool], ...], implementation: s
     if not all(row[name] <= MAX_DIFFERENCE for row in rows for name in ("y", "dq", "dk", "dv")):
         raise ValueError(f"cuDNN's attention differs from XLA's by more than {MAX_DIFFERENCE}: see the table above")
     return rows
-
-
-def train(name: str, attention: str, sides: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The rows of `benchmarks.training` for a case in bfloat16, at the largest batch that fits."""
-    from benchmarks.training import measure_case
-
-    dtype = "float32" if SMOKE.value else "bfloat16"
-    size = 0 if SMOKE.value else largest_batch(name)
-    while True:
-        print(f"\n{name}, {dtype}, attention {attention or 'as the recipe has it'}, batch of {size or 'the case'}")
-        try:
-            rows = measure_case(
-                name, dtype, list(sides), size, rounds=2 if SMOKE.value else 5, steps=1 if SMOKE.value else 5,
-                attention=attention,
-            )  # fmt: skip
-        except Exception as error:
-            if size < 2 or not any(
-                word in str(error) for word in ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory")
-            ):
-                raise
-            print("memory ran out")
-            size //= 2
-        else:
-            measure.print_table(rows)
-            return [{"case": name, "dtype": dtype, "attention": attention, **row} for row in rows]
-
-
-def largest_batch(name: str) -> int:
-    """The largest power of two whose activations should fit, beside the weights of both sides, PyTorch's logits in
-    float32 (several times, at every position) among them. An estimate: see `train`."""
-    import jax
-
-    from benchmarks.cases import CASES
-    from tx_jax.models import registry
-
-    limit = jax.local_devices()[0].memory_stats()["bytes_limit"]
-    case = CASES[name]
-    model = case.config("bfloat16").model
-    weights = 5 * 16 * registry.num_params(model)  # ours, and one model for each form of theirs
-    layers = model.num_layers * (34 * model.dim + 12 * model.num_heads * case.length)
-    row = case.length * (layers + 14 * model.vocab_size)
-    size = 1
-    while 2 * size * row < 0.6 * (limit - weights):
-        size *= 2
-    return size
-
-
-def infer(name: str) -> list[dict[str, Any]]:
-    from benchmarks.inference import measure_inference
-
-    if SMOKE.value:
-        return measure_inference(name, "float32", 32, 32, 8, rounds=1)
-    return measure_inference(name, "bfloat16", 4096, 128, 128, rounds=3)
-
-
-def profile(name: str, attention: str) -> list[dict[str, Any]]:
-    """The dearest operations of our step; the first three are the ones to name."""
-    from benchmarks.cases import CASES, OurStep, random_batch
-    from benchmarks.step_profile import by_kind, costs
-
-    config = CASES[name].config("float32" if SMOKE.value else "bfloat16", attention=attention)
-    rows = costs(OurStep(config, random_batch(config)), 3)
-    print(f"\n{name}: the dearest operations of a step, by kind and one by one")
-    measure.print_table(by_kind(rows)[:3])
-    measure.print_table(rows[:10])
-    return rows[:10]
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ SENTENCES = flags.DEFINE_integer("sentences", 1024, "How many.", lower_bound=8)
 LENGTH = flags.DEFINE_integer("length", 128, "Tokens at most.", lower_bound=16)
 BATCH = flags.DEFINE_integer("batch_size", 32, "Rows of full length in one of our batches, rows in one of theirs.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds.", lower_bound=1)
-ONE_THREAD = flags.DEFINE_bool("one_thread", False, "Use one core, and compare by processor time: a busy machine.")
+ONE_THREAD = flags.DEFINE_bool("one_thread", False, "Compute in one thread: processor time compares on a busy machine.")
 JSON = flags.DEFINE_string("json", None, "Where to write the result.")
 MAX_DIFFERENCE = {"float32": 1e-4, "bfloat16": 3e-2}
 

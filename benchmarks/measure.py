@@ -62,12 +62,11 @@ def versions() -> dict[str, str]:
 
 
 def one_thread() -> None:
-    """Makes this process, and all of its libraries, use one core. Call it before jax and torch are imported.
+    """Makes jax and torch compute in one thread. Call it before they are imported.
 
     Processor time then counts no thread that waits for another: the way to compare programs on a busy machine.
     """
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    for name in ("NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # XLA on CPUs; torch
         os.environ[name] = "1"
 
 

@@ -22,6 +22,7 @@ CASE = flags.DEFINE_string("case", "bert_mini", "A row of the table in benchmark
 DTYPE = flags.DEFINE_string("dtype", "float32", "float32 or bfloat16.")
 ATTENTION = flags.DEFINE_string("attention", "", "Its implementation; empty: the recipe's.")
 ROWS = flags.DEFINE_integer("rows", 20, "Instructions to print.", lower_bound=1)
+JSON = flags.DEFINE_string("json", None, "Where to write the result.")
 STEPS = flags.DEFINE_integer("steps", 5, "Steps to trace.", lower_bound=1)
 _INSTRUCTION = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = \(?(\w+\[[\d,]*\])?.*")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
@@ -32,12 +33,16 @@ def main(argv: list[str]) -> None:
     from tx_jax.hosts import allocator
 
     allocator.keep_freed_memory()
-    measure.print_header({})
+    result = measure.print_header({})
     config = CASES[CASE.value].config(DTYPE.value, attention=ATTENTION.value)
     rows = costs(OurStep(config, random_batch(config)), STEPS.value)
-    measure.print_table(by_kind(rows)[: ROWS.value])
+    kinds = by_kind(rows)
+    measure.print_table(kinds[: ROWS.value])
     print()
     measure.print_table(rows[: ROWS.value])
+    named = (f"{row['kind']} ({row['share']})" for row in kinds[:3])
+    print(f"the three largest costs: {', '.join(named)}")
+    measure.write_json(JSON.value, result | {"kinds": kinds[: ROWS.value], "profile": rows[: ROWS.value]})
 
 
 def costs(step: Any, steps: int) -> list[dict[str, Any]]:

@@ -19,18 +19,24 @@ from experiments import command_line
 CASES = flags.DEFINE_list("cases", ["bert_mini"], "Rows of the table in benchmarks/cases.py.")
 DTYPES = flags.DEFINE_list("dtypes", ["float32"], "float32, bfloat16 (PyTorch: autocast).")
 SIDES = flags.DEFINE_list("sides", ["eager", "compile", "gathered", "gathered compile"], "PyTorch's forms to measure.")
-BATCH = flags.DEFINE_integer("batch_size", 0, "Rows; 0: the case's.")
+BATCH = flags.DEFINE_integer("batch_size", 0, "Rows; 0: the case's; -1: as many as a GPU should hold.", lower_bound=-1)
+ATTENTION = flags.DEFINE_string(
+    "attention", "", "Our implementation; empty: the recipe's. cudnn: no dropout of scores."
+)
 STEPS = flags.DEFINE_integer("steps", 4, "Steps of a round.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 8, "Rounds.", lower_bound=1)
-ONE_THREAD = flags.DEFINE_bool("one_thread", False, "Use one core, and compare by processor time: a busy machine.")
+ONE_THREAD = flags.DEFINE_bool("one_thread", False, "Compute in one thread: processor time compares on a busy machine.")
 JSON = flags.DEFINE_string("json", None, "Where to write the result.")
 MAX_DIFFERENCE = {"float32": 1e-4, "bfloat16": 2e-2}  # of the first loss, relative
 
 
 def main(argv: list[str]) -> None:
+    import os
+
     from tx_jax.hosts import allocator
 
     allocator.keep_freed_memory()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # torch needs a GPU's memory as well
     if ONE_THREAD.value:
         measure.one_thread()
     if not measure.has_torch():
@@ -38,21 +44,57 @@ def main(argv: list[str]) -> None:
     result = measure.print_header(measure.calibration(dtypes=DTYPES.value)) | {"steps": []}
     for name in CASES.value:
         for dtype in DTYPES.value:
-            print(f"\n{name}, {dtype}, rounds of {STEPS.value} steps")
-            rows = measure_case(name, dtype, SIDES.value, BATCH.value, ROUNDS.value, STEPS.value)
+            rows = measure_what_fits(name, dtype)
             measure.print_table(rows)
-            result["steps"] += [{"case": name, "dtype": dtype, **row} for row in rows]
+            result["steps"] += [{"case": name, "dtype": dtype, "attention": ATTENTION.value, **row} for row in rows]
             measure.write_json(JSON.value, result)
 
 
+def measure_what_fits(name: str, dtype: str) -> list[dict[str, Any]]:
+    """The rows of the table for one model; where memory runs out, at half of the batch, and so on."""
+    from benchmarks.cases import CASES as TABLE
+
+    size = {0: TABLE[name].batch_size, -1: 0}.get(BATCH.value, BATCH.value) or largest_batch(TABLE[name])
+    while True:
+        print(f"\n{name}, {dtype}, batch of {size}, rounds of {STEPS.value} steps")
+        try:
+            return measure_case(name, dtype, SIDES.value, size, ROUNDS.value, STEPS.value, ATTENTION.value)
+        except Exception as error:
+            ran_out = any(words in str(error) for words in ("RESOURCE_EXHAUSTED", "out of memory", "Out of memory"))
+            if size == 1 or not ran_out:
+                raise
+        print("memory ran out")
+        size //= 2
+
+
+def largest_batch(case: Any) -> int:
+    """The largest power of two whose activations should fit into a GPU, beside the weights of all sides.
+
+    An estimate: 34 D + 12 H T bytes a token and layer (Korthikanti et al. 2022, section 4.1, scores in float32), and
+    PyTorch's logits at every position, several times in float32.
+    """
+    import jax
+
+    from tx_jax.models import registry
+
+    # A CPU does not say: a tiny batch then, for a smoke test.
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", 2**25)
+    model = case.config("bfloat16").model
+    weights = 16 * registry.num_params(model) * (1 + len(SIDES.value))
+    layers = model.num_layers * (34 * model.dim + 12 * model.num_heads * case.length)
+    row, size = case.length * (layers + 14 * model.vocab_size), 1
+    while 2 * size * row < 0.6 * (limit - weights):
+        size *= 2
+    return size
+
+
 def measure_case(
-    name: str, dtype: str, sides: list[str], batch_size: int, rounds: int, steps: int, attention: str = ""
+    name: str, dtype: str, sides: list[str], batch_size: int, rounds: int, steps: int, attention: str
 ) -> list[dict[str, Any]]:
     """The rows of the table for one model.
 
     Args:
       sides: PyTorch's forms; those with a gathered head are left out of causal models, which predict every token.
-      batch_size: rows of a batch; 0 for the case's.
 
     Raises:
       ValueError: the first losses differ.
@@ -65,7 +107,7 @@ def measure_case(
     from benchmarks.cases import OurStep, random_batch
     from tx_jax.training.throughput import peak_flops
 
-    case = dataclasses.replace(TABLE[name], batch_size=batch_size or TABLE[name].batch_size)
+    case = dataclasses.replace(TABLE[name], batch_size=batch_size)
     config = case.config(dtype, attention=attention)
     batch = random_batch(config)
     ours = OurStep(config, batch)
