@@ -141,14 +141,14 @@ class Ours:
         table, parts = self._table(tuple(texts)), []
         for indices, rows, length in batches_by_length(table.lengths, table.length, self._batch_size):
             batch = table.rows(np.resize(indices, rows), length=length)
-            vectors = self._vectors(self._model.params, batch["tokens"], batch["segments"], batch["valid"])
+            vectors = self._vectors(self._model.params, batch["tokens"], batch["valid"])
             parts.append((indices, vectors))
         vectors = np.zeros((len(table), self._model.model.dim), np.float32)
         for indices, values in parts:
             vectors[indices] = jax.device_get(values)[: len(indices)]
         return vectors
 
-    def _mean_vectors(self, params: Any, tokens: Any, segments: Any, valid: Any) -> Any:
+    def _mean_vectors(self, params: Any, tokens: Any, valid: Any) -> Any:
         import jax.numpy as jnp
 
         from tx_jax.models import registry
@@ -157,7 +157,6 @@ class Ours:
         _, collected = model.apply(
             {"params": params},
             tokens,
-            segments_BT=segments,
             valid_BT=valid,
             deterministic=True,
             mutable="intermediates",
