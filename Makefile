@@ -8,12 +8,16 @@ TRAIN_FLAGS ?=
 
 python := $(VENV)/bin/python
 
-.PHONY: help quickstart quickstart-long test parity lint clean
+# What pytest is told besides: make test TESTS="tests/text -k unigram".
+TESTS ?=
+
+.PHONY: help quickstart quickstart-long test test-long parity lint clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make quickstart-long   the same for several times as long, to runs/quickstart-long: it learns more"
 	@echo "make test         run the test suite"
+	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
 	@echo "make clean        remove the virtual environment"
@@ -46,7 +50,10 @@ quickstart-long:
 	$(MAKE) quickstart CONFIG=configs/quickstart.py:long RUN=$(RUN)-long
 
 test: $(VENV)/installed-test
-	$(python) -m pytest --numprocesses=2
+	$(python) -m pytest --numprocesses=2 $(TESTS)
+
+test-long: $(VENV)/installed-test
+	$(python) -m pytest -m long --numprocesses=2 $(TESTS)
 
 $(RUN)/DONE:
 	$(MAKE) quickstart

@@ -172,7 +172,13 @@ class Timings:
         return rows
 
 
-def interleaved(parts: Mapping[str, Part], rounds: int, repeats: int = 1, warmup: int = 1) -> Timings:
+def interleaved(
+    parts: Mapping[str, Part],
+    rounds: int,
+    repeats: int = 1,
+    warmup: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timings:
     """Times the parts in turn, so that other work on the machine meets all of them alike.
 
     The order is reversed in every other round: a machine that becomes slower favors none.
@@ -180,6 +186,7 @@ def interleaved(parts: Mapping[str, Part], rounds: int, repeats: int = 1, warmup
     Args:
       repeats: how often a part runs in a round; its time is the mean of them.
       warmup: runs of each part that do not count, before all rounds: compilation.
+      clock: seconds; `time.thread_time` counts those of this thread alone, for parts that use one core and no device.
     """
     for part in parts.values():
         for _ in range(warmup):
@@ -188,10 +195,10 @@ def interleaved(parts: Mapping[str, Part], rounds: int, repeats: int = 1, warmup
     processor: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(rounds):
         for name in list(parts)[:: -1 if number % 2 else 1]:
-            began, worked = time.perf_counter(), time.process_time()
+            began, worked = clock(), time.process_time()
             for _ in range(repeats):
                 parts[name]()
-            seconds[name].append((time.perf_counter() - began) / repeats)
+            seconds[name].append((clock() - began) / repeats)
             processor[name].append((time.process_time() - worked) / repeats)
     return Timings(seconds, processor)
 

@@ -14,11 +14,13 @@ import dataclasses
 import importlib
 import importlib.metadata
 import json
+import subprocess
 from pathlib import Path
 
 from absl import flags
 
 from experiments import command_line
+from tx_jax.planning import tpu_slices
 
 RECIPES = ("bert_base", "roberta_base", "gpt2_small", "deberta_v3_base", "bert_large", "roberta_large", "gpt2_xl")
 SLICES = ("v4-8", "v5litepod-16", "v5p-128")
@@ -60,7 +62,7 @@ def plan_row(recipe: str, name: str) -> dict:
 
     target = plan.tpu_target(name)
     row = {"recipe": recipe, "slice": name, "chips": len(target.devices)}
-    row |= {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu")}
+    row |= {"jax": jax.__version__, "libtpu": importlib.metadata.version("libtpu"), "commit": commit()}
     for share in SHARES:
         c = importlib.import_module(f"configs.{recipe}").get_config()
         row["changes"] = make_it_fit(c, target, share)
@@ -76,6 +78,12 @@ def plan_row(recipe: str, name: str) -> dict:
             ]
             return row | {"memory": target.memory, "days": made.days(), "phases": phases}
     return row | refused
+
+
+def commit() -> str:
+    """That of the working tree."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    return found.stdout.strip()
 
 
 def make_it_fit(c, target, share: float) -> dict[str, object]:
@@ -132,12 +140,16 @@ chip has to send, over its links at their peak. Stalls, input, evaluation and ch
 run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
 parallel, and fully sharded over as many chips as `mesh.fsdp` says. Memory is what the compiled step takes, of what the
 compiler gives a program (`tx_jax/planning/tpu_slices.py`). MFU ({formula}: `models.registry.flops_per_token`) is
-of the maker's bf16 peak. Compilation took place on 2 cores that did other work as well.
+of the maker's bf16 peak. Of the roofline: the least time that a step could take, as a share of the estimate: the
+longest of its FLOPs at that peak (f), of reading and writing parameters and optimizer state once at the bandwidth of
+the chip's memory (m), and of what it sends over its links (l). Compilation took place on 2 cores that did other work.
+Rows with a star are those of commit 8f6a6e6: before attention's scores were computed again in the backward pass, and
+before losses were computed in chunks. They have not been compiled since.
 
 """
 COLUMNS = (
     "recipe", "slice", "chips", "changes", "memory of a chip, GiB", "sent by a chip a step, MB", "step, ms", "MFU",
-    "tokens/s", "days", "compiled in",
+    "of the roofline", "tokens/s", "days", "compiled in",
 )  # fmt: skip
 
 
@@ -155,7 +167,8 @@ def table(rows: list[dict]) -> str:
 
 def cells(row: dict) -> list[str]:
     changes = ", ".join(f"`{key}={value}`" for key, value in row["changes"].items())
-    first = [f"`{row['recipe']}`", row["slice"], str(row["chips"]), changes]
+    star = "" if "commit" in row else " *"
+    first = [f"`{row['recipe']}`{star}", row["slice"], str(row["chips"]), changes]
     if "error" in row:
         reason = row["error"].partition(": ")[2].partition(". What helps")[0]
         return [*first, f"does not fit: {reason}", *[""] * (len(COLUMNS) - len(first) - 1)]
@@ -170,10 +183,24 @@ def cells(row: dict) -> list[str]:
         each("{:,.0f}", lambda phase: sum(c["sent"] for c in phase["collectives"]) / 1e6),
         each("{:,.1f}", lambda phase: phase["step_seconds"] * 1e3),
         each("{:.0%}", lambda phase: phase["mfu"]),
+        each("{}", lambda phase: roofline(row, phase)),
         each("{:,.0f}", lambda phase: phase["batch_size"] * phase["sequence_length"] / phase["step_seconds"]),
         f"{row['days']:,.1f}",
         f"{sum(phase['compile_seconds'] for phase in phases):,.0f} s",
     ]
+
+
+def roofline(row: dict, phase: dict) -> str:
+    """The least time of a step as a share of the estimate, and the letter of what takes it."""
+    tpu_slice = tpu_slices.find(row["slice"])
+    state = phase["parameters"] + phase["optimizer_state"]
+    least = {
+        "f": phase["mfu"] * phase["step_seconds"],
+        "m": 2 * state / tpu_slices.GENERATIONS[tpu_slice.generation].memory_bandwidth,
+        "l": sum(c["sent"] for c in phase["collectives"]) / tpu_slice.link_bandwidth,
+    }
+    bound = max(least, key=least.get)
+    return f"{least[bound] / phase['step_seconds']:.0%} {bound}"
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ NOTE = (
     "and days follow from the estimated step."
 )
 TIME = (
-    "Computation is the sum of the cycles that the TPU compiler estimates for each fusion, at the chip's clock rate; "
-    "communication is the bytes that each chip must send over its links at their peak; neither overlap nor stalls are "
-    "counted."
+    "Computation is the sum of the cycles that the TPU compiler estimates for each fusion, at the chip's clock rate, "
+    "and of what attention's kernels need at least, by a model (tx_jax/planning/kernel_costs.py); communication is the "
+    "bytes that each chip must send over its links at their peak; neither overlap nor stalls are counted."
 )
 NO_FLOPS = (
     "Not all parameters train. The FLOPs formula counts the backward pass through all of them, so neither its result "
@@ -149,6 +149,7 @@ FIGURES = {
     "by XLA's count, each loop body once": lambda made, phase: f"{phase.xla_flops * made.num_devices:.3e}",
     "at the devices' peak": lambda made, phase: _milliseconds(made.least_step_seconds(phase)),
     "estimated computation": lambda made, phase: _milliseconds(made.compute_seconds(phase)),
+    "of it attention's kernels, at least": lambda made, phase: _milliseconds(phase.kernel_seconds or None),
     "estimated communication, at least": lambda made, phase: _milliseconds(made.collective_seconds(phase)),
     "estimated step": lambda made, phase: _milliseconds(made.step_seconds(phase)),
     f"MFU ({FLOPS_FORMULA})": _mfu,

@@ -6,10 +6,11 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["HF_HUB_OFFLINE"] = "1"
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Many tests, and the commands that they start, compile the same steps: once a session is enough.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="tx_jax_tests_")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 from pathlib import Path
@@ -21,6 +22,32 @@ from tests.xla_flags import xla_flags
 from tx_jax.data.corpus.token_store import TokenStore
 
 os.environ.setdefault("XLA_FLAGS", xla_flags())
+
+
+# Their tests share an expensive fixture: one process runs all tests of such a file, before the other tests.
+TOGETHER = {
+    "tests/data/corpus/test_embedded.py",
+    "tests/evaluation/test_report.py",
+    "tests/experiments/test_command_lines.py",
+    "tests/experiments/test_convert_command.py",
+    "tests/experiments/test_fine_tuning_commands.py",
+    "tests/faults/test_faults.py",
+    "tests/multidevice/test_losses.py",
+    "tests/multihost/test_faults.py",
+    "tests/training/test_lora.py",
+}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in TOGETHER else nodeid
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

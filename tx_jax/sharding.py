@@ -52,6 +52,7 @@ MESH_AXIS_OF = {
     "embed": "fsdp",
     "batch": ("data", "fsdp"),
     "length": "context",
+    "rows": ("data", "fsdp", "context"),  # of a batch, flattened
     None: None,
 }
 
@@ -208,6 +209,13 @@ def length_parts(length: int) -> int:
     mesh = _mesh()
     parts = 1 if mesh is None else num_parts(mesh, "length")
     return 1 if length % parts else parts
+
+
+def row_parts(rows: int) -> int:
+    """The number of devices that rows in the order of `flatten_rows` are spread over."""
+    mesh = _mesh()
+    parts = 1 if mesh is None else num_parts(mesh, "rows")
+    return 1 if rows % parts else parts
 
 
 def split_axes(axis: str, size: int) -> str | tuple[str, ...] | None:

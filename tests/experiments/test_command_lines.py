@@ -1,4 +1,7 @@
-"""The entry points as a user runs them: a whole run, a kill, a resume, evaluation, masks, bad input."""
+"""The entry points as a user runs them: a whole run, a kill, a resume, evaluation, masks, bad input.
+
+The first run of each is in a process that imports all itself (`executed`); tests/programs.py starts the others.
+"""
 
 import json
 import os
@@ -11,16 +14,22 @@ import time
 
 import pytest
 
+from tests import programs
 from tests.xla_flags import xla_flags
 from tx_jax.runs import metrics_log
 
 
-def command(module, *arguments):
-    return [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+def executed(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def start(module, *arguments):
+    return programs.start(f"experiments.{module}", *arguments)
 
 
 def run(module, *arguments, **options):
-    return subprocess.run(command(module, *arguments), capture_output=True, text=True, check=False, **options)
+    return programs.run(f"experiments.{module}", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +39,17 @@ def train_arguments(tiny_store):
         f"--config.data.store={tiny_store.path}",
         "--config.model.vocab_size=200",
         "--config.model.num_layers=1",
-        "--config.training.num_steps=100",
+        "--config.training.num_steps=60",
         "--config.training.log_every=1",
         "--config.training.eval_every=20",
-        "--config.training.checkpoint_every=4",
+        "--config.training.checkpoint_every=10",
     ]
 
 
 @pytest.fixture(scope="module")
 def whole_run(train_arguments, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "whole"
-    done = run("train", *train_arguments, f"--workdir={workdir}")
+    done = executed("train", *train_arguments, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -68,15 +77,13 @@ def test_a_run_shows_its_figures_and_leaves_its_story(whole_run):
     )
     for name in ("config.json", "env.json", "metrics.jsonl", "loss.png", "DONE"):
         assert (workdir / name).stat().st_size > 0
-    assert len(losses(workdir)) == 100
+    assert len(losses(workdir)) == 60
 
 
 def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole_run, train_arguments, tmp_path):
     workdir = tmp_path / "run"
-    kill_after = random.randint(5, 30)
-    process = subprocess.Popen(
-        command("train", *train_arguments, f"--workdir={workdir}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    kill_after = random.randint(11, 18)
+    process = start("train", *train_arguments, f"--workdir={workdir}")
     try:
         wait_for_losses(process, workdir, kill_after)
     finally:
@@ -92,12 +99,7 @@ def test_killed_at_a_random_step_it_continues_with_bitwise_the_same_losses(whole
 
 def test_sigterm_saves_and_exits_with_its_own_code(train_arguments, tmp_path):
     workdir = tmp_path / "run"
-    process = subprocess.Popen(
-        command("train", *train_arguments, "--config.training.num_steps=100000", f"--workdir={workdir}"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start("train", *train_arguments, "--config.training.num_steps=100000", f"--workdir={workdir}")
     wait_for_losses(process, workdir, 6)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -109,10 +111,10 @@ def test_sigterm_saves_and_exits_with_its_own_code(train_arguments, tmp_path):
 
 def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
     workdir, _ = whole_run
-    done = run("evaluate", f"--workdir={workdir}")
+    done = executed("evaluate", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     result = json.loads((workdir / "evaluation.json").read_text())["validation"]
-    assert result["step"] == 100
+    assert result["step"] == 60
     assert set(result["metrics"]) == {*result["baselines"], "masked_dropped"}
     for word in ("masked_lm_loss", "unigram entropy", "most frequent token", "next_sentence_accuracy"):
         assert word in done.stdout
@@ -120,7 +122,7 @@ def test_evaluate_prints_and_stores_metrics_beside_baselines(whole_run):
 
 def test_fill_mask_gives_candidates_for_each_mask(whole_run):
     workdir, _ = whole_run
-    done = run("fill_mask", f"--workdir={workdir}", "--top=3", "--text=abcd [MASK] efgh [MASK].")
+    done = executed("fill_mask", f"--workdir={workdir}", "--top=3", "--text=abcd [MASK] efgh [MASK].")
     assert done.returncode == 0, done.stderr
     text, *candidates = done.stdout.splitlines()
     assert text == "abcd [MASK] efgh [MASK]."
@@ -129,7 +131,7 @@ def test_fill_mask_gives_candidates_for_each_mask(whole_run):
 
 
 def test_fill_mask_reads_standard_input(whole_run):
-    done = run("fill_mask", f"--workdir={whole_run[0]}", "--top=1", input="a [MASK]\n[MASK] b\n")
+    done = run("fill_mask", f"--workdir={whole_run[0]}", "--top=1", stdin="a [MASK]\n[MASK] b\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("%") == 2
 
@@ -231,8 +233,8 @@ def test_a_reader_that_is_gone_is_no_success():
 def test_eight_devices_and_then_one(train_arguments, tmp_path):
     """The same command on another machine: a checkpoint of eight devices continues on one."""
     arguments = [*train_arguments, f"--workdir={tmp_path}/run"]
-    eight = os.environ | {"XLA_FLAGS": xla_flags(devices=8)}
-    done = run("train", *arguments, "--config.training.num_steps=8", env=eight)
+    eight = {"XLA_FLAGS": xla_flags(devices=8)}
+    done = run("train", *arguments, "--config.training.num_steps=8", environment=eight)
     assert done.returncode == 0, done.stderr
     assert "8 x cpu" in done.stdout
     done = run("train", *arguments, "--config.training.num_steps=10")
@@ -242,8 +244,8 @@ def test_eight_devices_and_then_one(train_arguments, tmp_path):
 
 
 def test_a_plan_needs_no_data_and_no_run_directory():
-    eight = os.environ | {"XLA_FLAGS": xla_flags(devices=8)}
-    done = run("train", SMOKE, "--plan", "--config.model.num_layers=1", "--config.data.store=nowhere", env=eight)
+    arguments = [SMOKE, "--plan", "--config.model.num_layers=1", "--config.data.store=nowhere"]
+    done = run("train", *arguments, environment={"XLA_FLAGS": xla_flags(devices=8)})
     assert done.returncode == 0, done.stderr
     shown = " ".join(done.stdout.split())
     for part in (
@@ -258,7 +260,7 @@ def test_a_plan_needs_no_data_and_no_run_directory():
 
 @pytest.mark.parametrize("module", ["train", "evaluate", "fill_mask", "prepare"])
 def test_help_teaches(module):
-    done = run(module, "--help")
+    done = executed(module, "--help")
     assert done.returncode == 0
     assert f"python -m experiments.{module}" in done.stdout
     assert "--" in done.stdout

@@ -1,14 +1,12 @@
 """The entry point as a user runs it: a run's checkpoint out, in again, and what is said when it cannot be."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from tests.convert import folders
+from tests.experiments import test_command_lines
 from tx_jax import tree
 from tx_jax.config import from_config_dict
 from tx_jax.convert import from_hf, model_dir
@@ -37,13 +35,12 @@ def run(tiny_store, tmp_path_factory):
     return workdir
 
 
-def convert(*arguments, **environment):
-    command = [sys.executable, "-m", "experiments.convert", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+def convert(*arguments):
+    return test_command_lines.run("convert", *arguments)
 
 
 def test_a_run_goes_out_and_comes_in_again(run, tmp_path):
-    done = convert(f"--checkpoint={run}", f"--to_hf={tmp_path}/hf")
+    done = test_command_lines.executed("convert", f"--checkpoint={run}", f"--to_hf={tmp_path}/hf")
     assert done.returncode == 0, done.stderr
     assert "BertForPreTraining" in done.stdout
     assert {"config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"} <= {
@@ -96,8 +93,7 @@ def test_what_was_read_initialised_and_left_out_is_shown(tmp_path):
 def test_masks_filled_by_an_untrained_head_come_with_a_warning(tmp_path):
     path = folders.write(tmp_path / "hf", folders.wordpiece(), heads=("pooled",))
     convert(f"--from_hf={path}", f"--out={tmp_path}/model", "--heads=masked_lm")
-    command = [sys.executable, "-m", "experiments.fill_mask", f"--workdir={tmp_path}/model", "--text=word1 [MASK]"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = test_command_lines.run("fill_mask", f"--workdir={tmp_path}/model", "--text=word1 [MASK]")
     assert done.returncode == 0, done.stderr
     assert "warning: masked_lm is untrained" in done.stderr
 
@@ -143,7 +139,7 @@ def test_bad_input_is_one_clear_error_with_exit_code_2(name, tmp_path):
     (tmp_path / "run/config.json").write_text('{"model": {}, "training": {}}')
     (tmp_path / "pickle/model.safetensors").rename(tmp_path / "pickle/pytorch_model.bin")
     arguments, said = BAD[name]
-    done = convert(*(a.format(tmp=tmp_path) for a in arguments), HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
+    done = convert(*(a.format(tmp=tmp_path) for a in arguments))
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert len(done.stderr.splitlines()) <= 2

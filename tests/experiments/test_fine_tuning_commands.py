@@ -7,7 +7,7 @@ import pytest
 
 from tests import labeled_files
 from tests.data.labeled.configs import labeled
-from tests.experiments.test_command_lines import run
+from tests.experiments.test_command_lines import executed, run
 from tx_jax.errors import InputError
 from tx_jax.evaluation.report import evaluate_run
 
@@ -58,7 +58,8 @@ def test_predictions_for_a_file(seeds, tmp_path):
     folder = seeds[0] / "seed_0"
     texts = ["cat sun", "dog, rain", "tree house song", "cat"]
     (tmp_path / "new.csv").write_text("id,text\n" + "".join(f'{i},"{text}"\n' for i, text in enumerate(texts)))
-    done = run("predict", f"--workdir={folder}", f"--input={tmp_path / 'new.csv'}", f"--output={tmp_path / 'out.csv'}")
+    files = f"--input={tmp_path / 'new.csv'}", f"--output={tmp_path / 'out.csv'}"
+    done = executed("predict", f"--workdir={folder}", *files)
     assert done.returncode == 0, done.stderr
     assert "4 predictions" in done.stdout
     with (tmp_path / "out.csv").open() as file:
@@ -93,11 +94,11 @@ def test_predictions_for_a_file(seeds, tmp_path):
 
 
 def test_predictions_for_lines(seeds):
-    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", input="cat sun\n\ndog\n")
+    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", stdin="cat sun\n\ndog\n")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
     assert all(line.count("%") == 3 for line in done.stdout.splitlines())
-    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", input="caf\xe9\n", encoding="latin-1")
+    done = run("predict", f"--workdir={seeds[0] / 'seed_0'}", stdin="caf\xe9\n".encode("latin-1"))
     assert done.returncode == 2
     assert done.stderr.startswith("error: standard input is not UTF-8")
 
@@ -121,7 +122,7 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     first, second = (tmp_path / "new.conll").read_text().split("\n\n")
     assert [line.split("\t")[0] for line in first.splitlines()] == ["cat", "sun", ",", "dog"]
     assert second.split("\t")[1] in ("O", "B-PER", "I-PER")
-    done = run("predict", f"--workdir={tmp_path / 'run'}", input="cat sun, dog\n")
+    done = run("predict", f"--workdir={tmp_path / 'run'}", stdin="cat sun, dog\n")
     assert done.returncode == 0, done.stderr
     words = [line.split("\t")[:2] for line in first.splitlines()]
     assert [word.split()[:2] for word in done.stdout.strip().split("   ")] == words
@@ -135,7 +136,7 @@ def test_answers_from_questions(tiny_store, tmp_path):
     done = run("train", "--config=configs/squad.py:smoke", *arguments)
     assert done.returncode == 0, done.stderr
     assert "shares most words" in done.stdout
-    done = run("predict", f"--workdir={tmp_path / 'run'}", input="cat?\nThe cat sits. It rains.\n")
+    done = run("predict", f"--workdir={tmp_path / 'run'}", stdin="cat?\nThe cat sits. It rains.\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("%") == 5
 

@@ -3,22 +3,20 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests import labeled_files
+from tests import labeled_files, programs
 from tests.conftest import write_corpus
 from tests.data.labeled.configs import labeled
+from tests.experiments.test_command_lines import executed
 from tx_jax.convert import model_dir
 
 
 def further_pretrain(*arguments):
-    command = [sys.executable, "-m", "experiments.further_pretrain", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return programs.run("tests.experiments.further_pretrain_in_forks", *arguments, asks=True)
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tm
 
 
 def test_a_step_that_fails_ends_it_with_its_code_and_says_why(arguments):
-    done = further_pretrain(*arguments, "--config.new_tokens=covid,abc def")
+    done = executed("further_pretrain", *arguments, "--config.new_tokens=covid,abc def")
     assert done.returncode == 2
     assert "'abc def' cannot become a token" in done.stderr
     assert "experiments.prepare" not in done.stdout

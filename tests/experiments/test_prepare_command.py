@@ -1,16 +1,13 @@
-import subprocess
-import sys
-
 import pytest
 
 from experiments import progress
+from tests.experiments import test_command_lines
 from tx_jax.data.corpus.prepare import Progress
 from tx_jax.data.corpus.token_store import TokenStore
 
 
 def prepare(*arguments):
-    command = [sys.executable, "-m", "experiments.prepare", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return test_command_lines.run("prepare", *arguments)
 
 
 @pytest.fixture
@@ -30,7 +27,7 @@ def test_it_makes_a_store_and_says_what_is_next(tmp_path, text_file):
         "--vocab_size=60",
         "--workers=1",
     )
-    run = prepare(*flags)
+    run = test_command_lines.executed("prepare", *flags)
     assert run.returncode == 0, run.stderr
     assert "vocabulary: 60 tokens" in run.stdout
     assert f"1 file, 40 documents: {text_file} was taken for plain text, because nothing in it says" in run.stdout

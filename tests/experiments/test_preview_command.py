@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.conftest import make_store
-from tests.experiments.test_command_lines import run
+from tests.experiments.test_command_lines import executed, run
 
 SMOKE = ["--config=configs/bert_base.py:smoke", "--config.model.vocab_size=200"]
 
@@ -18,7 +18,7 @@ def arguments(tiny_store):
 
 
 def test_pairs_are_shown_with_their_masks_and_statistics(arguments):
-    done = run("preview", *arguments, "--examples=3", "--statistics=100")
+    done = executed("preview", *arguments, "--examples=3", "--statistics=100")
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^Example (\d)", done.stdout, re.M) == ["1", "2", "3"]
     assert done.stdout.count("‹A›") == done.stdout.count("‹B›") == 3

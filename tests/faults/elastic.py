@@ -86,6 +86,18 @@ def leg(workdir: Path, store: Path, topology: Topology, fault: str = "") -> tupl
     return steps, rows(ended)
 
 
+def begin(folder: Path) -> tuple[Path, Rows]:
+    """A token store, a whole run and one that is stopped early. Returns the store, and the batches of the whole one."""
+    store = make_store(folder).path
+    ended = train(folder / "whole", store, FIRST)
+    assert [process.code for process in ended] == [0, 0], ended[0].tail()
+    whole = rows(ended)
+    assert len(whole) == STEPS * launch.TINY["training.batch_size"]
+    begun = train(folder / "begun", store, FIRST, fault="term:step:3:1")
+    assert [process.code for process in begun] == [75, 75], begun[0].tail()
+    return store, whole
+
+
 def moved(folder: Path, store: Path, topology: Topology, whole: Rows) -> str:
     """There and back: a line of the table."""
     workdir = shutil.copytree(folder / "begun", folder / named(topology))
@@ -111,13 +123,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.workdir
     folder.mkdir(parents=True)
-    store = make_store(folder).path
-    ended = train(folder / "whole", store, FIRST)
-    assert [process.code for process in ended] == [0, 0], ended[0].tail()
-    whole = rows(ended)
-    assert len(whole) == STEPS * launch.TINY["training.batch_size"]
-    begun = train(folder / "begun", store, FIRST, fault="term:step:3:1")
-    assert [process.code for process in begun] == [75, 75], begun[0].tail()
+    store, whole = begin(folder)
     first = named(FIRST)
     print(f"| {first} to | steps there | losses off by, at most | steps back on {first} | losses off by, at most |")
     print("|---|---|---|---|---|", flush=True)

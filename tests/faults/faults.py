@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from tests.faults.driver import POINTS
-from tests.faults.processes import CHECKPOINT_EVERY, STEPS, Ended, Place, Run, end, equal, wait_until
+from tests.faults.processes import CHECKPOINT_EVERY, STEPS, Ended, Place, Run, Started, end, equal, wait_until
 from tx_jax.runs import metrics_log
 
 
@@ -46,7 +46,7 @@ def terminated(place: Place, when: str) -> None:
     """SIGTERM: exit code 75, and what was done is saved."""
     run = place.run(f"terminated-{when}")
     if when == "imports":
-        process = run.begin()
+        process = run.begin(imports=True)
         wait_until(process, lambda: "jaxlib" in Path(f"/proc/{process.pid}/maps").read_text())
         process.terminate()
         ended = end(process)
@@ -168,7 +168,7 @@ def check_one_line(ended: Ended, *said: str) -> None:
 
 
 @contextlib.contextmanager
-def stopped_at(run: Run, point: str, other: str = "", **options) -> Iterator[subprocess.Popen]:
+def stopped_at(run: Run, point: str, other: str = "", **options) -> Iterator[Started]:
     """A process of the run that stands still at the point, and goes on afterwards."""
     process = run.begin(f"SIGSTOP@{point};{other}".strip(";"), **options)
     try:
@@ -179,7 +179,7 @@ def stopped_at(run: Run, point: str, other: str = "", **options) -> Iterator[sub
         process.send_signal(signal.SIGCONT)
 
 
-def check_failed_save(place: Place, run: Run, process: subprocess.Popen, *said: str) -> None:
+def check_failed_save(place: Place, run: Run, process: Started, *said: str) -> None:
     """The save of step 20 failed; to be called while the reason lasts."""
     ended = end(process)
     check_one_line(ended, f"{run.checkpoints}/20 could not be written", "It needs ", " bytes", "intact: [10]", *said)

@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
+from tests import programs
 from tx_jax.runs import checkpoint, history, manifest, metrics_log
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 60, 15, 10
@@ -28,6 +29,9 @@ ALL = {
     "training.checkpoint_every": CHECKPOINT_EVERY,
 }
 PATIENCE = 300  # seconds
+
+
+Started = programs.Process | subprocess.Popen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,12 +86,21 @@ class Run:
         return self.workdir / "checkpoints"
 
     def begin(
-        self, fault: str = "", config: dict | None = None, environment: dict | None = None, **options
-    ) -> subprocess.Popen:
+        self,
+        fault: str = "",
+        config: dict | None = None,
+        environment: dict | None = None,
+        imports: bool = False,
+        **options,
+    ) -> Started:
+        """Starts the command. `imports`: in a process that imports all itself, as it also is where anything else but
+        its arguments is given."""
         values = ALL | self.recipe.values | (config or {})
         program = ["tests.faults.driver", fault] if fault else ["experiments.train"]
         flags = [f"--config=configs/{self.recipe.config}.py:smoke", f"--workdir={self.workdir}"]
         flags += [f"--config.{key}={value}" for key, value in values.items()]
+        if not (imports or self.by or environment or options):
+            return programs.start(*program, *flags)
         return subprocess.Popen(
             [*self.by, sys.executable, "-m", *program, *flags],
             stdout=subprocess.PIPE,
@@ -149,7 +162,7 @@ def equal(a: dict, b: dict) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
-def end(process: subprocess.Popen) -> Ended:
+def end(process: Started) -> Ended:
     try:
         output, errors = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
@@ -159,7 +172,7 @@ def end(process: subprocess.Popen) -> Ended:
     return Ended(process.returncode, output, errors)
 
 
-def wait_until(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+def wait_until(process: Started, condition: Callable[[], bool]) -> None:
     """Returns when it holds, or the process has ended."""
     deadline = time.monotonic() + PATIENCE
     while process.poll() is None and not condition():

@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="the beginning of a row's name")
     arguments = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     lost = 0
     with tempfile.TemporaryDirectory() as folder:
         place = make_place(Path(folder))

@@ -7,25 +7,36 @@ import numpy as np
 import optax
 
 from tests.models import small
-from tx_jax.config import TransformerConfig
+from tx_jax.config import MeshConfig, TransformerConfig
 from tx_jax.models import registry
 from tx_jax.tasks.base import Batch, Metrics, WeightedSum
-from tx_jax.tasks.pretraining import classification
+from tx_jax.tasks.pretraining import classification, language_modeling
 
 # Sizes that 2, 4 and 8 divide, of which no two make arrays of the same shape or number of elements by chance.
 EXAMPLES, LENGTH, PREDICTIONS, VOCABULARY, DIM = 40, 24, 8, 80, 32
 
 
 def config(**changes) -> TransformerConfig:
-    sizes = {"vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
+    """Of one layer. Of families whose layers are not all alike there are two, and so a way from one to the next."""
+    sizes = {"num_layers": 1, "vocab_size": VOCABULARY, "dim": DIM, "mlp_dim": 96, "max_length": 56}
     return small.config(**(sizes | {"dropout": 0.0, "attention_dropout": 0.0} | changes))
 
+
+MESHES = {
+    "one": MeshConfig(1, 1, 1),
+    "data": MeshConfig(8, 1, 1),
+    "fsdp": MeshConfig(1, 8, 1),
+    "tensor": MeshConfig(1, 1, 4),
+    "data x context": MeshConfig(2, 1, 1, context=4),
+    "fsdp x tensor x context": MeshConfig(1, 2, 2, context=2),
+}
 
 FAMILIES = {
     "BERT": config(),
     "RoBERTa": config(heads=("masked_lm",), num_segments=0, position_offset=2),
     "DeBERTa-v3": config(
         heads=("masked_lm",),
+        num_layers=2,
         num_segments=0,
         position_embedding="none",
         relative_attention=("c2p", "p2c"),
@@ -36,7 +47,7 @@ FAMILIES = {
         conv_kernel=3,
         enhanced_mask_decoder=True,
     ),
-    "ModernBERT": config(heads=("masked_lm",), **small.MODERNBERT),
+    "ModernBERT": config(heads=("masked_lm",), num_layers=2, **small.MODERNBERT),
     "ELECTRA": config(heads=("masked_lm", "replaced_token"), embedding_dim=16),
     "GPT-2": config(
         architecture="decoder",
@@ -46,10 +57,13 @@ FAMILIES = {
         embedding_norm=False,
         activation="gelu_tanh",
     ),
+    "GPT-2 in chunks": config(  # whose loss is computed in several, see `sharded.py`
+        architecture="decoder", heads=("causal_lm",), num_segments=0, norm_position="pre", embedding_norm=False
+    ),
     "encoder-decoder": config(
         architecture="encoder_decoder",
         heads=("causal_lm",),
-        num_decoder_layers=2,
+        num_decoder_layers=1,
         num_segments=0,
         position_embedding="sinusoidal",
         embedding_norm=False,
@@ -99,16 +113,14 @@ class AllHeads:
         output = registry.build(model).apply({"params": params}, batch["tokens"], **inputs, deterministic=True)
         metrics = {}
         if "masked_lm" in model.heads:
-            metrics |= classification(
-                "masked_lm", output.logits["masked_lm"], batch["masked_targets"], batch["masked_weights"]
-            )
+            layer = output.output_layers["masked_lm"]
+            metrics |= language_modeling("masked_lm", layer, batch["masked_targets"], batch["masked_weights"])
         if "next_sentence" in model.heads:
             labels, weights = batch["next_sentence_labels"], batch["example_weights"]
             metrics |= classification("next_sentence", output.logits["next_sentence"], labels, weights)
         if "causal_lm" in model.heads:
-            metrics |= classification(
-                "causal_lm", output.logits["causal_lm"], batch["targets"], batch["target_weights"]
-            )
+            layer = output.output_layers["causal_lm"]
+            metrics |= language_modeling("causal_lm", layer, batch["targets"], batch["target_weights"])
         if "replaced_token" in model.heads:
             losses = optax.sigmoid_binary_cross_entropy(output.logits["replaced_token"], batch["targets"] % 2)
             weights = batch["target_weights"]

@@ -65,8 +65,10 @@ def run(
         for i in range(4):
             state, metrics = step(state, device_batch(batches.batch_at(i), mesh), dropout_key(0))
             losses.append(metrics["loss"].mean())
-        validation = task.batches("validation", batch_size=16, repeat=False)
-        held = evaluate(jit_eval_step(task.objective, mesh), state.params, held_out(validation, 0), mesh)
+        held = None
+        if not dropout:  # which evaluation has none of
+            validation = task.batches("validation", batch_size=16, repeat=False)
+            held = evaluate(jit_eval_step(task.objective, mesh), state.params, held_out(validation, 0), mesh)
     kernel = state.params["encoder"]["layer_0"]["mlp"]["wi"]["kernel"]
     return {
         "losses": losses,

@@ -1,6 +1,6 @@
-"""Run in a process of its own with 8 virtual devices: one train step of a family on every mesh, as JSON.
+"""Run in a process of its own with 8 virtual devices: one train step of a family on each of some meshes, as JSON.
 
-python -m tests.multidevice.sharded FAMILY
+python -m tests.multidevice.sharded FAMILY MESH...
 """
 
 import dataclasses
@@ -18,22 +18,17 @@ import optax
 from configs import bert_base
 from tests.models import small
 from tests.multidevice import families
+from tests.multidevice.families import EXAMPLES, LENGTH, VOCABULARY
 from tx_jax import sharding, tree
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig, from_config_dict
 from tx_jax.evaluation.evaluate import device_batch
+from tx_jax.nn import cross_entropy
 from tx_jax.nn.dropout import dropout_key
+from tx_jax.planning import hlo
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState
 from tx_jax.training.step import train_step
 
-MESHES = {
-    "one": MeshConfig(1, 1, 1),
-    "data": MeshConfig(8, 1, 1),
-    "fsdp": MeshConfig(1, 8, 1),
-    "tensor": MeshConfig(1, 1, 4),
-    "data x context": MeshConfig(2, 1, 1, context=4),
-    "fsdp x tensor x context": MeshConfig(1, 2, 2, context=2),
-}
 COLLECTIVE = re.compile(
     r"= (?P<shapes>.*?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
@@ -65,9 +60,15 @@ def experiment(model: TransformerConfig) -> ExperimentConfig:
     return dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, packing=packing))
 
 
+CHUNK = VOCABULARY * EXAMPLES * LENGTH // 32  # of logits: 32 chunks on one device, 4 on each of 8
+
+
 def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
-    """The loss, gradients and new parameters of one step; and the step's collectives."""
+    """The loss, gradients and new parameters of one step, and the bytes that are summed over devices, counting every
+    iteration of a loop; and the step's collectives."""
     model = families.FAMILIES[family]
+    if "chunks" in family:
+        cross_entropy.CHUNK = CHUNK
     size = math.prod((config.data, config.fsdp, config.tensor, config.context))
     mesh = sharding.make_mesh(config, jax.devices()[:size])
     params = small.params(model)
@@ -83,7 +84,9 @@ def run(family: str, config: MeshConfig) -> tuple[dict, dict]:
     # Adam's first moment is (1 - b1) times the first gradient.
     gradients = jax.tree.map(lambda moment: 2 * moment, optax.tree.get(new.opt_state, "mu"))
     values = {"loss": metrics["loss"].mean(), "gradients": gradients, "params": new.params}
-    return values, collectives(compiled.as_text())
+    text = compiled.as_text()
+    values["reduced"] = sum(each.bytes for each in hlo.read(text).collectives if each.kind == "all-reduce")
+    return values, collectives(text)
 
 
 def difference(actual: dict, expected: dict) -> float:
@@ -92,16 +95,18 @@ def difference(actual: dict, expected: dict) -> float:
     return max(leaves) / max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
 
 
-def main(family: str) -> dict:
+def main(family: str, *meshes: str) -> dict:
+    """The first mesh is the one that the others are compared with."""
     results, expected = {}, None
-    for name, config in MESHES.items():
-        values, found = run(family, config)
+    for name in meshes:
+        values, found = run(family, families.MESHES[name])
         expected = values if expected is None else expected
         results[name] = {
             "loss": values["loss"],
             "gradients": difference(values["gradients"], expected["gradients"]),
             "params": difference(values["params"], expected["params"]),
             "collectives": found,
+            "reduced": values["reduced"],
         }
     before = tree.flatten(small.params(families.FAMILIES[family]))
     moved = {path: float(np.abs(leaf - before[path]).max()) for path, leaf in tree.flatten(expected["params"]).items()}
@@ -110,4 +115,4 @@ def main(family: str) -> dict:
 
 if __name__ == "__main__":
     assert len(jax.devices()) == 8
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(*sys.argv[1:])))

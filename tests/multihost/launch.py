@@ -5,13 +5,11 @@ import dataclasses
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import programs
 from tests.xla_flags import xla_flags
 
 TRAIN = "tests.multihost.trainee"
@@ -78,37 +76,25 @@ def run(
 @contextlib.contextmanager
 def started(
     module: str, arguments: list[str], *, processes: int, devices: int, environment: dict[str, str]
-) -> Iterator[list[subprocess.Popen]]:
+) -> Iterator[list[programs.Process]]:
     """The processes, which are killed on leaving where they have not ended."""
-    environment = (
-        os.environ
-        | environment
-        | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": xla_flags(devices),
-        }
-    )
+    environment = environment | {"XLA_FLAGS": xla_flags(devices)}
     port = _free_port()
     children = []
     try:
         for rank in range(processes):
             join = [f"--coordinator=127.0.0.1:{port}", f"--num_processes={processes}", f"--process_id={rank}"]
-            command = [sys.executable, "-m", module, *arguments, *(join if processes > 1 else [])]
-            children.append(
-                subprocess.Popen(
-                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-                )
-            )
+            arguments_of_it = [*arguments, *(join if processes > 1 else [])]
+            children.append(programs.start(module, *arguments_of_it, joined=True, environment=environment))
         yield children
     finally:
         for child in children:
             kill(child)
 
 
-def wait(children: list[subprocess.Popen], timeout: float) -> list[Ended]:
+def wait(children: list[programs.Process], timeout: float) -> list[Ended]:
     """How each ended. A process that is stopped never ends; it is killed once all the others have ended."""
     began, ended = time.monotonic(), {}
-    outputs = _Outputs(children)
     while len(ended) < len(children) and time.monotonic() - began < timeout:
         for rank, child in enumerate(children):
             if rank not in ended and child.poll() is not None:
@@ -118,21 +104,20 @@ def wait(children: list[subprocess.Popen], timeout: float) -> list[Ended]:
         time.sleep(0.05)
     for child in children:
         kill(child)
-    texts = outputs.texts()
     return [
-        Ended(child.returncode if rank in ended else None, texts[rank], ended.get(rank, time.time()))
+        Ended(child.returncode if rank in ended else None, child.communicate()[0], ended.get(rank, time.time()))
         for rank, child in enumerate(children)
     ]
 
 
-def kill(child: subprocess.Popen) -> None:
+def kill(child: programs.Process) -> None:
     """With all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
-def _is_stopped(child: subprocess.Popen) -> bool:
+def _is_stopped(child: programs.Process) -> bool:
     try:
         return Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
     except OSError:
@@ -143,24 +128,3 @@ def _free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
-
-
-class _Outputs:
-    """Reads what the processes say, so that no full pipe holds them."""
-
-    def __init__(self, children: list[subprocess.Popen]):
-        self._parts = [b""] * len(children)
-        self._threads = [
-            threading.Thread(target=self._read, args=(rank, child), daemon=True) for rank, child in enumerate(children)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self, rank: int, child: subprocess.Popen) -> None:
-        self._parts[rank] = child.stdout.read()
-        child.stdout.close()
-
-    def texts(self) -> list[str]:
-        for thread in self._threads:
-            thread.join()
-        return [part.decode(errors="replace") for part in self._parts]

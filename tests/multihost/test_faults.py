@@ -1,8 +1,4 @@
-"""What ends one process ends all, and nothing that was saved is lost. The long forms: python -m tests.faults.hosts, and
-python -m tests.faults.elastic
-"""
-
-import shutil
+"""What ends one process ends all, and nothing that was saved is lost. The long forms: tests/faults/test_long.py."""
 
 import numpy as np
 import pytest
@@ -57,20 +53,19 @@ def test_after_a_kill_the_others_end_and_the_losses_continue_bitwise(whole, tiny
     assert losses(tmp_path / "run", "validation") == losses(whole, "validation")
 
 
-def test_sigterm_to_one_stops_all_and_any_topology_continues(whole, tiny_store, tmp_path):
+def test_sigterm_to_one_stops_all_and_another_topology_continues(whole, tiny_store, tmp_path):
+    """One process of 8 devices; the long form has more topologies, and goes there and back."""
     ended = train(tiny_store, tmp_path / "run", fault="term:step:6:1")
     assert codes(ended) == [75, 75], "\n".join(process.tail() for process in ended)
     step, expected = saved(tmp_path / "run", tmp_path / "state.npz")
     assert f"stopped by SIGTERM after step {step}, which is saved" in ended[0].tail(1)
     assert 6 <= step < 12
-    for processes, devices in ((4, 2), (1, 8)):
-        run = shutil.copytree(tmp_path / "run", tmp_path / f"{processes} x {devices}")
-        ended = train(tiny_store, run, processes, devices, expect=expected)
-        assert codes(ended) == [0] * processes, ended[0].tail()
-        assert all("the state is as expected" in process.output for process in ended)
-        found, uninterrupted = losses(run), losses(whole)
-        assert sorted(found) == sorted(uninterrupted)
-        np.testing.assert_allclose(list(found.values()), list(uninterrupted.values()), rtol=1e-5)  # order of sums
+    (ended,) = train(tiny_store, tmp_path / "run", 1, 8, expect=expected)
+    assert ended.code == 0, ended.tail()
+    assert "the state is as expected" in ended.output
+    found, uninterrupted = losses(tmp_path / "run"), losses(whole)
+    assert sorted(found) == sorted(uninterrupted)
+    np.testing.assert_allclose(list(found.values()), list(uninterrupted.values()), rtol=1e-5)  # order of sums
 
 
 @pytest.mark.parametrize(
@@ -89,4 +84,4 @@ def test_one_fault_ends_all_with_its_reason(tiny_store, tmp_path, fault, expecte
     assert codes(ended) == expected, "\n".join(process.tail() for process in ended)
     for process in ended:
         if process.code is not None:
-            assert reason in process.tail()
+            assert reason in process.tail(80)  # on a busy machine, what was about to be shown comes after it

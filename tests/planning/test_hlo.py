@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tx_jax.planning.hlo import Collective, read
+from tx_jax.planning.hlo import Collective, instructions, read
 
 PROGRAM = """HloModule jit_step, is_scheduled=true
 
@@ -63,6 +63,58 @@ def test_collectives_and_cycles_of_a_program():
         Collective("collective-permute", 1, 64, 64),
         Collective("reduce-scatter", 1, 400, 300),  # over 4: an axis and half of another
     )
+
+
+MEMORIES = """HloModule jit_step, is_scheduled=true
+
+%fused (p: bf16[16,8]) -> bf16[16,8] {
+  %p = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} parameter(0)
+  ROOT %inner = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} copy(%p)
+}
+
+%async_computation (q: f32[512,8]) -> f32[128,8] {
+  %q = f32[512,8]{1,0:T(8,128)} parameter(0)
+  ROOT %part = f32[128,8]{1,0:T(8,128)S(1)} slice(%q), slice={[0:128], [0:8]}
+}
+
+ENTRY %main (a: bf16[16,8], b: f32[512,8]) -> bf16[16,8] {
+  %a = bf16[16,8]{1,0:T(8,128)(2,1)} parameter(0)
+  %b = f32[512,8]{1,0:T(8,128)} parameter(1)
+  %copy-start = (bf16[16,8]{1,0:T(8,128)(2,1)S(1)}, bf16[16,8]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%a)
+  %copy-done = bf16[16,8]{1,0:T(8,128)(2,1)S(1)} copy-done(%copy-start)
+  %slice-start = ((f32[512,8]{1,0:T(8,128)}), f32[128,8]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) async-start(%b), calls=%async_computation
+  %slice-done = f32[128,8]{1,0:T(8,128)S(1)} async-done(%slice-start)
+  %fusion.1 = (bf16[16,8]{1,0:T(8,128)(2,1)S(1)}, f32[4]{0}) fusion(%copy-done, %slice-done, %a), kind=kLoop, calls=%fused, metadata={op_name="jit(step)/transpose(jvp(Encoder))/encoder/layer_0/mlp/wo/add" stack_frame_id=1}, backend_config={"estimated_cycles":"700"}
+  %kernel = bf16[16,8]{1,0} custom-call(%fusion.1), custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
+ "xprof_metadata":"{}"
+}}, metadata={op_name="jit(step)/kernel"}
+  ROOT %copy.7 = bf16[16,8]{0,1} copy(%kernel), backend_config={"estimated_cycles":"30"}
+}
+"""  # noqa: E501
+
+
+def test_instructions_and_what_they_move_through_the_memory():
+    found = {each.name: each for each in instructions(MEMORIES)}
+    whole, row = 16 * 8 * 2, "jit(step)/transpose(jvp(Encoder))/encoder/layer_0/mlp/wo/add"
+    assert {name: each.bytes for name, each in found.items()} == {
+        "copy-start": whole,  # it is read; the copy lies on the chip
+        "copy-done": 0,
+        "slice-start": 128 * 8 * 4,  # only the part
+        "slice-done": 0,
+        "fusion.1": whole + 16,  # one of its operands and one of its results
+        "kernel": whole + 16,
+        "copy.7": 2 * whole,
+    }
+    assert {name: each.cycles for name, each in found.items() if each.cycles} == {"fusion.1": 700, "copy.7": 30}
+    assert (found["fusion.1"].operation, found["fusion.1"].opcode) == (row, "fusion")
+    assert found["kernel"].operation == "jit(step)/kernel"
+    assert (found["kernel"].target, found["copy.7"].opcode) == ("tpu_custom_call", "copy")
+    assert found["fusion.1"].times == 1
+
+
+def test_instructions_of_a_loop_are_run_as_often_as_it():
+    (fusion,) = (each for each in instructions(PROGRAM) if each.name == "fusion.9")
+    assert (fusion.times, fusion.cycles, fusion.bytes) == (5, 10, 2 * 400)
 
 
 @pytest.mark.parametrize("length", [3, 11])

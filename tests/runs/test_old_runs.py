@@ -2,7 +2,7 @@
 
 tests/golden/old_runs.tar.gz was made with its commands: a store; a pretraining run of 8 steps, killed after its
 checkpoint of step 4, with the metrics of the whole run beside it; a classification and a regression that are done; and
-a converted model.
+a converted model. The pretraining is without dropout, whose masks are others now.
 """
 
 import json

@@ -36,6 +36,9 @@ class Silent:
     def evaluation(self, *_):
         pass
 
+    def pace(self, *_):
+        pass
+
     def train(self, step, values):
         if step == self.fail_at:
             raise RuntimeError("power cut")

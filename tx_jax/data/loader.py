@@ -5,7 +5,8 @@ Shapes: B examples of this process, T sequence length, P predictions.
 
 import bisect
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from tx_jax.data.pretraining.targets import Batch, MakeTargets
 from tx_jax.data.rng import RowRandom, hash_text, keys, permute
 
 _ORDER, _CORRUPTION, _PHASE = map(hash_text, ("order", "corruption", "phase"))
+_LOCATED = 2048  # examples, see `Loader._steps_together`
 
 
 class Examples(Protocol):
@@ -88,18 +90,43 @@ class Loader:
 
     def batch_at(self, step: int) -> Batch:
         """This process's rows of the global batch of a step. The keys are those of `tx_jax/batch.py`."""
+        block, row = divmod(step - self.first_step, self._steps_together)
+        weights, *where = (array[row].copy() for array in self._located(block))
+        batch = _join([(rows, self._build(rows, step, *where)) for rows in _rows_of_corpora(where[0])])
+        return without_filling(batch, weights)
+
+    @property
+    def _steps_together(self) -> int:
+        """Steps whose examples are located together: a permutation of few numbers takes as long as one of many."""
+        return -(-_LOCATED * self.num_processes // self.batch_size)
+
+    @functools.cached_property
+    def _located(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+        return functools.lru_cache(maxsize=2)(self._locate)
+
+    def _locate(self, block: int) -> tuple[np.ndarray, ...]:
+        """For each row of some steps' batches its weight, and the corpus, epoch and index of its example: [S, B]."""
         local = self.batch_size // self.num_processes
-        place = batch_of(step + 1, self.skipped, self.first_step) - 1 - self.first_step
-        number = place * self.batch_size + self.process * local + np.arange(local)
+        steps = range(block * self._steps_together, (block + 1) * self._steps_together)
+        first = self.first_step
+        places = np.array([batch_of(first + step + 1, self.skipped, first) - 1 - first for step in steps])
+        number = (places[:, None] * self.batch_size + self.process * local + np.arange(local)).ravel()
         if self.repeat:
-            weights = np.ones(local, np.float32)
+            weights = np.ones(len(number), np.float32)
             corpus, number = self.mixture.locate(number) if self.mixture else (np.zeros_like(number), number)
         else:
             weights = (number < self.num_examples).astype(np.float32)
             corpus, number = self._in_one_pass(number % self.num_examples)
-        parts = [(chosen, self._build(c, number[chosen], step)) for c, chosen in _split(corpus)]
-        batch = _join(parts)
-        return without_filling(batch, weights)
+        epoch, index = np.divmod(number, np.array([len(examples) for examples in self.corpora])[corpus])
+        for rows in _rows_of_corpora(corpus):
+            index[rows] = self._in_order(int(corpus[rows[0]]), epoch[rows], index[rows])
+        return tuple(array.reshape(len(steps), local) for array in (weights, corpus, epoch, index))
+
+    def _in_order(self, corpus: int, epoch: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """The examples of one corpus that come at these places of their epochs."""
+        if self.order is not None:
+            return self.order[index]
+        return permute(index, len(self.corpora[corpus]), keys(self.seed, _ORDER, epoch, *_which(corpus)))
 
     def _in_one_pass(self, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Corpus and example number within it when each example occurs once."""
@@ -110,23 +137,22 @@ class Loader:
         corpus = np.searchsorted(ends, number, side="right")
         return corpus, number - np.concatenate([[0], ends])[corpus]
 
-    def _build(self, corpus: int, number: np.ndarray, step: int) -> Batch:
-        """Examples of one corpus, by their number in its endless run."""
-        examples = self.corpora[corpus]
-        which = (corpus,) if corpus else ()
-        epoch, index = np.divmod(number, len(examples))
-        if self.order is None:
-            index = permute(index, len(examples), keys(self.seed, _ORDER, epoch, *which))
-        else:
-            index = self.order[index]
+    def _build(self, rows: np.ndarray, step: int, corpus: np.ndarray, epoch: np.ndarray, index: np.ndarray) -> Batch:
+        """These rows of a batch, which come from one corpus."""
+        number, epoch, index = int(corpus[rows[0]]), epoch[rows], index[rows]
         copy = epoch % self.dupe_factor if self.dupe_factor else epoch
-        rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index, *which))
-        return self.targets(examples.rows(index, rng), rng, step)
+        rng = RowRandom(keys(self.seed, _CORRUPTION, copy, index, *_which(number)))
+        return self.targets(self.corpora[number].rows(index, rng), rng, step)
 
 
-def _split(corpus: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Each corpus in the batch, with the rows that come from it."""
-    return ((int(c), np.flatnonzero(corpus == c)) for c in np.unique(corpus))
+def _which(corpus: int) -> tuple[int, ...]:
+    """What tells a corpus in a key; nothing for the first, so that a run may add others."""
+    return (corpus,) if corpus else ()
+
+
+def _rows_of_corpora(corpus: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows that come from each corpus among them."""
+    return (np.flatnonzero(corpus == number) for number in np.unique(corpus))
 
 
 def _join(parts: list[tuple[np.ndarray, Batch]]) -> Batch:

@@ -12,13 +12,17 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1 = np.uint64(0xBF58476D1CE4E5B9)
 _M2 = np.uint64(0x94D049BB133111EB)
 _BINOMIAL_WORDS = 1 << 16
+_PACKED = np.uint64((1 << 11) - 1)
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
     """SplitMix64's finalizer: a bijection of 64-bit words in which every input bit moves every output bit."""
-    x = (x ^ (x >> np.uint64(30))) * _M1
-    x = (x ^ (x >> np.uint64(27))) * _M2
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= _M1
+    x ^= x >> np.uint64(27)
+    x *= _M2
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def keys(*parts: int | np.ndarray) -> np.ndarray:
@@ -46,7 +50,28 @@ class RowRandom:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """Uniform float64 in [0, 1), [N, *shape]."""
-        return (self.bits(*shape) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        words = self.bits(*shape)
+        words >>= np.uint64(11)
+        numbers = words.astype(np.float64)
+        numbers *= 2.0**-53
+        return numbers
+
+    def order(self, is_item_NT: np.ndarray) -> np.ndarray:
+        """The positions of the items of each row in a uniformly random order, then the other positions: int64 [N, T].
+
+        The order is that of `uniform(T)`.
+        """
+        length = is_item_NT.shape[1]
+        if length > _PACKED + 1:
+            return np.argsort(np.where(is_item_NT, self.uniform(length), 2.0), axis=1)
+        # The position in the bits that `uniform` leaves out: sorting numbers is several times faster than argsort.
+        words = self.bits(length)
+        words[~is_item_NT] = ~np.uint64(0)
+        words &= ~_PACKED
+        words |= np.arange(length, dtype=np.uint64)
+        words.sort(axis=1)
+        words &= _PACKED
+        return words.view(np.int64)
 
     def integers(self, high: int | np.ndarray, *shape: int) -> np.ndarray:
         """Uniform int64 in [0, high), [N, *shape]; `high` broadcasts. The bias is below high / 2^53."""
@@ -76,12 +101,13 @@ def permute(indices: np.ndarray, size: int, keys_N: np.ndarray, rounds: int = 6)
     half = np.uint64(max(1, -(-int(size - 1).bit_length() // 2)))
     mask = (np.uint64(1) << half) - np.uint64(1)
     out = np.array(indices, dtype=np.uint64)
-    keys_N = np.broadcast_to(keys_N, out.shape)
+    # Of every round, a key for each row: uint64 [rounds, N].
+    round_keys = _mix(np.broadcast_to(keys_N, out.shape) + np.arange(rounds, dtype=np.uint64)[:, None])
     pending = np.arange(len(out))
     while len(pending):
         left, right = out[pending] >> half, out[pending] & mask
-        for i in range(rounds):
-            mixed = _mix(right ^ _mix(keys_N[pending] + np.uint64(i)))
+        for round_key in round_keys[:, pending]:
+            mixed = _mix(right ^ round_key)
             left, right = right, left ^ (mixed & mask)
         out[pending] = (left << half) | right
         pending = pending[out[pending] >= size]

@@ -11,19 +11,27 @@ from tx_jax.data.corpus.token_store import Split
 from tx_jax.errors import InputError
 
 
-def place(rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices that put flat runs of tokens into a padded [B, T] array.
+def put(
+    padded_BT: np.ndarray, rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray, values: np.ndarray | bool
+) -> None:
+    """Put flat runs of tokens into a padded array, in place.
 
-    Run i of `lengths[i]` tokens goes to row `rows[i]`, starting at column `columns[i]`. Returns flat row and column
-    indices, one per token, in the order of the runs.
+    Run i of `lengths[i]` tokens goes to row `rows[i]`, starting at column `columns[i]`.
     """
-    return np.repeat(rows, lengths), ranges(columns, lengths)
+    padded_BT.reshape(-1)[place(rows, columns, lengths, padded_BT.shape[1])] = values
+
+
+def place(rows: np.ndarray, columns: np.ndarray, lengths: np.ndarray, width: int) -> np.ndarray:
+    """Where `put` puts each token: indices into the flattened array, whose rows have `width` columns."""
+    return ranges(rows * width + columns, lengths)
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """starts[0], starts[0] + 1, … (lengths[0] of them), then those of starts[1], and so on: int64 [sum(lengths)]."""
     begins = np.cumsum(lengths) - lengths
-    return np.repeat(starts - begins, lengths) + np.arange(int(lengths.sum()))
+    numbers = np.repeat(starts - begins, lengths)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 def document_bounds(split: Split, first: int = 0, last: int | None = None) -> np.ndarray:

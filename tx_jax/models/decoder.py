@@ -41,23 +41,22 @@ class Decoder(nn.Module):
     ) -> Output:
         """Runs the decoder and its heads; sequences are classified from their last token. Arguments: see `Encoder`."""
         config = self.config
-        if positions_BT is None:
-            positions_BT = row_positions(tokens_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
         hidden_BTD, _ = self.decoder(
             x_BTD,
             context=Context(Mask(valid_BT, documents_BT, causal=True)),
-            positions_BT=positions_BT,
+            positions_BT=row_positions(tokens_BT) if positions_BT is None else positions_BT,
             valid_BT=valid_BT,
             deterministic=deterministic,
         )
-        logits = {}
+        logits, layers = {}, {}
         for name in config.heads:
             if name == "causal_lm":
-                logits[name] = self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend)
+                layers[name] = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
+                logits[name] = layers[name].logits()
             else:
                 x = last_tokens(hidden_BTD, valid_BT) if HEADS[name].reads == "pooled" else hidden_BTD
                 logits[name] = getattr(self, name)(x, deterministic=deterministic)
-        return Output(hidden_BTD, logits)
+        return Output(hidden_BTD, logits, output_layers=layers)

@@ -57,11 +57,13 @@ class Encoder(nn.Module):
           deterministic: disables dropout; if False, a "dropout" RNG is required.
         """
         config = self.config
-        if positions_BT is None:
-            positions_BT = token_positions(valid_BT) if config.position_offset else row_positions(tokens_BT)
+        if positions_BT is None and config.position_offset:
+            positions_BT = token_positions(valid_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
+        if positions_BT is None:
+            positions_BT = row_positions(tokens_BT)
         hidden_BTD, decoded_BTD = self.encoder(
             x_BTD,
             context=Context(Mask(valid_BT, documents_BT)),
@@ -75,16 +77,17 @@ class Encoder(nn.Module):
         if config.needs_pooler:
             pooled_BD = self.pooler(pool(hidden_BTD, valid_BT, config.classifier_pooling))
         read = {"pooled": pooled_BD, "tokens": hidden_BTD}
-        logits = {}
+        logits, layers = {}, {}
         for name in config.heads:
             if name == "masked_lm":
                 x_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
                 if masked_positions_BP is not None:
                     x_BTD = gather_positions(x_BTD, masked_positions_BP)
-                logits[name] = self.masked_lm(x_BTD, attend=self.embeddings.token.attend)
+                layers[name] = self.masked_lm(x_BTD, table=self.embeddings.token.table)
+                logits[name] = layers[name].logits()
             elif name != "pooled":
                 x = self.pooler(hidden_BTD) if config.transforms(name) else read[HEADS[name].reads]
                 logits[name] = getattr(self, name)(x, deterministic=deterministic)
         if "multiple_choice" in logits:
             logits["multiple_choice"] = logits["multiple_choice"][:, 0]
-        return Output(hidden_BTD, logits, pooled_BD)
+        return Output(hidden_BTD, logits, pooled_BD, layers)

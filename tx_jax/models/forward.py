@@ -4,6 +4,7 @@ All code that trains or runs a model uses these functions; the modules themselve
 """
 
 import contextlib
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -27,7 +28,11 @@ def init_params(model: TransformerConfig, config: LoraConfig, rng: jax.Array) ->
 
 def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]:
     """The shapes and dtypes of the parameters, including adapters, computed without allocating them."""
-    return jax.eval_shape(lambda rng: init_params(model, config, rng), jax.random.key(0))
+    shapes = registry.param_shapes(model)
+    if config.rank:
+        adapters = jax.eval_shape(functools.partial(lora.init_adapters, config=config), shapes, rng=jax.random.key(0))
+        shapes[lora.MODULE] = adapters
+    return shapes
 
 
 def forward(

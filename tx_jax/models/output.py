@@ -1,9 +1,12 @@
 """What a model returns."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import flax.struct
 import jax
+
+from tx_jax.nn.cross_entropy import OutputLayer
 
 
 @flax.struct.dataclass
@@ -24,8 +27,11 @@ class Output:
         question_answering: [B, T, 2]: the answer's first and last token.
         multiple_choice: [B], where each choice is a row of the batch; the softmax is over a question's choices.
       pooled: [B, D]; None if no head reads it.
+      output_layers: of the heads over the vocabulary, the layer that makes the logits, with its input: for a loss that
+        needs no logits. What is not used is not computed in a compiled function.
     """
 
     hidden: jax.Array
     logits: Mapping[str, jax.Array]
     pooled: jax.Array | None = None
+    output_layers: Mapping[str, OutputLayer] = dataclasses.field(default_factory=dict)

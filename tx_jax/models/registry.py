@@ -1,5 +1,6 @@
 """The table of architectures, and figures that follow from a configuration alone."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -35,6 +36,12 @@ def init_params(config: TransformerConfig, rng: jax.Array) -> dict:
 
 def param_shapes(config: TransformerConfig) -> dict:
     """The shapes and dtypes of the parameters, computed without allocating them."""
+    return jax.tree.map(lambda leaf: leaf, _param_shapes(config))  # nested dicts of the caller's own
+
+
+@functools.lru_cache(maxsize=256)
+def _param_shapes(config: TransformerConfig) -> dict:
+    """A model is traced for it, layer by layer, and a conversion asks for it several times."""
     return jax.eval_shape(lambda rng: init_params(config, rng), jax.random.key(0))
 
 

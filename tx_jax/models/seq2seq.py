@@ -73,13 +73,13 @@ class EncoderDecoder(nn.Module):
             memory_mask=Mask(memory_valid_BS),
         )
         hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic)
-        logits_BTV = self.causal_lm(hidden_BTD, attend=self.embeddings.token.attend)
-        return Output(hidden_BTD, {"causal_lm": logits_BTV})
+        layer = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
+        return Output(hidden_BTD, {"causal_lm": layer.logits()}, output_layers={"causal_lm": layer})
 
     def _run(
         self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool
     ) -> jax.Array:
         positions = row_positions(tokens)
-        x = self.embeddings(tokens, segments_BT=None, positions_BT=positions, deterministic=deterministic)
+        x = self.embeddings(tokens, segments_BT=None, positions_BT=None, deterministic=deterministic)
         hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
         return hidden

@@ -1,7 +1,8 @@
 """The dense layer of all models: kernels stay 2-D and inputs are flattened for them.
 
 The result is the same; but contracting [B, T, D] in three dimensions makes XLA lay out weight gradients badly
-(several times slower on CPU, about a fifth of a BERT-base step by the TPU compiler's estimate).
+(several times slower on CPU, about a fifth of a BERT-base step by the TPU compiler's estimate). Heads of attention on
+TPUs are the exception, see `FORMS`.
 
 Shapes: N rows, D inputs, F features.
 """
@@ -16,16 +17,23 @@ from tx_jax.nn import initial
 
 
 class Dense(nn.Module):
-    """y = x kernel + bias over the last axis. Parameters are float32 and are cast to `dtype` for the product."""
+    """y = x kernel + bias over the last axis. Parameters are float32 and are cast to `dtype` for the product.
+
+    Attributes:
+      form: of the product, see `FORMS`; None = of flattened rows. The values are the same.
+    """
 
     features: int
     init_stddev: float
     dtype: jnp.dtype
     use_bias: bool = True
+    form: str | None = None
 
     def __call__(self, x: jax.Array, product: jax.Array | None = None) -> jax.Array:
         """[..., D] -> [..., F]; `product` [rows, F] is that of x and the kernel, if it is already computed."""
         kernel, bias = self.parameters(x.shape[-1])
+        if self.form and x.ndim == 3:
+            return FORMS[self.form](x.astype(self.dtype), kernel, bias)
         y = product_of_rows(_rows(x, self.dtype), kernel) if product is None else product
         if bias is not None:
             y = y + bias[None]
@@ -40,6 +48,36 @@ class Dense(nn.Module):
             return kernel, None
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         return kernel, bias.astype(self.dtype)
+
+
+def _tokens_last(x_BTD: jax.Array, kernel_DF: jax.Array, bias_F: jax.Array | None) -> jax.Array:
+    y_BFT = jnp.einsum("BTD,DF->BFT", x_BTD, kernel_DF)
+    y_BFT = y_BFT if bias_F is None else y_BFT + bias_F[None, :, None]
+    return y_BFT.swapaxes(1, 2)
+
+
+def _unflattened(x_BTD: jax.Array, kernel_DF: jax.Array, bias_F: jax.Array | None) -> jax.Array:
+    y_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, kernel_DF)
+    return y_BTF if bias_F is None else y_BTF + bias_F[None, None]
+
+
+# Both [B, T, D] -> [B, T, F]. A TPU wants queries, keys and values as [B, H, K, T], tokens last, as K is too short for
+# its registers. Products that make them so need no copies: otherwise there are 10 of them, forward and backward, 45% of
+# attention's time in a layer of BERT base at length 128 by the compiler's estimate.
+FORMS = {"into heads": _tokens_last, "out of heads": _unflattened}
+
+
+def to_heads(y_BTF: jax.Array, heads: int) -> jax.Array:
+    """[B, T, F] -> [B, T, H, K]; with no copy if a layer of the form "into heads" has made it."""
+    batch, length, features = y_BTF.shape
+    y_BHKT = y_BTF.swapaxes(1, 2).reshape(batch, heads, features // heads, length)
+    return y_BHKT.transpose(0, 3, 1, 2)
+
+
+def from_heads(y_BTHK: jax.Array) -> jax.Array:
+    """[B, T, H, K] -> [B, T, F], for a layer of the form "out of heads"."""
+    batch, length, heads, size = y_BTHK.shape
+    return y_BTHK.transpose(0, 2, 3, 1).reshape(batch, heads * size, length).swapaxes(1, 2)
 
 
 def project(x: jax.Array, *layers: Dense) -> tuple[jax.Array, ...]:

@@ -3,6 +3,8 @@
 Shapes: B batch, T length, E width of the tables, D model, V vocabulary.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,17 +28,19 @@ class Embedding(nn.Module):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""
-        return jnp.take(self.table(jnp.float32), ids, axis=0, mode="clip")
+        return jnp.take(self.table(), ids, axis=0, mode="clip")
 
-    def attend(self, x: jax.Array) -> jax.Array:
-        """x table^T, for an output layer tied to this table: [..., dim] -> [..., size], accumulated in float32."""
-        flat = sharding.flatten_rows(x)
-        logits = jnp.dot(flat, self.table(x.dtype).T, preferred_element_type=jnp.float32)
-        return sharding.unflatten_rows(logits, x.shape[:-1])
+    def select(self, ids: jax.Array) -> jax.Array:
+        """The same as a call, for a table of few rows: without a gather, whose gradient is a slow scatter."""
+        rows = self.table().reshape(self.size, *(1,) * ids.ndim, self.dim)
+        ids = ids[..., None]
+        return functools.reduce(
+            lambda x, i: jnp.where(ids == i, rows[i], x), range(1, self.size), jnp.where(ids < 1, rows[0], rows[-1])
+        )
 
-    def table(self, dtype: jnp.dtype) -> jax.Array:
+    def table(self) -> jax.Array:
         """All rows of the table."""
-        return sharding.gather_param(self.embedding.astype(dtype), (*self.path, "embedding"))
+        return sharding.gather_param(self.embedding, (*self.path, "embedding"))
 
 
 def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:
@@ -81,21 +85,32 @@ class Embeddings(nn.Module):
         tokens_BT: jax.Array,
         *,
         segments_BT: jax.Array | None,
-        positions_BT: jax.Array,
+        positions_BT: jax.Array | None,
         deterministic: bool,
     ) -> jax.Array:
-        """[B, T, D]. Without `segments_BT` every token is in segment 0; `positions_BT` count from 0."""
+        """[B, T, D]. Without `segments_BT` every token is in segment 0. `positions_BT` count from 0; without them, a
+        token's position is its index in the row."""
         config = self.config
         x_BTE = self.token(tokens_BT)
         if config.embedding_scale:
             x_BTE = x_BTE * config.table_dim**0.5
         if config.num_segments:
-            x_BTE = x_BTE + self.segment(jnp.zeros_like(tokens_BT) if segments_BT is None else segments_BT)
+            segments_BT = jnp.zeros((1, 1), jnp.int32) if segments_BT is None else segments_BT
+            x_BTE = x_BTE + self.segment.select(segments_BT)
         if config.position_embedding == "learned":
-            x_BTE = x_BTE + self.position(positions_BT + config.position_offset)
+            x_BTE = x_BTE + self._learned_positions(positions_BT, tokens_BT.shape[1])
         elif config.position_embedding == "sinusoidal":
+            positions_BT = row_positions(tokens_BT[:1]) if positions_BT is None else positions_BT
             x_BTE = x_BTE + sinusoids(positions_BT, config.table_dim)
         if config.embedding_norm:
             x_BTE = self.norm(x_BTE)
         x_BTE = self.dropout(x_BTE.astype(jnp.dtype(config.dtype)), deterministic=deterministic)
         return self.project(x_BTE) if config.table_dim != config.dim else x_BTE
+
+    def _learned_positions(self, positions_BT: jax.Array | None, length: int) -> jax.Array:
+        offset = self.config.position_offset
+        if positions_BT is not None:
+            return self.position(positions_BT + offset)
+        if sharding.length_parts(length) > 1:  # each device has its part of the positions, but not of the table
+            return self.position(offset + jnp.arange(length)[None])
+        return self.position.table()[None, offset : offset + length]  # the rows in their order: nothing is gathered

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.config.heads import HEADS
+from tx_jax.nn.cross_entropy import OutputLayer
 from tx_jax.nn.dense import Dense
 from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.embed import Embedding
@@ -70,8 +71,8 @@ class MaskedLMHead(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BPD: jax.Array, *, attend: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """Logits [B, P, V], float32. `attend` multiplies by the transposed token embedding."""
+    def __call__(self, hidden_BPD: jax.Array, *, table: Callable[[], jax.Array]) -> OutputLayer:
+        """The output layer with its input [B, P, E]. `table` returns the token embedding."""
         config = self.config
         dtype = jnp.dtype(config.dtype)
         transform = Dense(config.table_dim, config.init_stddev, dtype, use_bias=config.use_bias, name="transform")
@@ -80,8 +81,8 @@ class MaskedLMHead(nn.Module):
         h_BPE = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h_BPE)
         bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
         if not config.tie_embeddings:
-            attend = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output").attend
-        return attend(h_BPE) + bias_V[None, None]
+            table = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output").table
+        return OutputLayer(h_BPE, table(), bias_V)
 
 
 class CausalLMHead(nn.Module):
@@ -90,12 +91,12 @@ class CausalLMHead(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BTD: jax.Array, *, attend: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        """Logits [B, T, V], float32."""
+    def __call__(self, hidden_BTD: jax.Array, *, table: Callable[[], jax.Array]) -> OutputLayer:
+        """The output layer with its input [B, T, D]. `table` returns the token embedding."""
         config = self.config
         if not config.tie_embeddings:
-            attend = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").attend
-        return attend(hidden_BTD)
+            table = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").table
+        return OutputLayer(hidden_BTD, table(), None)
 
 
 class ReplacedTokenHead(nn.Module):

@@ -1,18 +1,54 @@
 """Layer normalization (Ba et al. 2016) with statistics in float32."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 
-def layer_norm(x: jax.Array, *, scale: jax.Array, bias: jax.Array | None, eps: float) -> jax.Array:
-    """Normalizes the last axis. Computed in float32; returns x's dtype."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float) -> jax.Array:
+    """Normalizes the last axis, of size D; computed in float32, returns x's dtype.
+
+    For the backward pass x and two numbers for each row are kept.
+
+    Args:
+      scale, bias: [D], float32.
+    """
+    return _forward(x, scale, bias, eps)[0]
+
+
+def _forward(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float) -> tuple[jax.Array, tuple]:
     y = x.astype(jnp.float32)
     mean = y.mean(axis=-1, keepdims=True)
-    centred = y - mean
-    variance = jnp.square(centred).mean(axis=-1, keepdims=True)
-    y = centred * jax.lax.rsqrt(variance + eps) * scale
-    return (y if bias is None else y + bias).astype(x.dtype)
+    # Not as the mean square less the squared mean, which is one pass, but loses digits where the mean is large.
+    inverse = jax.lax.rsqrt(jnp.square(y - mean).mean(axis=-1, keepdims=True) + eps)
+    y = (y - mean) * inverse * _along_last(scale, x)
+    y = y if bias is None else y + _along_last(bias, x)
+    return y.astype(x.dtype), (x, mean, inverse, scale, bias)
+
+
+def _backward(eps: float, saved: tuple, gradient: jax.Array) -> tuple:
+    # Without the barrier the compiler would keep what both passes compute.
+    x, mean, inverse = jax.lax.optimization_barrier(saved[:3])
+    scale, bias = saved[3:]
+    gradient = gradient.astype(jnp.float32)
+    normalized = (x.astype(jnp.float32) - mean) * inverse
+    inner = gradient * _along_last(scale, x)
+    along = (inner * normalized).mean(axis=-1, keepdims=True)
+    centred = inner - inner.mean(axis=-1, keepdims=True) - normalized * along
+    rows = tuple(range(x.ndim - 1))
+    of_bias = None if bias is None else gradient.sum(axis=rows)
+    return (centred * inverse).astype(x.dtype), (gradient * normalized).sum(axis=rows), of_bias
+
+
+layer_norm.defvjp(_forward, _backward)
+
+
+def _along_last(values_D: jax.Array, x: jax.Array) -> jax.Array:
+    # Rank promotion is an error in our tests: more axes make the broadcast explicit.
+    return values_D.reshape(*(1,) * (x.ndim - 1), -1)
 
 
 class LayerNorm(nn.Module):
@@ -21,10 +57,8 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # One more axis makes the broadcast explicit: rank promotion is an error in our tests.
-        lead = (1,) * (x.ndim - 1)
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32).reshape(*lead, -1)
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32).reshape(*lead, -1)
-        return layer_norm(x, scale=scale, bias=bias, eps=self.eps)
+            bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
+        return layer_norm(x, scale, bias, self.eps)

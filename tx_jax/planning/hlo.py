@@ -1,6 +1,5 @@
 """Reads a compiled program's text: its collectives, and the TPU compiler's estimates of its cycles."""
 
-import collections
 import dataclasses
 import re
 from collections.abc import Iterator
@@ -9,6 +8,10 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*)$")
 _COLLECTIVE = re.compile(r" (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)(-start)?\(")
 _CALLED = re.compile(r"(body|calls|to_apply|branch_computations|(?:true|false)_computation)=(\{[^}]*\}|%?[\w.-]+)")
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
+_WITH_LAYOUT = re.compile(r"(\b[a-z]+\d*\w*\[[\d,]*\])(\{[^}]*\})?")
+_OPCODE = re.compile(r"(\(.*?\)|\S+) ([a-z][a-z-]*)\(")  # a shape, which may be a tuple, and what makes it
+_INSIDE = re.compile(r" (fusion|async-start)\(")  # what these call does not run by itself
+_FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,33 +44,118 @@ class Program:
     cycles: int | None
 
 
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """An instruction that runs by itself, not as part of a fusion.
+
+    Attributes:
+      opcode: fusion, copy, custom-call, ...
+      operation: the JAX operation that it belongs to, such as
+        jit(train_step)/transpose(jvp(Encoder))/encoder/layer_1/mlp/wo/dot_general; of a fusion, that of its result.
+      shape: that of its result, with layouts.
+      times: how often it is run; every iteration of a loop counts.
+      cycles: the TPU compiler's estimate for one run; None if it makes none.
+      bytes: bytes of the operands and results that lie in HBM, for one run, not of those in the chip's own memory. Of a
+        copy that runs beside others (copy-start, async-start) those that it moves; of its end none.
+      target: of a custom call, the name of what is called.
+    """
+
+    name: str
+    opcode: str
+    operation: str
+    shape: str
+    times: int
+    cycles: int | None
+    bytes: int
+    target: str
+
+
 def read(text: str) -> Program:
     """Reads the text of a compiled program (`jax.stages.Compiled.as_text`)."""
     computations, entry = _computations(text)
     found: dict[str, tuple[str, int, int, int]] = {}  # a collective's identity -> its kind, times, bytes, bytes sent
-    cycles = collections.Counter()
-
-    def visit(name: str, times: int, in_fusion: bool) -> None:
-        for instruction, rest in computations.get(name, ()):
-            if match := _COLLECTIVE.search(rest):
-                # One collective may be spread over a chain of fusions, each with a part of it: they share a channel.
-                channel = re.search(r"channel_id=(\d+)", rest)
-                identity = f"{match[1]} {channel[1] if channel else instruction}"
-                found[identity] = (match[1], times, *_sizes(rest[: match.start()], rest, match[1], bool(match[2])))
-            if not in_fusion and (estimate := re.search(r'"estimated_cycles":"(\d+)"', rest)):
-                cycles["sum"] += times * int(estimate[1])
-            for role, called in _CALLED.findall(rest):
-                again = times * _trips(rest, computations) if role == "body" else times
-                for part in re.findall(r"[\w.-]+", called):
-                    visit(part, again, in_fusion or " fusion(" in rest)
-
-    visit(entry, 1, False)
+    cycles = 0
+    for _, instruction, rest, times, in_fusion in _walk(computations, entry):
+        if match := _COLLECTIVE.search(rest):
+            # One collective may be spread over a chain of fusions, each with a part of it: they share a channel.
+            channel = re.search(r"channel_id=(\d+)", rest)
+            identity = f"{match[1]} {channel[1] if channel else instruction}"
+            found[identity] = (match[1], times, *_sizes(rest[: match.start()], rest, match[1], bool(match[2])))
+        if not in_fusion:
+            cycles += times * (_estimate(rest) or 0)
     totals: dict[str, list[int]] = {}
     for kind, times, size, sent in found.values():
         total = totals.setdefault(kind, [0, 0, 0])
         for i, value in enumerate((1, size, sent)):
             total[i] += times * value
-    return Program(tuple(Collective(kind, *totals[kind]) for kind in sorted(totals)), cycles["sum"] or None)
+    return Program(tuple(Collective(kind, *totals[kind]) for kind in sorted(totals)), cycles or None)
+
+
+def instructions(text: str) -> list[Instruction]:
+    """What a compiled program runs, in its order; without parameters, tuples and constants."""
+    computations, entry = _computations(text)
+    shapes = {
+        computation: {name: _OPCODE.match(rest)[1] for name, rest in lines if _OPCODE.match(rest)}
+        for computation, lines in computations.items()
+    }
+    found = []
+    for computation, name, rest, times, in_fusion in _walk(computations, entry):
+        if in_fusion or not (match := _OPCODE.match(rest)) or match[2] in _FREE:
+            continue
+        operands = re.findall(r"%([\w.-]+)", rest[match.end() :].partition(")")[0])
+        inputs = [shapes[computation].get(operand, "") for operand in operands]
+        operation, target = (re.search(form, rest) for form in (r'op_name="([^"]*)"', r'custom_call_target="([^"]*)"'))
+        found.append(
+            Instruction(
+                name,
+                match[2],
+                operation[1] if operation else "",
+                match[1],
+                times,
+                _estimate(rest),
+                _traffic(match[2], match[1], inputs),
+                target[1] if target else "",
+            )
+        )
+    return found
+
+
+def _walk(computations: dict[str, list[tuple[str, str]]], entry: str) -> Iterator[tuple[str, str, str, int, bool]]:
+    """Every instruction that is run: its computation, its name, the rest of its line, how often it is run, and whether
+    it is part of a fusion."""
+
+    def visit(computation: str, times: int, in_fusion: bool) -> Iterator[tuple[str, str, str, int, bool]]:
+        for name, rest in computations.get(computation, ()):
+            yield computation, name, rest, times, in_fusion
+            for role, called in _CALLED.findall(rest):
+                again = times * _trips(rest, computations) if role == "body" else times
+                for part in re.findall(r"[\w.-]+", called):
+                    yield from visit(part, again, in_fusion or bool(_INSIDE.search(rest)) or role == "to_apply")
+
+    yield from visit(entry, 1, False)
+
+
+def _estimate(rest: str) -> int | None:
+    estimate = re.search(r'"estimated_cycles":"(\d+)"', rest)
+    return int(estimate[1]) if estimate else None
+
+
+def _traffic(opcode: str, shape: str, inputs: list[str]) -> int:
+    """Bytes that an instruction reads from HBM and writes to it."""
+    if opcode.endswith("-done"):
+        return 0
+    if opcode == "copy-start":  # the result, the operand and the copy's state
+        inputs = []
+    elif opcode == "async-start":  # the operands, the result, ...: part of an operand is brought to or from HBM
+        return next(_array_bytes(shape[shape.find(")") :]), 0)
+    return sum(map(_bytes_in_hbm, [shape, *inputs]))
+
+
+def _bytes_in_hbm(shape: str) -> int:
+    """Of an array or of a tuple's arrays; layouts name other memories than HBM, such as S(1)."""
+    return sum(
+        sum(_array_bytes(array)) for array, layout in _WITH_LAYOUT.findall(shape) if not re.search(r"S\(\d+\)", layout)
+    )
 
 
 def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
@@ -77,10 +165,12 @@ def _computations(text: str) -> tuple[dict[str, list[tuple[str, str]]], str]:
         if current is None and line.endswith("{") and (head := re.match(r"(ENTRY )?%?([\w.-]+) \(", line)):
             current = computations[head[2]] = []
             entry = head[2] if head[1] else entry
-        elif line.startswith("}"):
+        elif re.fullmatch(r"\}(, execution_thread=.*)?", line):
             current = None
         elif current is not None and (match := _INSTRUCTION.match(line)):
             current.append((match[1], match[2]))
+        elif current:  # the attributes of a Pallas kernel take several lines, which may begin with a brace
+            current[-1] = (current[-1][0], current[-1][1] + line)
     return computations, entry
 
 

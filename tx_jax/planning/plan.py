@@ -15,9 +15,10 @@ from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
 from tx_jax.nn.dropout import dropout_key
-from tx_jax.planning import hlo, tpu_slices
+from tx_jax.planning import hlo, kernel_costs, tpu_slices
 from tx_jax.tasks.base import Objective
 from tx_jax.training import out_of_memory
+from tx_jax.training.attention import cases_of
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state
 from tx_jax.training.step import check_batch_sizes, jit_train_step
@@ -39,6 +40,7 @@ class Target:
       memory: bytes of a device that a program may use; None if unknown.
       peak_flops: a device's peak, see `throughput.peak_flops`.
       clock: cycles per second for the compiler's estimates; None if it makes none.
+      generation: a key of `tpu_slices.GENERATIONS`; "" for other devices.
       link_bandwidth: bytes per second that a device can send to others; None if unknown.
     """
 
@@ -48,6 +50,7 @@ class Target:
     peak_flops: float | None
     clock: float | None = None
     link_bandwidth: float | None = None
+    generation: str = ""
 
 
 def tpu_target(name: str) -> Target:
@@ -56,7 +59,9 @@ def tpu_target(name: str) -> Target:
     devices, facts = tpu_slice.devices(), tpu_slices.GENERATIONS[tpu_slice.generation]
     peak = peak_flops(devices[0].device_kind)
     label = f"{tpu_slice.accelerator_type} ({tpu_slice.name})"
-    return Target(label, devices, facts.memory, peak, peak / facts.flops_per_cycle, tpu_slice.link_bandwidth)
+    return Target(
+        label, devices, facts.memory, peak, peak / facts.flops_per_cycle, tpu_slice.link_bandwidth, tpu_slice.generation
+    )
 
 
 def local_target() -> Target:
@@ -80,7 +85,8 @@ class PhasePlan:
       temporaries: bytes of gradients, activations and everything else that exists only during the step.
       program: bytes of the compiled code.
       peak: bytes of all these together, and of results that do not replace an input.
-      cycles: the compiler's estimate for the computation; None from a compiler that makes none.
+      cycles: the compiler's estimate for the computation, without kernels; None from a compiler that makes none.
+      kernel_seconds: the time of attention's kernels, by the model of `kernel_costs`.
       compile_seconds: tracing included.
     """
 
@@ -99,6 +105,7 @@ class PhasePlan:
     collectives: tuple[hlo.Collective, ...]
     cycles: int | None
     compile_seconds: float
+    kernel_seconds: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +122,9 @@ class Plan:
         return math.prod(self.mesh.values())
 
     def compute_seconds(self, phase: PhasePlan) -> float | None:
-        """Computation time of a step, from the compiler's cycles."""
-        return phase.cycles / self.target.clock if phase.cycles and self.target.clock else None
+        """Computation time of a step, from the compiler's cycles and the model of the kernels' cost."""
+        clock = self.target.clock
+        return phase.cycles / clock + phase.kernel_seconds if phase.cycles and clock else None
 
     def collective_seconds(self, phase: PhasePlan) -> float | None:
         """Minimum communication time of a step: what each device must send, over all of its links at their peak."""
@@ -164,12 +172,17 @@ def plan(config: ExperimentConfig, objective: Objective, target: Target) -> Plan
     return Plan(target, target.devices[0].device_kind, dict(mesh.shape), phases)
 
 
-def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, mesh: Mesh, phase: Phase) -> PhasePlan:
-    state = abstract_state(objective, Optimizer(config), mesh)
+def step_inputs(objective: Objective, mesh: Mesh, phase: Phase) -> tuple[TrainState, dict]:
+    """The state and the batch of a phase's steps, as shapes with shardings."""
     batch = {
         name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding.batch_sharding(mesh, name, x.ndim))
         for name, x in objective.batch_shapes(phase).items()
     }
+    return abstract_state(objective, Optimizer(objective.config), mesh), batch
+
+
+def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, mesh: Mesh, phase: Phase) -> PhasePlan:
+    state, batch = step_inputs(objective, mesh, phase)
     where = f"steps {phase.start + 1:,} to {phase.stop:,}, batches of {phase.batch_size} x {phase.data.sequence_length}"
     if target.memory and (held := sharding.bytes_per_device(state)) > target.memory:
         needed = f"its parameters and optimizer state take {held / GIB:.2f} GiB"
@@ -182,7 +195,8 @@ def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, 
             raise
         raise _does_not_fit(config, mesh, where, f"it takes {sizes[0] / GIB:.2f} GiB", target) from None
     seconds = time.perf_counter() - began
-    program, memory = hlo.read(compiled.as_text()), compiled.memory_analysis()
+    text, memory = compiled.as_text(), compiled.memory_analysis()
+    program = hlo.read(text)
     arrays = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = arrays + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     if target.memory and peak > target.memory:
@@ -203,7 +217,18 @@ def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, 
         collectives=program.collectives,
         cycles=program.cycles,
         compile_seconds=seconds,
+        kernel_seconds=_kernel_seconds(config, target, mesh, phase, text),
     )
+
+
+def _kernel_seconds(config: ExperimentConfig, target: Target, mesh: Mesh, phase: Phase, text: str) -> float:
+    if target.generation not in kernel_costs.CHIPS:
+        return 0.0
+    rows = phase.batch_size // config.training.accumulation_steps // sharding.num_parts(mesh, "batch")
+    heads = config.model.num_heads // sharding.num_parts(mesh, "heads")
+    with jax.set_mesh(mesh):
+        cases = list(cases_of(config, phase))
+    return kernel_costs.seconds_of_step(hlo.instructions(text), cases, rows, heads, target.generation)
 
 
 def lower_train_step(

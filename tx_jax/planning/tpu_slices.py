@@ -33,6 +33,7 @@ class Generation:
       flops_per_cycle: FLOPs of the matrix units per cycle, in bf16. The compiler's estimates of large products reach
         96% of it, on v6e 84%.
       link_bandwidth: bandwidth of all links of a chip together, in bytes per second in one direction.
+      memory_bandwidth: of a chip's HBM, in bytes per second.
       chip_config: the compiler's name for a chip whose two cores are one device, as JAX sees them; "" if it needs none.
     """
 
@@ -42,6 +43,7 @@ class Generation:
     memory: int
     flops_per_cycle: int
     link_bandwidth: float
+    memory_bandwidth: float
     chip_config: str = ""
 
     @property
@@ -53,10 +55,10 @@ _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBIC = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16", "8x16x16")
 
 GENERATIONS = {
-    "v4": Generation(("v4",), 2, _CUBIC, int(30.75 * GIB), 2**18, 300e9, "megacore"),
-    "v5e": Generation(("v5litepod", "v5e"), 1, _FLAT, int(15.75 * GIB), 2**17, 200e9),
-    "v5p": Generation(("v5p",), 2, _CUBIC, int(95.74 * GIB), 2**18, 600e9),
-    "v6e": Generation(("v6e",), 1, _FLAT, int(31.25 * GIB), 2**19, 400e9),
+    "v4": Generation(("v4",), 2, _CUBIC, int(30.75 * GIB), 2**18, 300e9, 1228e9, "megacore"),
+    "v5e": Generation(("v5litepod", "v5e"), 1, _FLAT, int(15.75 * GIB), 2**17, 200e9, 819e9),
+    "v5p": Generation(("v5p",), 2, _CUBIC, int(95.74 * GIB), 2**18, 600e9, 2765e9),
+    "v6e": Generation(("v6e",), 1, _FLAT, int(31.25 * GIB), 2**19, 400e9, 1640e9),
 }
 
 

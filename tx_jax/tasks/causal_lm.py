@@ -12,7 +12,7 @@ from tx_jax.config.data import CAUSAL
 from tx_jax.data.pretraining.batches import causal_lm_batches
 from tx_jax.models import registry
 from tx_jax.tasks.base import Metrics, WeightedSum
-from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classification, entropy
+from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, entropy, language_modeling
 
 
 class CausalLMObjective(PretrainingObjective):
@@ -31,8 +31,8 @@ class CausalLMObjective(PretrainingObjective):
         return {"causal_lm_loss": batch["target_weights"].sum()}
 
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
-        logits = self.apply(params, batch, dropout_rng=dropout_rng).logits["causal_lm"]
-        metrics = classification("causal_lm", logits, batch["targets"], batch["target_weights"])
+        layer = self.apply(params, batch, dropout_rng=dropout_rng).output_layers["causal_lm"]
+        metrics = language_modeling("causal_lm", layer, batch["targets"], batch["target_weights"])
         bits = metrics["causal_lm_loss"].total / math.log(2)
         return metrics | {"bits_per_byte": WeightedSum(bits, batch["target_bytes"].sum())}
 

@@ -17,7 +17,13 @@ from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.models.output import Output
 from tx_jax.tasks.base import Metrics, WeightedSum
-from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, classification, entropy
+from tx_jax.tasks.pretraining import (
+    Pretraining,
+    PretrainingObjective,
+    classification,
+    entropy,
+    language_modeling,
+)
 
 
 class MaskedLMObjective(PretrainingObjective):
@@ -61,8 +67,8 @@ class MaskedLMObjective(PretrainingObjective):
 
     def masked_lm_metrics(self, output: Output, batch: Batch) -> Metrics:
         """Of the model's output on a batch."""
-        metrics = classification(
-            "masked_lm", output.logits["masked_lm"], batch["masked_targets"], batch["masked_weights"]
+        metrics = language_modeling(
+            "masked_lm", output.output_layers["masked_lm"], batch["masked_targets"], batch["masked_weights"]
         )
         if self.next_sentence:
             metrics |= classification(

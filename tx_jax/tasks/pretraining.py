@@ -14,6 +14,7 @@ from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.data.loader import Loader, phase_seed
 from tx_jax.data.pretraining.batches import data_fingerprint, words_that_never_occur
 from tx_jax.errors import InputError
+from tx_jax.nn.cross_entropy import OutputLayer
 from tx_jax.tasks.base import Metrics, Objective, WeightedSum
 from tx_jax.text.tokenizer import Tokenizer
 
@@ -124,6 +125,14 @@ def entropy(counts: np.ndarray) -> float:
     """The entropy, in nats, of the distribution that the counts describe."""
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+def language_modeling(name: str, layer: OutputLayer, targets: jax.Array, weights: jax.Array) -> Metrics:
+    """Cross entropy in nats and accuracy of a head over the vocabulary."""
+    with jax.named_scope("loss"):
+        loss, correct = layer.cross_entropy(targets, weights)
+    weight = weights.sum()
+    return {f"{name}_loss": WeightedSum(loss, weight), f"{name}_accuracy": WeightedSum(correct, weight)}
 
 
 def classification(name: str, logits: jax.Array, targets: jax.Array, weights: jax.Array) -> Metrics:

@@ -16,6 +16,7 @@ from tx_jax.errors import InputError
 from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.definition import nameless, pre_tokenizers_of, vocabulary_of, write_json
+from tx_jax.text.seen_words import SeenWords, as_lists, rule_of
 from tx_jax.text.tokenizer import ROLES, Tokenizer
 
 _PAD = "<|pad|>"  # what `with_pad` adds
@@ -70,6 +71,8 @@ class EngineTokenizer(Tokenizer):
         self._special_ids = tuple(sorted(self._unfindable()))
         self.fingerprint = _fingerprint(self._definition, self._vocabulary, self._role_ids(), self._special_ids)
         self._engine, self._added_ids = _unforgeable(self._definition, self._vocabulary, self._special_ids)
+        rule = None if self.added_tokens else rule_of(self._definition)
+        self._seen = None if rule is None else SeenWords(rule, self._encode_once)
 
     def _unfindable(self) -> set[int]:
         """Ids of the tokens whose names are never matched in a text."""
@@ -150,6 +153,12 @@ class EngineTokenizer(Tokenizer):
         return type(self)(definition, {**self._names, "pad": _PAD})
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._encode_once(texts) if self._seen is None else as_lists(*self._seen.flat(texts))
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        return super().encode_flat(texts) if self._seen is None else self._seen.flat(texts)
+
+    def _encode_once(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch_fast(texts, add_special_tokens=False)
         return [self._true_ids(encoding.ids) for encoding in encodings]
 

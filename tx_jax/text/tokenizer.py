@@ -1,6 +1,7 @@
 """The interface shared by all tokenizers."""
 
 import abc
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -75,6 +76,13 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens. The names of special tokens in a text are plain text."""
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Like `encode_batch`, as arrays: (the ids of all texts, one after another, int32 [N]; how many each has,
+        int64 [len(texts)])."""
+        encoded = self.encode_batch(texts)
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        return np.fromiter(itertools.chain.from_iterable(encoded), np.int32, int(lengths.sum())), lengths
 
     @abc.abstractmethod
     def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:

@@ -21,6 +21,7 @@ from tx_jax.errors import InputError
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.chunks import chunks, counted
 from tx_jax.text.definition import nameless, write_json
+from tx_jax.text.seen_words import BERT, SeenWords, as_lists
 from tx_jax.text.tokenizer import Tokenizer
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -66,6 +67,7 @@ class WordPiece(Tokenizer):
         self._engine.normalizer = _normalizer(self)
         self._engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self._engine.decoder = decoders.WordPiece(prefix=PREFIX)
+        self._seen = SeenWords(BERT, self._encode_once)
 
     def _normalization(self) -> dict[str, bool]:
         names = ("lowercase", "strip_accents", "split_chinese")
@@ -93,6 +95,12 @@ class WordPiece(Tokenizer):
         return mask
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return as_lists(*self.encode_flat(texts))
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self._seen.flat(texts)
+
+    def _encode_once(self, texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode_aligned(self, texts: Sequence[str]) -> list[Aligned]:

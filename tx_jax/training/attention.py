@@ -1,39 +1,49 @@
 """Which implementation of attention a training uses, before it starts."""
 
-from tx_jax.config import ExperimentConfig
+import dataclasses
+from collections.abc import Iterator
+
+from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
 from tx_jax.nn.attention.case import Case, platform
 from tx_jax.nn.attention.choice import choose
 
 
+def cases_of(config: ExperimentConfig, phase: Phase) -> Iterator[tuple[Case, int]]:
+    """The cases of self-attention in a phase of training on the devices that are compiled for, and the number of layers
+    that have each."""
+    model, length = config.model, phase.data.sequence_length
+    case = Case(
+        platform=platform(),
+        dtype=model.dtype,
+        queries=length,
+        keys=length,
+        head_dim=model.head_dim,
+        dropout=model.attention_dropout,
+        causal=model.architecture == "decoder",
+        documents=getattr(phase.data, "packing", "") == "packed_documents",
+        relative=bool(model.relative_attention),
+        length_parts=config.mesh.context,
+    )
+    local = sum(model.local_window > 0 and i % model.global_every != 0 for i in range(model.num_layers))
+    yield case, model.num_layers - local
+    if local:
+        yield dataclasses.replace(case, window=model.local_window), local
+
+
 def attention_of(config: ExperimentConfig) -> dict[str, str]:
-    """The implementation and why, by the cases that occur in training on the devices of this machine; "" where there is
-    one case only.
+    """The implementation and why, by the cases that occur in training on the devices of this machine; "" where it is
+    the same for all.
 
     Raises:
       InputError: the one that `model.attention` names cannot run them; the message says why.
     """
     found: dict[str, str] = {}
-    model = config.model
     for phase in config.training_phases:
-        for window in (0, model.local_window) if model.local_window else (0,):
-            length = phase.data.sequence_length
-            case = Case(
-                platform=platform(),
-                dtype=model.dtype,
-                queries=length,
-                keys=length,
-                head_dim=model.head_dim,
-                dropout=model.attention_dropout,
-                causal=model.architecture == "decoder",
-                window=window,
-                documents=getattr(phase.data, "packing", "") == "packed_documents",
-                relative=bool(model.relative_attention),
-                length_parts=config.mesh.context,
-            )
-            choice = choose(model.attention, case)
-            layers = (", local layers" if window else ", global layers") if model.local_window else ""
-            found[f"length {length}{layers}"] = f"{choice.name} ({choice.why})"
+        for case, _ in cases_of(config, phase):
+            choice = choose(config.model.attention, case)
+            layers = (", local layers" if case.window else ", global layers") if config.model.local_window else ""
+            found[f"length {case.queries}{layers}"] = f"{choice.name} ({choice.why})"
     return {"": next(iter(found.values()))} if len(set(found.values())) == 1 else found
 
 

@@ -54,14 +54,15 @@ def train_step(
         grads, metrics = gradient(trained, batch, rng)
     else:
         grads, metrics = _accumulate(gradient, trained, batch, rng, accumulation_steps)
-    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
-    updated = optax.apply_updates(trained, updates)
-    loss, norm, one = total_loss(metrics, weights), optax.tree.norm(grads), jnp.ones(())
-    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    before = _updates_taken(state)
-    updated, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (updated, opt_state), (trained, state.opt_state)
-    )
+    before, loss, one = _updates_taken(state), total_loss(metrics, weights), jnp.ones(())
+    with jax.named_scope("optimizer"):
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+        updated = optax.apply_updates(trained, updates)
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        updated, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(finite, new, old), (updated, opt_state), (trained, state.opt_state)
+        )
     metrics |= {
         "loss": WeightedSum(loss, one),
         "gradient_norm": WeightedSum(norm, one),

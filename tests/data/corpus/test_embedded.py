@@ -111,11 +111,15 @@ def test_block_comments_are_read_and_other_uses_of_the_sign_are_not(tmp_path, mo
         "    # The second comment is indented, as most comments are, and stands alone here.\n"
         "    #\n"
         "    # The third is a paragraph of its own, because an empty comment line ends the one before. "
-        + "More words are needed to make this a document, so here are some of them. " * 2
-        + "\n    return y\n"
+        "More words are needed to make this a document, so here are some of them. "
+        "More words are needed to make this a document, so here are some of them. \n"
+        "    return y\n"
+        "z = ('one'\n"
+        "     # The fourth stands between strings that make one, and is a comment all the same.\n"
+        '     f"""\n# And this line is a part of that string again, so that nobody ever reads it.\n""")\n'
     )
     monkeypatch.setattr(embedded.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
     (document,) = embedded.documents.__wrapped__()
     paragraphs = document.split("\n\n")
-    assert [paragraph.split()[1] for paragraph in paragraphs] == ["first", "second", "third"]
+    assert [paragraph.split()[1] for paragraph in paragraphs] == ["first", "second", "third", "fourth"]
     assert "and it is therefore read" in paragraphs[0]

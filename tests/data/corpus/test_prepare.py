@@ -16,6 +16,8 @@ from tx_jax.data.corpus.sources import SourceConfig
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.data.pretraining.packing import FullSentences
 from tx_jax.errors import InputError
+from tx_jax.text import Tokenizer
+from tx_jax.text.wordpiece import WordPiece
 
 WORDS = [a + b for a in ("ba", "ke", "lo", "mu", "ti") for b in ("na", "re", "so", "vi")]
 
@@ -65,6 +67,13 @@ def made(tmp_path_factory, corpus_file):
     store = tmp_path_factory.mktemp("made") / "store"
     prepare(settings(store, corpus_file))
     return store
+
+
+def test_the_store_is_that_of_whole_sentences_encoded_by_the_library(made, corpus_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(WordPiece, "encode_batch", lambda self, texts: [x.ids for x in self.encode_aligned(texts)])
+    monkeypatch.setattr(WordPiece, "encode_flat", Tokenizer.encode_flat)  # nothing is remembered
+    prepare(settings(tmp_path / "store", corpus_file))
+    assert TokenStore.open(tmp_path / "store").fingerprint == TokenStore.open(made).fingerprint
 
 
 def test_counts_add_up(made):

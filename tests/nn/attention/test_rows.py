@@ -55,6 +55,14 @@ def test_loops():
     compare(plain.arrays(shape), Mask(), dropout_rate=0.1, dropout_key=dropout_key(7))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_keys_that_a_window_skips(causal):
+    """The last queries see none of the first keys, of which no scores are made; dropout still counts them."""
+    inputs, mask = plain.arrays((1, 384, 1, 64)), Mask(valid_BS=plain.lengths(1, 384), causal=causal, window=32)
+    assert rows.make_plan(inputs[0].shape, 384, mask).spans()[-1] == (256, 128, 384)
+    compare(inputs, mask, dropout_rate=0.3, dropout_key=dropout_key(5))
+
+
 def test_cross_attention_where_one_row_has_no_tokens():
     """A row that may attend to nothing gives zeros, its gradients are 0, and it changes nothing in the others."""
     inputs, mask = plain.arrays(SHAPE, keys=128), Mask(valid_BS=plain.lengths(2, 128).at[0].set(False))

@@ -30,6 +30,17 @@ def test_blocks():
     plain.assert_equal(plain.value_and_gradients(attend, *inputs, mask), expected, 2e-4)
 
 
+def test_blocks_of_the_backward_kernel():
+    """Large ones, so that few gradients of the queries are written before they are summed up; smaller where a mask lets
+    it skip some. Those that are larger than what is computed at once give the same."""
+    assert [splash.backward_block(length, False) for length in (128, 640, 1024, 4096)] == [128, 640, 1024, 2048]
+    assert [splash.backward_block(length, True) for length in (128, 640, 1024, 4096)] == [128, 128, 512, 1024]
+    assert splash.block(1024) == 512
+    inputs, mask = plain.arrays((1, 1024, 1, 64)), Mask(valid_BS=plain.lengths(1, 1024))
+    expected = plain.value_and_gradients(plain.attend, *inputs, mask)
+    plain.assert_equal(plain.value_and_gradients(attend, *inputs, mask), expected, 2e-4)
+
+
 def test_cross_attention_where_one_row_has_no_tokens():
     """All queries read the keys that are tokens; a row without any changes nothing in the others, and stays finite."""
     inputs = plain.arrays(SHAPE, keys=128)

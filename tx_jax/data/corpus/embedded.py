@@ -8,14 +8,16 @@ document repeats another.
 """
 
 import ast
+import bisect
 import functools
+import io
 import itertools
 import os
 import re
 import sysconfig
 import tokenize
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 # Not documentation, or missing from some installations.
@@ -60,7 +62,7 @@ def _modules(root: Path) -> Iterator[list[str]]:
         for file in sorted(files):
             path = Path(folder, file)
             if file.endswith(".py") and (tree := _parse(path)) is not None:
-                yield [*_docstrings(tree), *_block_comments(path)]
+                yield [*_docstrings(tree), *_block_comments(tree, path)]
 
 
 def _parse(path: Path) -> ast.Module | None:
@@ -81,15 +83,47 @@ def _docstrings(node: ast.AST) -> Iterator[str]:
             yield from _docstrings(child)
 
 
-def _block_comments(path: Path) -> Iterator[str]:
-    """Comments on lines of their own; consecutive lines form one text. `ast` must be able to parse the file."""
-    texts: dict[int, list[str]] = {}  # keyed by the number of the line after the text
+def _block_comments(tree: ast.Module, path: Path) -> Iterator[str]:
+    """Comments on lines of their own; consecutive lines form one text.
+
+    A line that begins with # is one unless it belongs to a string. Only strings that hold such a line are tokenized,
+    since Python's tokenizer takes most of the time that all of this takes.
+    """
     with tokenize.open(path) as file:
-        for token in tokenize.generate_tokens(file.readline):
-            if token.type == tokenize.COMMENT and token.line.lstrip().startswith("#"):
-                row = token.start[0]
-                texts[row + 1] = [*texts.pop(row, []), token.string.lstrip("#").strip()]
+        lines = [line.strip() for line in file]
+    comments = [row for row, line in enumerate(lines, 1) if line.startswith("#")]
+    for node in _strings_across(tree, comments):
+        inside = set(_within(node, comments))
+        inside -= _comments_between_strings(path, node)
+        comments = [row for row in comments if row not in inside]
+    texts: dict[int, list[str]] = {}  # keyed by the number of the line after the text
+    for row in comments:
+        texts[row + 1] = [*texts.pop(row, []), lines[row - 1].lstrip("#").strip()]
     return map("\n".join, texts.values())
+
+
+def _within(node: ast.AST, rows: Sequence[int]) -> Sequence[int]:
+    """Those of sorted rows that a node has after its first one."""
+    return rows[bisect.bisect_right(rows, node.lineno) : bisect.bisect_right(rows, node.end_lineno)]
+
+
+def _strings_across(node: ast.AST, rows: Sequence[int]) -> Iterator[ast.Constant | ast.JoinedStr]:
+    """The strings below a node that go on in any of these rows."""
+    for child in ast.iter_child_nodes(node):
+        if hasattr(child, "lineno") and not _within(child, rows):
+            continue
+        if isinstance(child, ast.Constant | ast.JoinedStr):
+            yield child
+        else:
+            yield from _strings_across(child, rows)
+
+
+def _comments_between_strings(path: Path, node: ast.Constant | ast.JoinedStr) -> set[int]:
+    """The rows of the comments among strings that are written one after another and make one."""
+    with tokenize.open(path) as file:
+        segment = ast.get_source_segment(file.read(), node)
+    tokens = tokenize.generate_tokens(io.StringIO(f"({segment})").readline)
+    return {node.lineno - 1 + token.start[0] for token in tokens if token.type == tokenize.COMMENT}
 
 
 def _new_prose(texts: Iterable[str], seen: set[str]) -> Iterator[str]:

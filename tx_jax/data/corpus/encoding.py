@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import itertools
 import multiprocessing
 import os
 import signal
@@ -173,12 +172,12 @@ class Encoder:
     def _encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """(token ids of all texts, concatenated; number of tokens of each)."""
         dtype = token_dtype(self.tokenizer.vocab_size)
-        tokens, lengths = [np.empty(0, dtype)], []
+        tokens, lengths = [np.empty(0, dtype)], [np.empty(0, np.int64)]
         for first in range(0, len(texts), _BATCH):
-            batch = self.tokenizer.encode_batch(texts[first : first + _BATCH])
-            lengths += map(len, batch)
-            tokens.append(np.fromiter(itertools.chain.from_iterable(batch), dtype))
-        return np.concatenate(tokens), np.array(lengths, np.int64)
+            ids, counts = self.tokenizer.encode_flat(texts[first : first + _BATCH])
+            tokens.append(ids.astype(dtype))
+            lengths.append(counts)
+        return np.concatenate(tokens), np.concatenate(lengths)
 
 
 def join_long_documents(

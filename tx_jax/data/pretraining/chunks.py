@@ -11,7 +11,7 @@ import numpy as np
 from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import document_blocks, document_bounds, place, require_documents, require_room, spread
+from tx_jax.data.rows import document_blocks, document_bounds, put, require_documents, require_room, spread
 
 _BLOCK = 1 << 25  # tokens looked at together
 
@@ -55,7 +55,7 @@ class Chunks:
         ends = np.maximum(np.minimum(self.begins[document + 1].astype(np.int64), stop[row]), begins)
         stream = np.full((len(start), self.length + 1), self.end_id, np.int32)
         within = begins - document - 1  # documents before and their ends: from the stream to the split
-        stream[place(row, begins - start[row], ends - begins)] = self.split.read(within, within + ends - begins)
+        put(stream, row, begins - start[row], ends - begins, self.split.read(within, within + ends - begins))
         valid = np.arange(self.length)[None] < (stop - 1 - start)[:, None]
         return {
             "tokens": np.where(valid, stream[:, :-1], np.int32(self.pad_id)),

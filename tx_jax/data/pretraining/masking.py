@@ -90,7 +90,7 @@ def choose_tokens(tokens_BT: np.ndarray, valid_BT: np.ndarray, masking: Masking,
     budget = masking.budget(wanted)
     # A random order of the candidates; the first of them are chosen.
     count = masking.max_predictions
-    order = np.argsort(np.where(candidates, rng.uniform(tokens_BT.shape[1]), 2.0), axis=1)[:, :count]
+    order = rng.order(candidates)[:, :count]
     chosen = np.zeros_like(candidates)
     np.put_along_axis(chosen, order, np.arange(order.shape[1])[None] < budget[:, None], axis=1)
     return Choice(chosen, wanted - budget)
@@ -104,30 +104,31 @@ def corrupt(tokens_BT: np.ndarray, choice: Choice, masking: Masking, rng: RowRan
       original tokens there; masked_weights float32 [B, P], 1 for a prediction and 0 for the unused rest (position 0);
       masked_dropped float32 [B], the wanted predictions that P had no room for.
     """
-    size, count = len(tokens_BT), masking.max_predictions
-    rows, columns = np.nonzero(choice.chosen_BT)
+    (size, length), count = tokens_BT.shape, masking.max_predictions
+    at = np.flatnonzero(choice.chosen_BT)
+    row = at // length
     numbers = choice.chosen_BT.sum(axis=1)
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
-    used = np.arange(count)[None] < numbers[:, None]
-    positions, targets = np.zeros((2, size, count), np.int64)
-    positions[rows, slots] = columns
-    targets[rows, slots] = tokens_BT[rows, columns]
+    slots = row * count + np.arange(len(at)) - np.repeat(np.cumsum(numbers) - numbers, numbers)
+    originals = tokens_BT.reshape(-1)[at]
+    positions, targets = np.zeros((2, size, count), np.int32)
+    positions.reshape(-1)[slots] = at - row * length
+    targets.reshape(-1)[slots] = originals
 
-    kind = rng.uniform(count)
-    random_tokens = masking.ordinary_ids[rng.integers(len(masking.ordinary_ids), count)]
+    kind = rng.uniform(count).reshape(-1)[slots]
+    others = masking.ordinary_ids[rng.integers(len(masking.ordinary_ids), count).reshape(-1)[slots]]
     if choice.group_BT is not None:  # the draw of a group's first token counts for all of it
-        group = np.take_along_axis(choice.group_BT, positions, axis=1)
-        same = np.pad(group[:, 1:] == group[:, :-1], ((0, 0), (1, 0)))
-        kind = np.take_along_axis(kind, np.maximum.accumulate(np.where(same, 0, np.arange(count)[None]), axis=1), 1)
-    replaced = np.where(kind < masking.replace_with_mask, masking.mask_id, targets)
+        group = choice.group_BT.reshape(-1)[at]
+        begins = np.ones(len(at), bool)
+        begins[1:] = (group[1:] != group[:-1]) | (row[1:] != row[:-1])
+        kind = kind[begins][np.cumsum(begins) - 1]
+    replaced = np.where(kind < masking.replace_with_mask, masking.mask_id, originals)
     at_random = (kind >= masking.replace_with_mask) & (kind < masking.replace_with_mask + masking.replace_with_random)
-    replaced = np.where(at_random, random_tokens, replaced)
     corrupted = tokens_BT.copy()
-    corrupted[rows, columns] = replaced[rows, slots]
+    corrupted.reshape(-1)[at] = np.where(at_random, others, replaced)
     return {
         "tokens": corrupted,
-        "masked_positions": positions.astype(np.int32),
-        "masked_targets": targets.astype(np.int32),
-        "masked_weights": used.astype(np.float32),
+        "masked_positions": positions,
+        "masked_targets": targets,
+        "masked_weights": (np.arange(count)[None] < numbers[:, None]).astype(np.float32),
         "masked_dropped": choice.dropped_B.astype(np.float32),
     }

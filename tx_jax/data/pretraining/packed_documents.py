@@ -98,10 +98,10 @@ class PackedDocuments:
         pieces = self._pieces(np.asarray(indices, np.int64))
         shape = len(indices), self.length
         width = pieces.length + self.num_specials
-        at = place(pieces.row, pieces.column, width)
+        at = place(pieces.row, pieces.column, width, self.length)
         documents, positions = np.zeros((2, *shape), np.int32)
-        documents[at] = np.repeat(pieces.number, width)
-        positions[at] = ranges(np.zeros_like(width), width)
+        documents.reshape(-1)[at] = np.repeat(pieces.number, width)
+        positions.reshape(-1)[at] = ranges(np.zeros_like(width), width)
         batch = {"valid": documents > 0, "documents": documents, "positions": positions}
         stream, begins = self._streams(pieces)
         if not self.causal:
@@ -112,9 +112,9 @@ class PackedDocuments:
             "targets": self._fill(shape, at, stream[inputs + 1]),
         }
 
-    def _fill(self, shape: tuple[int, int], at: tuple[np.ndarray, np.ndarray], values: np.ndarray) -> np.ndarray:
+    def _fill(self, shape: tuple[int, int], at: np.ndarray, values: np.ndarray) -> np.ndarray:
         filled = np.full(shape, self.pad_id, np.int32)
-        filled[at] = values
+        filled.reshape(-1)[at] = values
         return filled
 
     def _pieces(self, indices: np.ndarray) -> _Pieces:

@@ -13,7 +13,7 @@ from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.pretraining.spans import Spans, chain
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import place, require_documents, require_room, spread
+from tx_jax.data.rows import put, require_documents, require_room, spread
 
 NUM_SPECIALS = 2
 _BLOCK = 1 << 20  # sentences looked at together
@@ -123,5 +123,5 @@ def _rows(
     starts = np.maximum(offsets[split.document_offsets[document]], start[row])
     stops = np.minimum(offsets[split.document_offsets[document + 1]], stop[row])
     columns = 1 + (starts - start[row]) + (document - first_document[row])
-    tokens[place(row, columns, stops - starts)] = split.read(starts, stops)
+    put(tokens, row, columns, stops - starts, split.read(starts, stops))
     return {"tokens": tokens, "segments": np.zeros((size, examples.length), np.int32), "valid": valid}

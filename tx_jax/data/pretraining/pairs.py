@@ -20,7 +20,7 @@ from tx_jax.data.corpus.index import Recipe, count_type, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.pretraining.spans import Spans, documents_of_sentences
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import place, require_room
+from tx_jax.data.rows import put, require_room
 from tx_jax.errors import InputError
 
 
@@ -140,7 +140,7 @@ class SentencePairs:
         flat = self.split.read(np.stack([a_start, b_start], 1).ravel(), np.stack([a_stop, b_stop], 1).ravel())
         runs = np.stack([a_length, b_length], 1).ravel()
         columns = np.stack([np.ones_like(a_length), b_begin], 1).ravel()
-        tokens[place(np.repeat(row, 2), columns, runs)] = flat
+        put(tokens, np.repeat(row, 2), columns, runs, flat)
         second = (column >= b_begin[:, None]) & (column < total)
         return {"tokens": tokens, "segments": second.astype(np.int32), "valid": column < total}
 

@@ -21,9 +21,9 @@ import numpy as np
 from tx_jax.data.corpus.index import Recipe, open_index
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.data.pretraining.masking import Choice, Masking
-from tx_jax.data.pretraining.words import fill_budget, random_order, run_sizes, spread_over_words
+from tx_jax.data.pretraining.words import fill_budget, run_sizes, spread_over_words
 from tx_jax.data.rng import RowRandom
-from tx_jax.data.rows import document_blocks, document_bounds, place
+from tx_jax.data.rows import document_blocks, document_bounds, put
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
@@ -155,7 +155,7 @@ def choose_listed(
     by itself. Occurrences that overlap (of phrases) count as one.
     """
     sizes = occurrence_sizes(words.find(tokens_BT, valid_BT), tokens_BT.shape)
-    order = random_order(sizes[:, :-1] > 0, rng)
+    order = rng.order(sizes[:, :-1] > 0)
     round_up = rng.uniform()
     if rate_of == "tokens":
         wanted = np.minimum(np.rint(valid_BT.sum(axis=1) * masking.rate).astype(np.int64), sizes.sum(axis=1))
@@ -173,7 +173,7 @@ def choose_listed(
 def occurrence_sizes(matches: Matches, shape: tuple[int, int]) -> np.ndarray:
     """int64 [B, T + 1]: at the first token of each occurrence the number of its tokens, 0 elsewhere."""
     inside, begins = np.zeros((2, *shape), bool)
-    inside[place(matches.row, matches.column, matches.length)] = True
+    put(inside, matches.row, matches.column, matches.length, True)
     # An occurrence that begins inside the one before it is part of it.
     ends = np.maximum.accumulate(matches.row * shape[1] + matches.column + matches.length)
     is_new = np.ones(len(ends), bool)
@@ -196,8 +196,8 @@ def count_occurrences(split: Split, words: WordList) -> np.ndarray:
         columns = starts - starts[0] + np.arange(len(starts))
         tokens = np.zeros((1, int(ends[-1] - starts[0]) + len(starts)), np.int32)
         valid = np.zeros(tokens.shape, bool)
-        at = place(np.zeros_like(columns), columns, lengths)
-        tokens[at], valid[at] = split.read(starts, ends), True
+        for array, values in ((tokens, split.read(starts, ends)), (valid, True)):
+            put(array, np.zeros_like(columns), columns, lengths, values)
         counts += np.bincount(words.find(tokens, valid).word, minlength=len(counts))
     return counts
 

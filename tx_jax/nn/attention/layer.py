@@ -11,7 +11,7 @@ from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.attention import choice, xla
 from tx_jax.nn.attention.case import Case, platform
-from tx_jax.nn.dense import Dense, project, residual_stddev
+from tx_jax.nn.dense import Dense, from_heads, project, residual_stddev, to_heads
 from tx_jax.nn.masks import Mask
 from tx_jax.nn.rotary import rotate
 
@@ -45,10 +45,17 @@ class MultiHeadAttention(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
 
-        def dense(name: str, use_bias: bool) -> Dense:
-            return Dense(config.dim, config.init_stddev, dtype, use_bias=use_bias and config.use_bias, name=name)
+        # Where kernels or sequences are split over devices, the rows must be flattened.
+        whole = not sharding.splits_kernels() and sharding.length_parts(x_BTD.shape[1]) == 1
+        by_heads = platform() == "tpu" and whole
+
+        def dense(name: str, use_bias: bool, form: str = "into heads", stddev: float = config.init_stddev) -> Dense:
+            form = form if by_heads else None
+            return Dense(config.dim, stddev, dtype, use_bias=use_bias and config.use_bias, form=form, name=name)
 
         def heads(y: jax.Array) -> jax.Array:
+            if by_heads and y.ndim == 3:
+                return to_heads(y, config.num_heads)
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim)
 
         query, key, value = dense("query", True), dense("key", config.key_bias), dense("value", True)
@@ -84,8 +91,8 @@ class MultiHeadAttention(nn.Module):
             dropout_key=self.make_rng("dropout") if rate else None,
             **({"relative": relative} if relative else {}),
         )
-        out = Dense(config.dim, residual_stddev(config), dtype, use_bias=config.use_bias, name="out")
-        return out(y_BTHK.reshape(x_BTD.shape))
+        out = dense("out", True, "out of heads", residual_stddev(config))
+        return out(from_heads(y_BTHK) if by_heads else y_BTHK.reshape(x_BTD.shape))
 
     def _case(self, q_BTHK: jax.Array, k_BSHK: jax.Array, mask: Mask, rate: float, capture: bool) -> Case:
         return Case(

@@ -5,7 +5,7 @@ in picoseconds a score, forward and backward. XLA's path moves about 12 bytes a 
 7.8 ps of products, as 64 is half of what the matrix units multiply at once. These kernels only move q, k, v, y and
 their gradients (1408 / T bytes: 13.4, 3.4 and 1.7 ps at 128, 512 and 1024), make the scores twice (9.1 ps of products),
 and take about 43 lane operations (7 ps), half of them dropout's hash. The compiler's schedule of the kernels, which
-`benchmarks/attention_kernels.py` reads, is 20, 13 and 13 ps. And no array is turned from [B, T, H, K] to [B, H, T, K].
+`benchmarks/attention_kernels.py` reads, is 19, 13 and 13 ps. And no array is turned from [B, T, H, K] to [B, H, T, K].
 These are estimates; nothing was measured on a TPU yet.
 
 Shapes: B batch, T query length, S key length, H heads, K head dim.

@@ -74,14 +74,15 @@ def _splash(
         of_head = splash_attention.LocalMask(shape, (side, 0 if mask.causal else side), 0)
     else:
         of_head = (splash_attention.CausalMask if mask.causal else splash_attention.FullMask)(shape)
-    block_q, block_kv = _block(queries), _block(keys)
+    block_q, block_kv = block(queries), block(keys)
     return splash_attention.make_splash_mha(
         splash_attention.MultiHeadMask([of_head] * heads),
         block_sizes=splash_attention.BlockSizes(
             block_q=block_q,
             block_kv=block_kv,
             block_q_dkv=block_q,
-            block_kv_dkv=block_kv,
+            block_kv_dkv=backward_block(keys, mask.causal or mask.window > 0),
+            block_kv_dkv_compute=block_kv,
             use_fused_bwd_kernel=True,
         ),
         head_shards=1,  # `on_shards` has split them
@@ -90,9 +91,20 @@ def _splash(
     )
 
 
-def _block(length: int) -> int:
+def block(length: int) -> int:
     """The largest block of at most 512 that divides a length."""
-    return next(block for block in range(512, 0, -_LANES) if length % block == 0)
+    return next(size for size in range(512, 0, -_LANES) if length % size == 0)
+
+
+def backward_block(length: int, hides: bool) -> int:
+    """The number of keys that the backward kernel has on the chip at once, of which it computes one `block` after the
+    other.
+
+    It writes the gradient of the queries once for each such number of keys, to be summed up after it: they are as many
+    as fit, so that memory grows little faster than the length. But it can't skip parts of them that a mask `hides`.
+    """
+    size, largest = block(length), min(length // 4 if hides else length, 2048)
+    return next((n for n in range(largest // size * size, 0, -size) if length % n == 0), size)
 
 
 def _segments(mask: Mask, queries: int) -> splash_attention.SegmentIds | None:
