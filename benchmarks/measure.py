@@ -61,6 +61,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def one_thread() -> None:
+    """Makes jax and torch compute in one thread. Call it before they are imported.
+
+    Processor time then counts no thread that waits for another: the way to compare programs on a busy machine.
+    """
+    for name in ("NPROC", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # XLA on CPUs; torch
+        os.environ[name] = "1"
+
+
 def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
@@ -129,9 +138,15 @@ def torch_synchronize() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
-    """Seconds of each round of each part, the first part being what the others are compared with."""
+    """Seconds of each round of each part, the first part being what the others are compared with.
+
+    Attributes:
+      processor: the same rounds in processor time, of all threads of this process. On a machine that does other work as
+        well it is the steadier figure, of parts that compute on the CPU and whose idle threads sleep.
+    """
 
     seconds: dict[str, list[float]]
+    processor: dict[str, list[float]] = dataclasses.field(default_factory=dict)
 
     def rows(self, work: Mapping[str, float] | float = 0.0) -> list[dict[str, Any]]:
         """One row a part: minimum and median in ms, and how many times as fast the first part is, by both.
@@ -149,6 +164,9 @@ class Timings:
                 "ratio_of_min": min(times) / min(first),
                 "ratio_of_median": statistics.median(times) / statistics.median(first),
             }
+            if self.processor:
+                least = {part: min(values) for part, values in self.processor.items()}
+                row |= {"cpu_min_ms": least[name] * 1e3, "ratio_of_cpu": least[name] / next(iter(least.values()))}
             units = work.get(name, 0.0) if isinstance(work, Mapping) else work
             rows.append(row | ({"per_second": units / min(times)} if units else {}))
         return rows
@@ -174,13 +192,15 @@ def interleaved(
         for _ in range(warmup):
             part()
     seconds: dict[str, list[float]] = {name: [] for name in parts}
+    processor: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(rounds):
         for name in list(parts)[:: -1 if number % 2 else 1]:
-            began = clock()
+            began, worked = clock(), time.process_time()
             for _ in range(repeats):
                 parts[name]()
             seconds[name].append((clock() - began) / repeats)
-    return Timings(seconds)
+            processor[name].append((time.process_time() - worked) / repeats)
+    return Timings(seconds, processor)
 
 
 def print_header(calibrated: Mapping[str, float]) -> dict[str, Any]:

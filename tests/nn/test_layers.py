@@ -10,7 +10,7 @@ from jax.ad_checkpoint import print_saved_residuals
 from tests.models import small
 from tests.nn import reference
 from tx_jax import sharding
-from tx_jax.nn.dense import Dense, project, truncated_normal
+from tx_jax.nn.dense import Dense, product_of_rows, project, truncated_normal
 from tx_jax.nn.embed import Embedding, Embeddings
 from tx_jax.nn.heads import Classifier, MaskedLMHead, Pooler, gather_positions
 from tx_jax.nn.mlp import ACTIVATIONS
@@ -64,6 +64,31 @@ def test_layers_of_one_input_split_over_devices_or_not(monkeypatch, capsys, spli
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, expected)
     print_saved_residuals(kept, params, x)
     assert capsys.readouterr().out.count("f32[12,5]") == 2
+
+
+@pytest.mark.parametrize(("inputs", "features"), [(24, 8), (8, 24)])  # the taller result is transposed
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_gradients_of_a_product_are_those_of_autodiff(inputs, features, dtype):
+    x, kernel, gradient = (normal(*shape).astype(dtype) for shape in ((64, inputs), (inputs, features), (64, features)))
+    y, backward = jax.vjp(jax.jit(product_of_rows), x, kernel)
+    expected_y, expected = jax.vjp(jnp.dot, x, kernel)
+    assert all(a.dtype == dtype for a in backward(gradient))
+    np.testing.assert_array_equal(y, expected_y)
+    for a, b in zip(backward(gradient), expected(gradient), strict=True):
+        scale = 1e-6 if dtype == jnp.float32 else 1e-2
+        np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=scale, atol=scale * np.abs(np.float32(b)).max())
+
+
+def test_only_on_a_cpu_is_a_matrix_transposed_for_a_tall_kernel_gradient():
+    def gradient(x, kernel):
+        return jax.grad(lambda kernel: product_of_rows(x, kernel).sum())(kernel)
+
+    traced = jax.jit(gradient).trace(normal(64, 24), normal(24, 8))
+    barriers = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier")
+        for platform in ("cpu", "tpu", "cuda")
+    }
+    assert barriers == {"cpu": 2, "tpu": 0, "cuda": 0}
 
 
 def test_dense_computes_in_its_dtype_and_keeps_float32_parameters():
