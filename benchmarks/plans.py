@@ -2,6 +2,7 @@
 
     pip install -e ".[plan]"
     python -m benchmarks.plans --recipes=bert_base,gpt2_small --slices=v4-8,v5litepod-16
+    python -m benchmarks.plans --recipes=bert_base --slices=v5litepod-16 --attention=rows
     python -m benchmarks.plans --write
 
 The first compiles what benchmarks/plans.jsonl does not hold yet, minutes a row, and adds it there; by default all rows.
@@ -28,6 +29,7 @@ ROWS, TABLE = Path(__file__).with_name("plans.jsonl"), Path(__file__).with_name(
 WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.")
 RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
 SLICE = flags.DEFINE_list("slices", list(SLICES), "TPU slices.")
+ATTENTION = flags.DEFINE_string("attention", "auto", "model.attention: auto, xla or rows.")
 SHARES = (0.9, 0.45, 0.2)  # of the memory that the state leaves, for activations: their estimate is no better
 
 
@@ -38,10 +40,10 @@ def main(argv: list[str]) -> None:
     import os
 
     os.environ["JAX_PLATFORMS"] = "cpu"
-    have = {(row["recipe"], row["slice"]) for row in read_rows()}
+    have = {(row["recipe"], row["slice"], row["changes"].get("attention", "auto")) for row in read_rows()}
     for name in SLICE.value:
         for recipe in RECIPE.value:
-            if (recipe, name) not in have:
+            if (recipe, name, ATTENTION.value) not in have:
                 row = plan_row(recipe, name)
                 print(json.dumps(row), flush=True)
                 with ROWS.open("a", encoding="utf-8") as file:
@@ -66,6 +68,8 @@ def plan_row(recipe: str, name: str) -> dict:
     for share in SHARES:
         c = importlib.import_module(f"configs.{recipe}").get_config()
         row["changes"] = make_it_fit(c, target, share)
+        if ATTENTION.value != "auto":
+            row["changes"]["attention"] = c.model.attention = ATTENTION.value
         config = from_config_dict(c)
         try:
             made = plan.plan(config, objective_of(config), target)
@@ -90,9 +94,9 @@ def make_it_fit(c, target, share: float) -> dict[str, object]:
     """Changes a recipe so that its activations should fit into a share of what the state leaves; what was changed.
 
     Parameters are spread over the fewest chips on which they, their gradient and the optimizer state take half of the
-    memory. A layer keeps about tokens * (34 D + 12 H T) bytes for the backward pass, in bfloat16 with the scores in
-    float32 (Korthikanti et al. 2022, section 4.1, has 34 D + 5 H T for 16 bits throughout); a block that is computed
-    again 2 D. Scores of relative positions take as much once for each of their terms.
+    memory. A layer keeps about tokens * 34 D bytes for the backward pass, in bfloat16 (Korthikanti et al. 2022, section
+    4.1, without the scores, which are computed again); a block that is computed again 2 D. Scores, and those of
+    relative positions, take 12 H T bytes a token in one layer at a time.
     """
     from tx_jax.config import from_config_dict
     from tx_jax.models import registry
@@ -115,9 +119,8 @@ def make_it_fit(c, target, share: float) -> dict[str, object]:
             for phase in phases:
                 length = phase.data.sequence_length
                 scores = 12 * model.num_heads * length
-                whole = 34 * model.dim + scores
-                layer, again = (whole, 0) if remat == "none" else (2 * model.dim, whole)
-                once = again + scores * len(model.relative_attention)
+                layer, again = (34 * model.dim, 0) if remat == "none" else (2 * model.dim, 34 * model.dim)
+                once = again + scores * (1 + len(model.relative_attention))
                 layers = model.num_layers + 2 * model.enhanced_mask_decoder
                 needed = max(needed, phase.batch_size // chips // steps * length * (layers * layer + once))
             if needed <= room:
