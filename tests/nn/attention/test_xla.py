@@ -93,7 +93,7 @@ def test_relative_terms(terms):
     def ours(q, k, v, tables):
         return xla.attend(q, k, v, mask, relative=xla.Relative(cfg, tables))
 
-    def formula(q, k, v, tables):
+    def by_formula(q, k, v, tables):
         more = [functions[name](q, k, tables[name]) for name in terms]
         return formula.attend(q, k, v, mask, more_scores=more, terms=1 + len(terms))
 
@@ -102,7 +102,7 @@ def test_relative_terms(terms):
         loss = lambda *args: (attend(*args) * weights).sum()  # noqa: E731
         return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(q, k, v, tables)
 
-    assert_close(gradients(ours), gradients(formula), 2e-6)
+    assert_close(gradients(ours), gradients(by_formula), 2e-6)
 
 
 def saved_bytes(attend, length: int, **options) -> int:
