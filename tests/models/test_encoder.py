@@ -223,6 +223,7 @@ def test_recomputation_is_kept_behind_a_barrier(changes, expected):
     cfg = small.config(dropout=0.0, attention_dropout=0.0, **changes)
     text = gradient.lower(cfg, registry.param_shapes(cfg), small.batch()).as_text()
     always = 3 * cfg.num_layers + 2  # of each attention, of each norm: a layer's two, the embeddings' and the head's
+    always += 2 * (cfg.num_layers + 1)  # of kernels with more inputs than outputs: wo, the next sentence's
     assert len(re.findall("= stablehlo.optimization_barrier", text)) == always + expected
 
 

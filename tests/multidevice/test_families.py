@@ -46,7 +46,8 @@ def check_steps(family, names):
     assert meshes["one"]["collectives"] == []
     sizes = {math.prod(shape) for shape in shapes.values()}
     if "embeddings/position/embedding" in shapes:
-        sizes.add(LENGTH * DIM)  # the rows of the positions that there are
+        width = shapes["embeddings/position/embedding"][1]
+        sizes.add(LENGTH * width)  # the rows of the positions that there are
     if model.relative_attention:
         sizes.add(2 * LENGTH * DIM)  # a row for each distance, of which the table gets its gradient
     checks = {
