@@ -1,6 +1,8 @@
 """Batches are a pure function of (seed, step): order, corruption, parts of hosts, epochs."""
 
 import dataclasses
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -47,6 +49,19 @@ def test_same_step_same_batch_other_step_or_seed_another(batches):
     assert equal(batches.batch_at(5), batches.batch_at(5))
     assert not equal(batches.batch_at(5), batches.batch_at(6))
     assert not equal(batches.batch_at(5), dataclasses.replace(batches, seed=1).batch_at(5))
+
+
+def test_a_loader_that_was_used_ends_with_its_last_reference(batches):
+    """And its examples, at once: what is freed only by a garbage collection is in the way of the next seed's run."""
+    used = dataclasses.replace(batches, seed=3)
+    used.batch_at(5)
+    ended = weakref.ref(used)
+    gc.disable()
+    try:
+        del used
+        assert ended() is None
+    finally:
+        gc.enable()
 
 
 def test_the_seed_draws_the_corruption_too(batches):

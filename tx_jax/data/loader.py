@@ -6,7 +6,7 @@ Shapes: B examples of this process, T sequence length, P predictions.
 import bisect
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -100,9 +100,17 @@ class Loader:
         """Steps whose examples are located together: a permutation of few numbers takes as long as one of many."""
         return -(-_LOCATED * self.num_processes // self.batch_size)
 
+    def _located(self, block: int) -> tuple[np.ndarray, ...]:
+        """`_locate`, of which the last two results are kept."""
+        if (found := self._recent.get(block)) is None:
+            found = self._recent[block] = self._locate(block)
+            for old in list(self._recent)[:-2]:  # several threads may be here
+                self._recent.pop(old, None)
+        return found
+
     @functools.cached_property
-    def _located(self) -> Callable[[int], tuple[np.ndarray, ...]]:
-        return functools.lru_cache(maxsize=2)(self._locate)
+    def _recent(self) -> dict[int, tuple[np.ndarray, ...]]:
+        return {}  # not `functools.lru_cache`: it would hold this loader, and its examples, until a garbage collection
 
     def _locate(self, block: int) -> tuple[np.ndarray, ...]:
         """For each row of some steps' batches its weight, and the corpus, epoch and index of its example: [S, B]."""
