@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 STORE ?= data/quickstart
 RUN ?= runs/quickstart
-CONFIG ?= configs/quickstart.py
 TRAIN_FLAGS ?=
 
 python := $(VENV)/bin/python
@@ -11,11 +10,10 @@ python := $(VENV)/bin/python
 # What pytest is told besides: make test TESTS="tests/text -k unigram".
 TESTS ?=
 
-.PHONY: help quickstart quickstart-long test test-long parity lint clean
+.PHONY: help quickstart test test-long parity lint clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
-	@echo "make quickstart-long   the same for several times as long, to runs/quickstart-long: it learns more"
 	@echo "make test         run the test suite"
 	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
@@ -38,16 +36,13 @@ $(VENV)/installed-parity: $(VENV)/installed
 
 quickstart: $(VENV)/installed
 	$(python) -m experiments.prepare --source=embedded --store=$(STORE) --vocab_size=2048 --validation_fraction=0.1
-	$(python) -m experiments.train --config=$(CONFIG) --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
+	$(python) -m experiments.train --config=configs/quickstart.py --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
 	$(python) -m experiments.evaluate --workdir=$(RUN)
 	$(python) -m experiments.fill_mask --workdir=$(RUN) \
 	    --text="Return [MASK] if the object is a string." \
 	    --text="This function raises an [MASK] if the file does not exist." \
 	    --text="The first [MASK] is the name of the file." \
 	    --text="A list of [MASK] is returned."
-
-quickstart-long:
-	$(MAKE) quickstart CONFIG=configs/quickstart.py:long RUN=$(RUN)-long
 
 test: $(VENV)/installed-test
 	$(python) -m pytest --numprocesses=2 $(TESTS)
