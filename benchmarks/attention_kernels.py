@@ -34,7 +34,6 @@ from tx_jax.training.throughput import peak_flops
 
 BATCH, WIDTH = 8, 768
 LENGTHS = {"rows": (128, 512, 1024), "splash": (128, 512, 1024, 4096)}
-NAMES = {"rows": ("rows_forward", "rows_backward"), "splash": ("mha_fwd", "mha_dkv")}
 SLICES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1"}
 
 
@@ -99,10 +98,9 @@ def measure(name: str, chip: str, length: int, head_dim: int, dropout: float, du
     clock = peak_flops(device.device_kind) / tpu_slices.GENERATIONS[chip].flops_per_cycle
     cores = tpu_slices.GENERATIONS[chip].flops_per_cycle // 2**17  # of which JAX makes one device
     for i, part in enumerate(("forward", "backward")):
-        seconds = kernel_costs.costs(name, case, BATCH, heads)[i].seconds(kernel_costs.CHIPS[chip])
-        binds = max(seconds, key=lambda unit: seconds[unit])
-        row[part] = {"model_us": round(seconds[binds] * 1e6, 1), "binds": binds}
-        cycles = scheduled_cycles(dumps, NAMES[name][i], *grid(name, case, i, cores))
+        seconds, binds = kernel_costs.costs(name, case, BATCH, heads)[i].longest(chip)
+        row[part] = {"model_us": round(seconds * 1e6, 1), "binds": binds}
+        cycles = scheduled_cycles(dumps, kernel_costs.CALLS[name][i], *grid(name, case, i, cores))
         row[part]["schedule_us"] = None if cycles is None else round(cycles / clock * 1e6, 1)
     for path in dumps.rglob("*.txt"):
         path.unlink()

@@ -36,6 +36,17 @@ class Case:
     length_parts: int = 1
 
 
+def reason_against_kernels(case: Case) -> str | None:
+    """Why no kernel that keeps the scores on the chip can run a case; None = some can."""
+    reasons = (
+        (case.relative, "it has no relative positions in the scores"),
+        (case.capture, "it never has all probabilities at hand, which are asked for"),
+        (case.cached, "it has no cache of keys and values"),
+        (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
+    )
+    return next((reason for applies, reason in reasons if applies), None)
+
+
 def platform() -> str:
     """The devices that are compiled for: those of the mesh, if one is set, or else JAX's default."""
     device = jax.sharding.get_abstract_mesh().abstract_device

@@ -9,7 +9,7 @@ Shapes: B batch, T query length, S key length, H heads, K head dim.
 import jax
 import jax.numpy as jnp
 
-from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.case import Case, reason_against_kernels
 from tx_jax.nn.masks import Mask
 
 LARGEST_HEAD_DIM = 128
@@ -25,19 +25,11 @@ def reason_against(case: Case) -> str | None:
         return f"heads of {case.head_dim} must be a multiple of 8 up to {LARGEST_HEAD_DIM}"
     if case.dropout:
         return f"it has no dropout (attention_dropout={case.dropout})"
-    if case.relative:
-        return "it has no relative positions"
     if case.documents:
         return "it cannot separate documents in a row"
     if case.window:
         return "it has no window on both sides"
-    if case.cached:
-        return "it has no cache of keys"
-    if case.capture:
-        return "it does not return probabilities"
-    if case.length_parts > 1:
-        return "sequences are split over devices"
-    return None
+    return reason_against_kernels(case)
 
 
 def attend(
@@ -55,19 +47,16 @@ def attend(
     A row without tokens attends to its first key.
     """
     del dropout_rate, dropout_key
-    lengths = None
-    if mask.valid_BS is not None:
-        lengths = jnp.maximum(mask.valid_BS.sum(axis=1, dtype=jnp.int32), 1)
+    tokens_B = None if mask.valid_BS is None else mask.valid_BS.sum(axis=1, dtype=jnp.int32)
     y_BTHK = jax.nn.dot_product_attention(
         q_BTHK,
         k_BSHK,
         v_BSHK,
         is_causal=mask.causal,
-        key_value_seq_lengths=lengths,
+        key_value_seq_lengths=None if tokens_B is None else jnp.maximum(tokens_B, 1),
         implementation=implementation,
     )
-    if mask.valid_BS is None:
+    if tokens_B is None:
         return y_BTHK
-    first = jnp.arange(mask.valid_BS.shape[1])[None] < mask.valid_BS.sum(axis=1, keepdims=True)
-    right = (first == mask.valid_BS).all()
+    right = ((jnp.arange(mask.valid_BS.shape[1])[None] < tokens_B[:, None]) == mask.valid_BS).all()
     return jnp.where(right, y_BTHK, jnp.nan).astype(y_BTHK.dtype)

@@ -21,7 +21,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from tx_jax.nn.attention import rows_kernels
-from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.case import Case, reason_against_kernels
 from tx_jax.nn.attention.rows_kernels import LANES, Plan
 from tx_jax.nn.attention.shards import on_shards
 from tx_jax.nn.dropout import row_words
@@ -36,10 +36,6 @@ def reason_against(case: Case) -> str | None:
     """Why these kernels cannot compute a case; None if they can."""
     reasons = (
         (case.platform != "tpu", f"it runs on TPUs, not on a {case.platform.upper()}"),
-        (case.relative, "it has no relative positions in the scores"),
-        (case.capture, "it never has all probabilities at hand, which are asked for"),
-        (case.cached, "it has no cache of keys and values"),
-        (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
         (
             case.queries % LANES or case.keys % LANES or max(case.queries, case.keys) > LONGEST,
             f"lengths must be multiples of {LANES} up to {LONGEST}, not {case.queries} queries and {case.keys} keys",
@@ -47,7 +43,7 @@ def reason_against(case: Case) -> str | None:
         (case.dtype not in ("bfloat16", "float32"), f"it computes in bfloat16 or float32, not in {case.dtype}"),
         (case.head_dim not in (32, 64, 128), f"the head dim must be 32, 64 or 128, not {case.head_dim}"),
     )
-    return next((reason for applies, reason in reasons if applies), None)
+    return next((reason for applies, reason in reasons if applies), None) or reason_against_kernels(case)
 
 
 def attend(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu import splash_attention
 
-from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.case import Case, reason_against_kernels
 from tx_jax.nn.attention.shards import on_shards
 from tx_jax.nn.masks import Mask
 
@@ -21,10 +21,6 @@ def reason_against(case: Case) -> str | None:
     reasons = (
         (case.platform != "tpu", f"it runs on TPUs, not on a {case.platform.upper()}"),
         (case.dropout > 0, f"it has no dropout (attention_dropout={case.dropout:g})"),
-        (case.relative, "it has no relative positions in the scores"),
-        (case.capture, "it never has all probabilities at hand, which are asked for"),
-        (case.cached, "it has no cache of keys and values"),
-        (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
         (
             case.queries % _LANES or case.keys % _LANES,
             f"lengths must be multiples of {_LANES}, not {case.queries} queries and {case.keys} keys",
@@ -32,7 +28,7 @@ def reason_against(case: Case) -> str | None:
         (case.dtype not in ("bfloat16", "float32"), f"it computes in bfloat16 or float32, not in {case.dtype}"),
         (case.head_dim % 64, f"the head dim must be a multiple of 64, not {case.head_dim}"),
     )
-    return next((reason for applies, reason in reasons if applies), None)
+    return next((reason for applies, reason in reasons if applies), None) or reason_against_kernels(case)
 
 
 def attend(

@@ -57,14 +57,21 @@ def attend(
     Args:
       dropout_key: needed if there is a rate: dropout on the probabilities.
     """
-    terms = {"q": q_BTHK, "k": k_BSHK, **(relative.rows if relative else {})}
-    return _attend(_Scores(relative and relative.config), dropout_rate, terms, v_BSHK, mask, dropout_key)
+    scores, terms = _scores_of(q_BTHK, k_BSHK, relative)
+    return _attend(scores, dropout_rate, terms, v_BSHK, mask, dropout_key)
 
 
 def probabilities(q_BTHK: jax.Array, k_BSHK: jax.Array, mask: Mask, relative: Relative | None = None) -> jax.Array:
     """softmax(q k^T / sqrt(K)), before dropout: float32 [B, H, T, S]."""
-    terms = {"q": q_BTHK, "k": k_BSHK, **(relative.rows if relative else {})}
-    return jax.nn.softmax(_masked(_Scores(relative and relative.config)(terms), mask)[0], axis=-1)
+    scores, terms = _scores_of(q_BTHK, k_BSHK, relative)
+    return jax.nn.softmax(_masked(scores(terms), mask)[0], axis=-1)
+
+
+def _scores_of(
+    q_BTHK: jax.Array, k_BSHK: jax.Array, relative: Relative | None
+) -> tuple["_Scores", dict[str, jax.Array]]:
+    """The scores as a function, and its terms."""
+    return _Scores(relative and relative.config), {"q": q_BTHK, "k": k_BSHK, **(relative.rows if relative else {})}
 
 
 @dataclasses.dataclass(frozen=True)
