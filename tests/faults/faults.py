@@ -6,7 +6,6 @@ They raise AssertionError where something is, and `Impossible` where this machin
 import contextlib
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -168,9 +167,9 @@ def check_one_line(ended: Ended, *said: str) -> None:
 
 
 @contextlib.contextmanager
-def stopped_at(run: Run, point: str, other: str = "", **options) -> Iterator[Started]:
+def stopped_at(run: Run, point: str, other: str = "") -> Iterator[Started]:
     """A process of the run that stands still at the point, and goes on afterwards."""
-    process = run.begin(f"SIGSTOP@{point};{other}".strip(";"), **options)
+    process = run.begin(f"SIGSTOP@{point};{other}".strip(";"))
     try:
         wait_until(process, lambda: ") T " in Path(f"/proc/{process.pid}/stat").read_text())
         assert process.poll() is None, end(process)
@@ -314,12 +313,8 @@ def tracker(place: Place, what: str) -> None:
 
 def out_of_memory(place: Place) -> None:
     """A batch too large for the memory that the process may have."""
-    run = place.run("out-of-memory")
-    limit = 9_000_000 * 1024
-    ended = run.train(
-        config={"training.batch_size": 65536},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
-    )
+    run = place.run("out-of-memory", by=("sh", "-c", 'ulimit -v 9000000; exec "$@"', "sh"))  # KiB
+    ended = run.train(config={"training.batch_size": 65536})
     assert ended.code == 1, ended
     assert "out of memory on cpu" in ended.errors
     assert "--config.training.accumulation_steps=2" in ended.errors

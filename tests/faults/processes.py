@@ -91,15 +91,14 @@ class Run:
         config: dict | None = None,
         environment: dict | None = None,
         imports: bool = False,
-        **options,
     ) -> Started:
-        """Starts the command. `imports`: in a process that imports all itself, as it also is where anything else but
-        its arguments is given."""
+        """Starts the command. `imports`: in a process that imports all itself, as it also is where it gets another
+        environment or another command starts it."""
         values = ALL | self.recipe.values | (config or {})
         program = ["tests.faults.driver", fault] if fault else ["experiments.train"]
         flags = [f"--config=configs/{self.recipe.config}.py:smoke", f"--workdir={self.workdir}"]
         flags += [f"--config.{key}={value}" for key, value in values.items()]
-        if not (imports or self.by or environment or options):
+        if not (imports or self.by or environment):
             return programs.start(*program, *flags)
         return subprocess.Popen(
             [*self.by, sys.executable, "-m", *program, *flags],
@@ -107,11 +106,10 @@ class Run:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"} | (environment or {}),
-            **options,
         )
 
-    def train(self, fault: str = "", config: dict | None = None, **options) -> Ended:
-        return end(self.begin(fault, config, **options))
+    def train(self, fault: str = "", config: dict | None = None) -> Ended:
+        return end(self.begin(fault, config))
 
     def losses(self) -> dict[int, float]:
         return {r["step"]: r["loss"] for r in metrics_log.read(self.workdir) if r["split"] == "train"}
