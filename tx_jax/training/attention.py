@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 
+from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
-from tx_jax.nn.attention.case import Case, platform
+from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.choice import choose
 
 
@@ -14,7 +15,7 @@ def cases_of(config: ExperimentConfig, phase: Phase) -> Iterator[tuple[Case, int
     that have each."""
     model, length = config.model, phase.data.sequence_length
     case = Case(
-        platform=platform(),
+        platform=sharding.platform(),
         dtype=model.dtype,
         queries=length,
         keys=length,

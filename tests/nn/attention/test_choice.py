@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from tests.nn.attention import cases
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.nn.attention import cudnn, rows, xla
-from tx_jax.nn.attention.case import Case, platform
+from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.choice import IMPLEMENTATIONS, choose
 from tx_jax.nn.masks import Mask
 
@@ -77,7 +78,7 @@ def test_xla_runs_everything():
 
 
 def test_the_platform_is_that_of_the_mesh():
-    assert platform() == jax.default_backend() == "cpu"
+    assert sharding.platform() == jax.default_backend() == "cpu"
 
 
 class TestCudnnsFunction:
