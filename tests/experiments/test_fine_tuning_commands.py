@@ -44,6 +44,10 @@ def test_several_seeds_end_with_their_spread(seeds):
     assert found["validation"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 2)
     for word in ("2 seeds", "macro_f1", "the most frequent in training", "the frequency of each label"):
         assert word in done.stdout
+    best = json.loads((workdir / "results.json").read_text())["best"]
+    assert best["mean"] == pytest.approx(found["validation"]["macro_f1"]["mean"])
+    assert best["command"].endswith(f"--workdir={workdir} --seeds=0,7")
+    assert (workdir / "sweep.png").stat().st_size > 0
     config = json.loads((workdir / "seed_7/config.json").read_text())
     assert config["seed"] == 7
     assert config["data"]["labels"] == ["0", "1", "2"]

@@ -2,6 +2,11 @@
 
 import csv
 import json
+import random
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -109,3 +114,47 @@ def test_bad_input(grid, tmp_path, flags, expected):
     assert expected in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "new/sweep.json").exists()
+
+
+def _result(workdir, name):
+    """All that does not depend on the clock."""
+    folder = workdir / name
+    log = [{k: v for k, v in one.items() if not metrics_log.is_timed(k)} for one in metrics_log.read(folder)]
+    return log, (folder / "evaluation.json").read_text()
+
+
+@pytest.mark.long
+def test_a_sweep_killed_at_random_points_ends_with_the_results_of_one_that_was_not(arguments, tmp_path):
+    """`kill -9` of the sweep, four times, then SIGTERM; its trials are asked to stop by the system."""
+    given = [argument for argument in arguments if "num_steps" not in argument] + ["--config.training.num_steps=200"]
+    given += ["--sweep.optimizer.learning_rate=1e-3,2e-3", "--sweep.seed=0,1"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert executed("sweep", *given, f"--workdir={whole}").returncode == 0
+    rng = random.Random(0)
+    command = [sys.executable, "-m", "experiments.sweep", *map(str, given), f"--workdir={killed}"]
+    for sent in (signal.SIGKILL,) * 4 + (signal.SIGTERM,):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(rng.uniform(5, 20))
+        process.send_signal(sent)
+        errors = process.communicate()[1]
+        assert process.returncode in (-signal.SIGKILL, 75, 0), errors
+    last = executed("sweep", *given, f"--workdir={killed}")
+    assert last.returncode == 0, last.stderr
+    names = [path.parent.name for path in whole.glob("*/DONE")]
+    assert len(names) == 4
+    for name in names:
+        assert _result(killed, name) == _result(whole, name)
+    for file in ("results.csv", "trials.csv"):
+        assert (killed / file).read_text() == (whole / file).read_text()
+
+
+@pytest.mark.long
+def test_tpe_ends_with_a_table(arguments, tmp_path):
+    pytest.importorskip("optuna")
+    given = [*arguments, "--sweep.optimizer.learning_rate=log(1e-5,1e-2)", "--search=tpe", f"--workdir={tmp_path}"]
+    done = executed("sweep", *given, "--trials=2")
+    assert done.returncode == 0, done.stderr
+    more = executed("sweep", *given, "--trials=3")
+    assert more.returncode == 0, more.stderr
+    assert more.stdout.count(": started") == 1
+    assert len(json.loads((tmp_path / "results.json").read_text())["settings"]) == 3
