@@ -4,6 +4,9 @@
     python -m experiments.convert --from_hf=downloads/bert --out=models/bert --heads=masked_lm,next_sentence
     python -m experiments.convert --model=runs/bert --to_hf=export/bert
 
+--to_hf also writes a model card, README.md with the header that the Hub reads: what the model was trained on, how, and
+what it reached. --language=es names the language of the text there.
+
 --from_hf takes a folder, or a name to download from the Hugging Face Hub. --model takes a run directory or a model that
 --out wrote. If anything about the input is wrong, nothing is written. Pickles are never loaded.
 """
@@ -32,9 +35,10 @@ DTYPE = flags.DEFINE_enum(
 MODEL_TYPE = flags.DEFINE_string(
     "model_type", None, "Model type for --to_hf if several fit: bert, roberta, xlm-roberta, ...; default: its source's."
 )
+LANGUAGE = flags.DEFINE_list("language", None, "For the model card of --to_hf: codes such as es, or en,de.")
 
 READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION, "seed": SEED}
-WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYPE}
+WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYPE, "language": LANGUAGE}
 
 
 def main(argv: list[str]) -> int:
@@ -95,14 +99,18 @@ def read() -> None:
 def write() -> None:
     """--model -> --to_hf."""
     from tx_jax.convert import hf_folder, to_hf
+    from tx_jax.files import write_atomically
+    from tx_jax.reports import facts, model_card
     from tx_jax.runs.open_model import locate, open_model
 
+    model_card.check_languages(LANGUAGE.value or ())
     hf_folder.check_free(Path(TO_HF.value))
     name = MODEL.value or CHECKPOINT.value
     if locate(name).kind.startswith("Hugging Face"):
         command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
     model = open_model(name, step=STEP.value)
     data = model.experiment and model.experiment.data
+    run = facts.read(model.place.folder, Path(name).name) if model.experiment else None
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(
@@ -113,6 +121,9 @@ def write() -> None:
         length=getattr(data, "sequence_length", None),
         separators=getattr(data, "pair_separators", None),
     )
+    folder = Path(TO_HF.value)
+    card = model_card.text(model, folder.resolve().name, written, run, LANGUAGE.value or ())
+    write_atomically(folder / "README.md", card)
     show(
         f"{name} -> {TO_HF.value}",
         {

@@ -131,6 +131,12 @@ class Classification(Supervised):
         targets = self.split(split).table.columns["labels"][outputs["example"]]
         return self.score(targets, outputs["logits"].argmax(axis=-1))
 
+    def confusion(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        if self.objective_class.target != "labels":  # numbers, or sets of labels
+            return None
+        targets = self.split(split).table.columns["labels"][outputs["example"]]
+        return scores.confusion(targets, outputs["logits"].argmax(axis=-1), len(self.data.labels))
+
     def score(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         """The metrics `score_names` of predictions [N]."""
         return {name: self.known_scores[name](targets, predictions) for name in self.score_names}

@@ -291,6 +291,11 @@ class Supervised(abc.ABC):
             All rows are included unless evaluation is limited to some batches.
         """
 
+    def confusion(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        """How often each of `data.labels`, the row, was taken for each, the column: int64 [L, L]; None for a task whose
+        predictions are no single labels. For `outputs` see `scores`."""
+        return None
+
     @abc.abstractmethod
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table
