@@ -115,7 +115,7 @@ def main(argv: list[str]) -> int:
         from tx_jax.hosts import compilation, distributed
         from tx_jax.hosts.watchdog import Watchdog
 
-        compilation.keep_programs(os.path.expanduser("~/.cache/tx_jax/compilation"))
+        compilation.keep_programs()
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,
