@@ -15,6 +15,7 @@ from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.doctor.finding import Check, Finding
 from tx_jax.doctor.machine import GIB, free_memory, nearest_folder, reason_against_writing
+from tx_jax.nn.attention.check import LIMIT
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.left_open import fill_in
 from tx_jax.runs.run_dir import RunDir
@@ -22,7 +23,7 @@ from tx_jax.runs.start import Start, open_start
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import begin
-from tx_jax.training.attention import attention_of
+from tx_jax.training.attention import attention_of, deviations
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import TrainState, abstract_state
 from tx_jax.training.step import check_batch_sizes
@@ -96,6 +97,9 @@ class Examination:
             return
         for case, chosen in attention_of(config).items():
             yield Finding("attention", "ok", f"{case}: {chosen}" if case else chosen)
+        for name, far in deviations(config).items():
+            says, remedy = f"{name} differs from XLA's by {far:.1%} on this device", "--config.model.attention=xla"
+            yield Finding("attention", "ok", says) if far <= LIMIT else Finding("attention", "error", says, remedy)
         if config.model.dtype == "bfloat16" and jax.default_backend() == "cpu" and not _computes_in_bfloat16():
             yield Finding(
                 "attention",
