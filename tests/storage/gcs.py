@@ -19,6 +19,7 @@ import http.client
 import http.server
 import importlib.util
 import json
+import logging
 import os
 import re
 import socket
@@ -109,6 +110,7 @@ def _object(path: str, query: dict[str, list[str]], body: bytes) -> tuple[str, s
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer takes 40 ms
     store: Store
 
     def _serve(self) -> None:
@@ -187,6 +189,8 @@ def running(port: int = 0) -> Iterator[Store]:
     """An emulator with one empty bucket, in memory."""
     from gcp_storage_emulator.server import create_server
 
+    for name in ("gcp_storage_emulator", "api"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each object that is not there
     store = Store(port or _free_port(), _free_port())
     emulator = create_server("127.0.0.1", store.behind, in_memory=True, default_bucket=BUCKET)
     emulator.start()

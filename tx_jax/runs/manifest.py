@@ -24,6 +24,7 @@ MARK = {"manifest": 1}  # what the metadata of a checkpoint with a manifest says
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's name
 OWN = "ocdbt.process_{}"  # Orbax's name for the folder of what a process writes
 HASHES = "hashes.{}.json"  # what a process tells process 0, beside that folder
+AT_ONCE = 2**25  # bytes; objects of a store up to this size are read in one request
 SMALL = 2**20  # bytes; files up to this size are read even in a quick check
 
 
@@ -42,7 +43,7 @@ def hash_own(item: Path, process: int) -> None:
       OSError: a file cannot be read, or the result not written.
     """
     own = item / OWN.format(process)
-    hashes = {name: _hashed(own / name) for name in _files(own)}
+    hashes = {name: _hashed(own / name, found.size) for name, found in _files(own).items()}
     write_atomically(item / HASHES.format(process), json_text(hashes) + "\n")
 
 
@@ -62,20 +63,25 @@ def write(directory: Path) -> None:
     for name, found in _files(directory).items():
         entry = known.get(name)
         if entry is None or entry["bytes"] != found.size:
-            entry = _hashed(directory / name)
+            entry = _hashed(directory / name, found.size)
         files[name] = entry | ({"store": found.checksum} if found.checksum else {})
     for folder in _folders(directory):
         sync_folder(folder)
     write_atomically(directory / NAME, json_text({"files": files}, indent=1) + "\n")
 
 
-def _hashed(path: Path) -> dict[str, int | str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-        if not isinstance(path, StorePath):
+def _hashed(path: Path, size: int) -> dict[str, int | str]:
+    if not isinstance(path, StorePath):
+        with path.open("rb") as file:
             os.fsync(file.fileno())
-    return {"bytes": size, "sha256": digest}
+    return {"bytes": size, "sha256": _sha256(path, size)}
+
+
+def _sha256(path: Path, size: int) -> str:
+    if isinstance(path, StorePath) and size <= AT_ONCE:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def problem(directory: Path, *, quick: bool = False) -> str | None:
@@ -123,9 +129,7 @@ def _problem_of_file(path: Path, expected: dict, found: _Found | None, *, quick:
         return None
     if quick and found.size > SMALL:
         return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return None if digest == expected["sha256"] else "has another checksum"
+    return None if _sha256(path, found.size) == expected["sha256"] else "has another checksum"
 
 
 def _problem_of_old(directory: Path, found: dict[str, _Found]) -> str | None:
