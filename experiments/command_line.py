@@ -21,7 +21,7 @@ EXIT_INTERRUPTED = 130
 
 # Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
 # gs://, so that no flag can be forgotten.
-FREE_TEXT = frozenset({"text", "coordinator"})
+FREE_TEXT = frozenset({"text", "prompt", "stop", "coordinator"})
 # A value may hold several comma-separated paths, and a path may follow NAME=.
 _BEFORE_A_PATH = re.compile(r"[,;=\s]")
 
