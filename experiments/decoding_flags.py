@@ -12,10 +12,16 @@ flags.disclaim_key_flags()  # they count as the entry point's own, so that its -
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "seed")
 
 
-def define(*, num_beams: int = 1, length_penalty: float = 1.0, length_normalization: str = "length") -> None:
-    """The arguments are the defaults of the flags with their names."""
+def define(
+    *, num_beams: int = 1, length_penalty: float = 1.0, length_normalization: str = "length", greedy: bool = False
+) -> None:
+    """The arguments are the defaults of the flags with their names. `greedy`: that of the temperature is 0."""
     flags.DEFINE_integer("max_new_tokens", None, "At most so many tokens a sequence, its end token included.")
-    flags.DEFINE_float("temperature", None, "Logits are divided by it; 0: the most probable token each time (greedy).")
+    flags.DEFINE_float(
+        "temperature",
+        0.0 if greedy else None,
+        "Logits are divided by it; 0: the most probable token each time (greedy).",
+    )
     flags.DEFINE_integer("top_k", 0, "Sample from the k most probable tokens; 0: from all.")
     flags.DEFINE_float("top_p", 1.0, "Sample from the most probable tokens that together have this probability.")
     flags.DEFINE_float("min_p", 0.0, "Sample from tokens at least so many times as probable as the first.")

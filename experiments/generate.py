@@ -14,13 +14,13 @@ Tokens are drawn at random unless --temperature=0 (greedy) or --num_beams asks f
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
 
 from experiments import command_line, decoding_flags, model_flags
+from experiments.asking import asked
 
 model_flags.define_model()
 decoding_flags.define()
@@ -47,10 +47,10 @@ def main(argv: list[str]) -> int:
     prompts = read_prompts(Path(INPUT.value)) if INPUT.value else PROMPT.value
     model = trained.load(name, STEP.value)
     if not prompts:
-        return _show(model, _asked(), options)
+        return _show(model, asked("prompt: "), options)
     if not OUTPUT.value:
         return _show(model, iter(prompts), options)
-    with tqdm(total=len(prompts), unit="prompt", dynamic_ncols=True) as bar:
+    with tqdm(total=len(prompts), unit="prompt", dynamic_ncols=True, delay=1e-3) as bar:
         found = decoding.generate(
             model,
             prompts,
@@ -83,25 +83,6 @@ def _show(model, prompts: Iterator[str], options) -> int:
         for one in found:
             print(f"[{one.sample + 1} of {len(found)}, {one.finish}, {one.score:.2f}] {prompt}{one.text}", flush=True)
     return 0
-
-
-def _asked() -> Iterator[str]:
-    """Prompts from standard input; empty lines are passed over."""
-    from tx_jax.errors import InputError
-
-    sys.stdin.reconfigure(encoding="utf-8", errors="strict")
-    asks = sys.stdin.isatty()
-    while True:
-        if asks:
-            print("prompt: ", end="", flush=True)
-        try:
-            line = sys.stdin.readline()
-        except UnicodeDecodeError as error:
-            raise InputError(f"standard input is not UTF-8 ({error.reason}): convert it with iconv") from None
-        if not line:
-            return
-        if line.strip():
-            yield line.rstrip("\r\n")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ def after_training(config: ExperimentConfig, tokenizer: Tokenizer, workdir: Path
         return _command("predict", f"--workdir={workdir}", f"--input=new.{ending}", f"--output=labeled.{output}")
     if "masked_lm" in config.model.heads and tokenizer.mask_id is not None:
         return _fill_mask(tokenizer, workdir)
+    if config.model.architecture == "encoder_decoder":
+        return _command("translate", f"--model={workdir}", "--input=new.txt", "--output=translated.txt")
     if "causal_lm" in config.model.heads and tokenizer.eos_id is not None:
         return _command("generate", f"--model={workdir}", "--prompt=The beginning of a text")
     return _command("evaluate", f"--workdir={workdir}")

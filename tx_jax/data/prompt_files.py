@@ -36,3 +36,13 @@ def _of_json(line: str, where: str, key: str) -> str:
     if not isinstance(record, dict) or not isinstance(record.get(key), str):
         raise InputError(f"{where} has no text with the key {key!r}")
     return record[key]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a file, compressed or not, empty ones included. Raises InputError as `read_prompts` does."""
+    if not path.is_file():
+        raise InputError(f"{path} is not a file: give one with a text a line")
+    found = [line.rstrip("\r\n") for file in files_in(path) for _, line in lines(file)]
+    if not found:
+        raise InputError(f"{path} is empty: it has no line to read")
+    return found
