@@ -193,14 +193,17 @@ def _loop(
         recorder.evaluation(start, result)
     out_of_patience = functools.partial(recorder.evaluations.out_of_patience, training.patience)
     ended = run.complete or out_of_patience()
+    compiled = set()  # the shapes of batches: those of translation have several
     for step, batch in () if ended else _device_batches(run, start, recorder):
-        first = run.phase_of(step).start == step - 1
-        if first:
+        shapes = frozenset((name, x.shape) for name, x in batch.items())
+        compiles = shapes not in compiled or run.phase_of(step).start == step - 1
+        if compiles:
             recorder.flush()  # the compilation must not count in the speed of the previous steps
+            recorder.compiled.add(step)
+            compiled.add(shapes)
         if profiler.begins_at(step):
             recorder.flush()  # the step before must not be in the trace
             profiler.begin()
-        compiles = first or step == start + 1
         with doing("compiling the train step" if compiles else f"train step {step}"):
             with run.spent.on("compiling") if compiles else contextlib.nullcontext():
                 run.state, metrics = run.train_step(run.state, batch, rng)
