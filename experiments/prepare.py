@@ -171,9 +171,7 @@ def main(argv: Sequence[str]) -> None:
         prepared = prepare(config, progress) if of == 1 else prepare_share(config, number, of, progress)
     if number:
         documents = prepared.meta["documents_read"]
-        print(
-            f"share {number} of {of} is ready, {documents:,} documents: process 0 puts them together in {config.store}"
-        )
+        print(f"share {number} of {of} is ready ({documents:,} documents); process 0 puts all of them together")
         return
     if _VERIFY.value:
         TokenStore.open(config.store).verify()
