@@ -116,7 +116,7 @@ def main(argv: list[str]) -> int:
         from tx_jax.hosts import compilation, distributed
         from tx_jax.hosts.watchdog import Watchdog
 
-        compilation.keep_programs(os.path.expanduser("~/.cache/tx_jax/compilation"))
+        compilation.keep_programs()
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,
@@ -153,7 +153,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
     from tx_jax.storage.failures import StoreFailed
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import begin, loop, out_of_memory
-    from tx_jax.training.attention import reason_against_resuming
+    from tx_jax.training.attention import reason_against_kernels, reason_against_resuming
     from tx_jax.training.recorder import NonFiniteLossError
 
     trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
@@ -169,6 +169,11 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
     if not begins and (reason := reason_against_resuming(config)):
         values["model"]["attention"] = "auto"
         config, filled_in = from_config_dict(values), [*filled_in, f"{reason}; training continues with 'auto'"]
+    if reason := distributed.agreed(lambda: reason_against_kernels(config)):
+        if config.model.attention != "auto":
+            raise InputError(f"{reason}. Give --config.model.attention=xla")
+        values["model"]["attention"] = "xla"
+        config, filled_in = from_config_dict(values), [*filled_in, f"{reason}: training uses XLA's"]
     task = open_task(
         config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
     )

@@ -14,6 +14,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"planning"},
+    {"doctor"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
