@@ -9,7 +9,6 @@
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -55,10 +54,11 @@ def main(argv: list[str]) -> int:
 def read() -> None:
     """--from_hf -> --out."""
     from experiments.next_steps import after_converting
-    from tx_jax.convert import from_hf, hf_folder, model_dir
+    from tx_jax.convert import from_hf, model_dir
+    from tx_jax.files import check_free, path_of
     from tx_jax.runs.open_model import locate
 
-    hf_folder.check_free(Path(OUT.value))
+    check_free(path_of(OUT.value, "--out"))
     place = locate(FROM_HF.value, revision=REVISION.value)
     if place.kind in ("converted model", "run directory"):
         command_line.fail(f"{place.name} is a {place.kind}: give it as --model, with --to_hf")
@@ -66,11 +66,11 @@ def read() -> None:
         place.folder,
         heads=HEADS.value,
         num_labels=NUM_LABELS.value,
-        name=place.name if place.kind == "Hugging Face Hub" else None,
+        name=place.source,
         revision=place.revision,
         seed=SEED.value or 0,
     )
-    model_dir.save(model, Path(OUT.value))
+    model_dir.save(model, path_of(OUT.value, "--out"))
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     show(
@@ -88,16 +88,17 @@ def read() -> None:
         },
     )
     untrained = "masked_lm" in model.untrained
-    if command := after_converting(model.config, model.tokenizer, untrained, Path(OUT.value)):
+    if command := after_converting(model.config, model.tokenizer, untrained, path_of(OUT.value, "--out")):
         print(f"next: {command}")
 
 
 def write() -> None:
     """--model -> --to_hf."""
-    from tx_jax.convert import hf_folder, to_hf
+    from tx_jax.convert import to_hf
+    from tx_jax.files import check_free, is_local, path_of
     from tx_jax.runs.open_model import locate, open_model
 
-    hf_folder.check_free(Path(TO_HF.value))
+    check_free(path_of(TO_HF.value, "--to_hf"))
     name = MODEL.value or CHECKPOINT.value
     if locate(name).kind.startswith("Hugging Face"):
         command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
@@ -107,7 +108,7 @@ def write() -> None:
         print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(
         model,
-        Path(TO_HF.value),
+        path_of(TO_HF.value, "--to_hf"),
         dtype=DTYPE.value,
         model_type=MODEL_TYPE.value,
         length=getattr(data, "sequence_length", None),
@@ -122,7 +123,8 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
-    print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
+    if is_local(path_of(TO_HF.value, "--to_hf")):
+        print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
 
 
 def count(model) -> str:

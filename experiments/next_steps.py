@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.text.described_wordpiece import DescribedWordPiece
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import WordPiece
@@ -34,7 +35,7 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
     Args:
       given: the --tokenizer that the store was made with; None if a tokenizer was trained.
     """
-    if given and (model := _model_of(Path(given))) and tokenizer.mask_id is not None:
+    if given and (model := _model_of(path_of(given, "--tokenizer"))) and tokenizer.mask_id is not None:
         return _command(
             "train",
             "--config=configs/further_pretrain.py",

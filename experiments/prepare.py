@@ -37,6 +37,7 @@ from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FO
 from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.text.sentences import MODES
 
 _SOURCE = flags.DEFINE_multi_string(
@@ -133,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
             f"--{idle[0]} is for training a tokenizer, but --tokenizer={_TOKENIZER.value} gives one: drop one of them"
         )
     config = PrepareConfig(
-        store=Path(_STORE.value),
+        store=path_of(_STORE.value, "--store"),
         source=SourceConfig(
             specs=tuple(spec for specs in _SOURCE.value for spec in specs.split(",")),
             documents=_DOCUMENTS.value,

@@ -97,6 +97,16 @@ def tiny_store(tmp_path_factory) -> TokenStore:
 
 
 @pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """gs:// and s3:// in memory, with a cache of copies of their own."""
+    from tests.storage.memory import memory_store
+
+    monkeypatch.setenv("TX_JAX_CACHE", str(tmp_path / "cache/stores"))
+    with memory_store() as store:
+        yield store
+
+
+@pytest.fixture
 def smoke_config(tiny_store):
     """The smoke form of BERT base on the tiny store, as a ConfigDict that a test may change."""
     from configs import bert_base

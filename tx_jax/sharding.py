@@ -291,3 +291,10 @@ def _row_blocks(leading: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     if leading[0] % batch or leading[1] % context:
         return None
     return batch, leading[0] // batch, context, leading[1] // context
+
+
+def platform() -> str:
+    """The devices that are compiled for: those of the mesh, if one is set, or else JAX's default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    name = device.platform if device is not None else jax.default_backend()
+    return "gpu" if name in ("cuda", "rocm") else name

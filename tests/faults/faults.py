@@ -6,6 +6,7 @@ They raise AssertionError where something is, and `Impossible` where this machin
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess

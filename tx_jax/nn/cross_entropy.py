@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax import sharding
+from tx_jax.nn.sums import sum_over
 
 # How many logits of one device exist at once: 256 MiB in bfloat16, and 1280 rows for a vocabulary of 100,000.
 CHUNK = 2**27
@@ -128,7 +129,7 @@ def _gradients(
     hidden = jnp.dot(rounded_NV, table_VE.astype(hidden_NE.dtype))
     parts = hidden_PNE.shape[:2]
     table = jnp.einsum("pnv,pne->pve", rounded_NV.reshape(*parts, -1), hidden_PNE, preferred_element_type=jnp.float32)
-    bias = None if bias_V is None else gradient_NV.reshape(*parts, -1).sum(axis=1)
+    bias = None if bias_V is None else sum_over(rounded_NV.reshape(*parts, -1), (1,))
     return rows.sums(weights_N), hidden.reshape(hidden_PNE.shape), (table, bias)
 
 

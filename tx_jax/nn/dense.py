@@ -7,6 +7,8 @@ TPUs are the exception, see `FORMS`.
 Shapes: N rows, D inputs, F features.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn import initial
+from tx_jax.nn.sums import sum_over
 
 
 class Dense(nn.Module):
@@ -36,7 +39,7 @@ class Dense(nn.Module):
             return FORMS[self.form](x.astype(self.dtype), kernel, bias)
         y = product_of_rows(_rows(x, self.dtype), kernel) if product is None else product
         if bias is not None:
-            y = y + bias[None]
+            y = plus_bias(y, bias)
         return sharding.unflatten_rows(y, x.shape[:-1])
 
     @nn.compact
@@ -52,13 +55,13 @@ class Dense(nn.Module):
 
 def _tokens_last(x_BTD: jax.Array, kernel_DF: jax.Array, bias_F: jax.Array | None) -> jax.Array:
     y_BFT = jnp.einsum("BTD,DF->BFT", x_BTD, kernel_DF)
-    y_BFT = y_BFT if bias_F is None else y_BFT + bias_F[None, :, None]
+    y_BFT = y_BFT if bias_F is None else plus_bias(y_BFT, bias_F, 1)
     return y_BFT.swapaxes(1, 2)
 
 
 def _unflattened(x_BTD: jax.Array, kernel_DF: jax.Array, bias_F: jax.Array | None) -> jax.Array:
     y_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, kernel_DF)
-    return y_BTF if bias_F is None else y_BTF + bias_F[None, None]
+    return y_BTF if bias_F is None else plus_bias(y_BTF, bias_F)
 
 
 # Both [B, T, D] -> [B, T, F]. A TPU wants queries, keys and values as [B, H, K, T], tokens last, as K is too short for
@@ -125,6 +128,23 @@ def kernel_gradient(x_ND: jax.Array, gradient_NF: jax.Array) -> jax.Array:
         return jax.lax.optimization_barrier(gradient_FN @ x_ND).T
 
     return jax.lax.platform_dependent(x_ND, gradient_NF, cpu=transposed, default=lambda x, gradient: x.T @ gradient)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def plus_bias(y: jax.Array, bias_F: jax.Array, axis: int = -1) -> jax.Array:
+    """y + bias along an axis of y, of size F."""
+    return y + jnp.expand_dims(bias_F, _others(y, axis))
+
+
+def _plus_bias_backward(axis: int, _: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return gradient, sum_over(gradient, _others(gradient, axis)).astype(gradient.dtype)
+
+
+plus_bias.defvjp(lambda y, bias, axis: (plus_bias(y, bias, axis), None), _plus_bias_backward)
+
+
+def _others(y: jax.Array, axis: int) -> tuple[int, ...]:
+    return tuple(other for other in range(y.ndim) if other != axis % y.ndim)
 
 
 @jax.custom_vjp

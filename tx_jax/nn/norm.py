@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax.nn.sums import sum_over
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def layer_norm(x: jax.Array, scale: jax.Array, bias: jax.Array | None, eps: float) -> jax.Array:
@@ -39,8 +41,10 @@ def _backward(eps: float, saved: tuple, gradient: jax.Array) -> tuple:
     along = (inner * normalized).mean(axis=-1, keepdims=True)
     centred = inner - inner.mean(axis=-1, keepdims=True) - normalized * along
     rows = tuple(range(x.ndim - 1))
-    of_bias = None if bias is None else gradient.sum(axis=rows)
-    return (centred * inverse).astype(x.dtype), (gradient * normalized).sum(axis=rows), of_bias
+    # What is summed over the rows is rounded as other gradients are: on TPUs the sum is a product.
+    of_scale = sum_over((gradient * normalized).astype(x.dtype), rows)
+    of_bias = None if bias is None else sum_over(gradient.astype(x.dtype), rows)
+    return (centred * inverse).astype(x.dtype), of_scale, of_bias
 
 
 layer_norm.defvjp(_forward, _backward)

@@ -17,7 +17,7 @@ from tx_jax.config.heads import LABELED
 from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import local_path
+from tx_jax.files import is_local, local_folder, path_of
 from tx_jax.models import forward, lora
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.checkpoint import Checkpoints
@@ -32,14 +32,26 @@ class Place:
 
     Attributes:
       name: the name as the user gave it.
-      folder: its location on disk; for a model on the Hub, in the Hub's cache.
+      path: where it is; for a model on the Hub, in the Hub's cache.
       revision: the commit on the Hub.
     """
 
     name: str
     kind: Kind
-    folder: Path
+    path: Path
     revision: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The path; of a model on an object store that is no run, which is read from it, a copy on this host."""
+        return self.path if self.kind == "run directory" else local_folder(self.path)
+
+    @property
+    def source(self) -> str | None:
+        """Its name where `folder`, a cache, has another."""
+        if self.kind == "Hugging Face Hub":
+            return self.name
+        return None if is_local(self.path) else self.path.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +78,7 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
     Raises:
       InputError: there is no model.
     """
-    path = local_path(str(name), "model")
+    path = path_of(name, "model")
     if not path.is_dir():
         if path.exists():
             raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
@@ -147,11 +159,10 @@ def open_model(
 
 def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.Report]:
     """Like `from_hf.read`, except that a missing pooler is not initialized."""
-    name = place.name if place.kind == "Hugging Face Hub" else None
     if "pooled" in (heads or ()):
         family, _ = families.of_hf_config(hf_folder.read_config(place.folder))
         heads = [head for head in heads if head != "pooled" or head in family.heads]
-    model, report = from_hf.read(place.folder, heads=heads, name=name, revision=place.revision)
+    model, report = from_hf.read(place.folder, heads=heads, name=place.source, revision=place.revision)
     config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
     if "pooler" in model.untrained and not config.needs_pooler:
         params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.files import local_folder, path_of
 from tx_jax.text import bpe, bpe_files, spm, spm_files, wordpiece, wordpiece_files
 from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
@@ -76,9 +77,10 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     Raises InputError if the folder is missing or contains no tokenizer that tx_jax can run, or if the tokenizer lacks a
     required token.
     """
-    directory = Path(directory)
+    directory = path_of(directory, "tokenizer")
     if not directory.is_dir():
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
+    directory = local_folder(directory)
     definition = read_json(directory / "tokenizer.json")
     for kind in (wordpiece_files, bpe_files, spm_files):
         if kind.recognises(directory, definition):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.models import small
-from tx_jax.nn.attention import layer
+from tx_jax import sharding
 from tx_jax.nn.attention.layer import MultiHeadAttention
 from tx_jax.nn.masks import Mask
 
@@ -43,7 +43,7 @@ def test_the_forms_of_a_tpu_give_the_same_values_and_gradients(name, monkeypatch
         return jax.value_and_grad(loss, (0, 1))(params, x), str(jax.make_jaxpr(loss)(params, x))
 
     expected, flat = value_and_gradient()
-    monkeypatch.setattr(layer, "platform", lambda: "tpu")
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
     actual, by_heads = value_and_gradient()
     assert flat != by_heads
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), actual, expected)

@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tx_jax import text
@@ -23,6 +23,8 @@ from tx_jax.data.corpus.encoding import Digest, Encoder, encode_in_order, join_l
 from tx_jax.data.corpus.sources import Source
 from tx_jax.data.corpus.writer import SplitWriter
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import check_writable, is_local, remove_folder, upload_folder
+from tx_jax.storage import cache
 
 # What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
 # removed, and sentences cut because they were too long.
@@ -57,6 +59,9 @@ class Prepared:
 def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
     """Make the token store `config.store`, or resume an interrupted call, or return the finished store's metadata.
 
+    One on an object store is made on this host and then written there, meta.json last; after a kill, the same call on
+    the same host resumes.
+
     Args:
       config: what to make.
       progress: called periodically.
@@ -64,6 +69,8 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
     Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
     another tokenizer or other settings, and a corpus without text.
     """
+    if not is_local(config.store):
+        return _prepare_on_store(config, progress)
     try:
         return _prepare(config, progress)
     except token_store.UnusableStore as error:
@@ -71,6 +78,30 @@ def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda
             raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
     resume.remove(config.store)
     return _prepare(config, progress)
+
+
+def _prepare_on_store(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
+    """Like `prepare`, for a store that is not on this host."""
+    place = config.store
+    check_writable(place, "store")
+    source, given = Source(config.source), text.load(config.tokenizer) if config.tokenizer else None
+    try:
+        if meta := resume.finished_meta(config, resume.settings(config, given), source):
+            return Prepared(meta, was_complete=True)
+    except token_store.UnusableStore as error:
+        if not config.overwrite:
+            raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
+    if not config.overwrite and any(place.glob("*")) and not any(place.glob(token_store.META)):
+        known = {token_store.TOKENIZER, *token_store.SPLITS}  # a kill while it was written
+        if foreign := sorted({path.name for path in place.iterdir()} - known):
+            raise InputError(f"{place} is not a token store but contains {', '.join(foreign)}: choose another --store")
+    folder = cache.work_folder(place)
+    prepared = prepare(replace(config, store=folder, overwrite=True), progress)
+    (place / token_store.META).unlink(missing_ok=True)
+    remove_folder(place)
+    upload_folder(folder, place, last=token_store.META)
+    remove_folder(folder)
+    return Prepared(prepared.meta, was_complete=False)
 
 
 def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:

@@ -4,7 +4,6 @@ A source is iterated once per pass and holds one document at a time, so memory d
 """
 
 import functools
-import glob
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tx_jax.data.corpus.documents import read_documents, recognize
 from tx_jax.data.reading import InputFile, files_in
 from tx_jax.data.sniffing import Content
 from tx_jax.errors import InputError
+from tx_jax.files import files_of
 
 
 class Source:
@@ -122,10 +122,10 @@ def _about_files(config: SourceConfig) -> list[str]:
 
 
 def matches(spec: str) -> list[Path] | None:
-    """The files of a glob, sorted; None for a source that is not a glob."""
+    """The files of a glob, here or on an object store, sorted; None for a source that is not a glob."""
     if spec == "embedded" or spec.startswith("tfds:"):
         return None
-    files = sorted(path for path in map(Path, glob.glob(spec, recursive=True)) if path.is_file())
+    files = files_of(spec)
     if not files:
         raise InputError(
             f"no file matches {spec!r}: check the path (globs such as 'corpus/**/*.txt' are expanded here)"

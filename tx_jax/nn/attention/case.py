@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import jax
-
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -45,10 +43,3 @@ def reason_against_kernels(case: Case) -> str | None:
         (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
     )
     return next((reason for applies, reason in reasons if applies), None)
-
-
-def platform() -> str:
-    """The devices that are compiled for: those of the mesh, if one is set, or else JAX's default."""
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    name = device.platform if device is not None else jax.default_backend()
-    return "gpu" if name in ("cuda", "rocm") else name

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn.attention import cache, choice, xla
-from tx_jax.nn.attention.case import Case, platform
+from tx_jax.nn.attention.case import Case
 from tx_jax.nn.dense import Dense, from_heads, project, residual_stddev, to_heads
 from tx_jax.nn.masks import Mask
 from tx_jax.nn.rotary import rotate
@@ -50,9 +50,15 @@ class MultiHeadAttention(nn.Module):
         config = self.config
         dtype = jnp.dtype(config.dtype)
 
+        rate = 0.0 if deterministic else config.attention_dropout
+        capture = self.is_mutable_collection("intermediates")
+        case = self._case(x_BTD.shape[1], context_BSD.shape[1], mask, rate, capture)
+        name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
+        chosen = choice.choose(name, case, training=not deterministic)
+
         # Where kernels or sequences are split over devices, the rows must be flattened.
-        whole = not sharding.splits_kernels() and sharding.length_parts(x_BTD.shape[1]) == 1
-        by_heads = platform() == "tpu" and whole
+        whole = not sharding.splits_kernels() and case.length_parts == 1
+        by_heads = case.platform == "tpu" and chosen.tokens_last and whole
 
         def dense(name: str, use_bias: bool, form: str = "into heads", stddev: float = config.init_stddev) -> Dense:
             form = form if by_heads else None
@@ -90,13 +96,8 @@ class MultiHeadAttention(nn.Module):
             layer = query if config.share_relative_projections else dense("relative_query", True)
             rows["p2c"] = heads(layer(table_PD))
         relative = xla.Relative(config, rows) if rows else None
-        rate = 0.0 if deterministic else config.attention_dropout
-        capture = self.is_mutable_collection("intermediates")
         if capture:
-            self.sow("intermediates", "probabilities", xla.probabilities(q_BTHK, k_BSHK, mask, relative))
-        name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
-        case = self._case(rows_BTHK, k_BSHK, mask, rate, capture)
-        chosen = choice.choose(name, case, training=not deterministic)
+            self.sow("intermediates", "probabilities", xla.probabilities(rows_BTHK, k_BSHK, mask, relative))
         y_BTHK = chosen.attend(
             rows_BTHK,
             k_BSHK,
@@ -127,13 +128,13 @@ class MultiHeadAttention(nn.Module):
             self.put_variable(cache.MEMORY, "value", cache.stored(v_BSHK))
         return k_BSHK, v_BSHK
 
-    def _case(self, q_BTHK: jax.Array, k_BSHK: jax.Array, mask: Mask, rate: float, capture: bool) -> Case:
+    def _case(self, queries: int, keys: int, mask: Mask, rate: float, capture: bool) -> Case:
         return Case(
-            platform=platform(),
-            dtype=q_BTHK.dtype.name,
-            queries=q_BTHK.shape[1],
-            keys=k_BSHK.shape[1],
-            head_dim=q_BTHK.shape[-1],
+            platform=sharding.platform(),
+            dtype=self.config.dtype,
+            queries=queries,
+            keys=keys,
+            head_dim=self.config.head_dim,
             dropout=rate,
             padding=mask.valid_BS is not None,
             causal=mask.causal,
@@ -142,5 +143,5 @@ class MultiHeadAttention(nn.Module):
             cached=mask.first_query is not None,
             relative=bool(self.config.relative_attention),
             capture=capture,
-            length_parts=sharding.length_parts(q_BTHK.shape[1]),
+            length_parts=sharding.length_parts(queries),
         )

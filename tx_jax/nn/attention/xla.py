@@ -14,8 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.attention.case import Case, platform
+from tx_jax.nn.attention.case import Case
 from tx_jax.nn.dropout import kept, regenerated
 from tx_jax.nn.masks import Mask
 from tx_jax.nn.relative import key_scores, query_scores
@@ -125,7 +126,7 @@ def _backward(scores, rate, saved, gradient_BTHK):
     # they did not have to wait for the gradient, compute them early.
     arrays, gradient_BTHK = jax.lax.optimization_barrier((arrays, gradient_BTHK))
     terms, v_BSHK, mask, y_BTHK, maximum, inverse_sum = arrays
-    if platform() == "cpu":  # whose compiler removes barriers before it looks for what is equal
+    if sharding.platform() == "cpu":  # whose compiler removes barriers before it looks for what is equal
         terms = terms | {"q": terms["q"] + 0 * gradient_BTHK}
     dtype = v_BSHK.dtype
     s_BHTS, may_attend = _masked(scores(terms), mask)
