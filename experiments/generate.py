@@ -15,7 +15,6 @@ Tokens are drawn at random unless --temperature=0 (greedy) or --num_beams asks f
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 
 from absl import flags
 
@@ -40,11 +39,11 @@ def main(argv: list[str]) -> int:
 
     from tx_jax import decoding
     from tx_jax.data.prompt_files import read_prompts
-    from tx_jax.files import json_text, write_atomically
+    from tx_jax.files import json_text, path_of, write_atomically
     from tx_jax.runs import trained
 
     options = decoding_flags.options()
-    prompts = read_prompts(Path(INPUT.value)) if INPUT.value else PROMPT.value
+    prompts = read_prompts(path_of(INPUT.value, "--input", reads=True)) if INPUT.value else PROMPT.value
     model = trained.load(name, STEP.value)
     if not prompts:
         return _show(model, asked("prompt: "), options)
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
     lines = [
         json_text({"prompt": prompts[one.number]} | dataclasses.asdict(one), ensure_ascii=False) + "\n" for one in found
     ]
-    write_atomically(Path(OUTPUT.value), "".join(lines))
+    write_atomically(path_of(OUTPUT.value, "--output"), "".join(lines))
     print(f"{len(found):,} texts for {len(prompts):,} prompts: {OUTPUT.value}")
     return 0
 

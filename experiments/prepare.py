@@ -85,7 +85,7 @@ _SENTENCES = flags.DEFINE_enum(
     "punctuation",
     MODES,
     "Sentences: each line is one; or a line's end and . ! ? end one; or, for hard-wrapped text, lines are joined and "
-    "only . ! ? and blank lines end one.",
+    "only . ! ? and blank lines end one; verbatim keeps line ends and white space, for a model that writes texts.",
 )
 _ENCODING_ERRORS = flags.DEFINE_enum(
     "encoding_errors",

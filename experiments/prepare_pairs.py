@@ -10,8 +10,6 @@ columns --columns names; or tfds:wmt14_translate/de-en#train with --columns=de,e
 an empty side are left out, and counted; so are, in training, pairs longer than data.sequence_length.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import command_line
@@ -40,12 +38,13 @@ def main(argv: list[str]) -> int:
             command_line.fail(f"--{name} is for training a tokenizer, but --tokenizer gives one: drop one of them")
     from tx_jax.data.translation.sources import PairSource
     from tx_jax.data.translation.store import prepare
+    from tx_jax.files import local_path
 
     given = {"train": TRAIN.value, "validation": VALIDATION.value, "test": TEST.value}
     columns = tuple(COLUMNS.value)
     sources = {name: PairSource(spec, columns, TFDS_DATA_DIR.value) for name, spec in given.items() if spec}
     store = prepare(
-        Path(STORE.value),
+        local_path(STORE.value, "--store"),
         sources,
         tokenizer=text.load(TOKENIZER.value) if TOKENIZER.value else None,
         kind=KIND.value,

@@ -46,12 +46,13 @@ def main(argv: list[str]) -> int:
         command_line.fail("--input and --text both give what to translate: give one of them")
     from tx_jax.data.prompt_files import read_lines
     from tx_jax.errors import InputError
+    from tx_jax.files import path_of
     from tx_jax.runs import trained
 
     options = decoding_flags.options()
     if options.num_return_sequences > 1:
         command_line.fail("--num_return_sequences: a text has one translation here; experiments.generate gives n-best")
-    texts = read_lines(Path(INPUT.value)) if INPUT.value else TEXT.value
+    texts = read_lines(path_of(INPUT.value, "--input", reads=True)) if INPUT.value else TEXT.value
     references = read_lines(Path(REFERENCE.value)) if REFERENCE.value else None
     if references is not None and len(references) != len(texts):
         raise InputError(f"{INPUT.value} has {len(texts):,} lines and {REFERENCE.value} {len(references):,}")
@@ -68,12 +69,12 @@ def main(argv: list[str]) -> int:
 def _file(model: "Trained", texts: list[str], references: list[str] | None, options: "Options") -> int:
     from tqdm import tqdm
 
-    from tx_jax.files import write_atomically
+    from tx_jax.files import path_of, write_atomically
     from tx_jax.tasks.translation_scores import scores
 
     with tqdm(total=len(texts), unit="line", dynamic_ncols=True, delay=1e-3) as bar:
         found = _translated(model, texts, options, lambda done, total: bar.update(done - bar.n))
-    write_atomically(Path(OUTPUT.value), "".join(f"{text}\n" for text in found))
+    write_atomically(path_of(OUTPUT.value, "--output"), "".join(f"{text}\n" for text in found))
     print(f"{len(found):,} lines: {OUTPUT.value}")
     if references is not None:
         for line in scores(found, references)[1]:

@@ -3,12 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from tests import programs
 from tests.data.translation import pairs
 from tx_jax.runs import metrics_log
 from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.runs.open_model import open_model
 from tx_jax.tasks.translation_scores import scores
 
 
@@ -112,6 +114,31 @@ def test_translating_a_file(folder, trained):
         "translate", *arguments, f"--output={folder / 'mean.en'}", "--average_checkpoints=3", "--num_beams=1"
     )
     assert averaged.returncode == 0, averaged.stderr
+
+
+def test_the_average_is_that_of_the_last_checkpoints(folder, trained):
+    """Steps 6, 9 and 12, parameter by parameter; the earliest ones are not kept."""
+    workdir = folder / "whole"
+    single = [open_model(workdir, step=step).params for step in (6, 9, 12)]
+    for path, value in open_model(workdir, average=3).params.items():
+        np.testing.assert_allclose(value, np.mean([one[path] for one in single], axis=0), rtol=1e-6, atol=1e-8)
+    (path,) = [name for name in single[0] if name.endswith("token/embedding")]
+    assert np.abs(single[0][path] - single[2][path]).max() > 1e-4
+
+
+def test_preview_shows_pairs(folder, trained):
+    done = run(
+        "preview", "--config=configs/multi30k.py:smoke", f"--config.data.store={folder / 'store'}", "--examples=2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"encoder: .*</s>\ndecoder: <s>.*\npredicts: .*</s>\n", done.stdout)
+    assert "256 tokens a side" in done.stdout
+
+
+def test_a_plan_needs_no_pairs():
+    done = run("train", "--config=configs/multi30k.py:smoke", "--config.data.store=nowhere", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "8 x 32" in done.stdout
 
 
 def test_bad_input(folder, trained):

@@ -13,10 +13,11 @@ from tx_jax.text import bpe, bpe_files, spm, spm_files, wordpiece, wordpiece_fil
 from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
-__all__ = ["KINDS", "Tokenizer", "load", "train"]
+__all__ = ["BYTE_LEVEL", "KINDS", "Tokenizer", "load", "train"]
 
 # wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and GPT-2, respectively.
 # unigram, sentencepiece_bpe: SentencePiece with XLM-R's id layout; t5_unigram: with T5's.
+BYTE_LEVEL = ("byte_bpe", "gpt2_bpe")
 KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe", "t5_unigram")
 
 
@@ -46,7 +47,7 @@ def train(
     if kind == "wordpiece":
         lowercase = True if lowercase is None else lowercase
         return wordpiece.train(documents, lowercase=lowercase, strip_accents=strip_accents, **options)
-    if kind in ("byte_bpe", "gpt2_bpe"):
+    if kind in BYTE_LEVEL:
         return bpe.train(documents, family="gpt2" if kind == "gpt2_bpe" else "roberta", **options)
     algorithm = "bpe" if kind == "sentencepiece_bpe" else "unigram"
     layout = "t5" if kind == "t5_unigram" else "xlm_roberta"
@@ -57,7 +58,7 @@ def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | Non
     """Raise InputError for an unknown kind, or for an option that this kind of tokenizer does not have."""
     if kind not in KINDS:
         raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
-    if lowercase and kind in ("byte_bpe", "gpt2_bpe"):
+    if lowercase and kind in BYTE_LEVEL:
         raise InputError(f"lowercase has no meaning for {kind}, which keeps every byte of the text: drop it")
     if strip_accents and kind != "wordpiece":
         raise InputError(f"strip_accents has no meaning for {kind}, which keeps accents: drop it, or train a wordpiece")

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.data.translation.pairs import made, write
+from tx_jax.data.translation import sources
 from tx_jax.data.translation.sources import PairSource
 from tx_jax.errors import InputError
 
@@ -28,6 +29,17 @@ def test_every_kind_of_file(tmp_path):
     assert list(PairSource(str(tmp_path / "a.jsonl"), ("de", "en")).pairs()) == PAIRS
     (tmp_path / "a.csv").write_text('source,target\n"ein ""Wort"", ja",yes\n')
     assert list(PairSource(str(tmp_path / "a.csv")).pairs()) == [('ein "Wort", ja', "yes")]
+
+
+def test_a_tfds_data_set(monkeypatch):
+    """Texts are bytes there, by column name, as in wmt14_translate."""
+    records = [{"de": a.encode(), "en": b.encode()} for a, b in PAIRS]
+    asked = []
+    monkeypatch.setattr(sources, "open_tfds", lambda *arguments: asked.append(arguments) or records)
+    assert list(PairSource("tfds:wmt14_translate/de-en#validation", ("de", "en"), "folder").pairs()) == PAIRS
+    assert asked == [("wmt14_translate/de-en", "validation", "folder")]
+    with pytest.raises(InputError, match="has no column 'source', but de, en: give --columns"):
+        list(PairSource("tfds:wmt14_translate/de-en").pairs())
 
 
 @pytest.mark.parametrize(("more", "counts"), [("de", (9, 7)), ("en", (7, 9))])

@@ -150,9 +150,15 @@ class Encoder:
         for document in block.texts:
             before = len(parts)
             for sentence in sentences.split(document, self.sentence_mode):
-                pieces = sentences.cut(sentence, self.max_characters)
+                verbatim = self.sentence_mode == "verbatim"
+                pieces = sentences.cut(sentence, self.max_characters, drops_space=not verbatim)
                 counts["sentences_cut"] += len(pieces) > 1
-                if self._joins_by_space and len(parts) > before and not parts[-1].endswith(_SPACELESS_ENDS):
+                if (
+                    self._joins_by_space
+                    and not verbatim
+                    and len(parts) > before
+                    and not parts[-1].endswith(_SPACELESS_ENDS)
+                ):
                     pieces[0] = f" {pieces[0]}"
                 parts += pieces
             parts_of.append(len(parts) - before)

@@ -9,7 +9,7 @@ from tx_jax.data import json_values, tables
 from tx_jax.data.corpus.sources import open_tfds
 from tx_jax.data.reading import InputFile, files_in, lines
 from tx_jax.errors import InputError
-from tx_jax.files import local_path
+from tx_jax.files import path_of
 
 Pair = tuple[str, str]
 
@@ -40,7 +40,7 @@ class PairSource:
         if self.spec.startswith("tfds:"):
             yield from self._tfds()
             return
-        parts = [local_path(part.strip(), "the pairs' source") for part in self.spec.split(",")]
+        parts = [path_of(part.strip(), "the pairs' source", reads=True) for part in self.spec.split(",")]
         if len(parts) > 2:
             raise InputError(f"{self.spec}: give two files whose lines belong together, or one with both sides")
         files = [_one_file(path) for path in parts]

@@ -22,7 +22,7 @@ import numpy as np
 from tx_jax import text
 from tx_jax.data.translation.sources import Pair, PairSource
 from tx_jax.errors import InputError
-from tx_jax.files import local_path, write_atomically
+from tx_jax.files import json_text, local_path, write_atomically
 from tx_jax.text.tokenizer import Tokenizer
 
 META, FORMAT = "meta.json", "pairs 1"  # a store of tokens has a number
@@ -161,7 +161,7 @@ def prepare(
         "splits": splits,
         "files": files,
     }
-    write_atomically(path / META, json.dumps(meta, indent=2) + "\n")
+    write_atomically(path / META, json_text(meta, indent=2) + "\n")
     return PairStore.open(path)
 
 
@@ -198,7 +198,7 @@ def _write_split(folder: Path, source: PairSource, tokenizer: Tokenizer, digest,
         np.save(folder / f"{name}.npy", arrays[name])
         digest.update(name.encode() + arrays[name].tobytes())
     if keep_texts:
-        rows = "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in kept)
+        rows = "".join(json_text(pair, ensure_ascii=False) + "\n" for pair in kept)
         write_atomically(folder / "texts.jsonl", rows)
     tokens = {f"{side}_tokens": len(arrays[side]) for side in ("source", "target")}
     return {"pairs": len(sizes), **tokens, "empty": counts["empty"]}

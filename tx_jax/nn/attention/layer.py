@@ -101,7 +101,7 @@ class MultiHeadAttention(nn.Module):
             rows["p2c"] = heads(layer(table_PD))
         relative = xla.Relative(config, rows) if rows else None
         if capture:
-            self.sow("intermediates", "probabilities", xla.probabilities(q_BTHK, k_BSHK, mask, relative))
+            self.sow("intermediates", "probabilities", xla.probabilities(rows_BTHK, k_BSHK, mask, relative))
         y_BTHK = chosen.attend(
             rows_BTHK,
             k_BSHK,
