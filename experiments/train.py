@@ -150,6 +150,7 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
     from tx_jax.runs.left_open import fill_in
     from tx_jax.runs.run_dir import RunDir
     from tx_jax.runs.start import open_start
+    from tx_jax.storage.failures import StoreFailed
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import begin, loop, out_of_memory
     from tx_jax.training.attention import reason_against_kernels, reason_against_resuming
@@ -199,6 +200,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
         if not distributed.is_alone():  # the other processes may have enough memory
             raise
         code, end = EXIT_FAILED, f"error: {error}"
+    except StoreFailed:
+        first = False  # it is not asked again, which takes minutes
+        raise
     finally:
         display.close()
         with contextlib.suppress(OSError):  # the disk may be full, and this may be what ended the run

@@ -15,7 +15,7 @@ from tensorboardX.summary import scalar
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import appending, is_local, json_text, publish, staging, sync, write_atomically
-from tx_jax.storage.failures import StoreError
+from tx_jax.storage.failures import StoreError, StoreFailed
 
 # Values that depend on the clock, so that no two runs have them in common.
 _TIMED = re.compile(r"tokens_per_second|data_wait_share|mfu|goodput|seconds_\w+")
@@ -36,7 +36,9 @@ class MetricsLog:
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and issubclass(kind, StoreError | StoreFailed):
+            return  # a store that failed is not asked again, which takes minutes
         with contextlib.suppress(OSError):  # of a write that failed before, and was told then
             self._file.close()
         self._tensorboard.close()

@@ -58,8 +58,10 @@ def copy_of(folder: StorePath, files: Sequence[File] | None = None) -> Path:
         return copy
     copy.parent.mkdir(parents=True, exist_ok=True)
     lock = (copy.parent / f"{key}.lock").open("a")
-    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if not copy.is_dir():
+            fcntl.flock(lock, fcntl.LOCK_EX)  # others who use it hold it shared: so only who makes it asks for this
         if not copy.is_dir():
             _make(folder, files, copy)
             if listed and _listed(folder) != files:

@@ -24,6 +24,7 @@ from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.metrics_log import MetricsLog
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import Start
+from tx_jax.storage.failures import StoreError, StoreFailed
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.training import out_of_memory
 from tx_jax.training.goodput import TimeSpent
@@ -62,6 +63,7 @@ def train(
       InputError: the configuration conflicts with that of the run it would continue, every checkpoint of it is
         damaged, or another process trains there.
       SaveFailed: a checkpoint could not be written; those before it are intact.
+      StoreFailed: the object store of the run directory failed; what was saved is intact and the same call continues.
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
       NonFiniteLossError: more than `training.max_skipped_updates` steps in a row had a loss or gradient that is NaN or
         infinite; what was saved is finite.
@@ -99,7 +101,9 @@ def train(
             history.reached(workdir, stopped.step)
         raise
     except BaseException as error:
-        if begun:
+        if begun and isinstance(error, StoreError):
+            raise StoreFailed(f"{error.filename}: {error.strerror}. Its checkpoints are intact") from error
+        if begun and not isinstance(error, StoreFailed):  # a store that failed is not asked again, which takes minutes
             with contextlib.suppress(OSError):  # the disk may be full, and this may be the error
                 directory.failed(f"{type(error).__name__}: {error}")
         raise

@@ -131,3 +131,17 @@ class PrepareConfig:
                 raise InputError(f"{name}={value}: expected 1 or more")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers={self.workers}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a corpus that one of several processes encodes.
+
+    Attributes:
+      number, of: which one, of how many.
+      code: identifies the code that all of them must run.
+    """
+
+    number: int
+    of: int
+    code: str

@@ -32,6 +32,7 @@ from tx_jax.storage.store_path import StorePath
 FORMAT = 1
 SPLITS = ("train", "validation")
 META, JOURNAL, TOKENIZER, INDEX = "meta.json", "journal.json", "tokenizer", "index"
+DIGESTS = "digests.bin"  # only in a share of a store that several processes prepare: see `corpus/shares.py`
 SENTENCES, DOCUMENTS, UNIGRAM = "sentences.npy", "documents.npy", "unigram.npy"
 
 

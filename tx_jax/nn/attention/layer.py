@@ -52,13 +52,19 @@ class MultiHeadAttention(nn.Module):
 
         rate = 0.0 if deterministic else config.attention_dropout
         capture = self.is_mutable_collection("intermediates")
-        case = self._case(x_BTD.shape[1], context_BSD.shape[1], mask, rate, capture)
+        remembers = context_BSD is not x_BTD and self.has_variable(cache.MEMORY, "key")
+        # Several rows that read the same keys are queries of one row: [B, N T / B, H, K].
+        batch, keys = context_BSD.shape[:2]
+        if remembers:
+            batch, _, keys, _ = self.get_variable(cache.MEMORY, "key").shape
+        case = self._case(x_BTD.shape[0] * x_BTD.shape[1] // batch, keys, mask, rate, capture)
         name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
         chosen = choice.choose(name, case, training=not deterministic)
 
         # Where kernels or sequences are split over devices, the rows must be flattened.
         whole = not sharding.splits_kernels() and case.length_parts == 1
-        by_heads = case.platform == "tpu" and chosen.tokens_last and whole
+        decodes = case.cached or remembers
+        by_heads = case.platform == "tpu" and chosen.tokens_last and whole and not decodes
 
         def dense(name: str, use_bias: bool, form: str = "into heads", stddev: float = config.init_stddev) -> Dense:
             form = form if by_heads else None
@@ -70,7 +76,6 @@ class MultiHeadAttention(nn.Module):
             return y.reshape(*y.shape[:-1], config.num_heads, config.head_dim)
 
         query, key, value = dense("query", True), dense("key", config.key_bias), dense("value", True)
-        remembers = context_BSD is not x_BTD and self.has_variable(cache.MEMORY, "key")
         if context_BSD is x_BTD:
             projected = project(x_BTD, query, key, value)
         elif remembers:
@@ -86,7 +91,6 @@ class MultiHeadAttention(nn.Module):
         k_BSHK, v_BSHK = sharding.gather_length(k_BSHK), sharding.gather_length(v_BSHK)
         keep = self._cached if context_BSD is x_BTD else self._remembered
         k_BSHK, v_BSHK = keep(k_BSHK, v_BSHK, mask)
-        # Several rows that read the same keys are queries of one row: [B, N T / B, H, K].
         rows_BTHK = q_BTHK.reshape(len(k_BSHK), -1, *q_BTHK.shape[2:])
         rows = {}
         if "c2p" in config.relative_attention:
