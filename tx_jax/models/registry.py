@@ -65,7 +65,9 @@ def flops_per_token(config: TransformerConfig, sequence_length: int, num_predict
       ValueError: the model is an encoder-decoder, which has two kinds of tokens.
     """
     if config.architecture == "encoder_decoder":
-        raise ValueError("source and target tokens of an encoder_decoder cost differently: see `flops_per_pair`")
+        raise ValueError(
+            "source and target tokens of an encoder_decoder cost differently: count them apart (`flops_per_pair`)"
+        )
     layers, dim = config.num_layers, config.dim
     matrices = 6 * layers * (4 * dim**2 + (3 if config.gated_mlp else 2) * dim * config.mlp_dim)
     attention = 12 * layers * sequence_length * dim / (2 if config.architecture == "decoder" else 1)
