@@ -33,6 +33,8 @@ def get_config(variant: str = "") -> ConfigDict:
     c.data.test = ""
     c.data.more_splits = ()  # more splits to evaluate on: ("mismatched=dev_mismatched.tsv",)
     c.data.validation_fraction = 0.1
+    c.data.folds = 0  # cross-validation, as experiments.sweep --folds does it: number of parts
+    c.data.fold = 0  # the part that is held out
     c.data.format = "auto"  # detected from the content; or csv, tsv, jsonl, json, parquet, conll, conllu, squad
     c.data.columns = ()  # names of the columns, if a table's first line does not give them
     c.data.delimiter = ""  # tables: the separator of columns; empty: detected

@@ -4,6 +4,9 @@
     python -m experiments.convert --from_hf=downloads/bert --out=models/bert --heads=masked_lm,next_sentence
     python -m experiments.convert --model=runs/bert --to_hf=export/bert
 
+--to_hf also writes a model card, README.md with the header that the Hub reads: what the model was trained on, how, and
+what it reached. --language=es names the language of the text there.
+
 --from_hf takes a folder, or a name to download from the Hugging Face Hub. --model takes a run directory or a model that
 --out wrote. If anything about the input is wrong, nothing is written. Pickles are never loaded.
 """
@@ -31,9 +34,10 @@ DTYPE = flags.DEFINE_enum(
 MODEL_TYPE = flags.DEFINE_string(
     "model_type", None, "Model type for --to_hf if several fit: bert, roberta, xlm-roberta, ...; default: its source's."
 )
+LANGUAGE = flags.DEFINE_list("language", None, "For the model card of --to_hf: codes such as es, or en,de.")
 
 READING = {"out": OUT, "heads": HEADS, "num_labels": NUM_LABELS, "revision": REVISION, "seed": SEED}
-WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYPE}
+WRITING = {"to_hf": TO_HF, "step": STEP, "dtype": DTYPE, "model_type": MODEL_TYPE, "language": LANGUAGE}
 
 
 def main(argv: list[str]) -> int:
@@ -95,25 +99,31 @@ def read() -> None:
 def write() -> None:
     """--model -> --to_hf."""
     from tx_jax.convert import to_hf
-    from tx_jax.files import check_free, is_local, path_of
+    from tx_jax.files import check_free, is_local, path_of, write_atomically
+    from tx_jax.reports import facts, model_card
     from tx_jax.runs.open_model import locate, open_model
 
-    check_free(path_of(TO_HF.value, "--to_hf"))
+    model_card.check_languages(LANGUAGE.value or ())
+    folder = path_of(TO_HF.value, "--to_hf")
+    check_free(folder)
     name = MODEL.value or CHECKPOINT.value
     if locate(name).kind.startswith("Hugging Face"):
         command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
     model = open_model(name, step=STEP.value)
     data = model.experiment and model.experiment.data
+    run = facts.read(model.place.folder, path_of(name, "--model").name) if model.experiment else None
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(
         model,
-        path_of(TO_HF.value, "--to_hf"),
+        folder,
         dtype=DTYPE.value,
         model_type=MODEL_TYPE.value,
         length=getattr(data, "sequence_length", None),
         separators=getattr(data, "pair_separators", None),
     )
+    card = model_card.text(model, folder.resolve().name, written, run, LANGUAGE.value or ())
+    write_atomically(folder / "README.md", card)
     show(
         f"{name} -> {TO_HF.value}",
         {
@@ -123,7 +133,7 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
-    if is_local(path_of(TO_HF.value, "--to_hf")):
+    if is_local(folder):
         print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
 
 

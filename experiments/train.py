@@ -15,8 +15,9 @@ was killed, run the same command again; on the same kind and number of devices t
 uninterrupted run. SIGTERM or Ctrl-C finishes the current step, saves, and exits with code 75.
 
 At the end of fine-tuning the best checkpoint is evaluated on the whole of every split (evaluation.json), or on the
-first N batches of each with --config.training.final_eval_batches=N; -1: not at all. --seeds=0,1,2 makes one run per
-seed, and a table of the means and standard deviations of their metrics (seeds.json). A seed determines the newly
+first N batches of each with --config.training.final_eval_batches=N; -1: not at all. --seeds=0,1,2 is a sweep over the
+seed in this process (see experiments.sweep): one run per seed, and a table of the means and standard deviations of
+their metrics (seeds.json; results.json and sweep.png by the metric that decides). A seed determines the newly
 initialized parameters, the order of the data, dropout and, if no validation file is given, the held-out examples.
 
 To see what memory and time a run would take, before any data is prepared, on the devices of this machine or on TPUs
@@ -47,6 +48,7 @@ Exit codes: 0 done, 2 bad input, 75 stopped and saved (run it again to continue)
 
 import contextlib
 import os
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -252,11 +254,13 @@ def _left_to_the_task(config: "ExperimentConfig", resolved: "ExperimentConfig") 
 
 
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:
-    """Trains one run per seed, each in its own folder, and reports the mean and spread of their results."""
+    """A sweep over the seed: one run each, one after the other, and the mean and spread of their results."""
     from experiments.display import show_spread
     from tx_jax.evaluation import report
     from tx_jax.files import json_text, write_atomically
     from tx_jax.hosts import distributed
+    from tx_jax.sweeps import plots, results, settings
+    from tx_jax.sweeps.sweep_dir import SweepDir
 
     numbers = [int(part) for part in seeds.split(",") if part.strip().isdecimal()]
     if len(set(numbers)) < 2 or len(set(numbers)) < len(seeds.split(",")):
@@ -265,10 +269,11 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
         command_line.fail("--seeds is for fine-tuning in a single process")
     if values["training"].get("final_eval_batches", 0) < 0:
         command_line.fail("--seeds compares the final evaluations, but training.final_eval_batches=-1 turns them off")
-    runs = []
-    for seed in numbers:
-        print(f"Seed {seed}: {workdir / f'seed_{seed}'}", flush=True)
-        code, reports = _train(values | {"seed": seed}, workdir / f"seed_{seed}", stop, time.perf_counter())
+    directory, runs = SweepDir(workdir), []
+    trials = settings.trials([{}], [{"seed": str(seed)} for seed in numbers])
+    for seed, trial in zip(numbers, trials, strict=True):
+        print(f"Seed {seed}: {directory.folder(trial)}", flush=True)
+        code, reports = _train(values | {"seed": seed}, directory.folder(trial), stop, time.perf_counter())
         if code:
             return code
         runs.append(reports)
@@ -276,6 +281,9 @@ def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object
     show_spread(spread, len(numbers))
     plain = {split: {name: vars(one) for name, one in metrics.items()} for split, metrics in spread.items()}
     write_atomically(workdir / "seeds.json", json_text({"seeds": numbers, **plain}, indent=2) + "\n")
+    found = results.collect(directory, trials)
+    results.write(directory, found, shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]]))
+    plots.draw(found, workdir / "sweep.png")
     return 0
 
 

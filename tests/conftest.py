@@ -32,6 +32,7 @@ TOGETHER = {
     "tests/experiments/test_convert_command.py",
     "tests/experiments/test_fine_tuning_commands.py",
     "tests/experiments/test_generate_command.py",
+    "tests/experiments/test_sweep_command.py",
     "tests/experiments/test_translate_command.py",
     "tests/faults/test_faults.py",
     "tests/multidevice/test_losses.py",

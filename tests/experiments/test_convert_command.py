@@ -43,9 +43,15 @@ def test_a_run_goes_out_and_comes_in_again(run, tmp_path):
     done = test_command_lines.executed("convert", f"--checkpoint={run}", f"--to_hf={tmp_path}/hf")
     assert done.returncode == 0, done.stderr
     assert "BertForPreTraining" in done.stdout
-    assert {"config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"} <= {
-        file.name for file in (tmp_path / "hf").iterdir()
-    }
+    assert {
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+    } <= {file.name for file in (tmp_path / "hf").iterdir()}
+    assert "These are the parameters of step " in (tmp_path / "hf/README.md").read_text()
     done = convert(f"--from_hf={tmp_path}/hf", f"--out={tmp_path}/model")
     assert done.returncode == 0, done.stderr
     for words in ("bert", "masked_lm, next_sentence", "200 tokens", "nothing"):

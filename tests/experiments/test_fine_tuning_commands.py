@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from tests import labeled_files
@@ -44,6 +45,13 @@ def test_several_seeds_end_with_their_spread(seeds):
     assert found["validation"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 2)
     for word in ("2 seeds", "macro_f1", "the most frequent in training", "the frequency of each label"):
         assert word in done.stdout
+    counts = np.array(reports[0]["validation"]["confusion"]["counts"])
+    assert reports[0]["validation"]["confusion"]["labels"] == ["0", "1", "2"]
+    assert np.trace(counts) / counts.sum() == pytest.approx(reports[0]["validation"]["metrics"]["accuracy"])
+    best = json.loads((workdir / "results.json").read_text())["best"]
+    assert best["mean"] == pytest.approx(found["validation"]["macro_f1"]["mean"])
+    assert best["command"].endswith(f"--workdir={workdir} --seeds=0,7")
+    assert (workdir / "sweep.png").stat().st_size > 0
     config = json.loads((workdir / "seed_7/config.json").read_text())
     assert config["seed"] == 7
     assert config["data"]["labels"] == ["0", "1", "2"]
@@ -115,6 +123,9 @@ def test_words_from_columns_to_columns(tiny_store, tmp_path):
     assert "each word's most frequent training label" in done.stdout
     assert "Chosen for the task and its labels: data.metrics=('entity_f1', " in done.stdout
     assert f"Next: python -m experiments.predict --workdir={tmp_path / 'run'} --input=new.conll" in done.stdout
+    found = json.loads((tmp_path / "run/evaluation.json").read_text())["validation"]
+    counts = np.array(found["confusion"]["counts"])
+    assert np.trace(counts) / counts.sum() == pytest.approx(found["metrics"]["accuracy"])
     (tmp_path / "new.txt").write_text("cat sun, dog\nrain\n")
     files = [f"--input={tmp_path / 'new.txt'}", f"--output={tmp_path / 'new.conll'}"]
     done = run("predict", f"--workdir={tmp_path / 'run'}", *files)

@@ -124,6 +124,16 @@ def test_the_folder_above_the_runs_of_several_seeds(tmp_path):
         open_model(tmp_path)
 
 
+def test_the_folder_above_the_runs_of_a_sweep(tmp_path):
+    for rate in (1, 2):
+        (tmp_path / f"rate_{rate}").mkdir()
+        (tmp_path / f"rate_{rate}/config.json").write_text("{}")
+    (tmp_path / "sweep.json").write_text("{}")
+    said = rf"holds the runs of a sweep, .*; give one of them, such as {tmp_path}/rate_1$"
+    with pytest.raises(InputError, match=said):
+        open_model(tmp_path)
+
+
 def test_no_model(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     (tmp_path / "run").mkdir()

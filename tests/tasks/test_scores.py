@@ -77,3 +77,8 @@ def test_check():
         scores.check(["pearson"], scores.OF_LABELS, 2)
     with pytest.raises(InputError, match="f1 needs two labels, but there are 3: choose macro_f1"):
         scores.check(["f1"], scores.OF_LABELS, 3)
+
+
+def test_confusion_has_the_true_label_in_rows():
+    counts = scores.confusion(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, 0, 0]), 3)
+    np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [2, 0, 0]])

@@ -120,7 +120,13 @@ EFFECTS = (
         of_files=False,
     ),
     # Examples with labels.
-    Effect(("data.validation_fraction",), lambda c: not c.data.validation, ("data.validation",)),
+    Effect(("data.folds",), lambda c: not c.data.validation, ("data.validation",)),
+    Effect(("data.fold",), lambda c: c.data.folds > 0, ("data.folds",), "--config.data.folds=5"),
+    Effect(
+        ("data.validation_fraction",),
+        lambda c: not c.data.validation and not c.data.folds,
+        ("data.validation", "data.folds"),
+    ),
     Effect(("data.decimal",), lambda c: c.task == "regression", ("task",), "--config.task=regression"),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),

@@ -16,6 +16,8 @@ class LabeledDataConfig:
       train, validation, test: a source each. Without `validation`, `validation_fraction` of the training examples are
         held out; `test` may be empty.
       more_splits: more splits to evaluate on, each NAME=SOURCE: mismatched=dev_mismatched.tsv.
+      folds: if not 0, the training examples are divided into so many parts, whatever the seed, for cross-validation.
+      fold: the part that is held out, from 0.
       format: format of the files; "auto": detected from their content.
       columns: names of the columns, if a table's first line does not give them.
       delimiter: tables: the separator of columns; "": detected, one of , ; | and tab. "\\t" is a tab too.
@@ -60,6 +62,8 @@ class LabeledDataConfig:
     test: str = ""
     more_splits: tuple[str, ...] = ()
     validation_fraction: float = 0.1
+    folds: int = 0
+    fold: int = 0
     format: Literal["auto", "csv", "tsv", "jsonl", "json", "parquet", "conll", "conllu", "squad"] = "auto"
     columns: tuple[str, ...] = ()
     delimiter: str = ""
@@ -103,6 +107,11 @@ class LabeledDataConfig:
         fraction = self.validation_fraction
         require(
             bool(self.validation) or 0 < fraction < 1, f"data.validation_fraction={fraction} must be between 0 and 1"
+        )
+        require(self.folds == 0 or self.folds >= 2, f"data.folds={self.folds} must be at least 2, or 0 for none")
+        require(
+            0 <= self.fold < (self.folds or self.fold + 1),
+            f"data.fold={self.fold} must be from 0 to {self.folds - 1}, as data.folds={self.folds}",
         )
         for split in self.more_splits:
             name, _, source = split.partition("=")

@@ -131,14 +131,20 @@ def _one_late(results: Iterator[T]) -> Iterator[T]:
 
 
 def evaluate_model(
-    model: Trained, task: Task, batches: Iterable[Batch], split: str = "validation", eval_step: EvalStep | None = None
+    model: Trained,
+    task: Task,
+    batches: Iterable[Batch],
+    split: str = "validation",
+    eval_step: EvalStep | None = None,
+    scores: Scores | None = None,
 ) -> dict[str, float]:
     """Exact means of the task's metrics over the batches, and its scores.
 
     Args:
       eval_step: the task's; several splits share it, so that it is compiled once.
+      scores: takes the outputs of the whole split; by default the task's scores.
     """
-    scores = functools.partial(task.scores, split=split)
+    scores = scores or functools.partial(task.scores, split=split)
     with jax.set_mesh(model.mesh):
         return evaluate(
             eval_step or jit_eval_step(task.objective, model.mesh), model.params, batches, model.mesh, scores

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
@@ -28,6 +29,7 @@ from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.trained import Trained
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
+from tx_jax.tasks.supervised import Supervised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +40,16 @@ class Report:
       step: the optimizer step of the parameters; None for a model without a run.
       baselines: value and name of the baseline, for metrics that have one.
       batches: number of batches evaluated, and number of batches in the split.
+      confusion: int [L, L] of a task that predicts single labels, see `Supervised.confusion`; None for others.
+      labels: of its rows and columns.
     """
 
     step: int | None
     metrics: dict[str, float]
     baselines: dict[str, tuple[float, str]]
     batches: tuple[int, int] = (0, 0)
+    confusion: np.ndarray | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def is_whole(self) -> bool:
@@ -111,12 +117,19 @@ def evaluate_split(
     part = task.batches(split, batch_size=batch_size, repeat=False)
     name = "the model" if model.step is None else f"the model of step {model.step}"
     here = functools.partial(progress, f"{name} on {split} data")
-    values = evaluate_model(model, task, held_out(part, batches, here), split, eval_step)
+    confusion: list[np.ndarray | None] = [None]
+
+    def scores(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
+        confusion[0] = task.confusion(outputs, split) if isinstance(task, Supervised) else None
+        return task.scores(outputs, split)
+
+    values = evaluate_model(model, task, held_out(part, batches, here), split, eval_step, scores)
     here = functools.partial(progress, f"the baselines on {split} data")
     baselines = task.baselines(held_out(part, batches, here), split)
     trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
     baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
-    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)))
+    labels = task.config.labeled.labels if confusion[0] is not None else ()
+    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)), confusion[0], labels)
 
 
 def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
@@ -134,19 +147,25 @@ def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
 
 def write(workdir: Path, reports: Mapping[str, Report]) -> None:
     """Writes WORKDIR/evaluation.json: for every split the step, the number of batches evaluated and in total, the
-    metrics and the values of the baselines. A file that already has this content is not rewritten."""
+    metrics, the values of the baselines and, where single labels are predicted, which was taken for which. A file that
+    already has this content is not rewritten."""
     values = {
         name: {
             "step": report.step,
             "batches": {"first": report.batches[0], "of": report.batches[1]},
             "metrics": report.metrics,
             "baselines": {metric: value for metric, (value, _) in report.baselines.items()},
+            **({} if report.confusion is None else _confusion(report)),
         }
         for name, report in reports.items()
     }
     path, text = workdir / "evaluation.json", json_text(values, indent=2) + "\n"
     if not path.is_file() or path.read_text() != text:
         write_atomically(path, text)
+
+
+def _confusion(report: Report) -> dict[str, dict[str, list]]:
+    return {"confusion": {"labels": list(report.labels), "counts": report.confusion.tolist()}}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,6 +96,10 @@ def _kind(path: Path) -> Kind:
         return "converted model"
     config = path / "config.json"
     if not config.is_file():
+        if (path / "sweep.json").is_file():
+            runs = sorted(str(folder.parent) for folder in path.glob("*/config.json"))
+            known = f"; give one of them, such as {runs[0]}" if runs else ""
+            raise InputError(f"{path} holds the runs of a sweep, and its results.json says which is best{known}")
         if seeds := _runs_of_seeds(path):
             raise InputError(f"{path} holds one run per seed: give one of them, {' or '.join(seeds)}")
         raise InputError(

@@ -27,7 +27,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import jax
 
@@ -59,6 +59,7 @@ FREE = (
     "data.skip_batches",
 )
 
+LOCK_ATTEMPTS = 5
 SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers for 60 that a file was not there
 
 
@@ -190,27 +191,8 @@ class RunDir:
             with lease.held(self.path, lost=lambda reason: end_at_once(1, reason)):
                 yield
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "LOCK").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(
-                    f"process {file.read().strip() or '?'} is training in {self.path}: wait for it, stop it, or give "
-                    "another --workdir"
-                ) from None
-            except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-                    raise
-                warnings.warn(
-                    f"{self.path} is on a file system without locks: do not start two trainings there",
-                    InputWarning,
-                    stacklevel=3,
-                )
-            file.truncate(0)
-            file.write(f"{os.getpid()} on {platform.node()}\n")
-            file.flush()
+        holding = "process {} is training in {}: wait for it, stop it, or give another --workdir"
+        with hold_lock(self.path, holding):
             yield
 
     def check_shared(self) -> None:
@@ -246,6 +228,58 @@ class RunDir:
 
     def failed(self, reason: str) -> None:
         write_atomically(self.path / "FAILED", reason + "\n")
+
+
+@contextlib.contextmanager
+def hold_lock(folder: Path, refusal: str) -> Iterator[None]:
+    """Holds FOLDER/LOCK, which the system releases when the process ends.
+
+    Args:
+      refusal: the message if another process holds it, with {} for that process and for the folder.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "LOCK").open("a+") as file:
+        try:
+            _lock(file)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(refusal.format(file.read().strip() or "?", folder)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            warnings.warn(
+                f"{folder} is on a file system without locks: do not start two trainings there",
+                InputWarning,
+                stacklevel=4,
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Raises BlockingIOError if the lock is held for longer than `is_locked` holds it."""
+    for _ in range(LOCK_ATTEMPTS):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(0.02)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds FOLDER/LOCK."""
+    try:
+        with (folder / "LOCK").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        pass
+    return False
 
 
 def _begun(config: ExperimentConfig, step: int) -> list[tuple[int, ...]]:

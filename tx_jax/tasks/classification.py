@@ -15,7 +15,7 @@ import optax
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.data.labeled import sequences
-from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, rare_labels
+from tx_jax.data.labeled.labels import classes_of, label_ids, labels_of, rare_labels
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError
 from tx_jax.tasks import class_weights, scores
@@ -109,7 +109,7 @@ class Classification(Supervised):
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
         classes = classes_of(self.values(records))
-        return hold_out(len(records), self.data.validation_fraction, self.config.seed, classes)
+        return self.held_out_units(len(records), classes)
 
     def notices(self) -> list[str]:
         return rare_labels(self.values(self.records("train")), self.data.labels) + super().notices()
@@ -130,6 +130,12 @@ class Classification(Supervised):
     def scores(self, outputs: Mapping[str, np.ndarray], split: str) -> dict[str, float]:
         targets = self.split(split).table.columns["labels"][outputs["example"]]
         return self.score(targets, outputs["logits"].argmax(axis=-1))
+
+    def confusion(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        if self.objective_class.target != "labels":  # numbers, or sets of labels
+            return None
+        targets = self.split(split).table.columns["labels"][outputs["example"]]
+        return scores.confusion(targets, outputs["logits"].argmax(axis=-1), len(self.data.labels))
 
     def score(self, targets: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
         """The metrics `score_names` of predictions [N]."""

@@ -17,7 +17,6 @@ import optax
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.data.labeled import questions
-from tx_jax.data.labeled.labels import hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks import squad_scores
@@ -102,7 +101,7 @@ class QuestionAnswering(Supervised):
         key, unit = ("title", "article") if all(titles) and len(titles) > 1 else (self.data.text[1], "context")
         _, group = np.unique([record[key] for record in records], return_inverse=True)
         count = int(group.max()) + 1
-        return hold_out(count, self.data.validation_fraction, self.config.seed, unit=unit)[group]
+        return self.held_out_units(count, unit=unit)[group]
 
     def encode(self, records: Sequence[Record], *, labeled: bool) -> Table:
         return questions.table(

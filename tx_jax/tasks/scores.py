@@ -21,6 +21,13 @@ def accuracy(targets: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean(targets == predictions))
 
 
+def confusion(targets: np.ndarray, predictions: np.ndarray, num_labels: int) -> np.ndarray:
+    """How often each label, the row, was taken for each, the column: int64 [L, L]."""
+    counts = np.zeros((num_labels, num_labels), np.int64)
+    np.add.at(counts, (targets, predictions), 1)
+    return counts
+
+
 def f1(targets: np.ndarray, predictions: np.ndarray) -> float:
     """F1 of the second of two labels (number 1): the harmonic mean of precision and recall."""
     from sklearn.metrics import f1_score

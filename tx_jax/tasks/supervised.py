@@ -21,7 +21,7 @@ from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
 from tx_jax.config.heads import SUPERVISED
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import match
-from tx_jax.data.labeled.labels import hold_out
+from tx_jax.data.labeled.labels import folds_of, hold_out
 from tx_jax.data.labeled.table import Table
 from tx_jax.data.loader import Loader
 from tx_jax.errors import InputError
@@ -174,8 +174,14 @@ class Supervised(abc.ABC):
         return ("train", "training") if "train" in self._records else (next(iter(self._records)), "this data itself")
 
     def hold_out(self, records: Sequence[Record]) -> np.ndarray:
-        """Which records are held out if there is no validation file: bool [N], a function of the seed."""
-        return hold_out(len(records), self.data.validation_fraction, self.config.seed)
+        """Which records are held out if there is no validation file: bool [N], a function of the seed, or a fold."""
+        return self.held_out_units(len(records))
+
+    def held_out_units(self, count: int, classes: np.ndarray | None = None, *, unit: str = "example") -> np.ndarray:
+        """Which of so many are held out: see `labels.hold_out` and `labels.folds_of`."""
+        if self.data.folds:
+            return folds_of(count, self.data.folds, classes, unit=unit) == self.data.fold
+        return hold_out(count, self.data.validation_fraction, self.config.seed, classes, unit=unit)
 
     @functools.cached_property
     def _splits(self) -> dict[str, LabeledSplit]:
@@ -284,6 +290,11 @@ class Supervised(abc.ABC):
           outputs: rows of the objective's `outputs` and, as "example", their indices in the split's table, ascending.
             All rows are included unless evaluation is limited to some batches.
         """
+
+    def confusion(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        """How often each of `data.labels`, the row, was taken for each, the column: int64 [L, L]; None for a task whose
+        predictions are no single labels. For `outputs` see `scores`."""
+        return None
 
     @abc.abstractmethod
     def predictions(

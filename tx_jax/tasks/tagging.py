@@ -110,6 +110,12 @@ class Tagging(Supervised):
         predictions = [self.data.labels[number] for number in _at_words(outputs["labels"], table, rows)]
         return self.score(predictions, split, rows)
 
+    def confusion(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        table, rows = self.split(split).table, outputs["example"]
+        values, number_of = self._spelled(split), {label: number for number, label in enumerate(self.data.labels)}
+        targets = np.array([number_of[values[word]] for word in _words_of_rows(table, rows)])
+        return scores.confusion(targets, _at_words(outputs["labels"], table, rows), len(self.data.labels))
+
     def score(self, predictions: Sequence[str], split: str, rows: np.ndarray) -> dict[str, float]:
         """The metrics in `score_names` for predictions for the words of these rows, in order."""
         table = self.split(split).table

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tx_jax.data.labeled.labels import classes_of, hold_out, label_ids, labels_of, numbers, rare_labels
+from tx_jax.data.labeled.labels import classes_of, folds_of, hold_out, label_ids, labels_of, numbers, rare_labels
 from tx_jax.errors import InputError
 
 
@@ -125,3 +125,15 @@ def test_too_few_to_hold_out():
             hold_out(count, fraction, seed=0)
     with pytest.raises(InputError, match="too few"):
         hold_out(3, 0.5, seed=0, classes=np.arange(3))
+
+
+def test_folds_share_the_examples_of_every_label():
+    classes = np.repeat([0, 1, 2], [31, 17, 5])
+    parts = folds_of(53, 4, classes)
+    sizes = np.stack([np.bincount(classes[parts == part], minlength=3) for part in range(4)])
+    assert np.ptp(sizes, axis=0).max() <= 1
+    assert np.ptp(sizes.sum(axis=1)) <= 1
+    assert not np.array_equal(parts[:8], np.arange(8) % 4)  # drawn, not dealt in the order of the file
+    np.testing.assert_array_equal(parts, folds_of(53, 4, classes))
+    with pytest.raises(InputError, match="only 3 articles; give fewer folds"):
+        folds_of(3, 4, unit="article")

@@ -14,6 +14,7 @@ from tx_jax.data.rng import RowRandom, hash_text, keys
 from tx_jax.errors import InputError
 
 _HOLD_OUT = hash_text("hold out")
+_FOLDS = hash_text("folds")
 _WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))\.0", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _TRUTH = {spelling(word): word for word in ("true", "false") for spelling in (str.lower, str.title, str.upper)}
@@ -210,3 +211,23 @@ def hold_out(
     rank = np.empty(num_examples, np.int64)
     rank[order] = np.arange(num_examples) - np.repeat(np.cumsum(counts) - counts, counts)
     return rank < held[classes]
+
+
+def folds_of(num_examples: int, folds: int, classes: np.ndarray | None = None, *, unit: str = "example") -> np.ndarray:
+    """The part that each example is in: int64 [N], from 0 to folds - 1; depends only on the arguments.
+
+    Parts differ by one example at most, and so do their examples of every class.
+
+    Args:
+      classes, unit: see `hold_out`.
+
+    Raises:
+      InputError: there are fewer examples than parts.
+    """
+    if num_examples < folds:
+        raise InputError(f"data.folds={folds}: there are only {num_examples} {unit}s; give fewer folds")
+    draws = RowRandom(keys(0, _FOLDS, np.arange(num_examples))).uniform()
+    order = np.lexsort((draws, np.zeros(num_examples) if classes is None else classes))
+    part = np.empty(num_examples, np.int64)
+    part[order] = np.arange(num_examples) % folds
+    return part
