@@ -9,7 +9,6 @@ as --config.start_from, and its tokenizer to experiments.prepare as --tokenizer=
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -26,14 +25,15 @@ def main(argv: list[str]) -> int:
         command_line.fail("needed: --model and --out; see --help")
     from experiments.next_steps import after_adding_tokens
     from experiments.word_lists import read_similar, read_words
-    from tx_jax.convert import hf_folder, model_dir, new_tokens
+    from tx_jax.convert import model_dir, new_tokens
+    from tx_jax.files import check_free, path_of
     from tx_jax.runs.open_model import open_model
 
-    hf_folder.check_free(Path(OUT.value))
+    check_free(path_of(OUT.value, "--out"))
     words, similar = read_words(NEW_TOKENS.value), read_similar(SIMILAR.value)
     before = open_model(MODEL.value, heads=("masked_lm", "pooled"))
     after = new_tokens.add_tokens(before, words, similar)
-    model_dir.save(after, Path(OUT.value))
+    model_dir.save(after, path_of(OUT.value, "--out"))
     if "masked_lm" in after.untrained:
         print(
             "warning: the model has no trained masked LM head: its output layer starts from random values",
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         print(f"{word}: was {as_before}; starts as the mean of {', '.join(similar.get(word, [as_before]))}")
     added = len({ids for (ids,) in after.tokenizer.encode_words(words)})  # two words may normalize to the same form
     print(f"{OUT.value}: {after.tokenizer.vocab_size:,} tokens, {added} of them new")
-    print(f"next: {after_adding_tokens(Path(OUT.value))}")
+    print(f"next: {after_adding_tokens(path_of(OUT.value, '--out'))}")
     return 0
 
 

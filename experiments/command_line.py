@@ -14,14 +14,26 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from tx_jax.errors import InputError, InputWarning, did_you_mean
-from tx_jax.files import local_path
+from tx_jax.files import is_local, local_path, path_of
+from tx_jax.storage import schemes
+from tx_jax.storage.failures import StoreFailed
 
 EXIT_BAD_INPUT = 2
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL
 EXIT_INTERRUPTED = 130
 
 # Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
 # gs://, so that no flag can be forgotten.
-FREE_TEXT = frozenset({"text", "coordinator", "study"})
+FREE_TEXT = frozenset({"text", "prompt", "stop", "study", "coordinator"})
+# Flags, and last parts of a configuration's keys, that may hold the address of an object store: of anything, and of
+# files that are only read, which may have any scheme of fsspec's.
+ON_STORES = frozenset(
+    {"after", "before", "checkpoint", "downstream", "from_hf", "model", "original", "out", "output", "start_from"}
+    | {"store", "to_hf", "tokenizer", "workdir"}
+)
+READ_FROM_STORES = frozenset(
+    {"data", "input", "more_splits", "new_tokens", "selective_words", "source", "test", "train", "validation", "words"}
+)
 # A value may hold several comma-separated paths, and a path may follow NAME=.
 _BEFORE_A_PATH = re.compile(r"[,;=\s]")
 
@@ -38,7 +50,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             )
             fail(f"unexpected argument {argv[1]!r}{truth}; options start with --, see --help")
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they also raise
-        stdlib_logging.getLogger("concurrent.futures").setLevel(stdlib_logging.CRITICAL)
+        for library in ("concurrent.futures", "gcsfs", "s3fs"):
+            stdlib_logging.getLogger(library).setLevel(stdlib_logging.CRITICAL)
         _show_log("tx_jax")
         warnings.showwarning = _show_warning
         sys.unraisablehook = _show_unraisable
@@ -59,6 +72,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 def explain(error: BaseException) -> tuple[int, str] | None:
     """The exit code and a one-line message for an expected error; None for any other error."""
+    if isinstance(error, StoreFailed):
+        return EXIT_TRY_AGAIN, f"error: {error}. Run the same command again to continue."
     if isinstance(error, InputError):
         return EXIT_BAD_INPUT, f"error: {error}"
     if isinstance(error, OSError) and error.filename is not None:  # a file or folder that cannot be read or written
@@ -105,7 +120,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
             local_path(config, "--config")
             _check_config(config, argv)
         rest = flags.FLAGS(argv)
-        check_paths(flags.FLAGS.flag_values_dict())
+        for what, address in check_paths(flags.FLAGS.flag_values_dict()).items():
+            schemes.check_reachable(address, what)
         return rest
     except InputError as error:
         fail(str(error))
@@ -144,32 +160,44 @@ def given(group: str = "") -> list[str]:
     return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")] if group else keys
 
 
-def check_paths(values: Mapping[str, object]) -> None:
-    """Raises InputError if any flag, or any key of a configuration, holds the address of an object store.
+def check_paths(values: Mapping[str, object]) -> dict[str, str]:
+    """Raises InputError if any flag, or any key of a configuration, holds an address that it cannot have.
 
     Args:
       values: the flags' values by name.
+
+    Returns:
+      The addresses that they hold, one of each bucket, by flag or key.
     """
+    found: dict[str, tuple[str, str]] = {}
     for name, value in values.items():
-        if isinstance(value, ConfigDict):
-            for key, leaf in _leaves(value).items():
-                check_path(leaf, f"--{name}.{key}")
-        elif name not in FREE_TEXT:
-            check_path(value, f"--{name}")
+        leaves = (
+            {f"{name}.{key}": leaf for key, leaf in _leaves(value).items()}
+            if isinstance(value, ConfigDict)
+            else {name: value}
+        )
+        for key, leaf in leaves.items():
+            if name not in FREE_TEXT:
+                for address in check_path(leaf, f"--{key}"):
+                    found.setdefault("/".join(address.split("/")[:3]), (f"--{key}", address))
+    return dict(found.values())
 
 
-def check_path(value: object, what: str) -> None:
-    """Raises InputError if a value is, or contains, the address of an object store; any other value is fine.
-
-    Args:
-      what: the flag or key that holds the value; the error names it.
-    """
-    if isinstance(value, str):
-        for part in _BEFORE_A_PATH.split(value):
+def check_path(value: object, what: str) -> list[str]:
+    """Returns the addresses in a value, the parts of which may be paths. Raises InputError for those that `what`, the
+    flag or key that holds it, cannot have."""
+    name = what.lstrip("-").rpartition(".")[2]
+    if isinstance(value, list | tuple):
+        return [address for item in value for address in check_path(item, what)]
+    if not isinstance(value, str):
+        return []
+    found = []
+    for part in _BEFORE_A_PATH.split(value):
+        if name not in ON_STORES | READ_FROM_STORES:
             local_path(part, what)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            check_path(item, what)
+        elif not is_local(path := path_of(part, what, reads=name in READ_FROM_STORES)):
+            found.append(str(path))
+    return found
 
 
 def _check_config(config: str, argv: Sequence[str]) -> None:

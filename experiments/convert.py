@@ -12,7 +12,6 @@ what it reached. --language=es names the language of the text there.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -59,10 +58,11 @@ def main(argv: list[str]) -> int:
 def read() -> None:
     """--from_hf -> --out."""
     from experiments.next_steps import after_converting
-    from tx_jax.convert import from_hf, hf_folder, model_dir
+    from tx_jax.convert import from_hf, model_dir
+    from tx_jax.files import check_free, path_of
     from tx_jax.runs.open_model import locate
 
-    hf_folder.check_free(Path(OUT.value))
+    check_free(path_of(OUT.value, "--out"))
     place = locate(FROM_HF.value, revision=REVISION.value)
     if place.kind in ("converted model", "run directory"):
         command_line.fail(f"{place.name} is a {place.kind}: give it as --model, with --to_hf")
@@ -70,11 +70,11 @@ def read() -> None:
         place.folder,
         heads=HEADS.value,
         num_labels=NUM_LABELS.value,
-        name=place.name if place.kind == "Hugging Face Hub" else None,
+        name=place.source,
         revision=place.revision,
         seed=SEED.value or 0,
     )
-    model_dir.save(model, Path(OUT.value))
+    model_dir.save(model, path_of(OUT.value, "--out"))
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     show(
@@ -92,36 +92,36 @@ def read() -> None:
         },
     )
     untrained = "masked_lm" in model.untrained
-    if command := after_converting(model.config, model.tokenizer, untrained, Path(OUT.value)):
+    if command := after_converting(model.config, model.tokenizer, untrained, path_of(OUT.value, "--out")):
         print(f"next: {command}")
 
 
 def write() -> None:
     """--model -> --to_hf."""
-    from tx_jax.convert import hf_folder, to_hf
-    from tx_jax.files import write_atomically
+    from tx_jax.convert import to_hf
+    from tx_jax.files import check_free, is_local, path_of, write_atomically
     from tx_jax.reports import facts, model_card
     from tx_jax.runs.open_model import locate, open_model
 
     model_card.check_languages(LANGUAGE.value or ())
-    hf_folder.check_free(Path(TO_HF.value))
+    folder = path_of(TO_HF.value, "--to_hf")
+    check_free(folder)
     name = MODEL.value or CHECKPOINT.value
     if locate(name).kind.startswith("Hugging Face"):
         command_line.fail(f"{name} is a Hugging Face model: give it as --from_hf, with --out")
     model = open_model(name, step=STEP.value)
     data = model.experiment and model.experiment.data
-    run = facts.read(model.place.folder, Path(name).name) if model.experiment else None
+    run = facts.read(model.place.folder, path_of(name, "--model").name) if model.experiment else None
     for warning in to_hf.warnings(model, model_type=MODEL_TYPE.value):
         print(f"warning: {warning}", file=sys.stderr)
     written = to_hf.write(
         model,
-        Path(TO_HF.value),
+        folder,
         dtype=DTYPE.value,
         model_type=MODEL_TYPE.value,
         length=getattr(data, "sequence_length", None),
         separators=getattr(data, "pair_separators", None),
     )
-    folder = Path(TO_HF.value)
     card = model_card.text(model, folder.resolve().name, written, run, LANGUAGE.value or ())
     write_atomically(folder / "README.md", card)
     show(
@@ -133,7 +133,8 @@ def write() -> None:
             "tokenizer": tokenizer(model),
         },
     )
-    print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
+    if is_local(folder):
+        print(f"next: transformers.{written}.from_pretrained({TO_HF.value!r})")
 
 
 def count(model) -> str:

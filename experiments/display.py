@@ -144,6 +144,8 @@ SHORT_NAMES = {
     "causal_lm_accuracy": "LM acc {:.1%}",
     "causal_lm_perplexity": "perplexity {:.1f}",
     "bits_per_byte": "{:.3f} bits/byte",
+    "bleu": "BLEU {:.2f}",
+    "chrf": "chrF {:.2f}",
     "learning_rate": "lr {:.2e}",
     "tokens_per_second": "{:,.0f} tokens/s",
     "mfu": f"MFU {{:.1%}} ({FLOPS_FORMULA})",

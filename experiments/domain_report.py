@@ -12,7 +12,6 @@ FOLDER/after, as many as exist, are --workdir of experiments.train with --seeds,
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -36,7 +35,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.data.corpus.token_store import TokenStore
     from tx_jax.evaluation import domain
     from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
-    from tx_jax.files import json_text, write_atomically
+    from tx_jax.files import json_text, path_of, write_atomically
     from tx_jax.runs import trained
     from tx_jax.tasks.registry import open_task
 
@@ -47,7 +46,7 @@ def main(argv: list[str]) -> int:
     given = {name: flag.value for name, flag in {"original": ORIGINAL, "before": BEFORE}.items() if flag.value}
     models = {name: trained.load(model, heads=("masked_lm",)) for name, model in given.items()}
     models["after"] = run
-    reached = domain.fine_tunings(Path(DOWNSTREAM.value), models) if DOWNSTREAM.value else {}
+    reached = domain.fine_tunings(path_of(DOWNSTREAM.value, "--downstream"), models) if DOWNSTREAM.value else {}
     store = STORE.value or run.config.data.store
     batch_size = even_batch_size(run.config.training.eval_batch_size, run.mesh)
     words = read_words(WORDS.value)
@@ -68,7 +67,7 @@ def main(argv: list[str]) -> int:
             figures["neighbours"] = domain.neighbours(model, words)
         if name in reached:
             figures["downstream"] = reached[name]
-    out = Path(OUT.value)
+    out = path_of(OUT.value, "--out")
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "report.json", json_text(report, indent=2, ensure_ascii=False) + "\n")
     _show(report)

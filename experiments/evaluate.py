@@ -39,9 +39,10 @@ def main(argv: list[str]) -> int:
     from experiments.display import show_reports
     from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import report
+    from tx_jax.files import path_of
     from tx_jax.runs.open_model import locate
 
-    workdir, progress = Path(name), EvaluationProgress(announces=True)
+    workdir, progress = path_of(name, "--model"), EvaluationProgress(announces=True)
     if locate(name).kind != "run directory":
         command_line.fail(f"{name} is not a run, so it has no data to evaluate on: give --data=FILE, with labels")
     reports = report.evaluate_run(

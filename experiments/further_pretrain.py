@@ -32,6 +32,7 @@ from ml_collections import config_flags
 from experiments import command_line
 from experiments.word_lists import one_argument_each, read_words
 from tx_jax.config.further import FURTHER_KEYS, further_config
+from tx_jax.files import path_of
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Default: configs/further_pretrain.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where everything goes.")
@@ -42,7 +43,7 @@ def main(argv: list[str]) -> int:
     config = further_config(values)
     if not WORKDIR.value or not values["start_from"]:
         command_line.fail("needed: --workdir and --config.start_from, the model to adapt; see --help")
-    workdir, words = Path(WORKDIR.value), ",".join(read_words(config.new_tokens))
+    workdir, words = path_of(WORKDIR.value, "--workdir"), ",".join(read_words(config.new_tokens))
     start, store, run = workdir / "start", workdir / "store", workdir / "run"
     ours = tuple(f"--config.{key}=" for key in (*FURTHER_KEYS, "start_from", "data.store"))
     given = [argument for argument in ARGUMENTS if argument.startswith("--config") and not argument.startswith(ours)]

@@ -1,12 +1,12 @@
 """The flags of commands that use a model: which model, and what its data contains. `reading_flags` has those that say
 how to read a file."""
 
-from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from experiments import command_line
+from tx_jax.files import path_of
 
 flags.disclaim_key_flags()  # they count as the entry point's own, so that its --help shows them
 
@@ -48,7 +48,7 @@ def model_name() -> str:
         command_line.fail(f"--model={model} and --workdir={workdir} both name the model: give one of them")
     if not model and not workdir:
         command_line.fail("--model is needed (or --workdir): what experiments.train or experiments.convert made, ...")
-    if workdir and not Path(workdir).is_dir():
+    if workdir and not path_of(workdir, "--workdir").is_dir():
         command_line.fail(f"--workdir={workdir} is not a run directory: there is no such folder")
     return model or workdir
 

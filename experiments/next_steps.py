@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.text.described_wordpiece import DescribedWordPiece
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import WordPiece
@@ -14,13 +15,17 @@ _FILES = {"question_answering": "json", "token_classification": "conll"}
 
 
 def after_training(config: ExperimentConfig, tokenizer: Tokenizer, workdir: Path) -> str:
-    """After training: predict for a fine-tuned model, fill_mask for a masked LM, evaluate for a causal one."""
+    """After training: predict for a fine-tuned model, fill_mask for a masked LM, generate for a causal one."""
     if isinstance(config.data, LabeledDataConfig):
         ending = next((_FILES[head] for head in config.model.heads if head in _FILES), "csv")
         output = "jsonl" if ending == "json" else ending
         return _command("predict", f"--workdir={workdir}", f"--input=new.{ending}", f"--output=labeled.{output}")
     if "masked_lm" in config.model.heads and tokenizer.mask_id is not None:
         return _fill_mask(tokenizer, workdir)
+    if config.model.architecture == "encoder_decoder":
+        return _command("translate", f"--model={workdir}", "--input=new.txt", "--output=translated.txt")
+    if "causal_lm" in config.model.heads and tokenizer.eos_id is not None:
+        return _command("generate", f"--model={workdir}", "--prompt=The beginning of a text")
     return _command("evaluate", f"--workdir={workdir}")
 
 
@@ -30,7 +35,7 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
     Args:
       given: the --tokenizer that the store was made with; None if a tokenizer was trained.
     """
-    if given and (model := _model_of(Path(given))) and tokenizer.mask_id is not None:
+    if given and (model := _model_of(path_of(given, "--tokenizer"))) and tokenizer.mask_id is not None:
         return _command(
             "train",
             "--config=configs/further_pretrain.py",

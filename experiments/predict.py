@@ -45,10 +45,11 @@ def main(argv: list[str]) -> int:
     from tx_jax.errors import InputError
     from tx_jax.evaluation import labeled_task
     from tx_jax.evaluation.predict import predict
+    from tx_jax.files import path_of
     from tx_jax.runs import trained
 
     if OUTPUT.value:
-        writers.check(Path(OUTPUT.value), source=INPUT.value)
+        writers.check(path_of(OUTPUT.value, "--output"), source=INPUT.value)
     model = trained.load(name, STEP.value)
     with reading_flags.named_as_flags():
         options = reading_flags.options() | model_flags.data_options()
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         for notice in readers.notices(INPUT.value, task.data, labeled=False):
             print(f"warning: {notice}", file=sys.stderr)
     # Errors that would come up at the end are raised before the work.
-    writers.check(Path(OUTPUT.value), records)
+    writers.check(path_of(OUTPUT.value, "--output"), records)
     _check_free(records, ("prediction",))
     # A delay, so that the bar does not appear before predict() has warned of truncated texts.
     with tqdm(total=len(records), unit="row", dynamic_ncols=True, delay=1e-3) as bar:
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
         found = predict(task, model.params, model.mesh, records, batch_size=size, progress=progress)
     _check_free(records, found[0])
     rows = [{**record, **more} for record, more in zip(records, found, strict=True)]
-    writers.write(Path(OUTPUT.value), rows)
+    writers.write(path_of(OUTPUT.value, "--output"), rows)
     print(f"{len(rows):,} predictions: {OUTPUT.value}")
     return 0
 

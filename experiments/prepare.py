@@ -19,9 +19,16 @@
   # a TFDS dataset stored as ArrayRecord, with an existing tokenizer
   python -m experiments.prepare --source=tfds:wikipedia/20230601.es --tokenizer=models/beto --store=data/es
 
+On several hosts, which must see --store's folder (a shared file system, or an address such as gs://bucket/store), each
+takes a share of the files, and process 0 puts them together: the same store, bit for bit. srun and mpirun are
+recognized; elsewhere say which process this is:
+
+  python -m experiments.prepare ... --num_processes=4 --process_id=0    # and 1, 2, 3 on the others
+
 Killed or interrupted? The same command continues where it was. Two runs with the same flags give the same store.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +42,10 @@ from experiments.progress import PrepareProgress
 from tx_jax import text
 from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FORMATS, PrepareConfig, SourceConfig
 from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
+from tx_jax.data.corpus.shares import launched, prepare_share
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.text.sentences import MODES
 
 _SOURCE = flags.DEFINE_multi_string(
@@ -76,7 +85,7 @@ _SENTENCES = flags.DEFINE_enum(
     "punctuation",
     MODES,
     "Sentences: each line is one; or a line's end and . ! ? end one; or, for hard-wrapped text, lines are joined and "
-    "only . ! ? and blank lines end one.",
+    "only . ! ? and blank lines end one; verbatim keeps line ends and white space, for a model that writes texts.",
 )
 _ENCODING_ERRORS = flags.DEFINE_enum(
     "encoding_errors",
@@ -115,6 +124,8 @@ _TOKENIZER_CHARACTERS = flags.DEFINE_integer(
 )
 _VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.05, "Fraction of the documents to hold out.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Number of processes that encode; default: one per core.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes that prepare the store together.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process, from 0.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in --store if it was made with different settings.")
 _VERIFY = flags.DEFINE_bool(
     "verify", False, "If the store is complete, read all of it and compare checksums, not only sizes."
@@ -133,7 +144,7 @@ def main(argv: Sequence[str]) -> None:
             f"--{idle[0]} is for training a tokenizer, but --tokenizer={_TOKENIZER.value} gives one: drop one of them"
         )
     config = PrepareConfig(
-        store=Path(_STORE.value),
+        store=path_of(_STORE.value, "--store"),
         source=SourceConfig(
             specs=tuple(spec for specs in _SOURCE.value for spec in specs.split(",")),
             documents=_DOCUMENTS.value,
@@ -155,14 +166,27 @@ def main(argv: Sequence[str]) -> None:
         workers=_WORKERS.value,
         overwrite=_OVERWRITE.value,
     )
+    number, of = _process()
     with PrepareProgress() as progress:
-        prepared = prepare(config, progress)
+        prepared = prepare(config, progress) if of == 1 else prepare_share(config, number, of, progress)
+    if number:
+        documents = prepared.meta["documents_read"]
+        print(f"share {number} of {of} is ready ({documents:,} documents); process 0 puts all of them together")
+        return
     if _VERIFY.value:
         TokenStore.open(config.store).verify()
     if progress.encoding_seconds > 1:  # shorter times are mostly the workers' startup
         rate, workers = progress.encoded_tokens / progress.encoding_seconds, config.workers or usable_cores()
         print(f"encoded {rate:,.0f} tokens/s, {rate / workers:,.0f} on each of {workers} cores")
     _report(prepared.meta, config.store, prepared.was_complete)
+
+
+def _process() -> tuple[int, int]:
+    """(index of this process, how many there are)."""
+    given = (_PROCESS_ID.value, _NUM_PROCESSES.value)
+    if (given[0] is None) != (given[1] is None) and given != (None, 1):
+        raise InputError("--num_processes and --process_id go together")
+    return launched(os.environ) if given == (None, None) else (given[0] or 0, given[1])
 
 
 def _report(meta: dict, store: Path, was_complete: bool) -> None:

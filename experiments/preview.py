@@ -6,7 +6,8 @@
 Any key of the configuration can be set, as with experiments.train, to see the effect of a change.
 
 A token to predict is in brackets: [MASK→exception] was masked, [house→exception] was replaced by a random token,
-[=exception] was kept as it is. ‹A› and ‹B› mark the segments of a pair, ‹2› the second document of a row.
+[=exception] was kept as it is. ‹A› and ‹B› mark the segments of a pair, ‹2› the second document of a row. Of pairs to
+translate it shows what the encoder reads, what the decoder reads, and what is predicted.
 """
 
 import itertools
@@ -33,8 +34,9 @@ MARK = "bold cyan"
 def main(argv: list[str]) -> int:
     if not CONFIG.value:
         command_line.fail("needed: --config, such as --config=configs/bert_base.py:smoke")
+    from experiments import pair_preview
     from experiments.display import make_console
-    from tx_jax.config import from_config_dict
+    from tx_jax.config import TranslationDataConfig, from_config_dict
     from tx_jax.data.pretraining import preview
     from tx_jax.runs.left_open import fill_in
     from tx_jax.tasks.registry import open_task
@@ -46,6 +48,11 @@ def main(argv: list[str]) -> int:
         command_line.fail(f"--step={STEP.value} must be below {stop}, the number of batches")
     last = min(stop, STEP.value + -(-max(STATISTICS.value, EXAMPLES.value) // batch_size))
     made = [batches.batch_at(step) for step in range(STEP.value, last)]
+    if isinstance(data, TranslationDataConfig):
+        tokens = f"{batch_size * data.sequence_length:,} tokens a side"
+        title = f"{config.data.store}, {SPLIT.value}, step {STEP.value}: {tokens}"
+        pair_preview.show(made, task.tokenizer, EXAMPLES.value, title)
+        return 0
     console, tokenizer = make_console(), task.tokenizer
     if EXAMPLES.value and task.objective.head == "masked_lm":
         console.print(legend())

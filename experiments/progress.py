@@ -11,6 +11,7 @@ from tx_jax.data.corpus.prepare import Progress
 
 LINE_SECONDS = 5.0
 _STAGES = {
+    "wait": "waiting for the other processes",
     "tokenizer": "training the tokenizer",
     "resume": "rereading what is already encoded",
     "encode": "encoding",

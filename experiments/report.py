@@ -7,7 +7,6 @@ too; report.md beside it has the same tables. The exit code is 2 where there is 
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
@@ -19,12 +18,12 @@ TITLE = flags.DEFINE_string("title", None, "The title of the page; default: the 
 
 
 def main(argv: list[str]) -> int:
-    from tx_jax.files import write_atomically
+    from tx_jax.files import local_path, write_atomically
     from tx_jax.reports import facts, markdown, page, sections
 
     if not NAMES:
         command_line.fail("needed: run directories, such as python -m experiments.report runs/* --out=report.html")
-    out = Path(OUT.value)
+    out = local_path(OUT.value, "--out")
     if out.suffix.lower() not in (".html", ".htm"):
         command_line.fail(f"--out={OUT.value}: the page's name must end in .html")
     if not out.parent.is_dir():

@@ -114,10 +114,11 @@ def main(argv: list[str]) -> int:
 
     allocator.keep_freed_memory()  # before jax sets up its backend
     with StopRequest() as stop:
+        from tx_jax.files import path_of
         from tx_jax.hosts import compilation, distributed
         from tx_jax.hosts.watchdog import Watchdog
 
-        compilation.keep_programs(os.path.expanduser("~/.cache/tx_jax/compilation"))
+        compilation.keep_programs()
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,
@@ -127,7 +128,7 @@ def main(argv: list[str]) -> int:
         )
         stop.joined()
         with Watchdog(silence_seconds=SILENCE_SECONDS.value, explain=command_line.explain):
-            values, workdir = CONFIG.value.to_dict(), Path(WORKDIR.value)
+            values, workdir = CONFIG.value.to_dict(), path_of(WORKDIR.value, "--workdir")
             if SEEDS.value is None:
                 return _train(values, workdir, stop, began)[0]
             return _train_seeds(values, workdir, SEEDS.value, stop)
@@ -149,13 +150,15 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
     from tx_jax.runs import metrics_log, plots
     from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.runs.left_open import fill_in
+    from tx_jax.runs.run_dir import RunDir
     from tx_jax.runs.start import open_start
+    from tx_jax.storage.failures import StoreFailed
     from tx_jax.tasks.registry import open_task
     from tx_jax.training import begin, loop, out_of_memory
-    from tx_jax.training.attention import reason_against_resuming
+    from tx_jax.training.attention import reason_against_kernels, reason_against_resuming
     from tx_jax.training.recorder import NonFiniteLossError
 
-    trained = distributed.agreed(lambda: Checkpoints(workdir / "checkpoints", read_only=True).begun())
+    trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
     begins = trained is None
     if not values["training"].get("num_epochs"):
         _profiled(trained, values["training"]["num_steps"])
@@ -168,6 +171,11 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
     if not begins and (reason := reason_against_resuming(config)):
         values["model"]["attention"] = "auto"
         config, filled_in = from_config_dict(values), [*filled_in, f"{reason}; training continues with 'auto'"]
+    if reason := distributed.agreed(lambda: reason_against_kernels(config)):
+        if config.model.attention != "auto":
+            raise InputError(f"{reason}. Give --config.model.attention=xla")
+        values["model"]["attention"] = "xla"
+        config, filled_in = from_config_dict(values), [*filled_in, f"{reason}: training uses XLA's"]
     task = open_task(
         config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
     )
@@ -194,6 +202,9 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
         if not distributed.is_alone():  # the other processes may have enough memory
             raise
         code, end = EXIT_FAILED, f"error: {error}"
+    except StoreFailed:
+        first = False  # it is not asked again, which takes minutes
+        raise
     finally:
         display.close()
         with contextlib.suppress(OSError):  # the disk may be full, and this may be what ended the run

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from tx_jax.errors import InputError
+from tx_jax.files import is_local, path_of
 
 
 def read_words(given: str) -> tuple[str, ...]:
@@ -36,9 +36,10 @@ def read_similar(given: str) -> dict[str, tuple[str, ...]]:
 
 def _items(given: str, separator: str) -> list[str]:
     """The lines of a file, or the parts between the separators of anything else."""
-    if os.path.isfile(given):  # Path.is_file raises if a list of words is too long for a file name
+    # Path.is_file raises if a list of words is too long for a file name.
+    if (path := path_of(given, "words", reads=True)) and (os.path.isfile(given) if is_local(path) else path.is_file()):
         try:
-            parts = Path(given).read_text(encoding="utf-8-sig").splitlines()
+            parts = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise InputError(
                 f"{given} is not UTF-8: convert it, such as by iconv -f windows-1252 -t utf-8 {given}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 # Imports run downward only. A module outside any of these rooms (`tx_jax/__init__.py`) is the lowest of all.
 FLOORS = (
-    {"batch", "config", "sharding", "tree", "errors", "files", "text"},
+    {"batch", "config", "sharding", "tree", "errors", "files", "storage", "text"},
     {"nn", "data", "hosts"},
     {"models"},
     {"tasks", "convert", "decoding", "interpret"},
@@ -14,7 +14,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"planning"},
-    {"sweeps", "reports"},
+    {"sweeps", "reports", "doctor"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -31,7 +31,9 @@ TOGETHER = {
     "tests/experiments/test_command_lines.py",
     "tests/experiments/test_convert_command.py",
     "tests/experiments/test_fine_tuning_commands.py",
+    "tests/experiments/test_generate_command.py",
     "tests/experiments/test_sweep_command.py",
+    "tests/experiments/test_translate_command.py",
     "tests/faults/test_faults.py",
     "tests/multidevice/test_losses.py",
     "tests/multihost/test_faults.py",
@@ -93,6 +95,16 @@ def make_store(folder: Path) -> TokenStore:
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory) -> TokenStore:
     return make_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def memory(tmp_path, monkeypatch):
+    """gs:// and s3:// in memory, with a cache of copies of their own."""
+    from tests.storage.memory import memory_store
+
+    monkeypatch.setenv("TX_JAX_CACHE", str(tmp_path / "cache/stores"))
+    with memory_store() as store:
+        yield store
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from tests import labeled_files
 from tests.conftest import write_corpus
+from tests.data.translation import pairs
 from tx_jax.config import LabeledDataConfig, from_config_dict, to_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.models import registry
@@ -40,6 +41,8 @@ PARAMETERS = {
     ("gpt2_xl", ""): 1_557_611_200,
     ("quickstart", ""): 579_586,
     ("distilbert", ""): 66_985_530,
+    ("transformer_base", ""): 63_082_496,
+    ("transformer_big", ""): 214_245_376,
 }
 
 
@@ -112,11 +115,18 @@ def labeled(name):
     return "train" in get_config(name).data
 
 
+@pytest.fixture(scope="module")
+def pair_store(tmp_path_factory):
+    return pairs.store(tmp_path_factory.mktemp("pairs"))
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if not labeled(name)])
-def test_the_smoke_form_trains(name, tiny_store, causal_store, tmp_path, monkeypatch):
+def test_the_smoke_form_trains(name, tiny_store, causal_store, pair_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     c = get_config(name, "smoke")
     c.data.store = str(causal_store if "causal_lm" in c.model.heads else tiny_store.path)
+    if c.task == "translation":
+        c.data.store = str(pair_store.path)
     c.model.vocab_size = 300
     if c.start_from:
         labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer(), heads=("masked_lm",))

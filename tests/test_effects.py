@@ -19,6 +19,7 @@ from tx_jax.config import (
     PhasesConfig,
     TrainingConfig,
     TransformerConfig,
+    TranslationDataConfig,
     from_config_dict,
 )
 from tx_jax.config.distillation import DistillationConfig
@@ -38,7 +39,9 @@ ALWAYS = {
     "classifier_dropout",
     "data": "store sequence_length packing read_ahead skip_batches train validation test more_splits format text label "
     # An objective tells whether it knows the choices, separators and class weights.
-    "choices metrics label_separator class_weights null_values delimiter quote comment",
+    "choices metrics label_separator class_weights null_values delimiter quote comment "
+    # Translation.
+    "buckets label_smoothing",
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
     "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
@@ -49,7 +52,7 @@ ALWAYS = {
 }
 GROUPS = {
     "model": (TransformerConfig,),
-    "data": (DataConfig, LabeledDataConfig),
+    "data": (DataConfig, LabeledDataConfig, TranslationDataConfig),
     "optimizer": (OptimizerConfig,),
     "training": (TrainingConfig,),
     "mesh": (MeshConfig,),

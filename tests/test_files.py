@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_path, write_atomically
+from tx_jax.files import json_text, local_path, path_of, write_atomically
 
 
 def test_the_text_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -73,14 +73,14 @@ def test_every_file_of_json_is_made_in_one_place():
     "given",
     ["gs://bucket/run", "s3://b/k", "hdfs://host:9000/x", "http://x.org/a.csv", "file:///tmp/x", "GS://b", "gs:/b"],
 )
-def test_the_address_of_an_object_store_is_refused(given):
-    with pytest.raises(InputError, match=rf"--workdir={given}: paths that begin with \w+:// are not supported yet"):
-        local_path(given, "--workdir")
+def test_what_must_be_here_is_on_no_store(given):
+    with pytest.raises(InputError, match=rf"--field={given}: this cannot be on \w+://, only in this machine's file"):
+        local_path(given, "--field")
 
 
 def test_an_address_on_the_hub_is_answered_with_its_name():
     with pytest.raises(InputError, match=r"by its name alone, google-bert/bert-base-cased$"):
-        local_path("https://huggingface.co/google-bert/bert-base-cased/tree/main", "start_from")
+        path_of("https://huggingface.co/google-bert/bert-base-cased/tree/main", "start_from")
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_an_address_on_the_hub_is_answered_with_its_name():
     ["runs/a", "/tmp/a", "C:/a", "google-bert/bert-base-cased", "tfds:glue/cola#train", "a:b", "texts/*.txt", ""],
 )
 def test_any_other_text_is_a_path_as_it_is(given):
-    assert local_path(given, "x") == Path(given)
+    assert local_path(given, "x") == path_of(given, "x") == path_of(given, "x", reads=True) == Path(given)

@@ -42,8 +42,12 @@ KEYS: dict[str, Key] = {
     "masked_weights": Key("float32", ("predictions",), "1 for a prediction, 0 for an unused one", counts=True),
     "masked_dropped": Key("float32", (), "predictions that the rate asks for and P has no space for", counts=True),
     "next_sentence_labels": Key("int32", (), "0: B follows A; 1: B is from another document"),
-    "targets": Key("int32", ("length",), "causal LM: the next token"),
+    "targets": Key("int32", ("length",), "causal LM, translation: the next token"),
     "target_weights": Key("float32", ("length",), "1 for a prediction, 0 for padding", counts=True),
+    "target_tokens": Key(
+        "int32", ("length",), "translation: what the decoder reads, which begins with the start token"
+    ),
+    "target_words": Key("float32", (), "translation: words that the targets stand for", counts=True),
     "target_bytes": Key("float32", (), "UTF-8 bytes of text that the targets stand for", counts=True),
     # Labeled examples.
     "example": Key("int32", (), "which row of the split's table this is"),

@@ -1,41 +1,73 @@
-"""Paths as users give them; files that are replaced atomically, so that after a crash they have the old content or the
-new; and JSON that any reader can read.
+"""Paths as users give them, on this machine or on an object store; files that are replaced atomically, so that after a
+crash they have the old content or the new; and JSON that any reader can read.
+
+This is the seam: whoever takes a path gets it from `path_of` and needs not know where it leads. What a store does in
+another way than a file system stands here and in `tx_jax/storage/`.
 """
 
+import atexit
+import contextlib
+import glob
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from tx_jax.errors import InputError
+from tx_jax.storage import cache, schemes
+from tx_jax.storage.failures import StoreError
+from tx_jax.storage.store_path import StorePath
 
-# At least two letters: one is a Windows drive. Path turns gs://x into `gs:/x`. `tfds:NAME` is not an address.
-_ADDRESS = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]+):/")
 _HUB = re.compile(r"\s*https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 
 
-def local_path(text: str, what: str) -> Path:
-    """The path that a user gave, which must be in this machine's file system.
+def path_of(text: str | Path, what: str, *, reads: bool = False) -> Path:
+    """The path that a user gave: a `Path`, or a `StorePath` that is used like one. Asks no store.
 
     Args:
-      text: as it was given.
+      text: as it was given; a path is returned as it is.
       what: the flag or key that it was given as, such as --workdir; the error names it.
+      reads: whether it is only read, file by file; then it may have any scheme of fsspec's.
 
     Raises:
-      InputError: it is the address of an object store or of the network, such as gs://bucket/folder.
+      InputError: an address that is not supported; see `schemes.checked`.
     """
-    if hub := _HUB.match(text):
+    if not isinstance(text, str):
+        return text
+    if (hub := _HUB.match(text)) and not (reads and "/resolve/" in text):
         raise InputError(f"{what}={text}: a model on the Hugging Face Hub is given by its name alone, {hub[1]}")
-    if address := _ADDRESS.match(text):
-        raise InputError(
-            f"{what}={text}: paths that begin with {address[1]}:// are not supported yet, only those of this machine's "
-            "file system: copy it here, or mount it (such as by gcsfuse, mount-s3) and give the folder"
-        )
+    if schemes.scheme_of(text) is None:
+        return Path(text)
+    return cast(Path, StorePath(schemes.checked(text, what, reads=reads)))
+
+
+def files_of(spec: str) -> list[Path]:
+    """The files that match a glob, of which `**` stands for any number of folders, sorted; here, or on a store."""
+    if schemes.scheme_of(spec) is not None:
+        return cast(list[Path], sorted(StorePath.matching(schemes.checked(spec, "file", reads=True))))
+    return sorted(path for path in map(Path, glob.glob(spec, recursive=True)) if path.is_file())
+
+
+def local_path(text: str, what: str) -> Path:
+    """Like `path_of`, for what only this machine's file system can have.
+
+    Raises:
+      InputError: it is an address.
+    """
+    if (scheme := schemes.scheme_of(text)) is not None:
+        raise InputError(f"{what}={text}: this cannot be on {scheme}://, only in this machine's file system")
     return Path(text)
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is in this machine's file system."""
+    return not isinstance(path, StorePath)
 
 
 def json_text(value: Any, *, indent: int | None = None, ensure_ascii: bool = True) -> str:
@@ -60,10 +92,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
       OSError: it cannot be written; an existing file is unchanged, and nothing else is left behind.
     """
+    data = content.encode() if isinstance(content, str) else content
+    if isinstance(path, StorePath):
+        return path.write_bytes(data)
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -73,13 +108,39 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     sync_folder(path.parent)
 
 
+def check_writable(path: Path, what: str) -> None:
+    """Asks a store whether something can be written below this path, or in its place; of a local path it says nothing.
+
+    Raises:
+      InputError: there is no such bucket, or no permission to write there.
+    """
+    if not isinstance(path, StorePath):
+        return
+    schemes.check_reachable(str(path), what)
+    probe = path / f".probe-{uuid.uuid4().hex}"
+    try:
+        probe.create(b"")
+        probe.unlink()
+    except StoreError as error:
+        raise InputError(f"{what}={path}: {error.strerror}") from None
+
+
 def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
     """Replaces a folder with the one that `write` fills. Its name never stands for a part of either; after a kill
-    between the two renames the folder is missing until the next call.
+    between the two renames the folder is missing until the next call. On a store it may be a part of the new one then.
 
     Raises:
       OSError: it cannot be written; an existing folder is unchanged.
     """
+    if isinstance(path, StorePath):
+        with tempfile.TemporaryDirectory(prefix="tx_jax-") as folder:
+            write(Path(folder))
+            stale = {found.name for found in path.objects()}
+            for name in upload_folder(Path(folder), path):
+                stale.discard(name)
+        for name in stale:
+            (path / name).unlink(missing_ok=True)
+        return
     temporary, earlier = _beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -102,7 +163,7 @@ def replace_folder(path: Path, write: Callable[[Path], None]) -> None:
 
 def clear_replaced(path: Path) -> None:
     """Removes what a kill in `replace_folder` left beside a folder that is whole."""
-    for folder in _beside(path):
+    for folder in () if isinstance(path, StorePath) else _beside(path):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -111,8 +172,154 @@ def _beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".tmp"), path.with_name(path.name + ".old")
 
 
+def check_free(path: Path) -> None:
+    """Raises InputError if something would be overwritten, or if a store does not let it be written."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists and is not empty: give another folder, or remove it")
+    check_writable(path, "folder")
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, *, last: str) -> Iterator[Path]:
+    """A local folder to fill, which becomes `path` when the context ends, and is deleted on an error.
+
+    Args:
+      last: the file without which the folder is nothing: on a store, which cannot rename, it is written last.
+
+    Raises:
+      InputError: `path` exists and is not empty.
+    """
+    check_free(path)
+    if isinstance(path, StorePath):
+        with tempfile.TemporaryDirectory(prefix="tx_jax-") as folder:
+            yield Path(folder)
+            try:
+                upload_folder(Path(folder), path, last=last)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    remove_folder(path)
+                raise
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def upload_folder(folder: Path, path: StorePath, *, last: str = "") -> list[str]:
+    """Writes every file of a local folder to a store, the file `last` at the end. Returns their names."""
+    names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
+    for name in sorted(names, key=lambda name: name == last):
+        (path / name).upload(folder / name)
+    return names
+
+
+def staging(path: Path) -> Path:
+    """Where libraries that write local files may write those of a folder: the folder itself; of a store, an empty one
+    of this process, from which `publish` writes them to the store."""
+    if not isinstance(path, StorePath):
+        return path
+    folder = tempfile.mkdtemp(prefix="tx_jax-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Writes what is in a folder of `staging` to its place."""
+    if isinstance(path, StorePath):
+        upload_folder(folder, path)
+
+
+def local_folder(path: Path) -> Path:
+    """The folder itself, or its copy on this host if it is on a store; see `storage.cache`. It must not be changed.
+
+    Raises:
+      FileNotFoundError: a store has no such folder.
+      InputError: there is no room for the copy.
+    """
+    return cache.copy_of(path) if isinstance(path, StorePath) else path
+
+
+def sizes_of(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """The bytes of those of the files below a folder that are there, by name; of a store it asks once."""
+    if isinstance(folder, StorePath):
+        return {found.name: found.size for found in folder.objects()}
+    return {name: path.stat().st_size for name in names if (path := folder / name).is_file()}
+
+
+def remove_folder(path: Path) -> None:
+    """Deletes a folder and all in it, if it is there and can be deleted."""
+    if not isinstance(path, StorePath):
+        return shutil.rmtree(path, ignore_errors=True)
+    for found in path.objects():
+        (path / found.name).unlink(missing_ok=True)
+
+
+def move_folder(path: Path, to: Path) -> None:
+    """Gives a folder another name, in place of what has it. On a store its objects are copied and deleted one by one.
+
+    Raises:
+      OSError: it cannot be moved.
+    """
+    remove_folder(to)
+    if not isinstance(path, StorePath):
+        return os.replace(path, to)
+    for found in path.objects():
+        (path / found.name).copy_to(cast(StorePath, to / found.name))
+    remove_folder(path)
+
+
+def appending(path: Path) -> IO[str]:
+    """Opens a text file to append lines. `sync` makes sure that they are on disk; on a store, a reader sees nothing of
+    them before."""
+    return cast(IO[str], _Appended(path)) if isinstance(path, StorePath) else path.open("a")
+
+
+def sync(file: IO[str]) -> None:
+    """Waits until all that was written to a file of `appending` is on disk.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if isinstance(file, _Appended):
+        return file.sync()
+    os.fsync(file.fileno())
+
+
+class _Appended:
+    """A text file on a store, which is written anew as a whole, since objects do not grow."""
+
+    def __init__(self, path: StorePath):
+        self._path = path
+        self._lines = [path.read_text()] if path.is_file() else []
+        self._synced = len(self._lines)
+
+    def write(self, text: str) -> int:
+        self._lines.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Does nothing: `sync` writes."""
+
+    def sync(self) -> None:
+        if len(self._lines) != self._synced or not self._lines:
+            self._lines = ["".join(self._lines)]
+            self._path.write_text(self._lines[0])
+            self._synced = 1
+
+    def close(self) -> None:
+        self.sync()
+
+
 def sync_folder(path: Path) -> None:
     """Makes the names in a folder survive a power cut, if the file system supports it."""
+    if isinstance(path, StorePath):
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What all commands share: which addresses no flag and no key takes."""
+"""What all commands share: which addresses a flag or a key takes."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ import experiments
 from experiments import command_line
 from tx_jax.errors import InputError
 
-ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "https://x.org/x.csv", "file:///x", "gs:/bucket/x")
+ADDRESSES = ("gs://bucket/x", "s3://bucket/x", "memory://x/x.csv", "file:///x", "gs:/bucket/x")
 NOT_TEXT = {"DEFINE_integer", "DEFINE_float", "DEFINE_bool", "DEFINE_enum", "DEFINE_config_file"}
 CONFIGS = [name for _, name, _ in pkgutil.iter_modules(configs.__path__)]
 
@@ -33,31 +33,39 @@ FLAGS = list(flags_that_take_text())
 
 
 @pytest.mark.parametrize(("command", "flag", "is_list"), FLAGS, ids=[f"{command} {flag}" for command, flag, _ in FLAGS])
-def test_every_flag_that_takes_text_refuses_the_address_of_an_object_store(command, flag, is_list):
-    """But for those that say they hold neither a path nor a name: a new flag cannot be forgotten."""
+def test_every_flag_that_takes_text_takes_the_addresses_that_its_table_says(command, flag, is_list, memory):
+    """All others refuse them, but for those that say they hold neither a path nor a name: a new flag cannot be
+    forgotten."""
     for address in ADDRESSES:
         values = {flag: [address] if is_list else address}
+        stored = address.startswith(("gs://", "s3://"))
+        reads = flag in command_line.READ_FROM_STORES
         if flag in command_line.FREE_TEXT:
-            command_line.check_paths(values)
-            continue
-        with pytest.raises(InputError, match=rf"^--{flag}={address}: .* not supported yet"):
-            command_line.check_paths(values)
+            assert command_line.check_paths(values) == {}
+        elif (stored and flag in command_line.ON_STORES) or (reads and (stored or address.startswith("memory:"))):
+            assert command_line.check_paths(values) == {f"--{flag}": address}
+        else:
+            with pytest.raises(InputError, match=rf"^--{flag}={address}: "):
+                command_line.check_paths(values)
 
 
 def test_the_flags_are_found():
     names = {flag for _, flag, _ in FLAGS}
     assert {"workdir", "store", "source", "input", "output", "from_hf", "out"} <= names
     assert names >= command_line.FREE_TEXT
+    keys = {"start_from", "train", "validation", "test", "more_splits", "selective_words"}
+    assert names | keys >= command_line.ON_STORES | command_line.READ_FROM_STORES
+    assert not command_line.ON_STORES & command_line.READ_FROM_STORES
     assert len({command for command, _, _ in FLAGS}) >= 9
 
 
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        ("train", ["--config=configs/bert_base.py:smoke", "--workdir=gs://bucket/run"]),
+        ("train", ["--config=configs/bert_base.py:smoke", "--workdir=ftp://bucket/run"]),
         ("train", ["--config=gs://bucket/mine.py:smoke", "--workdir=run"]),
-        ("train", ["--config=configs/bert_base.py:smoke", "--config.data.store=data/a,s3://b/c", "--workdir=run"]),
-        ("prepare", ["--source=https://x.org/text.txt", "--store=store"]),
+        ("train", ["--config=configs/bert_base.py:smoke", "--config.data.store=data/a,gs:/b/c", "--workdir=run"]),
+        ("prepare", ["--source=text.txt", "--store=gs://bucket/../store"]),
     ],
 )
 def test_it_is_refused_before_any_work(command, arguments, tmp_path):
@@ -73,12 +81,12 @@ def test_it_is_refused_before_any_work(command, arguments, tmp_path):
     )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert "not supported yet" in done.stderr
+    assert done.stderr.startswith("error: --")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_key_that_takes_text_refuses_it_too(name):
+def test_every_key_that_takes_text_follows_the_table_too(name, memory):
     path = str(Path(configs.__path__[0]) / f"{name}.py")
     config = command_line._load_config(Path(path), "")
     keys = [key for key, value in command_line._leaves(config).items() if isinstance(value, str)]
@@ -88,17 +96,21 @@ def test_every_key_that_takes_text_refuses_it_too(name):
         changed = config.copy_and_resolve_references()
         group, _, last = key.rpartition(".")
         (changed[group] if group else changed)[last] = "gs://bucket/x"
-        with pytest.raises(InputError, match=rf"^--config.{key}=gs://bucket/x: "):
-            command_line.check_paths({"config": changed})
+        if last in command_line.ON_STORES | command_line.READ_FROM_STORES:
+            assert command_line.check_paths({"config": changed}) == {f"--config.{key}": "gs://bucket/x"}
+        else:
+            with pytest.raises(InputError, match=rf"^--config.{key}=gs://bucket/x: "):
+                command_line.check_paths({"config": changed})
 
 
 @pytest.mark.parametrize(
     "value",
     ["data/a,gs://b/c", ["a", "gs://b/c"], ("mismatched=gs://b/c",), "configs/x.py --config.data.train=gs://b/c"],
 )
-def test_lists_and_parts_are_looked_through(value):
+def test_lists_and_parts_are_looked_through(value, memory):
     with pytest.raises(InputError, match=r"^--x=gs://b/c: "):
         command_line.check_path(value, "--x")
+    assert command_line.check_path(value, "--store") == ["gs://b/c"]
 
 
 @pytest.mark.parametrize("value", ["tfds:glue/cola#train", "org/name", ("^pooler/=10", "(?:bias)$"), "a:b", 3, None])

@@ -27,7 +27,7 @@ def test_after_training(tokenizer, tmp_path):
     assert shown["classification"].endswith(f"predict '--workdir={run}' --input=new.csv --output=labeled.csv")
     assert shown["tagging"].endswith("--input=new.conll --output=labeled.conll")
     assert shown["squad"].endswith("--input=new.json --output=labeled.jsonl")
-    assert shown["gpt2_small"] == f"python -m experiments.evaluate '--workdir={run}'"
+    assert shown["gpt2_small"].startswith(f"python -m experiments.generate '--model={run}' '--prompt=")
     if tokenizer.mask_id is None:
         assert "evaluate" in shown["bert_base"]
     else:

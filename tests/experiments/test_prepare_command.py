@@ -73,7 +73,7 @@ def test_it_trains_other_kinds_of_tokenizer(tmp_path, text_file, kind):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--sorce=x"], "Did you mean: source"),
+        (["--sorce=x"], "Did you mean: process_id, source"),
         (["--source=nothing*.txt"], "no file matches 'nothing*.txt'"),
         (["--source=embedded", "--sentences=wraped"], "wrapped"),
         (["--source=embedded", "--vocab_size=many"], "vocab_size"),

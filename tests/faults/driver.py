@@ -17,7 +17,7 @@ import numpy as np
 from experiments import command_line, train
 from tx_jax import files
 from tx_jax.data.loader import Loader
-from tx_jax.runs import checkpoint, manifest, metrics_log
+from tx_jax.runs import checkpoint, commit, manifest, metrics_log
 from tx_jax.text import wordpiece
 from tx_jax.training import loop
 
@@ -65,7 +65,7 @@ POINTS = {
     "writing": Point(checkpoint.Checkpoints, "save", "after"),  # copied from the devices, being written
     "manifest": Point(manifest, "write", "before"),  # every array is written, the manifest not
     "rename": Point(manifest, "write", "after"),  # whole, but not under its name
-    "committed": Point(manifest, "sync_folder", "before", "checkpoints"),
+    "committed": Point(commit, "sync_folder", "before", "checkpoints"),
     "evaluation": Point(loop.Run, "evaluate", "before"),
     "evaluated": Point(loop.Run, "evaluate", "after"),
     "batch": Point(Loader, "batch_at", "before"),  # in the thread that reads ahead

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from tests import programs
-from tx_jax.runs import checkpoint, history, manifest, metrics_log
+from tx_jax.runs import checkpoint, commit, history, manifest, metrics_log
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 60, 15, 10
 ALL = {
@@ -75,11 +75,13 @@ class Run:
 
     Attributes:
       by: a command that starts the processes.
+      environment: what they have besides this one's.
     """
 
     workdir: Path
     recipe: Recipe
     by: tuple[str, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def checkpoints(self) -> Path:
@@ -99,7 +101,7 @@ class Run:
         flags = [f"--config=configs/{self.recipe.config}.py:smoke", f"--workdir={self.workdir}"]
         flags += [f"--config.{key}={value}" for key, value in values.items()]
         if not (imports or self.by or environment):
-            return programs.start(*program, *flags)
+            return programs.start(*program, *flags, environment=self.environment)
         return subprocess.Popen(
             [*self.by, sys.executable, "-m", *program, *flags],
             stdout=subprocess.PIPE,
@@ -129,7 +131,7 @@ class Run:
 
     def committed(self) -> list[int]:
         """The steps of the checkpoints that are whole."""
-        steps = sorted(int(path.name) for path in self.checkpoints.glob("*") if path.name.isdigit())
+        steps = commit.steps(self.checkpoints)
         return [step for step in steps if manifest.problem(self.checkpoints / str(step)) is None]
 
     def newest(self) -> int:
@@ -140,7 +142,7 @@ class Run:
         folder = self.checkpoints / str(step) / checkpoint.ITEM
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Orbax's, that the devices must be those of the run
-            return reader.restore(folder)
+            return reader.restore(commit.orbax_path(folder))
 
     def config(self) -> dict:
         """What config.json says, but for how many checkpoints are kept."""

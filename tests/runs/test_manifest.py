@@ -194,3 +194,21 @@ def test_no_checkpoint_is_ever_seen_without_its_manifest(tmp_path, monkeypatch):
 def test_notes_come_back(saved):
     with Checkpoints(saved, read_only=True) as checkpoints:
         assert checkpoints.notes(20)["note"] == 20
+
+
+def test_process_0_does_not_read_what_each_process_hashed_itself(tmp_path, monkeypatch):
+    for process in range(2):
+        folder = tmp_path / "default" / manifest.OWN.format(process) / "d"
+        folder.mkdir(parents=True)
+        (folder / "data").write_bytes(bytes([process]) * 100)
+        manifest.hash_own(tmp_path / "default", process)
+    (tmp_path / "default/_METADATA").write_text("{}")
+    (tmp_path / "default" / manifest.OWN.format(1) / "later").write_bytes(b"of process 0")
+    hashed, hash_one = [], manifest._hashed
+    monkeypatch.setattr(manifest, "_hashed", lambda path, size: (hashed.append(path.name), hash_one(path, size))[1])
+    manifest.write(tmp_path)
+    assert sorted(hashed) == ["_METADATA", "later"]
+    assert manifest.problem(tmp_path) is None
+    assert not list(tmp_path.glob("*/hashes*"))
+    (tmp_path / "default" / manifest.OWN.format(1) / "d/data").write_bytes(bytes(100))
+    assert manifest.problem(tmp_path) == "default/ocdbt.process_1/d/data has another checksum"

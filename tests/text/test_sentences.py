@@ -35,7 +35,14 @@ def test_modes_differ_in_what_a_line_end_means():
     assert list(split(text, "wrapped")) == ["A wrapped line.", "And more", "Next one"]
 
 
-@pytest.mark.parametrize("mode", ["line", "punctuation", "wrapped"])
+def test_a_verbatim_document_is_one_sentence():
+    text = "  First:\nBefore we\tgo.\n\nSecond\n  end"
+    assert list(split(text.replace("\n", "\r\n"), "verbatim")) == [text]
+    assert "".join(cut("a b" * 50, 20, drops_space=False)) == "a b" * 50
+    assert "".join(cut("a b" * 50, 20)) != "a b" * 50
+
+
+@pytest.mark.parametrize("mode", ["line", "punctuation", "wrapped", "verbatim"])
 def test_white_space_has_no_sentences(mode):
     assert list(split(" \n\t\r\n \u2028", mode)) == []
 

@@ -11,6 +11,7 @@ from tx_jax.config.lora import LoraConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.phases import Phase, PhasesConfig
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
+from tx_jax.config.translation import TranslationDataConfig
 
 __all__ = [
     "DataConfig",
@@ -23,6 +24,7 @@ __all__ = [
     "PhasesConfig",
     "TrainingConfig",
     "TransformerConfig",
+    "TranslationDataConfig",
     "differences",
     "from_config_dict",
     "model_from_dict",

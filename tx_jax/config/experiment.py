@@ -17,6 +17,7 @@ from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
 from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
+from tx_jax.config.translation import TranslationDataConfig
 from tx_jax.errors import InputError, did_you_mean
 
 
@@ -26,7 +27,7 @@ class ExperimentConfig:
 
     Attributes:
       task: what the model learns, a name in the table in `tasks/registry.py`; it decides whether the data is a token
-        store or labeled examples.
+        store, labeled examples or a store of pairs.
       start_from: a run directory, a converted model or a Hugging Face model that gives the model its shape and initial
         parameters; empty: all parameters are newly initialized.
       start_fresh: take only the shape and the tokenizer from there.
@@ -35,7 +36,7 @@ class ExperimentConfig:
     task: str
     seed: int
     model: TransformerConfig
-    data: DataConfig | LabeledDataConfig
+    data: DataConfig | LabeledDataConfig | TranslationDataConfig
     optimizer: OptimizerConfig
     training: TrainingConfig
     mesh: MeshConfig
@@ -143,9 +144,10 @@ def _build(cls: type, values: Any, where: str) -> Any:
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
-    if isinstance(kind, types.UnionType):  # the two kinds of data
-        labeled = hasattr(value, "keys") and "train" in value
-        return _build(LabeledDataConfig if labeled else DataConfig, value, where)
+    if isinstance(kind, types.UnionType):  # the kinds of data
+        names = set(value.keys()) if hasattr(value, "keys") else set()
+        translation = TranslationDataConfig if "buckets" in names else DataConfig
+        return _build(LabeledDataConfig if "train" in names else translation, value, where)
     if dataclasses.is_dataclass(kind):
         return _build(kind, value, where)
     if get_origin(kind) is tuple:

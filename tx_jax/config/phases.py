@@ -6,6 +6,7 @@ from tx_jax.config.checks import require
 from tx_jax.config.data import DataConfig
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.training import TrainingConfig
+from tx_jax.config.translation import TranslationDataConfig
 from tx_jax.errors import InputError
 
 
@@ -56,7 +57,7 @@ class Phase:
     number: int
     start: int
     stop: int
-    data: DataConfig | LabeledDataConfig
+    data: DataConfig | LabeledDataConfig | TranslationDataConfig
     batch_size: int
 
     @property
@@ -71,7 +72,9 @@ class Phase:
         return self.batch_size, self.data.sequence_length, getattr(self.data, "max_predictions", 0)
 
 
-def resolve(phases: PhasesConfig, data: DataConfig | LabeledDataConfig, training: TrainingConfig) -> tuple[Phase, ...]:
+def resolve(
+    phases: PhasesConfig, data: DataConfig | LabeledDataConfig | TranslationDataConfig, training: TrainingConfig
+) -> tuple[Phase, ...]:
     """The phases of a training: at least one. Raises InputError if one of them is not possible."""
     if not phases.steps:
         return (Phase(0, 0, training.num_steps, data, training.batch_size),)

@@ -8,9 +8,7 @@ import json
 import os
 import re
 import shlex
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,31 +154,6 @@ def advice(source: str, config: Mapping[str, Any], suffix: str = ".bin") -> str:
         f"If you trust it, rewrite it in an environment with {needs}, and copy the tokenizer's files there: "
         f"python -c {shlex.quote(code)}"
     )
-
-
-def check_free(path: Path) -> None:
-    """Raises InputError if something would be overwritten."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists and is not empty: give another folder, or remove it")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Creates a temporary folder next to `path`, renames it to `path` when complete, and deletes it on an error.
-
-    Raises:
-      InputError: `path` already exists.
-    """
-    check_free(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def write(

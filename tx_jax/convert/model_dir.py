@@ -21,6 +21,7 @@ from tx_jax.config import TransformerConfig, model_from_dict
 from tx_jax.convert import family, hf_folder
 from tx_jax.convert.heads import check_sizes, shapes_of
 from tx_jax.errors import InputError
+from tx_jax.files import new_folder
 from tx_jax.text import Tokenizer
 
 FILE, PARAMS, TOKENIZER = "model.json", "params.safetensors", "tokenizer"
@@ -80,7 +81,7 @@ def save(model: Model, path: Path) -> None:
     Raises:
       InputError: `path` already exists.
     """
-    with hf_folder.new_folder(path) as folder:
+    with new_folder(path, last=FILE) as folder:
         hf_folder.save_tensors(folder / PARAMS, model.params)
         if model.tokenizer is not None:
             model.tokenizer.save(folder / TOKENIZER)

@@ -12,6 +12,7 @@ from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
+from tx_jax.files import new_folder
 from tx_jax.text.spm import SentencePiece
 
 
@@ -44,7 +45,7 @@ def write(
     """
     model = rows_of_text.with_padding(model)
     hf_config, tensors = convert(model, dtype=dtype, model_type=model_type)
-    with hf_folder.new_folder(folder) as temporary:
+    with new_folder(folder, last="config.json") as temporary:
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
             rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length, separators=separators)

@@ -5,6 +5,7 @@ Shapes: N occurrences, T length, P pieces of a word, V vocabulary.
 
 import dataclasses
 import functools
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from tx_jax.config import TransformerConfig, differences, to_dict
 from tx_jax.data.corpus.token_store import Split
 from tx_jax.errors import InputError
+from tx_jax.files import write_atomically
 from tx_jax.models import registry
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.trained import Trained
@@ -196,4 +198,6 @@ def draw(probabilities: dict[str, dict[str, float]], path: Path) -> None:
     axes.set_xticks(np.arange(len(words)) + 0.4 - width / 2, words, rotation=30, ha="right")
     axes.set(ylabel="probability of the masked word", title="Words of the domain in held-out text")
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_atomically(path, picture.getvalue())

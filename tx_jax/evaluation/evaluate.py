@@ -160,12 +160,14 @@ def in_order(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
 
 
 def with_perplexities(values: dict[str, float]) -> dict[str, float]:
-    """The values plus, if a causal LM's loss is among them, the perplexity per token and per byte."""
+    """The values plus, if a causal LM's loss is among them, the perplexity per token, per byte and per word."""
     perplexities = {}
     if "causal_lm_loss" in values:
         perplexities["causal_lm_perplexity"] = float(np.exp(values["causal_lm_loss"]))
     if "bits_per_byte" in values:
         perplexities["byte_perplexity"] = float(np.exp2(values["bits_per_byte"]))
+    if "word_loss" in values:
+        perplexities["word_perplexity"] = float(np.exp(values["word_loss"]))
     return values | perplexities
 
 

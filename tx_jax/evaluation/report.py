@@ -97,7 +97,7 @@ def evaluate_run(
             f"{source} changed since {workdir} was trained on it, so held-out data may hold training data: restore it"
             + ("" if labeled else f"; if that is meant, give --store={data.source}")
         )
-    every = data.evaluation_splits if labeled else ("validation",)
+    every = data.evaluation_splits if labeled else getattr(task, "held_out_splits", ("validation",))
     eval_step = jit_eval_step(task.objective, model.mesh)
     names = every if split is None else (split,)
     return {name: evaluate_split(model, task, name, batches, eval_step, progress=progress) for name in names}

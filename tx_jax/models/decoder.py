@@ -13,7 +13,7 @@ from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import build_head, last_tokens
-from tx_jax.nn.masks import Mask
+from tx_jax.nn.masks import continued
 from tx_jax.nn.stack import Stack
 
 
@@ -37,16 +37,25 @@ class Decoder(nn.Module):
         valid_BT: jax.Array,
         documents_BT: jax.Array | None = None,
         positions_BT: jax.Array | None = None,
+        first_B: jax.Array | None = None,
         deterministic: bool,
     ) -> Output:
-        """Runs the decoder and its heads; sequences are classified from their last token. Arguments: see `Encoder`."""
+        """Runs the decoder and its heads; sequences are classified from their last token.
+
+        Args:
+          first_B: with a collection "cache" (see `MultiHeadAttention`): how many tokens of each row precede these, all
+            in the cache; None = none.
+          the others: see `Encoder`.
+        """
         config = self.config
+        if first_B is not None:
+            positions_BT = first_B[:, None] + row_positions(tokens_BT)
         x_BTD = self.embeddings(
             tokens_BT, segments_BT=segments_BT, positions_BT=positions_BT, deterministic=deterministic
         )
         hidden_BTD, _ = self.decoder(
             x_BTD,
-            context=Context(Mask(valid_BT, documents_BT, causal=True)),
+            context=Context(continued(valid_BT, documents_BT, first_B)),
             positions_BT=row_positions(tokens_BT) if positions_BT is None else positions_BT,
             valid_BT=valid_BT,
             deterministic=deterministic,

@@ -35,6 +35,11 @@ def param_shapes(model: TransformerConfig, config: LoraConfig) -> dict[str, Any]
     return shapes
 
 
+def merged_params(params: dict[str, Any], config: LoraConfig) -> dict[str, Any]:
+    """The parameters of the model itself, with the adapters, if it has any, added to their kernels."""
+    return lora.merged(params, config)
+
+
 def forward(
     model: TransformerConfig,
     config: LoraConfig,

@@ -1,5 +1,6 @@
 """The table of architectures, and figures that follow from a configuration alone."""
 
+import dataclasses
 import functools
 import math
 
@@ -64,10 +65,27 @@ def flops_per_token(config: TransformerConfig, sequence_length: int, num_predict
       ValueError: the model is an encoder-decoder, which has two kinds of tokens.
     """
     if config.architecture == "encoder_decoder":
-        raise ValueError("source and target tokens of an encoder_decoder cost differently: count them apart")
+        raise ValueError(
+            "source and target tokens of an encoder_decoder cost differently: count them apart (`flops_per_pair`)"
+        )
     layers, dim = config.num_layers, config.dim
     matrices = 6 * layers * (4 * dim**2 + (3 if config.gated_mlp else 2) * dim * config.mlp_dim)
     attention = 12 * layers * sequence_length * dim / (2 if config.architecture == "decoder" else 1)
     transform = dim if "masked_lm" in config.heads else 0
     head = 6 * (config.vocab_size + transform) * config.table_dim * num_predictions / sequence_length
     return matrices + attention + head
+
+
+def flops_per_pair(config: TransformerConfig, length: int) -> float:
+    """Floating-point operations of an encoder-decoder for one token of the source and one of the target, forward and
+    backward, where both have this length: `flops_per_token` of the encoder and of the decoder, and the decoder's
+    attention to the source.
+
+    That is 6 * 4 D^2 + 12 T D in each of its layers: queries and outputs of target tokens, keys and values of source
+    tokens, and scores that nothing hides.
+    """
+    layers, dim = config.num_decoder_layers, config.dim
+    encoder = dataclasses.replace(config, architecture="encoder", num_decoder_layers=0, heads=())
+    decoder = dataclasses.replace(config, architecture="decoder", num_decoder_layers=0, num_layers=layers)
+    across = 6 * layers * 4 * dim**2 + 12 * layers * length * dim
+    return flops_per_token(encoder, length, 0) + flops_per_token(decoder, length, length) + across

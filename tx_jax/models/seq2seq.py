@@ -11,7 +11,7 @@ from tx_jax.models.output import Output
 from tx_jax.nn.block import Context
 from tx_jax.nn.embed import Embeddings, row_positions
 from tx_jax.nn.heads import CausalLMHead
-from tx_jax.nn.masks import Mask
+from tx_jax.nn.masks import Mask, continued
 from tx_jax.nn.stack import Stack
 
 
@@ -64,22 +64,34 @@ class EncoderDecoder(nn.Module):
         valid_BT: jax.Array,
         memory_BSD: jax.Array,
         memory_valid_BS: jax.Array,
+        first_B: jax.Array | None = None,
         deterministic: bool,
     ) -> Output:
-        """Applies the decoder and its output layer, given the output of `encode`."""
+        """Applies the decoder and its output layer, given the output of `encode`.
+
+        Args:
+          first_B: see `Decoder`.
+        """
         context = Context(
-            Mask(valid_BT, causal=True),
+            continued(valid_BT, None, first_B),
             memory_BSD=memory_BSD,
             memory_mask=Mask(memory_valid_BS),
         )
-        hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic)
+        hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic, first_B)
         layer = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
         return Output(hidden_BTD, {"causal_lm": layer.logits()}, output_layers={"causal_lm": layer})
 
     def _run(
-        self, stack: Stack, tokens: jax.Array, valid: jax.Array, context: Context, deterministic: bool
+        self,
+        stack: Stack,
+        tokens: jax.Array,
+        valid: jax.Array,
+        context: Context,
+        deterministic: bool,
+        first: jax.Array | None = None,
     ) -> jax.Array:
-        positions = row_positions(tokens)
-        x = self.embeddings(tokens, segments_BT=None, positions_BT=None, deterministic=deterministic)
+        positions = row_positions(tokens) if first is None else first[:, None] + row_positions(tokens)
+        given = None if first is None else positions  # without them, rows of a learned table are read in their order
+        x = self.embeddings(tokens, segments_BT=None, positions_BT=given, deterministic=deterministic)
         hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
         return hidden

@@ -18,8 +18,8 @@ class Mask:
         within its own. None = one document.
       causal: a query may attend to itself and to the keys before it.
       window: a query may attend to at most `window` / 2 keys on either side (Beltagy et al. 2020); 0 = to any.
-      first_query: the place of the first query among the keys, int32 [], where the queries are fewer than the keys
-        that `causal` and `window` count, as with a cache; None = 0.
+      first_query: the place of the first query among the keys, int32 [], or [B] where it differs from row to row; the
+        queries are fewer than the keys that `causal` and `window` count, as with a cache. None = 0.
     """
 
     valid_BS: jax.Array | None = None
@@ -36,13 +36,21 @@ class Mask:
         if self.documents_BT is not None:
             parts.append((self.documents_BT[:, :, None] == self.documents_BT[:, None, :])[:, None])
         if self.causal or self.window:
-            query = jnp.arange(queries)[:, None] + (0 if self.first_query is None else self.first_query)
-            distance = query - jnp.arange(keys)[None, :]
+            first_B = jnp.zeros(1, jnp.int32) if self.first_query is None else jnp.reshape(self.first_query, -1)
+            query_BT = jnp.arange(queries)[None] + first_B[:, None]
+            distance_BTS = query_BT[:, :, None] - jnp.arange(keys)[None, None]
             if self.causal:
-                parts.append((distance >= 0)[None, None])
+                parts.append((distance_BTS >= 0)[:, None])
             if self.window:
-                parts.append((jnp.abs(distance) <= self.window // 2)[None, None])
+                parts.append((jnp.abs(distance_BTS) <= self.window // 2)[:, None])
         mask = None
         for part in parts:
             mask = part if mask is None else mask & part
         return mask
+
+
+def continued(valid_BT: jax.Array, documents_BT: jax.Array | None, first_B: jax.Array | None) -> Mask:
+    """The mask of a causal model. After `first_B` tokens in a cache, which are all valid, no key needs another."""
+    if first_B is None:
+        return Mask(valid_BT, documents_BT, causal=True)
+    return Mask(causal=True, first_query=first_B)

@@ -7,7 +7,6 @@ checkpoints to `damaged-STEP`, so that it can save its own at these steps.
 
 import contextlib
 import dataclasses
-import os
 import re
 import shutil
 import threading
@@ -23,8 +22,10 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import is_local, move_folder, remove_folder
 from tx_jax.hosts import distributed
-from tx_jax.runs import manifest
+from tx_jax.runs import commit, manifest
+from tx_jax.storage.failures import StoreError, StoreFailed
 
 ITEM = "default"  # Orbax's folder for the state
 GRACE_SECONDS = 5
@@ -33,6 +34,10 @@ REMOVALS = 20
 
 class SaveFailed(InputError):
     """A checkpoint could not be written; those before it are intact."""
+
+
+class SaveOnStoreFailed(SaveFailed, StoreFailed):
+    """The same, because a store could not be reached or did not let it be written."""
 
 
 class Checkpoints:
@@ -88,16 +93,14 @@ class Checkpoints:
         return [step for step in self.on_disk() if not manifest.problem(self._path(step), quick=True)]
 
     def on_disk(self) -> list[int]:
-        """All steps that have a folder, intact or not, ascending."""
-        if not self._directory.is_dir():
-            return []
-        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+        """All steps that were saved to the end, intact or not, ascending."""
+        return commit.steps(self._directory)
 
     def begun(self) -> int | None:
         """The newest step on disk, good or not; None where the run that is kept here has not begun: nothing was saved.
 
         This alone decides whether a run continues or starts. A save that was killed leaves
-        `12.orbax-checkpoint-tmp-...`, which does not count as a step.
+        `12.orbax-checkpoint-tmp-...`, or on a store a step without its last object, which does not count as a step.
         """
         return max(self.on_disk(), default=None)
 
@@ -150,7 +153,7 @@ class Checkpoints:
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._chosen.steps = frozenset(keep)
         with self._explaining():
-            arguments = ocp.args.PyTreeSave(state)
+            arguments = commit.HashedSave(state)
             self._manager.save(step, args=arguments, custom_metadata=manifest.MARK | notes)
 
     def notes(self, step: int) -> dict[str, Any]:
@@ -226,7 +229,7 @@ class Checkpoints:
         restore_args = restore_args or ocp.checkpoint_utils.construct_restore_args(target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(self._path(step) / ITEM, args=arguments)
+            return reader.restore(commit.orbax_path(self._path(step) / ITEM), args=arguments)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -249,52 +252,38 @@ class Checkpoints:
                 text = f"the checkpoint of step {step} is damaged and set aside: {reason}"
                 warnings.warn(text, InputWarning, stacklevel=4)
             if reason or step > newest:
-                aside = self._directory / f"damaged-{step}"
-                shutil.rmtree(aside, ignore_errors=True)
-                os.replace(self._path(step), aside)
+                move_folder(self._path(step), self._directory / f"damaged-{step}")
         self._remove_unfinished("*")
+        commit.mark_finished(self._directory, self.on_disk())
 
     def _remove_unfinished(self, step: str) -> None:
         """The threads of a failed save may continue for a moment and create its folder again."""
         for _ in range(REMOVALS):
-            found = list(self._directory.glob(f"{step}.orbax-checkpoint-tmp*"))
+            found = commit.unfinished(self._directory, step)
             if not found:
                 return
             for path in found:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
             time.sleep(0.1)
 
     def _failure(self, error: Exception) -> SaveFailed:
         """The error for a failed save. Its unfinished files are removed, since they may be what fills the disk."""
         (step, size), self._saving = self._saving, None
         if distributed.is_first():
-            self._remove_unfinished(str(step))
+            with contextlib.suppress(StoreError):
+                self._remove_unfinished(str(step))
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n")[0]
         if system := re.search(r"([^:]+) \[os_error_code=", reason):  # TensorStore's, after the names of its files
             reason = system[1].strip()
+        if not is_local(self._directory):
+            return SaveOnStoreFailed(
+                f"the checkpoint {self._path(step)} could not be written: {reason[:300]}. Those before it are intact"
+            )
         free = shutil.disk_usage(self._directory).free
         return SaveFailed(
             f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "
             f"free there; earlier checkpoints are intact: {self.on_disk()}"
         )
-
-
-class _Commit(ocp.path.atomicity.AtomicRenameTemporaryPath):
-    """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
-
-    async def finalize(self) -> None:
-        final = self._final_path
-        if not final.name.isdigit():  # the folder of an item, inside that of the step
-            return await super().finalize()
-        finished = final.with_name(f"{self._tmp_path.name}-finished")
-        self._final_path = finished
-        try:
-            await super().finalize()
-        finally:
-            self._final_path = final
-        manifest.write(Path(finished))
-        os.replace(finished, final)
-        manifest.sync_folder(Path(final).parent)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -317,12 +306,12 @@ class _Chosen:
 
 def _manager(directory: Path, keep_last: int, chosen: _Chosen) -> ocp.CheckpointManager:
     return _Manager(
-        directory,
-        item_handlers=ocp.PyTreeCheckpointHandler(),
+        commit.orbax_path(directory),
+        item_handlers=commit.HashingHandler(),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep_last), chosen]),
             cleanup_tmp_directories=True,
-            temporary_path_class=_Commit,
+            temporary_path_class=commit.RenameCommit if is_local(directory) else commit.StoreCommit,
             # If a folder cannot be created, Orbax's threads wait ten minutes for it, and the process for them.
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         ),

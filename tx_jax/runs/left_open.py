@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.data.corpus.stores import Stores
+from tx_jax.data.translation.store import PairStore
 from tx_jax.errors import InputError
 from tx_jax.runs.run_dir import RunDir
 
@@ -51,7 +52,8 @@ def fill_in(
 def _of_store(values: Mapping[str, Any]) -> int | None:
     """The required vocabulary size; None if the configured one is right, or if there is no store to look at."""
     try:
-        tokens = Stores.open(values["data"]["store"]).vocab_size
+        opened = PairStore if "buckets" in values["data"] else Stores
+        tokens = opened.open(values["data"]["store"]).vocab_size
     except InputError:  # raised again where the store is needed; a plan needs none
         return None
     if tokens <= values["model"]["vocab_size"] <= _rounded_up(tokens, PADDING):

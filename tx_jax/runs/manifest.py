@@ -3,6 +3,10 @@
 It is written among the files before the checkpoint takes its name, so there is no moment at which a checkpoint is
 visible without one. Checkpoints of earlier versions have no manifest and cannot be verified. Newer ones say in their
 metadata that they have one, so a lost manifest is noticed.
+
+Each process hashes what it wrote itself (`hash_own`); process 0 puts that together, and hashes the little that it adds.
+On a store the manifest also has the checksum that the store computed of each object: as long as an object still has it,
+nothing need be read to verify it. A checkpoint that was copied elsewhere is verified by SHA-256.
 """
 
 import hashlib
@@ -10,13 +14,37 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tx_jax.files import json_text, sync_folder, write_atomically
+from tx_jax.storage.store_path import StorePath
 
 NAME = "manifest.json"
 MARK = {"manifest": 1}  # what the metadata of a checkpoint with a manifest says
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's name
+OWN = "ocdbt.process_{}"  # Orbax's name for the folder of what a process writes
+HASHES = "hashes.{}.json"  # what a process tells process 0, beside that folder
+AT_ONCE = 2**25  # bytes; objects of a store up to this size are read in one request
 SMALL = 2**20  # bytes; files up to this size are read even in a quick check
+
+
+class _Found(NamedTuple):
+    """A file that is there: its bytes, and the checksum that a store has of it, else ""."""
+
+    size: int
+    checksum: str = ""
+
+
+def hash_own(item: Path, process: int) -> None:
+    """Hashes what this process wrote into the folder of an item of a checkpoint, syncs it to disk, and leaves the
+    result for `write`. Only this process may have written there, and it must have finished.
+
+    Raises:
+      OSError: a file cannot be read, or the result not written.
+    """
+    own = item / OWN.format(process)
+    hashes = {name: _hashed(own / name, found.size) for name, found in _files(own).items()}
+    write_atomically(item / HASHES.format(process), json_text(hashes) + "\n")
 
 
 def write(directory: Path) -> None:
@@ -25,15 +53,35 @@ def write(directory: Path) -> None:
     Raises:
       OSError: a file cannot be read, or the manifest not written.
     """
+    known = {}
+    for path in [*directory.glob(f"*/{HASHES.format('*')}")]:
+        process = path.name.split(".")[1]
+        for name, entry in json.loads(path.read_bytes()).items():
+            known[f"{path.parent.name}/{OWN.format(process)}/{name}"] = entry
+        path.unlink()
     files = {}
-    for path in _files(directory):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.fsync(file.fileno())
-        files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": digest}
-    for folder in (path for path in directory.rglob("*") if path.is_dir()):
+    for name, found in _files(directory).items():
+        entry = known.get(name)
+        if entry is None or entry["bytes"] != found.size:
+            entry = _hashed(directory / name, found.size)
+        files[name] = entry | ({"store": found.checksum} if found.checksum else {})
+    for folder in _folders(directory):
         sync_folder(folder)
     write_atomically(directory / NAME, json_text({"files": files}, indent=1) + "\n")
+
+
+def _hashed(path: Path, size: int) -> dict[str, int | str]:
+    if not isinstance(path, StorePath):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    return {"bytes": size, "sha256": _sha256(path, size)}
+
+
+def _sha256(path: Path, size: int) -> str:
+    if isinstance(path, StorePath) and size <= AT_ONCE:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def problem(directory: Path, *, quick: bool = False) -> str | None:
@@ -43,13 +91,14 @@ def problem(directory: Path, *, quick: bool = False) -> str | None:
       quick: looks at the presence and size of large files only.
     """
     try:
-        if not any(_files(directory)):
+        found = _files(directory)
+        if not found:
             return "it is empty"
         if not (directory / NAME).exists():
-            return _problem_of_old(directory)
+            return _problem_of_old(directory, found)
         for name, expected in json.loads((directory / NAME).read_bytes())["files"].items():
-            if found := _problem_of_file(directory / name, expected["bytes"], expected["sha256"], quick=quick):
-                return f"{name} {found}"
+            if reason := _problem_of_file(directory / name, expected, found.get(name), quick=quick):
+                return f"{name} {reason}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{NAME} is damaged"
     except OSError as error:
@@ -71,28 +120,39 @@ def metadata(directory: Path) -> dict:
     return json.loads((directory / METADATA).read_bytes()).get("custom_metadata") or {}
 
 
-def _problem_of_file(path: Path, size: int, digest: str, *, quick: bool) -> str | None:
-    if not path.is_file():
+def _problem_of_file(path: Path, expected: dict, found: _Found | None, *, quick: bool) -> str | None:
+    if found is None:
         return "is missing"
-    if (found := path.stat().st_size) != size:
-        return f"has {found:,} bytes, not {size:,}"
-    if quick and size > SMALL:
+    if found.size != expected["bytes"]:
+        return f"has {found.size:,} bytes, not {expected['bytes']:,}"
+    if found.checksum and found.checksum == expected.get("store"):
         return None
-    with path.open("rb") as file:
-        return None if hashlib.file_digest(file, "sha256").hexdigest() == digest else "has another checksum"
+    if quick and found.size > SMALL:
+        return None
+    return None if _sha256(path, found.size) == expected["sha256"] else "has another checksum"
 
 
-def _problem_of_old(directory: Path) -> str | None:
-    if not (directory / METADATA).exists():
+def _problem_of_old(directory: Path, found: dict[str, _Found]) -> str | None:
+    if METADATA not in found:
         return f"{NAME} and {METADATA} are missing"
     try:
         if metadata(directory).items() >= MARK.items():
             return f"{NAME} is missing"
     except (ValueError, AttributeError):
         return f"{METADATA} is damaged"
-    empty = [path for path in _files(directory) if not path.stat().st_size]
-    return f"{empty[0].relative_to(directory)} has 0 bytes" if empty else None
+    return next((f"{name} has 0 bytes" for name, file in found.items() if not file.size), None)
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    return (path for path in sorted(directory.rglob("*")) if path.is_file() and path.name != NAME)
+def _files(directory: Path) -> dict[str, _Found]:
+    """The files below, without the manifest, by name; one request of a store."""
+    if isinstance(directory, StorePath):
+        found = {file.name: _Found(file.size, file.checksum) for file in directory.objects()}
+    else:
+        paths = (path for path in sorted(directory.rglob("*")) if path.is_file())
+        found = {path.relative_to(directory).as_posix(): _Found(path.stat().st_size) for path in paths}
+    return {name: file for name, file in found.items() if name.rpartition("/")[2] != NAME}
+
+
+def _folders(directory: Path) -> Iterator[Path]:
+    if not isinstance(directory, StorePath):
+        yield from (path for path in directory.rglob("*") if path.is_dir())

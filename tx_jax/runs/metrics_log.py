@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 import re
 import time
 import warnings
@@ -15,7 +14,8 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import json_text, write_atomically
+from tx_jax.files import appending, is_local, json_text, publish, staging, sync, write_atomically
+from tx_jax.storage.failures import StoreError, StoreFailed
 
 # Values that depend on the clock, so that no two runs have them in common.
 _TIMED = re.compile(r"tokens_per_second|data_wait_share|mfu|goodput|seconds_\w+")
@@ -30,13 +30,15 @@ class MetricsLog:
         if self._path.exists():
             kept = [record for record in read(directory) if record["step"] <= start_step]
             write_atomically(self._path, "".join(json_text(record) + "\n" for record in kept))
-        self._file = self._path.open("a")
+        self._file, self._synced = appending(self._path), time.monotonic()
         self._tensorboard = _TensorBoard(directory / "tb", start_step + 1)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        if kind is not None and issubclass(kind, StoreError | StoreFailed):
+            return  # a store that failed is not asked again, which takes minutes
         with contextlib.suppress(OSError):  # of a write that failed before, and was told then
             self._file.close()
         self._tensorboard.close()
@@ -50,6 +52,9 @@ class MetricsLog:
         with self._named():
             self._file.write(json_text({"step": step, "split": split, **values}) + "\n")
             self._file.flush()
+        if not is_local(self._path) and time.monotonic() - self._synced > FLUSH_SECONDS:
+            with contextlib.suppress(StoreError):  # it is written, or the error raised, before the next checkpoint
+                self.sync()
         self._tensorboard.write(
             step, {f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}
         )
@@ -57,14 +62,15 @@ class MetricsLog:
     def sync(self) -> None:
         """Waits until all records are on disk. Raises OSError as `write` does."""
         with self._named():
-            os.fsync(self._file.fileno())
+            sync(self._file)
+        self._synced = time.monotonic()
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from error
+            raise type(error)(error.errno, error.strerror, str(self._path)) from error
 
 
 class _TensorBoard:
@@ -74,14 +80,15 @@ class _TensorBoard:
     """
 
     def __init__(self, folder: Path, first_step: int):
-        self._folder, self._flushed = folder, time.monotonic()
+        self._place, self._flushed = folder, time.monotonic()
         self._events: EventsWriter | None = None
         with self._tolerant():
-            folder.mkdir(exist_ok=True)
-            self._events = EventsWriter(str(folder / "events"))
+            self._folder = staging(folder)
+            self._folder.mkdir(exist_ok=True)
+            self._events = EventsWriter(str(self._folder / "events"))
             # What an earlier process wrote of this step and later ones is void.
             self._add(first_step, session_log=SessionLog(status=SessionLog.START))
-            self._events.flush()
+            self._flush()
 
     def write(self, step: int, values: dict[str, float]) -> None:
         with self._tolerant():
@@ -92,13 +99,18 @@ class _TensorBoard:
             for name, value in values.items():
                 self._add(step, summary=scalar(name, value))
             if time.monotonic() - self._flushed > FLUSH_SECONDS:
-                self._flushed = time.monotonic()
-                self._events.flush()
+                self._flush()
 
     def close(self) -> None:
         with self._tolerant():
             if self._events is not None:
                 self._events.close()
+                publish(self._folder, self._place)
+
+    def _flush(self) -> None:
+        self._flushed = time.monotonic()
+        self._events.flush()
+        publish(self._folder, self._place)
 
     def _add(self, step: int, **content: object) -> None:
         self._events.write_event(Event(wall_time=time.time(), step=step, **content))

@@ -6,8 +6,9 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from tx_jax import tree
@@ -16,7 +17,7 @@ from tx_jax.config.heads import LABELED
 from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import local_path
+from tx_jax.files import is_local, local_folder, path_of
 from tx_jax.models import forward, lora
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.checkpoint import Checkpoints
@@ -31,14 +32,26 @@ class Place:
 
     Attributes:
       name: the name as the user gave it.
-      folder: its location on disk; for a model on the Hub, in the Hub's cache.
+      path: where it is; for a model on the Hub, in the Hub's cache.
       revision: the commit on the Hub.
     """
 
     name: str
     kind: Kind
-    folder: Path
+    path: Path
     revision: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The path; of a model on an object store that is no run, which is read from it, a copy on this host."""
+        return self.path if self.kind == "run directory" else local_folder(self.path)
+
+    @property
+    def source(self) -> str | None:
+        """Its name where `folder`, a cache, has another."""
+        if self.kind == "Hugging Face Hub":
+            return self.name
+        return None if is_local(self.path) else self.path.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,7 +78,7 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
     Raises:
       InputError: there is no model.
     """
-    path = local_path(str(name), "model")
+    path = path_of(name, "model")
     if not path.is_dir():
         if path.exists():
             raise InputError(f"{path} is a file: give the folder of a model, or its name on the Hugging Face Hub")
@@ -108,7 +121,12 @@ def _runs_of_seeds(path: Path) -> list[str]:
 
 
 def open_model(
-    name: str | Path, *, heads: Sequence[str] | None = None, step: int | None = None, revision: str | None = None
+    name: str | Path,
+    *,
+    heads: Sequence[str] | None = None,
+    step: int | None = None,
+    revision: str | None = None,
+    average: int = 1,
 ) -> OpenModel:
     """Opens the model at a path, or with a name on the Hub. Minor problems with it are reported as InputWarnings.
 
@@ -119,13 +137,17 @@ def open_model(
       step: for a run. None: a fine-tuned run's best checkpoint by `training.best_metric`, the newest of other runs; if
         that is damaged, the newest intact one, with a warning.
       revision: see `locate`.
+      average: for a run: the parameters are the mean of those of so many checkpoints, this one and those before it
+        (Vaswani et al. 2017, section 6.1).
 
     Raises:
-      InputError: there is no model, it is damaged, or it has no such step.
+      InputError: there is no model, it is damaged, or it has no such step, or not so many checkpoints.
     """
     place = locate(name, revision=revision)
     if place.kind == "run directory":
-        return _open_run(place, step)
+        return _open_run(place, step, average)
+    if average != 1:
+        raise InputError(f"{name} is not a run ({place.kind}), so it has no {average} checkpoints to average")
     if step is not None:
         raise InputError(f"{name} is not a run ({place.kind}), so it has no step {step}")
     if place.kind == "converted model":
@@ -141,11 +163,10 @@ def open_model(
 
 def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.Report]:
     """Like `from_hf.read`, except that a missing pooler is not initialized."""
-    name = place.name if place.kind == "Hugging Face Hub" else None
     if "pooled" in (heads or ()):
         family, _ = families.of_hf_config(hf_folder.read_config(place.folder))
         heads = [head for head in heads if head != "pooled" or head in family.heads]
-    model, report = from_hf.read(place.folder, heads=heads, name=name, revision=place.revision)
+    model, report = from_hf.read(place.folder, heads=heads, name=place.source, revision=place.revision)
     config = dataclasses.replace(model.config, heads=tuple(head for head in model.config.heads if head != "pooled"))
     if "pooler" in model.untrained and not config.needs_pooler:
         params = {path: x for path, x in model.params.items() if not path.startswith("pooler/")}
@@ -154,7 +175,7 @@ def _read_hf(place: Place, heads: Sequence[str] | None) -> tuple[Model, from_hf.
     return model, report
 
 
-def _open_run(place: Place, step: int | None) -> OpenModel:
+def _open_run(place: Place, step: int | None, average: int) -> OpenModel:
     directory = RunDir(place.folder)
     config = directory.load_config()
     with Checkpoints(directory.checkpoints, read_only=True) as checkpoints:
@@ -166,7 +187,7 @@ def _open_run(place: Place, step: int | None) -> OpenModel:
             raise InputError(f"{place.name} has no checkpoint{of_step}; it has {checkpoints.steps()}")
         if step is not None:
             checkpoints.verify(step)
-        params = checkpoints.host_params(chosen, forward.param_shapes(config.model, config.lora))
+        params = _averaged(place.name, checkpoints, config, chosen, average)
     merged = lora.merged(params, config.lora)
     return OpenModel(
         config=config.model,
@@ -179,6 +200,25 @@ def _open_run(place: Place, step: int | None) -> OpenModel:
         experiment=config,
         step=chosen,
     )
+
+
+def _averaged(name: str, checkpoints: Checkpoints, config: ExperimentConfig, step: int, count: int) -> Any:
+    """The mean of the parameters of some checkpoints, the last of which is that of a step; summed in float64."""
+    shapes = forward.param_shapes(config.model, config.lora)
+    if count == 1:
+        return checkpoints.host_params(step, shapes)
+    steps = [other for other in checkpoints.on_disk() if other <= step][-count:]
+    if len(steps) < count:
+        raise InputError(
+            f"{name} has {len(steps)} checkpoints up to step {step}, not {count} to average: {steps}. A training keeps "
+            f"more of them with --config.training.keep_last={count}"
+        )
+    total: Any = None
+    for other in steps:
+        checkpoints.verify(other)
+        params = jax.tree.map(lambda x: np.asarray(x, np.float64), checkpoints.host_params(other, shapes))
+        total = params if total is None else jax.tree.map(np.add, total, params)
+    return jax.tree.map(lambda x: (x / count).astype(np.float32), total)
 
 
 def _labels(config: ExperimentConfig) -> tuple[str, ...]:

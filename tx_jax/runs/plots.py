@@ -1,6 +1,7 @@
 """Plots a run's curves: every metric in metrics.jsonl, those of the same kind on the same axes."""
 
 import dataclasses
+import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from tx_jax.files import write_atomically
 from tx_jax.runs import metrics_log
 from tx_jax.runs.best import Evaluations
 from tx_jax.runs.run_dir import RunDir
@@ -82,7 +84,9 @@ def draw_curves(workdir: Path) -> Path | None:
     lines = [Line2D([], [], color="black", label=SPLITS[split], **STYLES[split]) for split in kinds]
     figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False, fontsize="small")
     figure.suptitle(workdir.resolve().name)
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_atomically(path, picture.getvalue())
     return path
 
 

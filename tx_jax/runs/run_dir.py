@@ -34,10 +34,13 @@ import jax
 from tx_jax import text
 from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.files import clear_replaced, json_text, local_path, replace_folder, write_atomically
+from tx_jax.files import clear_replaced, json_text, path_of, replace_folder, write_atomically
 from tx_jax.hosts import distributed
+from tx_jax.hosts.watchdog import end_at_once
 from tx_jax.runs import history
 from tx_jax.runs.checkpoint import Checkpoints
+from tx_jax.storage import lease
+from tx_jax.storage.store_path import StorePath
 from tx_jax.text import Tokenizer
 
 # What a resumed run must not change: its arrays and their shapes, and the order of its data; with exceptions.
@@ -62,12 +65,19 @@ SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers
 
 @dataclasses.dataclass(frozen=True)
 class RunDir:
-    """Raises InputError if the path is an address such as gs://bucket/run, which Path turns into gs:/bucket/run."""
+    """A run directory, here or on a store. Raises InputError if the path is one that Path made of an address, such as
+    gs:/bucket/run (`path_of` keeps gs://bucket/run), or on a store for which Orbax has no driver."""
 
     path: Path
 
     def __post_init__(self):
-        local_path(str(self.path), "workdir")
+        if not isinstance(self.path, StorePath):
+            path_of(str(self.path), "workdir")
+        elif self.path.scheme != "gs":
+            raise InputError(
+                f"workdir={self.path}: Orbax writes checkpoints to gs:// and to a file system, not to "
+                f"{self.path.scheme}://: give one of these, or mount the bucket (such as by mount-s3)"
+            )
 
     @property
     def checkpoints(self) -> Path:
@@ -171,11 +181,16 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keeps other processes from training in this directory. The system releases the lock when the process ends.
+        """Keeps other processes from training in this directory. The system releases the lock when the process ends; a
+        store's ends with the process, or a minute after it: see `storage.lease`.
 
         Raises:
           InputError: another process trains there.
         """
+        if isinstance(self.path, StorePath):
+            with lease.held(self.path, lost=lambda reason: end_at_once(1, reason)):
+                yield
+            return
         holding = "process {} is training in {}: wait for it, stop it, or give another --workdir"
         with hold_lock(self.path, holding):
             yield
@@ -186,16 +201,22 @@ class RunDir:
         Raises:
           InputError: this process does not.
         """
-        lock = self.path / "LOCK"
-        holder = distributed.agreed(lock.read_text)
+        holder = distributed.agreed(self._holder)
         deadline = time.monotonic() + SHARED_SECONDS
-        while not (lock.is_file() and lock.read_text() == holder):
+        while self._holder() != holder:
             if time.monotonic() > deadline:
                 raise InputError(
                     f"process {jax.process_index()} does not see the {self.path} of process 0: the run directory must "
                     "be on a file system that all processes share"
                 )
             time.sleep(0.2)
+
+    def _holder(self) -> str | None:
+        """What tells this holder of the lock from any other."""
+        if isinstance(self.path, StorePath):
+            return lease.holder(self.path)
+        lock = self.path / "LOCK"
+        return lock.read_text() if lock.is_file() else None
 
     @property
     def is_done(self) -> bool:

@@ -61,14 +61,15 @@ def load(
     mesh_of: Callable[[ExperimentConfig], jax.sharding.Mesh | None] = lambda config: None,
     *,
     heads: Sequence[str] | None = None,
+    average: int = 1,
 ) -> Trained:
     """`open_model`, with the parameters on the available devices.
 
     Args:
       mesh_of: returns the mesh for a run; if it returns None, each device holds all parameters.
-      step, heads: see `open_model`.
+      step, heads, average: see `open_model`.
     """
-    model = open_model(name, step=step, heads=heads)
+    model = open_model(name, step=step, heads=heads, average=average)
     return place(model, None if model.experiment is None else mesh_of(model.experiment))
 
 

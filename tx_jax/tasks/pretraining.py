@@ -30,10 +30,9 @@ class PretrainingObjective(Objective):
 
     def check(self) -> None:
         config, data, task = self.config, self.config.data, self.config.task
-        if isinstance(data, LabeledDataConfig):
-            raise InputError(
-                f"task={task!r} learns from a token store, data.store, not from labeled examples, data.train"
-            )
+        if not isinstance(data, DataConfig):
+            other = "labeled examples, data.train" if isinstance(data, LabeledDataConfig) else "a store of pairs"
+            raise InputError(f"task={task!r} learns from a token store, data.store, not from {other}")
         if self.head not in config.model.heads:
             raise InputError(f"model.heads={config.model.heads} lacks {self.head!r}, which task={task!r} trains")
         if epochs := config.training.num_epochs:

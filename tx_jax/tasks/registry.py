@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.corpus.stores import Stores
+from tx_jax.data.translation.store import PairStore
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.tasks.base import Objective, Task
 from tx_jax.tasks.causal_lm import CausalLM
@@ -18,10 +19,11 @@ from tx_jax.tasks.question_answering import QuestionAnswering
 from tx_jax.tasks.regression import Regression
 from tx_jax.tasks.supervised import Record, Supervised
 from tx_jax.tasks.tagging import Tagging
+from tx_jax.tasks.translation import Translation
 from tx_jax.text import Tokenizer
 
 # The name in a configuration -> the task.
-TASKS: dict[str, type[Pretraining] | type[Supervised]] = {
+TASKS: dict[str, type[Pretraining] | type[Supervised] | type[Translation]] = {
     "masked_lm": MaskedLM,
     "causal_lm": CausalLM,
     "distillation": Distillation,
@@ -31,10 +33,11 @@ TASKS: dict[str, type[Pretraining] | type[Supervised]] = {
     "tagging": Tagging,
     "question_answering": QuestionAnswering,
     "multiple_choice": MultipleChoice,
+    "translation": Translation,
 }
 
 
-def task_class(config: ExperimentConfig) -> type[Pretraining] | type[Supervised]:
+def task_class(config: ExperimentConfig) -> type[Pretraining] | type[Supervised] | type[Translation]:
     """Raises InputError for a name that is not in the table."""
     if config.task not in TASKS:
         raise InputError(f"task={config.task!r} is not one of {', '.join(TASKS)}.{did_you_mean(config.task, TASKS)}")
@@ -51,7 +54,7 @@ def open_task(
     """The task that the configuration names, with its data.
 
     Args:
-      store: for pretraining, token stores to use instead of `config.data.store`.
+      store: for pretraining and translation, stores to use instead of `config.data.store`.
       tokenizer: for labeled examples: the tokenizer of the run, or of the model that it starts from.
       label_order: for fine-tuning, the labels of the model that the run starts from. Data with the same labels takes
         their order, unless `data.labels` gives one.
@@ -69,7 +72,8 @@ def open_task(
                 "directory, a converted model or a Hugging Face model"
             )
         return kind(config, tokenizer, label_order, records)
-    task = kind(config, Stores.open(store or config.data.store))
+    opened = PairStore if issubclass(kind, Translation) else Stores
+    task = kind(config, opened.open(store or config.data.store))
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
             f"the token store {store or config.data.store} has a different tokenizer from the model: prepare the text "

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.files import local_folder, path_of
 from tx_jax.text import bpe, bpe_files, spm, spm_files, wordpiece, wordpiece_files
 from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
-__all__ = ["KINDS", "Tokenizer", "load", "train"]
+__all__ = ["BYTE_LEVEL", "KINDS", "Tokenizer", "load", "train"]
 
 # wordpiece: BERT's. byte_bpe, gpt2_bpe: byte-level BPE with the special tokens of RoBERTa and GPT-2, respectively.
 # unigram, sentencepiece_bpe: SentencePiece with XLM-R's id layout; t5_unigram: with T5's.
+BYTE_LEVEL = ("byte_bpe", "gpt2_bpe")
 KINDS = ("wordpiece", "byte_bpe", "gpt2_bpe", "unigram", "sentencepiece_bpe", "t5_unigram")
 
 
@@ -45,7 +47,7 @@ def train(
     if kind == "wordpiece":
         lowercase = True if lowercase is None else lowercase
         return wordpiece.train(documents, lowercase=lowercase, strip_accents=strip_accents, **options)
-    if kind in ("byte_bpe", "gpt2_bpe"):
+    if kind in BYTE_LEVEL:
         return bpe.train(documents, family="gpt2" if kind == "gpt2_bpe" else "roberta", **options)
     algorithm = "bpe" if kind == "sentencepiece_bpe" else "unigram"
     layout = "t5" if kind == "t5_unigram" else "xlm_roberta"
@@ -56,7 +58,7 @@ def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | Non
     """Raise InputError for an unknown kind, or for an option that this kind of tokenizer does not have."""
     if kind not in KINDS:
         raise InputError(f"unknown kind of tokenizer {kind!r}: expected one of {KINDS}.{did_you_mean(kind, KINDS)}")
-    if lowercase and kind in ("byte_bpe", "gpt2_bpe"):
+    if lowercase and kind in BYTE_LEVEL:
         raise InputError(f"lowercase has no meaning for {kind}, which keeps every byte of the text: drop it")
     if strip_accents and kind != "wordpiece":
         raise InputError(f"strip_accents has no meaning for {kind}, which keeps accents: drop it, or train a wordpiece")
@@ -75,9 +77,10 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     Raises InputError if the folder is missing or contains no tokenizer that tx_jax can run, or if the tokenizer lacks a
     required token.
     """
-    directory = Path(directory)
+    directory = path_of(directory, "tokenizer")
     if not directory.is_dir():
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
+    directory = local_folder(directory)
     definition = read_json(directory / "tokenizer.json")
     for kind in (wordpiece_files, bpe_files, spm_files):
         if kind.recognises(directory, definition):

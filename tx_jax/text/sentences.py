@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from tx_jax.errors import InputError, did_you_mean
 
-MODES = ("line", "punctuation", "wrapped")
+MODES = ("line", "punctuation", "wrapped", "verbatim")
 
 _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
@@ -37,17 +37,22 @@ _ABBREVIATIONS, _NUMBERED = frozenset(_ABBREVIATIONS.split()), frozenset(_NUMBER
 
 
 def split(text: str, mode: str) -> Iterator[str]:
-    """Yield the non-empty sentences of a document, stripped of white space at both ends.
+    """Yield the non-empty sentences of a document, in all modes but "verbatim" stripped of white space at both ends.
 
     Modes:
       line: every line is one sentence.
       punctuation: line ends and sentence-final punctuation end a sentence.
       wrapped: for hard-wrapped text; lines are joined, and only punctuation and blank lines end a sentence.
+      verbatim: the document is one sentence, with its line ends and all white space.
 
     Raises InputError for any other mode.
     """
     check_mode(mode)
     text = _LINE_END.sub("\n", text)
+    if mode == "verbatim":
+        if text.strip():
+            yield text
+        return
     if mode == "line":
         yield from filter(None, map(str.strip, text.split("\n")))
         return
@@ -62,15 +67,19 @@ def check_mode(mode: str) -> None:
         raise InputError(f"unknown sentence mode {mode!r}: expected one of {MODES}.{did_you_mean(mode, MODES)}")
 
 
-def cut(sentence: str, max_characters: int) -> list[str]:
-    """Cut a sentence into parts of at most `max_characters`: at white space if there is any, else inside a word."""
+def cut(sentence: str, max_characters: int, *, drops_space: bool = True) -> list[str]:
+    """Cut a sentence into parts of at most `max_characters`: at white space if there is any, else inside a word.
+
+    Args:
+      drops_space: leave out the space where it was cut; otherwise a part begins with it.
+    """
     parts = []
     start = 0
     while len(sentence) - start > max_characters:
         space = sentence.rfind(" ", start + 1, start + max_characters + 1)
         end = space if space > 0 else start + max_characters
         parts.append(sentence[start:end])
-        start = end + (space > 0)
+        start = end + (drops_space and space > 0)
     return [*parts, sentence[start:]]
 
 

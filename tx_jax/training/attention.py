@@ -3,10 +3,13 @@
 import dataclasses
 from collections.abc import Iterator
 
+import numpy as np
+
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, Phase
 from tx_jax.errors import InputError
 from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.check import LIMIT, deviation
 from tx_jax.nn.attention.choice import choose
 
 
@@ -46,6 +49,26 @@ def attention_of(config: ExperimentConfig) -> dict[str, str]:
             layers = (", local layers" if case.window else ", global layers") if config.model.local_window else ""
             found[f"length {case.queries}{layers}"] = f"{choice.name} ({choice.why})"
     return {"": next(iter(found.values()))} if len(set(found.values())) == 1 else found
+
+
+def deviations(config: ExperimentConfig) -> dict[str, float]:
+    """How far each kernel that a training would use is from XLA's implementation on the first device of this machine,
+    see `check.deviation`: the worst of its cases. Compiles two small programs a case."""
+    found: dict[str, float] = {}
+    for phase in config.training_phases:
+        for case, _ in cases_of(config, phase):
+            name = choose(config.model.attention, case).name
+            if name != "xla":
+                found[name] = float(np.maximum(found.get(name, 0.0), deviation(name, case)))  # NaN if one is
+    return found
+
+
+def reason_against_kernels(config: ExperimentConfig) -> str:
+    """Why a kernel that a training would use cannot be trusted on this machine; "" if all can."""
+    for name, far in deviations(config).items():
+        if not far <= LIMIT:
+            return f"attention by {name!r} differs from XLA's by {far:.0%} on this device (more than {LIMIT:.0%})"
+    return ""
 
 
 def reason_against_resuming(config: ExperimentConfig) -> str:

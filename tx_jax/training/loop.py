@@ -24,6 +24,7 @@ from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.metrics_log import MetricsLog
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import Start
+from tx_jax.storage.failures import StoreError, StoreFailed
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.training import out_of_memory
 from tx_jax.training.goodput import TimeSpent
@@ -62,6 +63,7 @@ def train(
       InputError: the configuration conflicts with that of the run it would continue, every checkpoint of it is
         damaged, or another process trains there.
       SaveFailed: a checkpoint could not be written; those before it are intact.
+      StoreFailed: the object store of the run directory failed; what was saved is intact and the same call continues.
       Stopped: SIGTERM or Ctrl-C; the state is saved and the same call continues.
       NonFiniteLossError: more than `training.max_skipped_updates` steps in a row had a loss or gradient that is NaN or
         infinite; what was saved is finite.
@@ -99,7 +101,9 @@ def train(
             history.reached(workdir, stopped.step)
         raise
     except BaseException as error:
-        if begun:
+        if begun and isinstance(error, StoreError):
+            raise StoreFailed(f"{error.filename}: {error.strerror}. Its checkpoints are intact") from error
+        if begun and not isinstance(error, StoreFailed):  # a store that failed is not asked again, which takes minutes
             with contextlib.suppress(OSError):  # the disk may be full, and this may be the error
                 directory.failed(f"{type(error).__name__}: {error}")
         raise
@@ -193,14 +197,17 @@ def _loop(
         recorder.evaluation(start, result)
     out_of_patience = functools.partial(recorder.evaluations.out_of_patience, training.patience)
     ended = run.complete or out_of_patience()
+    compiled = set()  # the shapes of batches: those of translation have several
     for step, batch in () if ended else _device_batches(run, start, recorder):
-        first = run.phase_of(step).start == step - 1
-        if first:
+        shapes = frozenset((name, x.shape) for name, x in batch.items())
+        compiles = shapes not in compiled or run.phase_of(step).start == step - 1
+        if compiles:
             recorder.flush()  # the compilation must not count in the speed of the previous steps
+            recorder.compiled.add(step)
+            compiled.add(shapes)
         if profiler.begins_at(step):
             recorder.flush()  # the step before must not be in the trace
             profiler.begin()
-        compiles = first or step == start + 1
         with doing("compiling the train step" if compiles else f"train step {step}"):
             with run.spent.on("compiling") if compiles else contextlib.nullcontext():
                 run.state, metrics = run.train_step(run.state, batch, rng)

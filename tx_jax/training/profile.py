@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from tx_jax.errors import InputError
+from tx_jax.files import publish, staging
 from tx_jax.hosts import distributed
 from tx_jax.training.goodput import PROFILING, TimeSpent
 
@@ -53,6 +54,7 @@ class Profiler:
     def __init__(self, steps: ProfiledSteps | None, workdir: Path, spent: TimeSpent):
         self._steps = steps if distributed.is_first() else None
         self._folder, self._spent, self._running = workdir / "profile", spent, False
+        self._written = self._folder
 
     def __enter__(self) -> "Profiler":
         return self
@@ -67,7 +69,8 @@ class Profiler:
     def begin(self) -> None:
         """Starts the trace; what is still computed will be in it."""
         with self._spent.on(PROFILING):
-            jax.profiler.start_trace(self._folder)
+            self._written = staging(self._folder)
+            jax.profiler.start_trace(self._written)
         self._running = True
 
     def after(self, step: int, results: Any) -> bool:
@@ -83,6 +86,7 @@ class Profiler:
         self._running = False
         with self._spent.on(PROFILING):
             jax.profiler.stop_trace()
+            publish(self._written, self._folder)
         _logger.info(
             f"profile of steps {self._steps}: {self._folder}. To look at it: open its *.trace.json.gz at "
             f"https://ui.perfetto.dev, or pip install xprof and xprof {self._folder}"

@@ -34,6 +34,7 @@ class Recorder:
       evaluations: all evaluations of the run so far.
       skipped_in_a_row: consecutive updates, up to the last step read, skipped because the loss or the gradient was not
         finite.
+      compiled: the steps that included a compilation.
       waited: seconds of this interval that the loop spent waiting for batches. Meanwhile the device works on the
         previous step, so it is idle for less time than this.
     """
@@ -51,6 +52,7 @@ class Recorder:
         self.skipped_in_a_row: int = notes.get("skipped_in_a_row", 0)
         self._sums = {name: WeightedSum(*pair) for name, pair in notes.get("interval", {}).items()}
         self._pace = Pace(display.pace)
+        self.compiled: set[int] = set()
         self._begin_interval(None)
 
     def notes(self) -> dict[str, Any]:
@@ -114,7 +116,7 @@ class Recorder:
 
     def _compiled(self, step: int) -> bool:
         """Whether this step included its compilation, so that its time says nothing about the speed."""
-        return self._since is None or step == self._run.phase_of(step).start + 1
+        return self._since is None or step in self.compiled
 
     def _speed(self, step: int) -> dict[str, float]:
         seconds = time.perf_counter() - self._clock

@@ -1,3 +1,4 @@
+import itertools
 import json
 import random
 import signal
@@ -306,3 +307,19 @@ print(cut, re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text
     sentences_cut, kilobytes = map(int, run.stdout.split())
     assert sentences_cut > 30  # once in every part of the line
     assert kilobytes < 500_000
+
+
+def test_a_verbatim_store_holds_the_texts_themselves(tmp_path):
+    """Line ends, indents and blank characters; only the blank lines between documents are not in one."""
+    documents = ["First:\n  Before we\tgo,\nhear me.", "Second:\nSpeak,  speak."] * 4
+    (tmp_path / "a.txt").write_text("\n\n".join(documents))
+    options = {"tokenizer_kind": "gpt2_bpe", "vocab_size": 270, "sentences": "verbatim", "validation_fraction": 0.0}
+    prepare(settings(tmp_path / "store", tmp_path / "a.txt", **options, max_sentence_characters=20))
+    store = TokenStore.open(tmp_path / "store")
+    split = store.split("train")
+    bounds = split.sentence_offsets[split.document_offsets]
+    pairs = itertools.pairwise(bounds)
+    found = [store.tokenizer().decode(split.read(np.array([a]), np.array([b]))) for a, b in pairs]
+    assert [text.strip() for text in found] == documents
+    with pytest.raises(InputError, match="sentences=verbatim keeps line ends, which tokenizer_kind=wordpiece does not"):
+        settings(tmp_path / "other", tmp_path / "a.txt", sentences="verbatim")

@@ -12,7 +12,7 @@ from tests.nn.attention import cases
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.nn.attention import cudnn, rows, xla
+from tx_jax.nn.attention import cudnn, xla
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.choice import IMPLEMENTATIONS, choose
 from tx_jax.nn.masks import Mask
@@ -23,11 +23,21 @@ GPU = Case(platform="gpu", dtype="bfloat16", queries=512, keys=512, head_dim=64)
 def test_automatic_choices():
     assert choose("auto", GPU).name == "cudnn"
     assert choose("auto", dataclasses.replace(GPU, platform="cpu")).name == "xla"
-    assert choose("auto", dataclasses.replace(GPU, platform="tpu")).name == "splash"
-    for devices, other in (("gpu", "cudnn"), ("tpu", "splash")):
-        with_dropout = choose("auto", dataclasses.replace(GPU, platform=devices, dropout=0.1))
-        assert with_dropout.name == "xla"
-        assert with_dropout.why == f"{other}: it has no dropout (attention_dropout=0.1)"
+    with_dropout = choose("auto", dataclasses.replace(GPU, dropout=0.1))
+    assert with_dropout.name == "xla"
+    assert with_dropout.why == "cudnn: it has no dropout (attention_dropout=0.1)"
+
+
+def test_automatic_choices_on_a_tpu():
+    short = dataclasses.replace(GPU, platform="tpu", dropout=0.1)
+    assert choose("auto", short).name == "rows"
+    assert choose("auto", short).why == "the fastest for tpu"
+    long = dataclasses.replace(short, queries=4096, keys=4096, dropout=0.0)
+    assert choose("auto", long).name == "splash"
+    neither = choose("auto", dataclasses.replace(long, dropout=0.1))
+    assert neither.name == "xla"
+    assert "rows: lengths must be multiples" in neither.why
+    assert "splash: it has no dropout (attention_dropout=0.1)" in neither.why
 
 
 @pytest.mark.parametrize(
@@ -52,13 +62,6 @@ def test_what_cudnn_cannot_do(change, reason):
     assert reason in cudnn.reason_against(case)
     with pytest.raises(InputError, match=rf"model.attention='cudnn' cannot be used: .*{reason}.*attention=auto"):
         choose("cudnn", case)
-
-
-def test_an_implementation_that_was_never_run_is_never_chosen():
-    case = dataclasses.replace(GPU, platform="tpu", dropout=0.1)
-    assert rows.reason_against(case) is None
-    assert choose("auto", case).name == "xla"
-    assert choose("rows", case).name == "rows"
 
 
 def test_the_names_are_those_of_the_configuration():

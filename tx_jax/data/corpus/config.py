@@ -113,6 +113,11 @@ class PrepareConfig:
     def __post_init__(self):
         sentences.check_mode(self.sentences)
         text.check(self.tokenizer_kind, lowercase=self.lowercase, strip_accents=self.strip_accents)
+        if self.sentences == "verbatim" and not self.tokenizer and self.tokenizer_kind not in text.BYTE_LEVEL:
+            raise InputError(
+                f"sentences=verbatim keeps line ends, which tokenizer_kind={self.tokenizer_kind} does not see: give "
+                f"one of {', '.join(text.BYTE_LEVEL)}"
+            )
         if not 0 <= self.validation_fraction < 1:
             raise InputError(f"validation_fraction={self.validation_fraction}: expected 0 <= fraction < 1")
         for name in (
@@ -126,3 +131,17 @@ class PrepareConfig:
                 raise InputError(f"{name}={value}: expected 1 or more")
         if self.workers is not None and self.workers < 1:
             raise InputError(f"workers={self.workers}: expected 1 or more")
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a corpus that one of several processes encodes.
+
+    Attributes:
+      number, of: which one, of how many.
+      code: identifies the code that all of them must run.
+    """
+
+    number: int
+    of: int
+    code: str

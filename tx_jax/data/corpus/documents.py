@@ -16,6 +16,7 @@ from tx_jax.data.json_values import NotJSON, byte_chunks, json_chunks, json_valu
 from tx_jax.data.reading import InputFile, NotUTF8, import_pyarrow, lines
 from tx_jax.data.sniffing import Content, decode_head, read_head, sniff
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.files import is_local
 
 _PARQUET_ROWS = 256
 _LINES_A_REPORT = 64
@@ -205,7 +206,8 @@ def _opened_parquet(file: InputFile) -> Any:
     if file.compression:
         raise InputError(f"{file} is parquet inside {file.compression}: unpack it first")
     try:
-        return parquet.ParquetFile(file.path, memory_map=False, pre_buffer=False)
+        source = file.path if is_local(file.path) else file.path.open("rb")
+        return parquet.ParquetFile(source, memory_map=False, pre_buffer=False)
     except (ArrowInvalid, OSError) as error:
         raise _damaged_parquet(file, error) from None
 

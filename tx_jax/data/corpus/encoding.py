@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from tx_jax.text import Tokenizer, sentences
 
 # Sentences passed to the tokenizer at once: its results take many times the memory of the text.
 _BATCH = 256
+DIGEST_BYTES = 16  # of a document
 # Sentence endings in scripts that do not put a space after a sentence.
 _SPACELESS_ENDS = tuple("。！？｡」』】）")
 
@@ -55,16 +57,26 @@ class EncodedBlock:
 
 
 class Digest:
-    """A running digest of a sequence of documents."""
+    """A running digest of a sequence of documents.
 
-    def __init__(self):
-        self._state = hashlib.blake2b(digest_size=16)
+    Args:
+      record: gets the digest of each, so that `extend` can put those of several sequences together.
+    """
+
+    def __init__(self, record: BinaryIO | None = None):
+        self._state, self._record = hashlib.blake2b(digest_size=DIGEST_BYTES), record
 
     def update(self, document: str) -> float:
         """Add a document. Returns its content's hash in [0, 1), which is equal for equal documents."""
-        content = hashlib.blake2b(document.strip().encode(), digest_size=16).digest()
+        content = hashlib.blake2b(document.strip().encode(), digest_size=DIGEST_BYTES).digest()
         self._state.update(content)
+        if self._record is not None:
+            self._record.write(content)
         return int.from_bytes(content[:6], "big") / 2**48
+
+    def extend(self, record: bytes) -> None:
+        """Adds the documents whose digests another one recorded."""
+        self._state.update(record)
 
     def hexdigest(self) -> str:
         return self._state.hexdigest()
@@ -138,9 +150,15 @@ class Encoder:
         for document in block.texts:
             before = len(parts)
             for sentence in sentences.split(document, self.sentence_mode):
-                pieces = sentences.cut(sentence, self.max_characters)
+                verbatim = self.sentence_mode == "verbatim"
+                pieces = sentences.cut(sentence, self.max_characters, drops_space=not verbatim)
                 counts["sentences_cut"] += len(pieces) > 1
-                if self._joins_by_space and len(parts) > before and not parts[-1].endswith(_SPACELESS_ENDS):
+                if (
+                    self._joins_by_space
+                    and not verbatim
+                    and len(parts) > before
+                    and not parts[-1].endswith(_SPACELESS_ENDS)
+                ):
                     pieces[0] = f" {pieces[0]}"
                 parts += pieces
             parts_of.append(len(parts) - before)

@@ -12,17 +12,20 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from tx_jax import text
 from tx_jax.data.corpus import resume, token_store
 from tx_jax.data.corpus.accents import AccentCount
-from tx_jax.data.corpus.config import PrepareConfig
+from tx_jax.data.corpus.config import PrepareConfig, Share
 from tx_jax.data.corpus.encoding import Digest, Encoder, encode_in_order, join_long_documents, text_blocks
 from tx_jax.data.corpus.sources import Source
 from tx_jax.data.corpus.writer import SplitWriter
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.files import check_writable, is_local, remove_folder, upload_folder
+from tx_jax.storage import cache
 
 # What meta.json counts under "cleaned": documents without a token, lines (records) of invalid UTF-8, NUL characters
 # removed, and sentences cut because they were too long.
@@ -34,7 +37,8 @@ class Progress:
     """The progress of a preparation.
 
     Attributes:
-      stage: "tokenizer" (reading text to train it), "resume" (rereading documents already processed), or "encode".
+      stage: "wait" (for other processes), "tokenizer" (reading text to train it), "resume" (rereading documents already
+        processed), or "encode".
       documents, characters, tokens: done so far; for "encode", these include the work of an interrupted call.
       fraction: fraction of the source's bytes read so far, in [0, 1]; None if its size is unknown.
     """
@@ -54,42 +58,95 @@ class Prepared:
     was_complete: bool
 
 
-def prepare(config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
+def prepare(
+    config: PrepareConfig, progress: Callable[[Progress], None] = lambda _: None, share: Share | None = None
+) -> Prepared:
     """Make the token store `config.store`, or resume an interrupted call, or return the finished store's metadata.
+
+    One on an object store is made on this host and then written there, meta.json last; after a kill, the same call on
+    the same host resumes.
 
     Args:
       config: what to make.
       progress: called periodically.
+      share: make only this share of it, for `shares.prepare`.
 
     Raises InputError for input that cannot be used, a source that changed since the interruption, a store made with
     another tokenizer or other settings, and a corpus without text.
     """
+    if not is_local(config.store):
+        return _prepare_on_store(config, progress, share)
     try:
-        return _prepare(config, progress)
+        return _prepare(config, progress, share)
     except token_store.UnusableStore as error:
         if not config.overwrite:
             raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
     resume.remove(config.store)
-    return _prepare(config, progress)
+    return _prepare(config, progress, share)
 
 
-def _prepare(config: PrepareConfig, progress: Callable[[Progress], None]) -> Prepared:
-    """Like `prepare`, but raises UnusableStore if an existing store is in the way, and never replaces one."""
-    source = Source(config.source)
+def _prepare_on_store(config: PrepareConfig, progress: Callable[[Progress], None], share: Share | None) -> Prepared:
+    """Like `prepare`, for a store that is not on this host."""
+    place = config.store
+    check_writable(place, "store")
+    source, settings = _opened(config, share)[:2]
+    try:
+        if meta := resume.finished_meta(config, settings, source):
+            return Prepared(meta, was_complete=True)
+    except token_store.UnusableStore as error:
+        if not config.overwrite:
+            raise InputError(f"{error}; choose another --store, or pass --overwrite to replace this one") from None
+    if not config.overwrite and any(place.glob("*")) and not any(place.glob(token_store.META)):
+        known = {token_store.TOKENIZER, *token_store.SPLITS}  # a kill while it was written
+        if foreign := sorted({path.name for path in place.iterdir()} - known):
+            raise InputError(f"{place} is not a token store but contains {', '.join(foreign)}: choose another --store")
+    folder = cache.work_folder(place)
+    prepared = prepare(replace(config, store=folder, overwrite=True), progress, share)
+    publish_store(folder, place)
+    return Prepared(prepared.meta, was_complete=False)
+
+
+def publish_store(folder: Path, place: Path) -> None:
+    """Writes a finished token store of this host to its place on an object store, and removes it here."""
+    (place / token_store.META).unlink(missing_ok=True)
+    remove_folder(place)
+    upload_folder(folder, place, last=token_store.META)
+    remove_folder(folder)
+
+
+def _opened(config: PrepareConfig, share: Share | None) -> tuple[Source, dict, text.Tokenizer | None]:
+    """The source, the settings and the given tokenizer."""
+    source = Source(config.source) if share is None else Source(config.source, (share.number, share.of))
     given = text.load(config.tokenizer) if config.tokenizer else None
     settings = resume.settings(config, given)
+    return (
+        source,
+        settings if share is None else settings | {"share": [share.number, share.of], "code": share.code},
+        given,
+    )
+
+
+def _prepare(config: PrepareConfig, progress: Callable[[Progress], None], share: Share | None) -> Prepared:
+    """Like `prepare`, but raises UnusableStore if an existing store is in the way, and never replaces one."""
+    source, settings, given = _opened(config, share)
     if meta := resume.finished_meta(config, settings, source):
         return Prepared(meta, was_complete=True)
     source.check_files()
     journal = resume.open_journal(config.store, settings, source)
     tokenizer = _tokenizer(config, given, source, progress)
     with contextlib.ExitStack() as stack:
-        writers = {name: _open_writer(config, name, tokenizer, journal) for name in token_store.SPLITS}
+        writers = {name: open_writer(config, name, tokenizer, journal) for name in token_store.SPLITS}
         for writer in writers.values():
             stack.callback(writer.close)
-        journal = _encode(config, source, tokenizer, journal, writers, progress)
-        if writers["train"].num_documents:
-            return Prepared(_finish(config, source, tokenizer, journal, writers), was_complete=False)
+        record = None
+        if share is not None:
+            record = stack.enter_context((config.store / token_store.DIGESTS).open("wb"))
+        journal = _encode(config, source, tokenizer, journal, writers, progress, record)
+        if record is not None:
+            record.flush()
+        if share is not None or writers["train"].num_documents:
+            found = Read(source.signature, source.taken_for(), source.counts)
+            return Prepared(finish(config.store, found, tokenizer, journal, writers), was_complete=False)
     resume.remove(config.store)
     if held_out := writers["validation"].num_documents:
         raise InputError(f"all {held_out} documents fell into the validation split: lower validation_fraction")
@@ -103,13 +160,22 @@ def _tokenizer(
     folder = config.store / token_store.TOKENIZER
     if folder.is_dir():
         return text.load(folder)
+    tokenizer = given or trained_tokenizer(config, source, progress)
+    partial = folder.with_name(f"{token_store.TOKENIZER}.partial")
+    tokenizer.save(partial)
+    partial.rename(folder)
+    return tokenizer
+
+
+def trained_tokenizer(config: PrepareConfig, source: Source, progress: Callable[[Progress], None]) -> text.Tokenizer:
+    """A tokenizer trained on the first `tokenizer_characters` of the source."""
 
     def report(characters: int) -> None:
         fraction = max(characters / config.tokenizer_characters, source.fraction_read or 0.0)
         progress(Progress("tokenizer", characters=characters, fraction=fraction))
 
     accents = AccentCount()
-    tokenizer = given or text.train(
+    tokenizer = text.train(
         config.tokenizer_kind,
         accents.counted(_beginning(source, config.tokenizer_characters)),
         vocab_size=config.vocab_size,
@@ -123,9 +189,6 @@ def _tokenizer(
             InputWarning,
             stacklevel=2,
         )
-    partial = folder.with_name(f"{token_store.TOKENIZER}.partial")
-    tokenizer.save(partial)
-    partial.rename(folder)
     return tokenizer
 
 
@@ -138,7 +201,7 @@ def _beginning(documents: Iterable[str], characters: int) -> Iterator[str]:
             return
 
 
-def _open_writer(config: PrepareConfig, name: str, tokenizer: text.Tokenizer, journal: dict) -> SplitWriter:
+def open_writer(config: PrepareConfig, name: str, tokenizer: text.Tokenizer, journal: dict) -> SplitWriter:
     return SplitWriter(
         config.store,
         name,
@@ -155,10 +218,11 @@ def _encode(
     journal: dict,
     writers: dict[str, SplitWriter],
     progress: Callable[[Progress], None],
+    record: BinaryIO | None,
 ) -> dict:
     """Encode and append the documents that the journal does not count yet; returns the updated journal."""
     documents = iter(source)
-    digest = _skip_consumed(documents, source, journal, config.store, progress)
+    digest = _skip_consumed(documents, source, journal, config.store, progress, Digest(record))
     blocks = text_blocks(
         documents,
         block_characters=config.block_characters,
@@ -184,10 +248,15 @@ def _encode(
 
 
 def _skip_consumed(
-    documents: Iterator[str], source: Source, journal: dict, store: Path, progress: Callable[[Progress], None]
+    documents: Iterator[str],
+    source: Source,
+    journal: dict,
+    store: Path,
+    progress: Callable[[Progress], None],
+    digest: Digest,
 ) -> Digest:
     """Read past the documents that an interrupted call consumed, and return their digest, the one in the journal."""
-    digest, characters = Digest(), 0
+    characters = 0
     for number, document in enumerate(itertools.islice(documents, journal["documents"]), start=1):
         digest.update(document)
         characters += len(document)
@@ -202,31 +271,38 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _finish(
-    config: PrepareConfig, source: Source, tokenizer: text.Tokenizer, journal: dict, writers: dict[str, SplitWriter]
-) -> dict:
+@dataclass(frozen=True)
+class Read:
+    """What was read of a source: see `Source`."""
+
+    signature: list
+    taken_for: list[dict]
+    counts: Counter
+
+
+def finish(store: Path, read: Read, tokenizer: text.Tokenizer, journal: dict, writers: dict[str, SplitWriter]) -> dict:
     """Close the files and write meta.json, which makes the folder a store."""
-    store = config.store
     unknown = [] if tokenizer.unk_id is None else [tokenizer.unk_id]  # a byte-level vocabulary may have none
     splits = {
         name: writer.finish() | {"unknown_tokens": int(writer.unigram[unknown].sum())}
         for name, writer in writers.items()
     }
-    counts = Counter(journal["counts"]) + source.counts
+    counts = Counter(journal["counts"]) + read.counts
+    files = [*sorted((store / token_store.TOKENIZER).iterdir()), *store.glob(token_store.DIGESTS)]
     meta = {
         "format": token_store.FORMAT,
         "vocab_size": tokenizer.vocab_size,
         "dtype": token_store.token_dtype(tokenizer.vocab_size).name,
         "tokenizer_fingerprint": tokenizer.fingerprint,
         "settings": journal["settings"],
-        "source_signature": source.signature,
+        "source_signature": read.signature,
         "source_digest": journal["digest"],
         "documents_read": journal["documents"],
-        "taken_for": source.taken_for(),
-        "characters": counts.pop("characters"),
+        "taken_for": read.taken_for,
+        "characters": counts.pop("characters", 0),
         "cleaned": {reason: counts[reason] for reason in CLEANED},
         "splits": splits,
-        "files": [token_store.file_entry(store, path) for path in sorted((store / token_store.TOKENIZER).iterdir())],
+        "files": [token_store.file_entry(store, path) for path in files],
     }
     token_store.write_json(store / token_store.META, meta)
     (store / token_store.JOURNAL).unlink()

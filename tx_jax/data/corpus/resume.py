@@ -124,5 +124,6 @@ def remove(store: Path) -> None:
     (store / token_store.META).unlink(missing_ok=True)
     for name in (token_store.TOKENIZER, f"{token_store.TOKENIZER}.partial", *token_store.SPLITS):
         shutil.rmtree(store / name, ignore_errors=True)
+    (store / token_store.DIGESTS).unlink(missing_ok=True)
     delete_indexes(store)
     (store / token_store.JOURNAL).unlink()

@@ -4,7 +4,6 @@ A source is iterated once per pass and holds one document at a time, so memory d
 """
 
 import functools
-import glob
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from tx_jax.data.corpus.documents import read_documents, recognize
 from tx_jax.data.reading import InputFile, files_in
 from tx_jax.data.sniffing import Content
 from tx_jax.errors import InputError
+from tx_jax.files import files_of
 
 
 class Source:
@@ -28,21 +28,25 @@ class Source:
       signature: a cheap identifier of the corpus: [name, bytes] of every file, [name, 0] of other sources.
       contents: for every path, the detected kind of each file in it; computed on first access or iteration.
 
+    Args:
+      share: (number, of): only the files whose middle, counted in bytes, is in this part of `of` equal parts of all
+        files, in their order. A source that is no file counts as an empty one.
+
     Raises InputError at construction if a glob matches nothing; from `contents` for unusable files; and while iterating
     for unusable input, with the file and the line.
     """
 
-    def __init__(self, config: SourceConfig):
-        self.config = config
+    def __init__(self, config: SourceConfig, share: tuple[int, int] = (0, 1)):
+        self.config, self._share = config, share
         self._cleaner = Cleaner(config)
         self._bytes_read = 0
         self._documents: Counter[str] = Counter()
-        self._parts = [(spec, matches(spec)) for spec in config.specs]
+        self._parts = _shared([(spec, matches(spec)) for spec in config.specs], *share)
         self.signature = []
         for spec, files in self._parts:
             self.signature += [[spec, 0]] if files is None else [[str(path), path.stat().st_size] for path in files]
         self._total_bytes = sum(size for _, size in self.signature)
-        if all(files is None for _, files in self._parts) and (idle := _about_files(config)):
+        if share[1] == 1 and all(files is None for _, files in self._parts) and (idle := _about_files(config)):
             raise InputError(f"{idle[0]} is for files, and {', '.join(config.specs)} is not one: drop it")
 
     @property
@@ -65,7 +69,11 @@ class Source:
             more = len(refused) - 1
             raise InputError(f"{refused[0]} ({more} more cannot be used either)" if more else str(refused[0]))
         tables = [content for found in contents.values() for _, content in found if content.kind == "table"]
-        if not tables and (idle := [name for name in _about_files(self.config) if name != "format"]):
+        if (
+            self._share[1] == 1
+            and not tables
+            and (idle := [name for name in _about_files(self.config) if name != "format"])
+        ):
             raise InputError(f"{idle[0]} is for tables, and no file looks like one: give --format=csv, or drop it")
         return contents
 
@@ -116,16 +124,36 @@ class Source:
                 yield text
 
 
+def _shared(parts: list[tuple[str, list[Path] | None]], number: int, of: int) -> list[tuple[str, list[Path] | None]]:
+    """What of these is in a share: see `Source`."""
+    if of == 1:
+        return parts
+    sizes = [[path.stat().st_size for path in files or ()] for _, files in parts]
+    total, before, chosen = max(1, sum(map(sum, sizes))), 0, []
+    for (spec, files), of_files in zip(parts, sizes, strict=True):
+        if files is None:
+            if before * of // total == number or (before == total and number == of - 1):
+                chosen.append((spec, None))
+            continue
+        own = []
+        for path, size in zip(files, of_files, strict=True):
+            if min(of - 1, int((before + size / 2) * of // total)) == number:
+                own.append(path)
+            before += size
+        chosen.append((spec, own))
+    return chosen
+
+
 def _about_files(config: SourceConfig) -> list[str]:
     """The options that were given about how to read files."""
     return [name for name in ("format", "delimiter", "quote") if getattr(config, name) not in ("auto", None)]
 
 
 def matches(spec: str) -> list[Path] | None:
-    """The files of a glob, sorted; None for a source that is not a glob."""
+    """The files of a glob, here or on an object store, sorted; None for a source that is not a glob."""
     if spec == "embedded" or spec.startswith("tfds:"):
         return None
-    files = sorted(path for path in map(Path, glob.glob(spec, recursive=True)) if path.is_file())
+    files = files_of(spec)
     if not files:
         raise InputError(
             f"no file matches {spec!r}: check the path (globs such as 'corpus/**/*.txt' are expanded here)"

@@ -7,7 +7,7 @@ from pathlib import Path
 from tx_jax import text
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
-from tx_jax.files import local_path
+from tx_jax.files import path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Stores:
         """Opens "one/store", or "several,of/them".
 
         Raises:
-          InputError: no token store, an address such as gs://bucket/store, or the tokenizers differ.
+          InputError: no token store, an address that is not supported, or the tokenizers differ.
         """
         names = [name.strip() for name in str(paths).split(",")]
         if not all(names) or len(set(names)) < len(names):
             raise InputError(f"data.store={str(paths)!r}: expected different folders, comma-separated")
-        return cls(tuple(TokenStore.open(local_path(name, "data.store")) for name in names))
+        return cls(tuple(TokenStore.open(path_of(name, "data.store")) for name in names))
 
     @property
     def vocab_size(self) -> int:

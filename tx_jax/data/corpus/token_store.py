@@ -9,6 +9,8 @@
     STORE/validation/               the same files
     STORE/index/                    not part of the store: cached data computed from it; see `corpus/index.py`
 
+On an object store it is the same objects; what is read of them is a copy on this host, see `storage.cache`.
+
 Both offset arrays begin with 0 and end with the total. No document spans two shards. Neither writing nor reading
 keeps per-sentence data in memory.
 """
@@ -22,11 +24,15 @@ import numpy as np
 
 from tx_jax import text
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, write_atomically
+from tx_jax.files import json_text, path_of, sizes_of, write_atomically
+from tx_jax.storage import cache
+from tx_jax.storage.cache import File
+from tx_jax.storage.store_path import StorePath
 
 FORMAT = 1
 SPLITS = ("train", "validation")
 META, JOURNAL, TOKENIZER, INDEX = "meta.json", "journal.json", "tokenizer", "index"
+DIGESTS = "digests.bin"  # only in a share of a store that several processes prepare: see `corpus/shares.py`
 SENTENCES, DOCUMENTS, UNIGRAM = "sentences.npy", "documents.npy", "unigram.npy"
 
 
@@ -43,7 +49,7 @@ class TokenStore:
     """A finished token store. Opening it reads meta.json and compares file sizes; data is read on demand.
 
     Attributes:
-      path: the folder.
+      path: the folder, for messages too; it may be on an object store.
       meta: the contents of meta.json.
       vocab_size: vocabulary size of the tokenizer that made it.
     """
@@ -56,7 +62,7 @@ class TokenStore:
     @classmethod
     def open(cls, path: str | Path) -> "TokenStore":
         """Raises UnusableStore if there is no finished store, or if its files are missing or have the wrong size."""
-        path = Path(path)
+        path = path_of(path, "store")
         if (path / JOURNAL).is_file() and not (path / META).is_file():
             raise UnusableStore(
                 f"the token store at {path} is unfinished: run the same python -m experiments.prepare command again"
@@ -68,7 +74,7 @@ class TokenStore:
             raise UnusableStore(
                 f"{path / META} has format {store.meta.get('format')}, this version reads {FORMAT}: prepare it again"
             )
-        if problems := [problem for entry in store._files() if (problem := _size_problem(path, entry))]:
+        if problems := _size_problems(path, store._files()):
             raise UnusableStore(
                 f"the token store at {path} is damaged: {', '.join(problems)}; restore it or prepare it again"
             )
@@ -78,6 +84,18 @@ class TokenStore:
         splits = self.meta["splits"].values()
         return [*self.meta["files"], *(entry for split in splits for entry in (*split["shards"], *split["files"]))]
 
+    @cached_property
+    def folder(self) -> Path:
+        """Where its files are on this host: its own folder, or a copy, which is made now.
+
+        Raises:
+          InputError: it is not what meta.json says, or there is no room for the copy.
+        """
+        if not isinstance(self.path, StorePath):
+            return self.path
+        files = [File(entry["file"], entry["bytes"], "", entry["sha256"]) for entry in self._files()]
+        return cache.copy_of(self.path, files)
+
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of the checksums of all files: equal for stores with equal contents."""
@@ -85,7 +103,7 @@ class TokenStore:
 
     def verify(self) -> None:
         """Read every file and compare checksums. Raises UnusableStore, naming the damaged files."""
-        damaged = [entry["file"] for entry in self._files() if sha256(self.path / entry["file"]) != entry["sha256"]]
+        damaged = [entry["file"] for entry in self._files() if sha256(self.folder / entry["file"]) != entry["sha256"]]
         if damaged:
             raise UnusableStore(
                 f"the token store at {self.path} has damaged files: {', '.join(damaged)}; prepare it again"
@@ -97,13 +115,13 @@ class TokenStore:
 
     @cached_property
     def _tokenizer(self) -> text.Tokenizer:
-        return text.load(self.path / TOKENIZER)
+        return text.load(self.folder / TOKENIZER)
 
     def split(self, name: str) -> "Split":
         """One of the two splits, "train" or "validation"."""
         if name not in SPLITS:
             raise InputError(f"unknown split {name!r}: expected one of {SPLITS}")
-        return Split(self.path, name, self.meta["splits"][name], self.vocab_size, self.fingerprint)
+        return Split(self.folder, name, self.meta["splits"][name], self.vocab_size, self.fingerprint, str(self.path))
 
 
 class Split:
@@ -119,8 +137,8 @@ class Split:
       unigram: int64 [vocab_size], how often each token occurs.
     """
 
-    def __init__(self, store: Path, name: str, meta: dict, vocab_size: int, fingerprint: str = ""):
-        self.name = f"{store} ({name})"
+    def __init__(self, store: Path, name: str, meta: dict, vocab_size: int, fingerprint: str = "", title: str = ""):
+        self.name = f"{title or store} ({name})"
         self.folder, self.fingerprint = store / name, fingerprint
         self.num_documents: int = meta["documents"]
         self.num_sentences: int = meta["sentences"]
@@ -180,12 +198,15 @@ def map_array(path: Path) -> np.ndarray:
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
-def _size_problem(store: Path, entry: dict) -> str | None:
-    path = store / entry["file"]
-    if not path.is_file():
-        return f"{entry['file']} is missing"
-    size = path.stat().st_size
-    return f"{entry['file']} has {size} bytes instead of {entry['bytes']}" if size != entry["bytes"] else None
+def _size_problems(store: Path, entries: list[dict]) -> list[str]:
+    sizes = sizes_of(store, [entry["file"] for entry in entries])
+    problems = []
+    for entry in entries:
+        if (size := sizes.get(entry["file"])) is None:
+            problems.append(f"{entry['file']} is missing")
+        elif size != entry["bytes"]:
+            problems.append(f"{entry['file']} has {size} bytes instead of {entry['bytes']}")
+    return problems
 
 
 def sha256(path: Path) -> str:

@@ -21,6 +21,7 @@ from tx_jax.data.labeled.lines import lines
 from tx_jax.data.labeled.squad_json import squad
 from tx_jax.data.reading import InputFile
 from tx_jax.errors import InputError, InputWarning, did_you_mean
+from tx_jax.files import is_local
 
 Record = dict[str, Any]
 Numbered = Iterator[tuple[int, Record]]
@@ -68,7 +69,7 @@ def notices(source: str, config: LabeledDataConfig, *, labeled: bool = True) -> 
 def is_read(path: Path, source: str) -> bool:
     """Whether this file, under any name, is one of a source's files. Raises InputError if the source has no files."""
     sources = (file for part in _parts(source) for file in matches(part) or ())
-    return path.exists() and any(path.samefile(file) for file in sources)
+    return path.exists() and any(is_local(path) == is_local(file) and path.samefile(file) for file in sources)
 
 
 def _open(source: str, config: LabeledDataConfig, labeled: bool) -> Iterator[tuple[str, str, Numbered]]:

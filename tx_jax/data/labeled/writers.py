@@ -9,7 +9,7 @@ from typing import Any
 
 from tx_jax.data.labeled.readers import Record, is_read
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, write_atomically
+from tx_jax.files import check_writable, is_local, json_text, write_atomically
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".conll")
 _BREAKS = {"\t", "\n", "\r"}  # these end a cell or a line if there are no quotes
@@ -20,7 +20,9 @@ def check(path: Path, records: Sequence[Record] = (), *, source: str = "") -> No
     of the source, or TSV cannot represent the records."""
     if _ending(path) not in ENDINGS:
         raise InputError(f"{path}: its extension must say what to write: {', '.join(ENDINGS)}, or one of them with .gz")
-    if not path.parent.is_dir():
+    if not is_local(path):
+        check_writable(path.parent, "output")
+    elif not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}")
     if source and is_read(path, source):
         raise InputError(f"{path} is an input file, which would be lost: choose another --output")

@@ -25,6 +25,7 @@ from tx_jax.data.pretraining.words import fill_budget, run_sizes, spread_over_wo
 from tx_jax.data.rng import RowRandom
 from tx_jax.data.rows import document_blocks, document_bounds, put
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.text import Tokenizer
 
 RateOf = Literal["occurrences", "tokens"]
@@ -132,11 +133,12 @@ def _is_letter(character: str) -> bool:
 def read_words(path: str | Path) -> list[str]:
     """The words of a text file, one per line. Raises InputError if it cannot be read or is empty."""
     try:
-        words = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        text = path_of(path, "data.selective_words", reads=True).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read the list of words {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not valid UTF-8 at byte {error.start}: convert it with iconv") from None
+    words = [line.strip() for line in text.splitlines() if line.strip()]
     if not words:
         raise InputError(f"the list of words {path} is empty: give one word per line")
     return words

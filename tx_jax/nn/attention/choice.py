@@ -17,26 +17,23 @@ class Implementation:
     Attributes:
       reason_against: why it cannot run a case, one sentence; None = it can.
       attend: attention itself, see `xla.attend`.
-      automatic: whether `auto` may choose it.
       tokens_last: whether it is faster on a TPU if queries, keys and values lie in memory as [B, H, K, T].
     """
 
     reason_against: Callable[[Case], str | None]
     attend: Callable[..., jax.Array]
-    automatic: bool = True
     tokens_last: bool = False
 
 
 # `auto` takes the first that can.
 IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
+    "rows": Implementation(rows.reason_against, rows.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
-    # Nobody has run it on a TPU yet.
-    "rows": Implementation(rows.reason_against, rows.attend, automatic=False),
     "xla": Implementation(xla.reason_against, xla.attend, tokens_last=True),
 }
 # Those of each platform: the reasons of the others are of no interest there.
-MADE_FOR = {"gpu": ("cudnn",), "tpu": ("splash",)}
+MADE_FOR = {"gpu": ("cudnn",), "tpu": ("rows", "splash")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +77,6 @@ def choose(name: str, case: Case, *, training: bool = True) -> Choice:
         return chosen
     against = {}
     for candidate, implementation in IMPLEMENTATIONS.items():
-        if not implementation.automatic:
-            continue
         if (reason := implementation.reason_against(case)) is None:
             refused = [f"{other}: {against[other]}" for other in MADE_FOR.get(case.platform, ()) if other in against]
             return Choice(candidate, "; ".join(refused) or f"the fastest for {case.platform}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.attention import choice, xla
+from tx_jax.nn.attention import cache, choice, xla
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.dense import Dense, from_heads, project, residual_stddev, to_heads
 from tx_jax.nn.masks import Mask
@@ -21,6 +21,11 @@ class MultiHeadAttention(nn.Module):
 
     Sows `probabilities` [B, H, T, S], before dropout, into the collection "intermediates" where it is collected; they
     are computed only then.
+
+    With a collection "cache", self-attention adds its keys and values to it, from the place `mask.first_query` on; with
+    `first_query`, queries read those of the cache, without it (a row's beginning) only their own. Attention to another
+    sequence writes its keys and values to a collection "memory" that may be changed, and reads them from one that may
+    not; queries of n times as many rows read each of them n times.
     """
 
     config: TransformerConfig
@@ -47,13 +52,19 @@ class MultiHeadAttention(nn.Module):
 
         rate = 0.0 if deterministic else config.attention_dropout
         capture = self.is_mutable_collection("intermediates")
-        case = self._case(x_BTD.shape[1], context_BSD.shape[1], mask, rate, capture)
+        remembers = context_BSD is not x_BTD and self.has_variable(cache.MEMORY, "key")
+        # Several rows that read the same keys are queries of one row: [B, N T / B, H, K].
+        batch, keys = context_BSD.shape[:2]
+        if remembers:
+            batch, _, keys, _ = self.get_variable(cache.MEMORY, "key").shape
+        case = self._case(x_BTD.shape[0] * x_BTD.shape[1] // batch, keys, mask, rate, capture)
         name = "xla" if self.is_initializing() else config.attention  # parameters do not depend on it
         chosen = choice.choose(name, case, training=not deterministic)
 
         # Where kernels or sequences are split over devices, the rows must be flattened.
         whole = not sharding.splits_kernels() and case.length_parts == 1
-        by_heads = case.platform == "tpu" and chosen.tokens_last and whole
+        decodes = case.cached or remembers
+        by_heads = case.platform == "tpu" and chosen.tokens_last and whole and not decodes
 
         def dense(name: str, use_bias: bool, form: str = "into heads", stddev: float = config.init_stddev) -> Dense:
             form = form if by_heads else None
@@ -67,12 +78,20 @@ class MultiHeadAttention(nn.Module):
         query, key, value = dense("query", True), dense("key", config.key_bias), dense("value", True)
         if context_BSD is x_BTD:
             projected = project(x_BTD, query, key, value)
+        elif remembers:
+            projected = (query(x_BTD),)
         else:
             projected = query(x_BTD), *project(context_BSD, key, value)
-        q_BTHK, k_BSHK, v_BSHK = map(heads, projected)
+        q_BTHK, *keys_values = map(heads, projected)
+        if remembers:
+            keys_values = [cache.read(self.get_variable(cache.MEMORY, name)) for name in ("key", "value")]
+        k_BSHK, v_BSHK = keys_values
         if angles_BTR is not None:
             q_BTHK, k_BSHK = rotate(q_BTHK, angles_BTR), rotate(k_BSHK, angles_BTR)
         k_BSHK, v_BSHK = sharding.gather_length(k_BSHK), sharding.gather_length(v_BSHK)
+        keep = self._cached if context_BSD is x_BTD else self._remembered
+        k_BSHK, v_BSHK = keep(k_BSHK, v_BSHK, mask)
+        rows_BTHK = q_BTHK.reshape(len(k_BSHK), -1, *q_BTHK.shape[2:])
         rows = {}
         if "c2p" in config.relative_attention:
             layer = key if config.share_relative_projections else dense("relative_key", config.key_bias)
@@ -82,18 +101,36 @@ class MultiHeadAttention(nn.Module):
             rows["p2c"] = heads(layer(table_PD))
         relative = xla.Relative(config, rows) if rows else None
         if capture:
-            self.sow("intermediates", "probabilities", xla.probabilities(q_BTHK, k_BSHK, mask, relative))
+            self.sow("intermediates", "probabilities", xla.probabilities(rows_BTHK, k_BSHK, mask, relative))
         y_BTHK = chosen.attend(
-            q_BTHK,
+            rows_BTHK,
             k_BSHK,
             v_BSHK,
             mask,
             dropout_rate=rate,
             dropout_key=self.make_rng("dropout") if rate else None,
             **({"relative": relative} if relative else {}),
-        )
+        ).reshape(q_BTHK.shape)
         out = dense("out", True, "out of heads", residual_stddev(config))
         return out(from_heads(y_BTHK) if by_heads else y_BTHK.reshape(x_BTD.shape))
+
+    def _cached(self, k_BTHK: jax.Array, v_BTHK: jax.Array, mask: Mask) -> tuple[jax.Array, jax.Array]:
+        """Adds new keys and values to the cache, if there is one; returns those that the queries read."""
+        if not self.has_variable(cache.CACHE, "key"):
+            return k_BTHK, v_BTHK
+        wholes = []
+        for name, x_BTHK in (("key", k_BTHK), ("value", v_BTHK)):
+            whole = cache.written(self.get_variable(cache.CACHE, name), x_BTHK, mask.first_query)
+            self.put_variable(cache.CACHE, name, whole)
+            wholes.append(cache.read(whole))
+        return (k_BTHK, v_BTHK) if mask.first_query is None else (wholes[0], wholes[1])
+
+    def _remembered(self, k_BSHK: jax.Array, v_BSHK: jax.Array, mask: Mask) -> tuple[jax.Array, jax.Array]:
+        """Writes the keys and values of another sequence to "memory", if it may be changed; returns them."""
+        if self.is_mutable_collection(cache.MEMORY) and not self.is_initializing():
+            self.put_variable(cache.MEMORY, "key", cache.stored(k_BSHK))
+            self.put_variable(cache.MEMORY, "value", cache.stored(v_BSHK))
+        return k_BSHK, v_BSHK
 
     def _case(self, queries: int, keys: int, mask: Mask, rate: float, capture: bool) -> Case:
         return Case(

@@ -1,0 +1,139 @@
+"""How a finished save gets its name, so that there is no moment at which a checkpoint is visible in part or without its
+manifest.
+
+On a file system the folder of a step is written under another name and renamed; the manifest is written before that.
+A store has no renames: there a step is finished once it has `FINISHED`, which is written after the manifest. (Orbax
+writes that object into every checkpoint, so one that was copied to a store is finished there too.)
+"""
+
+import asyncio
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from tx_jax.files import is_local, path_of, sync_folder
+from tx_jax.runs import manifest
+from tx_jax.storage.store_path import StorePath
+
+FINISHED = "commit_success.txt"  # Orbax's name
+
+
+class RenameCommit(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
+
+    async def finalize(self) -> None:
+        final = self._final_path
+        if not final.name.isdigit():  # the folder of an item, inside that of the step
+            return await super().finalize()
+        finished = final.with_name(f"{self._tmp_path.name}-finished")
+        self._final_path = finished
+        try:
+            await super().finalize()
+        finally:
+            self._final_path = final
+        manifest.write(Path(finished))
+        os.replace(finished, final)
+        sync_folder(Path(final).parent)
+
+
+class StoreCommit(ocp.path.atomicity.CommitFileTemporaryPath):
+    """Orbax's commit on a store, with the manifest before its last object."""
+
+    async def finalize(self) -> None:
+        if not self._final_path.name.isdigit():
+            return await super().finalize()
+        if store := self._checkpoint_metadata_store:
+            await asyncio.to_thread(store.wait_until_finished)
+            path, now = self._tmp_path / manifest.METADATA, time.time_ns()
+            await asyncio.to_thread(store.update, file_path=path, commit_timestamp_nsecs=now)
+            await asyncio.to_thread(store.wait_until_finished)
+        await asyncio.to_thread(manifest.write, StorePath(str(self._final_path)))
+        self._checkpoint_metadata_store = None  # what it holds is in the manifest, and must not change
+        await super().finalize()
+
+
+class HashingHandler(ocp.PyTreeCheckpointHandler):
+    """Orbax's writer of a state, after which each process hashes what it wrote: see `manifest.hash_own`."""
+
+    async def async_save(self, directory: epath.Path, *arguments: Any, **named: Any) -> list[Any]:
+        written = await super().async_save(directory, *arguments, **named) or []
+        return [*written, _Hashes(path_of(str(directory), "checkpoint"), written)]
+
+
+@ocp.args.register_with_handler(HashingHandler, for_save=True)
+@dataclasses.dataclass
+class HashedSave(ocp.args.PyTreeSave):
+    """What `HashingHandler` saves."""
+
+
+@ocp.args.register_with_handler(HashingHandler, for_restore=True)
+@dataclasses.dataclass
+class HashedRestore(ocp.args.PyTreeRestore):
+    """Orbax wants one for each handler; what restores here is Orbax's own."""
+
+
+class _Hashes:
+    """A future of Orbax's kind: waiting for it does the work, in the thread that waits for the save."""
+
+    def __init__(self, item: Path, written: Sequence[Any]):
+        self._item, self._written = item, written
+
+    def result(self, timeout: float | None = None) -> None:
+        for future in self._written:
+            future.result(timeout)
+        manifest.hash_own(self._item, jax.process_index())
+
+    def cancel(self) -> None:
+        """Does nothing: nothing runs before `result`."""
+
+
+def orbax_path(path: Path) -> epath.Path:
+    """The path as Orbax's own kind of path."""
+    return epath.Path(str(path))
+
+
+def steps(directory: Path) -> list[int]:
+    """The steps that were saved to the end, ascending."""
+    if isinstance(directory, StorePath):
+        return sorted(step for step, names in _on_store(directory).items() if _is_finished(names))
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def unfinished(directory: Path, step: str) -> list[Path]:
+    """The folders of saves that were not finished: of one step, or of all if it is "*"."""
+    if isinstance(directory, StorePath):
+        found = {number: names for number, names in _on_store(directory).items() if step in ("*", str(number))}
+        return [directory / number for number, names in found.items() if not _is_finished(names)]
+    return list(directory.glob(f"{step}.orbax-checkpoint-tmp*"))
+
+
+def mark_finished(directory: Path, steps: Iterable[int]) -> None:
+    """Gives steps that were copied to a store the object that Orbax looks for there, if an old version wrote none."""
+    if is_local(directory):
+        return
+    for step in steps:
+        if not (mark := directory / step / FINISHED).exists():
+            mark.write_text("This checkpoint was copied here, and is whole by its manifest.")
+
+
+def _on_store(directory: StorePath) -> dict[int, set[str]]:
+    """The names of the objects directly in each step."""
+    found: dict[int, set[str]] = {}
+    for name, *_ in directory.objects():
+        step, _, rest = name.partition("/")
+        if step.isdigit():
+            found.setdefault(int(step), set()).add(rest)
+    return found
+
+
+def _is_finished(names: set[str]) -> bool:
+    return not names.isdisjoint({FINISHED, manifest.NAME})
