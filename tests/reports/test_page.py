@@ -130,7 +130,6 @@ def test_the_command(folder, tmp_path):
         (["."], "give run directories, or a folder that holds some"),
         (["runs", "--out=report.pdf"], "the page's name must end in .html"),
         (["runs", "--out=gone/report.html"], "there is no folder gone"),
-        (["gs://bucket/runs"], "gs:// are not supported yet"),
     ],
 )
 def test_bad_input(tmp_path, arguments, expected):
