@@ -49,8 +49,10 @@ def _run(plan: Plan, directory: SweepDir, shares: list[devices.Share], retry: bo
     trials = plan.trials or tpe.trials_begun(directory)
     finish(plan, directory, trials)
     states = [directory.state(one) for one in trials]
-    if stop.name or any(state not in (State.DONE, State.PRUNED, State.FAILED) for state in states):
-        print(f"{stop.name or 'A trial'} stopped the sweep. Run the same command again to continue.", file=sys.stderr)
+    left = sum(state not in (State.DONE, State.PRUNED, State.FAILED) for state in states)
+    if stop.name or left:
+        why = f"Stopped by {stop.name}" if stop.name else f"{left} of {len(trials)} trials are not finished"
+        print(f"{why}. Run the same command again to continue.", file=sys.stderr)
         return EXIT_STOPPED
     return EXIT_FAILED if State.FAILED in states else 0
 

@@ -14,8 +14,8 @@ from tx_jax.errors import InputError
 from tx_jax.files import path_of
 from tx_jax.runs import history, metrics_log
 from tx_jax.runs.best import quality
+from tx_jax.sweeps.settings import REPEATING
 
-REPEATING = ("seed", "data.fold")  # keys in which runs of one group may differ
 LOST = "seconds_"
 DEPTH = 3  # folders below a given one in which runs are looked for
 

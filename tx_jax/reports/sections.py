@@ -9,6 +9,7 @@ from typing import Any
 from tx_jax.models.registry import FLOPS_FORMULA
 from tx_jax.reports.facts import Run, Spread, best_on_the_way, differing, groups, spreads
 from tx_jax.runs.plots import KINDS
+from tx_jax.sweeps.settings import REPEATING
 
 POINTS = 800  # of a curve, at most: of longer ones, every nth
 LONGEST_CELL = 100
@@ -113,7 +114,7 @@ def name_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
     """The name of the run, or what distinguishes several from the others."""
     if len(group) == 1:
         return group[0].name
-    keys = [key for key in differing(runs) if key not in ("seed", "data.fold")]
+    keys = [key for key in differing(runs) if key not in REPEATING]
     values = [f"{key.rpartition('.')[2]}={cell(group[0].config.get(key))}" for key in keys]
     return ", ".join(values) or f"{group[0].name} to {group[-1].name}"
 

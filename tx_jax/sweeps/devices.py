@@ -53,10 +53,11 @@ def _shares(
     variables: Callable[[Sequence[str]], dict[str, str]],
     cores: Sequence[int],
 ) -> list[Share]:
+    counted = f"{len(devices)} {name}{'s' if len(devices) > 1 else ''}"
     if workers > len(devices):
-        raise InputError(f"--workers={workers}: this machine has {len(devices)} {name}(s), and each worker needs one")
+        raise InputError(f"--workers={workers}: this machine has {counted}, and each worker needs one")
     if workers == 1:
-        return [Share({}, None, f"all {len(devices)} {name}(s)")]
+        return [Share({}, None, counted)]
     each = len(devices) // workers  # the same for all, so that all trials can have the same mesh
     parts = [devices[i * each : (i + 1) * each] for i in range(workers)]
     of_cores = [frozenset(cores[i * len(cores) // workers : (i + 1) * len(cores) // workers]) for i in range(workers)]
