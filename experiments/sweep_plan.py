@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments import command_line
 from tx_jax.errors import InputError, did_you_mean
+from tx_jax.files import local_path
 from tx_jax.sweeps import axes, settings
 from tx_jax.sweeps.axes import Axis, Range
 from tx_jax.sweeps.settings import Setting, Trial
@@ -49,7 +50,7 @@ class Plan:
         metric: str = "",
         prune: bool = True,
     ):
-        self.given, self.workdir, self.folds = list(given), Path(workdir), folds
+        self.given, self.workdir, self.folds = list(given), local_path(workdir, "--workdir"), folds
         self.search, self.count, self.seed, self.metric, self.prune = search, count, seed, metric, prune
         self.file = next(argument for argument in given if argument.startswith("--config=")).partition("=")[2]
         self._base = config

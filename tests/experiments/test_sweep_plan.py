@@ -97,6 +97,7 @@ def test_random_settings_all_have_the_seeds():
         (["--sweep.lora.rank=4,8"], {"search": "random", "count": 3}, "make only 2 settings: give --search=grid"),
         (["--sweep.lora.alpha=4.0,8.0"], {}, "alpha_4.0: lora.alpha=4.0 does nothing because lora.rank=0"),
         (["--sweep.data.fold=0,1"], {"folds": 2}, "--folds=2 sets it"),
+        (["--sweep.seed=0,1"], {"folder": "gs://bucket/sweep"}, "--workdir=gs://bucket/sweep: this cannot be on gs://"),
     ],
 )  # fmt: skip
 def test_bad_input(arguments, options, expected):

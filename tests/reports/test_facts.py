@@ -3,8 +3,13 @@
 import pytest
 
 from tests.reports import runs
+from tests.storage.memory import memory_store
 from tx_jax.errors import InputError
+from tx_jax.files import path_of
 from tx_jax.reports import facts
+from tx_jax.sweeps import results
+from tx_jax.sweeps.settings import trial
+from tx_jax.sweeps.sweep_dir import SweepDir
 
 
 @pytest.fixture
@@ -84,3 +89,15 @@ def test_a_run_that_failed_or_has_not_begun(tmp_path):
     assert run.state == "not finished"
     assert run.notes == ("it has logged nothing yet",)
     assert (run.final(), run.spent(), run.curves()) == ({}, {}, {})
+
+
+def test_runs_on_a_store_are_read_there(tmp_path):
+    with memory_store():
+        here = runs.write(tmp_path / "run")
+        for file in here.iterdir():
+            path_of("gs://bucket/sweep/run/" + file.name, "x").write_bytes(file.read_bytes())
+        (run,) = facts.find(["gs://bucket/sweep"])
+        assert run.name == "run"
+        assert run.final() == facts.read(here, "run").final()
+        one = trial({"seed": "0"}, "run")
+        assert results.collect(SweepDir(path_of("gs://bucket/sweep", "x")), [one]).best.mean == 0.5

@@ -65,11 +65,6 @@ def test_two_at_once_are_refused(directory):
         directory.lock().__enter__()
 
 
-def test_an_address_is_refused():
-    with pytest.raises(InputError, match="gs:// are not supported yet"):
-        SweepDir("gs://bucket/sweep")
-
-
 def test_a_training_keeps_its_own_words_about_its_failure(directory):
     folder = runs.begin(directory, TRIALS[0])
     (folder / "FAILED").write_text("the loss is not finite\n")

@@ -284,3 +284,21 @@ def test_a_file_that_is_not_there_is_named_with_its_key(tmp_path, key, given):
     """It may stand in a configuration that somebody else wrote."""
     with pytest.raises(InputError, match=rf"^{key}: no file matches 'none.csv'"):
         make_task(tmp_path, **given).split("train")
+
+
+@pytest.mark.parametrize("name", ["classification", "regression"])
+def test_folds_hold_out_every_example_once_whatever_the_seed(tmp_path, name):
+    tasks = [make_task(tmp_path, name=name, folds=3, fold=fold, validation_fraction=0.1) for fold in range(3)]
+    held = [[str(record) for record in task.records("validation")] for task in tasks]
+    everything = sorted(str(record) for record in readers.read(str(tmp_path / "train.jsonl"), tasks[0].data))
+    assert sorted(record for fold in held for record in fold) == everything
+    for task, fold in zip(tasks, held, strict=True):
+        assert sorted([*fold, *(str(record) for record in task.records("train"))]) == everything
+    if name == "classification":
+        assert np.ptp([task.confusion(_right(task), "validation").diagonal() for task in tasks], axis=0).max() <= 1
+
+
+def _right(task):
+    """What a model that is always right says of validation data."""
+    labels = task.split("validation").table.columns["labels"]
+    return {"example": np.arange(len(labels)), "logits": np.eye(len(task.data.labels))[labels]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.errors import InputError
-from tx_jax.files import local_path
+from tx_jax.files import path_of
 from tx_jax.runs import history, metrics_log
 from tx_jax.runs.best import quality
 
@@ -104,7 +104,7 @@ def find(paths: Iterable[str]) -> list[Run]:
     """
     found: dict[Path, None] = {}
     for given in paths:
-        path = local_path(given, "report")
+        path = path_of(given, "report")
         folders = [path] if _is_run(path) else sorted(_below(path), key=lambda folder: _naturally(str(folder)))
         if not folders:
             what = "there is no run in it" if path.is_dir() else "there is no such folder"
@@ -134,7 +134,7 @@ def _is_run(path: Path) -> bool:
 def _names(folders: Sequence[Path]) -> list[str]:
     """The last parts of the paths, as many as make them differ."""
     for parts in range(1, 8):
-        names = ["/".join(folder.parts[-parts:]) for folder in folders]
+        names = ["/".join(str(folder).split("/")[-parts:]) for folder in folders]
         if len(set(names)) == len(names):
             return names
     return [str(folder) for folder in folders]

@@ -7,6 +7,8 @@ from importlib import resources
 from tx_jax.files import json_text
 from tx_jax.reports.sections import Chart, Section, Table
 
+# The browser itself refuses what is not inside the page.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 # Of colors that differ for most color-blind people (Okabe and Ito 2008), then again in other lightness.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
 
@@ -23,7 +25,7 @@ def text(title: str, sections: Sequence[Section], runs: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<link rel="icon" href="data:,">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n"
         f'<script type="application/json" id="data">{_embedded(data)}</script>\n'

@@ -271,7 +271,9 @@ def _lock(file: IO[str]) -> None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds FOLDER/LOCK."""
+    """Whether a process holds the lock of a run directory."""
+    if isinstance(folder, StorePath):
+        return lease.holder(folder) is not None
     try:
         with (folder / "LOCK").open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -1,5 +1,6 @@
 """The picture of a sweep: a curve with error bars for one axis, a heat map for two, parallel coordinates for more."""
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tx_jax.files import write_atomically
 from tx_jax.runs.best import quality
 from tx_jax.sweeps.results import Results, Row
 from tx_jax.sweeps.settings import keys_of, short_keys
@@ -25,7 +27,9 @@ def draw(results: Results, path: Path) -> Path | None:
     draws: dict[int, Callable[[Axes, Sequence[Row], Sequence[str], str], None]] = {0: _repeats, 1: _curve, 2: _two}
     figure = Figure(figsize=(max(6.4, 1.5 * len(varying) + 2), 4.2), layout="constrained")
     draws.get(len(varying), _parallel)(figure.subplots(), rows, varying, results.metric)
-    figure.savefig(path, dpi=110)
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=110)
+    write_atomically(path, picture.getvalue())
     return path
 
 

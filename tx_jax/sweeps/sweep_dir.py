@@ -21,7 +21,7 @@ from typing import Any
 
 from tx_jax.config import differences
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_path, write_atomically
+from tx_jax.files import json_text, write_atomically
 from tx_jax.runs.run_dir import hold_lock, is_locked
 from tx_jax.sweeps.settings import Trial, trial
 
@@ -40,10 +40,10 @@ class State(enum.Enum):
 
 
 class SweepDir:
-    """Raises InputError for an address such as gs://bucket/sweep."""
+    """The directory; the lock of a whole sweep must be in this machine's file system."""
 
     def __init__(self, path: Path):
-        self.path = local_path(str(path), "--workdir")
+        self.path = path
 
     def folder(self, one: Trial) -> Path:
         return self.path / one.name
