@@ -11,8 +11,6 @@ written there. Each finding comes with its remedy. On several machines, run it o
 Exit codes: 0 all is well, 1 warnings, 2 something that keeps a training from running.
 """
 
-from pathlib import Path
-
 from absl import flags
 from ml_collections import config_flags
 
@@ -32,10 +30,11 @@ def main(argv: list[str]) -> int:
     from experiments.display import make_console
     from tx_jax.doctor import finding, machine
     from tx_jax.doctor.experiment import Examination
+    from tx_jax.files import local_path
 
     checks = machine.checks()
     if CONFIG.value:
-        workdir = Path(WORKDIR.value) if WORKDIR.value else None
+        workdir = local_path(WORKDIR.value, "--workdir") if WORKDIR.value else None
         checks += Examination(CONFIG.value.to_dict(), command_line.given(), workdir).checks()
     console, found = make_console(), []
     for each in finding.examine(checks):
