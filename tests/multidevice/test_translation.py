@@ -6,6 +6,9 @@ import pytest
 from tests.multidevice import processes, translation
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     return processes.run("tests.multidevice.translation", str(tmp_path_factory.mktemp("pairs")))
@@ -23,4 +26,4 @@ def test_batches_have_several_lengths_and_the_loss_moves(runs):
     assert len(set(runs["one"]["lengths"])) == 2
     losses = runs["one"]["losses"]
     assert abs(losses[-1] - losses[0]) > 0.05
-    assert len({token for ids in runs["one"]["translations"] for token in ids}) >= 3  # 0 is behind their ends
+    assert len({tuple(ids) for ids in runs["one"]["translations"]}) > 10
