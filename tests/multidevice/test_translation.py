@@ -5,7 +5,6 @@ import pytest
 
 from tests.multidevice import processes, translation
 
-
 pytestmark = pytest.mark.long
 
 
