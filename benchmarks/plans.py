@@ -135,11 +135,12 @@ def make_it_fit(c, target, share: float) -> dict[str, object]:
 HEAD = """# Recipes on TPU slices, planned
 
 Compiled ahead of time on a machine without TPUs, not measured on any, with jax {jax} and libtpu {libtpu}:
-`python -m benchmarks.plans` compiles the rows that are missing, `--write` makes this file. {have} of {wanted} rows have
-been run; the others are left out. A recipe of two lengths has a figure for each, 128 / 512.
+`python -m benchmarks.plans` compiles the rows that are missing, `--write` makes this file. {have} rows have been
+run; the others are left out. A recipe of two lengths has a figure for each, 128 / 512.
 
-The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, and what each
-chip has to send, over its links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
+The step is an estimate: the cycles that the TPU compiler expects of every fusion, at the chip's clock, what attention's
+kernels, which have none, need at least (`tx_jax/planning/kernel_costs.py`), and what each chip has to send, over its
+links at their peak. Stalls, input, evaluation and checkpoints come on top, so that a real
 run is slower; comparing two rows says more than one row. Days are those of all steps of the recipe. Every row is data
 parallel, and fully sharded over as many chips as `mesh.fsdp` says. Memory is what the compiled step takes, of what the
 compiler gives a program (`tx_jax/planning/tpu_slices.py`). MFU ({formula}: `models.registry.flops_per_token`) is
@@ -164,7 +165,7 @@ def table(rows: list[dict]) -> str:
     order = {name: i for i, name in enumerate((*RECIPES, *sorted(SLICES)))}
     rows = sorted(rows, key=lambda row: (order.get(row["recipe"], 99), order.get(row["slice"], 99)))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, rows)]
-    head = HEAD.format(**versions, have=len(rows), wanted=len(RECIPES) * len(SLICES), formula=FLOPS_FORMULA)
+    head = HEAD.format(**versions, have=len(rows), formula=FLOPS_FORMULA)
     return head + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -200,8 +201,9 @@ def roofline(row: dict, phase: dict) -> str:
     least = {
         "f": phase["mfu"] * phase["step_seconds"],
         "m": 2 * state / tpu_slices.GENERATIONS[tpu_slice.generation].memory_bandwidth,
-        "l": sum(c["sent"] for c in phase["collectives"]) / tpu_slice.link_bandwidth,
     }
+    if tpu_slice.link_bandwidth:  # one chip alone has no links
+        least["l"] = sum(c["sent"] for c in phase["collectives"]) / tpu_slice.link_bandwidth
     bound = max(least, key=least.get)
     return f"{least[bound] / phase['step_seconds']:.0%} {bound}"
 
