@@ -37,7 +37,7 @@ def test_ratios_of_minimum_and_median():
 
 
 def test_calibration_header_and_table(capsys, tmp_path):
-    calibrated = measure.calibration(shapes=((64, 32, 16),), rounds=1)
+    calibrated = measure.calibration(shapes=((256, 256, 256),), rounds=1)
     assert calibrated["jax float32"] > 0
     header = measure.print_header(calibrated)
     measure.print_table([{"part": "a", "min_ms": 1234.5}, {"part": "longer", "ratio": 0.123456}])

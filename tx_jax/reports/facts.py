@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.errors import InputError
-from tx_jax.files import path_of
+from tx_jax.files import json_text, path_of
 from tx_jax.runs import history, metrics_log
 from tx_jax.runs.best import quality
 from tx_jax.sweeps.settings import REPEATING
@@ -191,7 +191,7 @@ def differing(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """The keys in which the configurations differ, with the value of each run (None where it has no such key)."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     rows = {key: [run.config.get(key) for run in runs] for key in keys}
-    return {key: values for key, values in rows.items() if len({json.dumps(value) for value in values}) > 1}
+    return {key: values for key, values in rows.items() if len({json_text(value) for value in values}) > 1}
 
 
 def groups(runs: Sequence[Run]) -> list[list[Run]]:
@@ -199,7 +199,7 @@ def groups(runs: Sequence[Run]) -> list[list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:
         same = {key: value for key, value in run.config.items() if key not in REPEATING}
-        found.setdefault(json.dumps(same, sort_keys=True), []).append(run)
+        found.setdefault(json_text(sorted(same.items())), []).append(run)
     return list(found.values())
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tx_jax.config.effects import EFFECTS
 from tx_jax.convert import model_dir
 from tx_jax.errors import InputError
+from tx_jax.files import json_text
 from tx_jax.reports import markdown
 from tx_jax.reports.facts import Run
 from tx_jax.reports.sections import Table, cell, number
@@ -201,7 +202,7 @@ def _yaml(values: Mapping[str, Any], indent: str = "") -> list[str]:
                     first, *others = _yaml(item, indent + "    ")
                     lines += [f"{indent}  - {first.strip()}", *others]
                 else:
-                    lines.append(f"{indent}  - {json.dumps(item, ensure_ascii=False)}")
+                    lines.append(f"{indent}  - {json_text(item, ensure_ascii=False)}")
         else:
-            lines.append(f"{indent}{key}: {json.dumps(value, ensure_ascii=False)}")
+            lines.append(f"{indent}{key}: {json_text(value, ensure_ascii=False)}")
     return lines
