@@ -1,6 +1,5 @@
 """Whether an experiment can run on this machine, as far as that is known before its first step."""
 
-import fcntl
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -14,17 +13,18 @@ from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.doctor.finding import Check, Finding
-from tx_jax.doctor.machine import GIB, free_memory, nearest_folder, reason_against_writing
+from tx_jax.doctor.machine import GIB, nearest_folder, reason_against_writing
 from tx_jax.nn.attention.check import LIMIT
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.left_open import fill_in
-from tx_jax.runs.run_dir import RunDir
+from tx_jax.runs.run_dir import RunDir, is_locked
 from tx_jax.runs.start import Start, open_start
 from tx_jax.tasks.base import Task
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import begin
 from tx_jax.training.attention import attention_of, deviations
 from tx_jax.training.optimizer import Optimizer
+from tx_jax.training.out_of_memory import free_memory
 from tx_jax.training.state import TrainState, abstract_state
 from tx_jax.training.step import check_batch_sizes
 
@@ -131,7 +131,8 @@ class Examination:
         directory = RunDir(self._workdir)
         if reason := reason_against_writing(self._workdir):
             return (yield Finding("workdir", "error", reason, "give another --workdir"))
-        if owner := _owner(self._workdir):
+        if is_locked(self._workdir):
+            owner = (self._workdir / "LOCK").read_text().strip() or "?"
             yield Finding("workdir", "error", f"process {owner} is training there", "wait for it, or stop it")
         step = Checkpoints(directory.checkpoints, read_only=True).begun()
         if directory.is_done:
@@ -168,16 +169,3 @@ def _computes_in_bfloat16() -> bool:
     except OSError:
         return True
     return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
-
-
-def _owner(workdir: Path) -> str:
-    """The process that holds the lock of a run directory; "" if none does."""
-    try:
-        with (workdir / "LOCK").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return file.read().strip() or "?"
-    except OSError:  # no run has begun there, or the file system has no locks
-        pass
-    return ""

@@ -18,6 +18,7 @@ from tx_jax import sharding
 from tx_jax.config import MeshConfig
 from tx_jax.doctor.finding import Check, Finding
 from tx_jax.hosts import compilation
+from tx_jax.training.out_of_memory import free_memory
 from tx_jax.training.throughput import peak_flops
 
 GIB = 2**30
@@ -110,14 +111,6 @@ def memory() -> Iterator[Finding]:
         yield Finding("memory", "warning", says, "close other programs; small models need about 4 GiB")
     else:
         yield Finding("memory", "ok", says)
-
-
-def free_memory() -> int | None:
-    """The bytes of main memory that are free; None where the system does not say."""
-    try:
-        return int(re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 2**10
-    except (OSError, TypeError):
-        return None
 
 
 def step() -> Iterator[Finding]:

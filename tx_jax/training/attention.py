@@ -55,11 +55,10 @@ def deviations(config: ExperimentConfig) -> dict[str, float]:
     """How far each kernel that a training would use is from XLA's implementation on the first device of this machine,
     see `check.deviation`: the worst of its cases. Compiles two small programs a case."""
     found: dict[str, float] = {}
-    for phase in config.training_phases:
-        for case, _ in cases_of(config, phase):
-            name = choose(config.model.attention, case).name
-            if name != "xla":
-                found[name] = float(np.maximum(found.get(name, 0.0), deviation(name, case)))  # NaN if one is
+    for case in dict.fromkeys(case for phase in config.training_phases for case, _ in cases_of(config, phase)):
+        name = choose(config.model.attention, case).name
+        if name != "xla":
+            found[name] = float(np.maximum(found.get(name, 0.0), deviation(name, case)))  # NaN if one is
     return found
 
 

@@ -73,9 +73,14 @@ def _headline(requested: int, available: int | None, device: jax.Device) -> str:
 
 
 def _free(device: jax.Device) -> int | None:
-    """Bytes of the device, or of this machine and what this process may take of them."""
+    """Bytes of the device, or of this machine."""
     if stats := device.memory_stats():
         return stats["bytes_limit"] - stats["bytes_in_use"] if "bytes_limit" in stats else None
+    return free_memory()
+
+
+def free_memory() -> int | None:
+    """The free bytes of this machine's main memory that this process may take; None where the system does not say."""
     try:
         free = int(re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 2**10
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
