@@ -253,8 +253,7 @@ def stream(
     known, done = sites.of(model.model), 0
     with jax.set_mesh(model.mesh):
         for indices, inputs in batches(rows, model.model, batch_size, model.mesh.devices.size):
-            placed = {key: _placed(value, model.mesh) for key, value in inputs.items()}
-            kept, values = jax.device_get(compute(model.params, placed))
+            kept, values = jax.device_get(compute(model.params, placed(inputs, model.mesh)))
             for place, index in enumerate(indices):
                 trimmed = {name: _trimmed(value[place], known[name], rows[index]) for name, value in values.items()}
                 yield index, trimmed, jax.tree.map(lambda x, place=place: x[place], kept)
@@ -278,8 +277,12 @@ def outputs(model: Model, rows: Sequence[Row], of_output: Callable[[Output], Any
     return found
 
 
-def _placed(value: np.ndarray, mesh: jax.sharding.Mesh) -> jax.Array:
-    return jax.device_put(value, sharding.batch_sharding(mesh, "example", value.ndim))
+def placed(inputs: Mapping[str, np.ndarray], mesh: jax.sharding.Mesh) -> dict[str, jax.Array]:
+    """The arrays of a batch on the devices, each of which has some of the rows."""
+    return {
+        key: jax.device_put(value, sharding.batch_sharding(mesh, "example", value.ndim))
+        for key, value in inputs.items()
+    }
 
 
 def _trimmed(value: np.ndarray, site: sites.Site, row: Row) -> np.ndarray:

@@ -57,7 +57,13 @@ class Row:
 
 
 def rows_of_texts(
-    model: "Model", texts: Sequence[str], pairs: Sequence[str] = (), *, masks: bool = False, cut: bool = False
+    model: "Model",
+    texts: Sequence[str],
+    pairs: Sequence[str] = (),
+    *,
+    masks: bool = False,
+    cut: bool = False,
+    first: int = 1,
 ) -> list[Row]:
     """A row of each text, or of each pair: [CLS] A [SEP] B [SEP], as the model was trained with; of an encoder-decoder
     the pair is source and target.
@@ -65,7 +71,8 @@ def rows_of_texts(
     Args:
       pairs: the second text of each row; none, or as many as texts.
       masks: whether the name of the mask token is read as a mask; no other special token's is.
-      cut: whether what does not fit is cut off at the end, as transformers does; otherwise it is an error.
+      cut: whether what does not fit is cut off at the end; otherwise it is an error.
+      first: the number of the first text, for errors.
 
     Raises:
       InputError: a text is empty or longer than the model, or an encoder-decoder has no second text.
@@ -76,7 +83,7 @@ def rows_of_texts(
     if pairs and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(pairs)} second texts: each text needs one, or none has one")
     rows = []
-    for number, parts in enumerate(zip(texts, pairs, strict=True) if pairs else ((text,) for text in texts), start=1):
+    for number, parts in enumerate(zip(texts, pairs, strict=True) if pairs else zip(texts, strict=True), start=first):
         encoded = [_encoded(tokenizer, part, masks, f"text {number}") for part in parts]
         rows.append(_row(config, tokenizer, encoded, f"text {number}", cut))
     return rows
