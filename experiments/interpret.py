@@ -14,7 +14,8 @@
 
 The model is a run, a converted model or a Hugging Face model. --text may be repeated; --input is a file with a text a
 line. --out names the files to write, comma-separated; their endings say what: .png, .svg and .pdf are pictures, .csv
-and .npz the numbers, .html a page. By default WORD.png and WORD.csv. A flag that does nothing for a word is refused.
+and .npz the numbers, .html a page. By default WORD.html, or WORD.png and WORD.csv. A flag that does nothing for a word
+is refused.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from experiments import command_line, model_flags
 from experiments.word_lists import one_argument_each
 
 PICTURES = (".png", ".svg", ".pdf")
-TABLE, ARRAYS = (".csv",), (".npz",)
+PAGE, TABLE, ARRAYS = (".html",), (".csv",), (".npz",)
 TEXTS = ("text", "text_pair", "input")
 
 
@@ -49,6 +50,9 @@ class Word:
 
 
 WORDS = {
+    "attention": Word(
+        "interpret_attention:attention", ("text", "text_pair", "layers", "heads"), (*PAGE, *PICTURES, *ARRAYS)
+    ),
     "neighbors": Word("interpret_vectors:neighbors", (*TEXTS, "query", "top", "pooling", "layers", "batch_size")),
     "positions": Word("interpret_vectors:positions", ("length", "dim", "compare"), needs_model=False),
     "bias": Word("interpret_vectors:bias", ("input", "seed"), (*PICTURES, *TABLE)),
@@ -65,7 +69,8 @@ flags.DEFINE_string("input", None, "A file with a text a line; for bias, a JSON 
 flags.DEFINE_multi_string("query", [], "neighbors: a text whose neighbors are looked for; default: all.")
 flags.DEFINE_integer("top", 5, "How many of the nearest or likeliest are shown.", lower_bound=1)
 flags.DEFINE_enum("pooling", "mean", ["mean", "first", "last"], "How a text's tokens become one vector.")
-flags.DEFINE_list("layers", None, "Numbers of layers, comma-separated.")
+flags.DEFINE_list("layers", None, "Numbers of layers, such as 0,3 or 0-5.")
+flags.DEFINE_list("heads", None, "Numbers of heads of attention, from 0.")
 flags.DEFINE_integer("batch_size", 32, "Texts of full length a batch.", lower_bound=1)
 flags.DEFINE_integer("length", 128, "positions: how many.", lower_bound=2)
 flags.DEFINE_integer("dim", 512, "positions: the width of the model.", lower_bound=2)
@@ -114,7 +119,7 @@ def _outs(name: str, word: Word) -> list[Path]:
     """The files to write, checked before any work."""
     from tx_jax.files import check_writable, is_local, path_of
 
-    usual = [f"{name}{ending}" for ending in (".html", ".png", ".csv") if ending in word.endings]
+    usual = [f"{name}.html"] if ".html" in word.endings else [f"{name}.png", f"{name}.csv"]
     outs = [path_of(text, "--out") for text in (flags.FLAGS.out if flags.FLAGS.out is not None else usual)]
     for out in outs:
         if Path(out.name).suffix.lower() not in word.endings:

@@ -91,7 +91,26 @@ def test_positions_need_no_model(tmp_path):
     assert np.load(tmp_path / "p.npz")["the paper's formula"].shape == (12, 512)
 
 
+def test_attention_as_a_page_a_picture_and_numbers(bert, tmp_path):
+    pair = ["--text=the cat sits", "--text_pair=a dog"]
+    done("attention", f"--model={bert}", *pair, "--out=view.html,heads.png,w.npz", cwd=tmp_path)
+    assert (tmp_path / "view.html").read_text().startswith("<!doctype html>")
+    assert np.load(tmp_path / "w.npz")["encoder, self-attention/weights"].shape == (2, 2, 8, 8)
+    done("attention", f"--model={bert}", *pair, "--layers=1", "--heads=0", "--out=head.svg", cwd=tmp_path)
+    assert "layer 1, head 0" in (tmp_path / "head.svg").read_text()
+
+
 BAD = {
+    "no such head": (
+        ["attention", "--model={bert}", "--text=a", "--layers=0", "--heads=9", "--out=a.png"],
+        "there is no head 9: each layer has heads 0 to 1",
+    ),
+    "heads of a page": (
+        ["attention", "--model={bert}", "--text=a", "--heads=1"],
+        "--heads is for a picture of one head",
+    ),
+    "two texts": (["attention", "--model={bert}", "--text=a", "--text=the"], "give each once"),
+    "an empty text": (["attention", "--model={bert}", "--text= "], "text 1 is empty"),
     "no word": ([], "needed: a word, "),
     "another word": (["neighbor"], "Did you mean 'neighbors'?"),
     "two words": (["neighbors", "bias"], "'bias': give one word"),

@@ -39,7 +39,7 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
     Warns with InputWarning if the file puts different special tokens around a text than tx_jax does. Raises InputError
     if any text gets different ids.
     """
-    # A file may also say how batches are filled up and cut, as those of sentence encoders do; texts are not changed by it.
+    # A file may also say how batches are filled up and cut, as those of sentence encoders do; that changes no text.
     reference.no_padding()
     reference.no_truncation()
     special = [tokenizer.token(index) for index in tokenizer.special_ids]
