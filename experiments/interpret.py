@@ -30,7 +30,7 @@ from experiments.word_lists import one_argument_each
 
 PICTURES = (".png", ".svg", ".pdf")
 PAGE, TABLE, ARRAYS = (".html",), (".csv",), (".npz",)
-TEXTS = ("text", "text_pair", "input")
+TEXTS = ("text", "input")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,18 @@ class Word:
     needs_model: bool = True
 
 
+ASKED = ("answer", "wrong")
 WORDS = {
     "attention": Word(
         "interpret_attention:attention", ("text", "text_pair", "layers", "heads"), (*PAGE, *PICTURES, *ARRAYS)
     ),
+    "heads": Word("interpret_attention:heads", (*TEXTS, "data", "limit", "importance", "seed", "batch_size")),
+    "probe": Word("interpret_layers:probe", ("data", "test", "column", "label", "limit", "probe", "mdl", "seed")),
+    "words": Word("interpret_layers:words", (*TEXTS, "word", "sense", "show", "layers", "seed")),
+    "cka": Word("interpret_layers:similarity", (*TEXTS, "before", "seed")),
+    "lens": Word("interpret_layers:logit_lens", (*TEXTS, "top")),
+    "patch": Word("interpret_causes:patch", (*TEXTS, "donor", *ASKED, "part", "ablate")),
+    "attribute": Word("interpret_causes:attribute", (*TEXTS, *ASKED, "method", "seed")),
     "neighbors": Word("interpret_vectors:neighbors", (*TEXTS, "query", "top", "pooling", "layers", "batch_size")),
     "positions": Word("interpret_vectors:positions", ("length", "dim", "compare"), needs_model=False),
     "bias": Word("interpret_vectors:bias", ("input", "seed"), (*PICTURES, *TABLE)),
@@ -75,6 +83,29 @@ flags.DEFINE_integer("batch_size", 32, "Texts of full length a batch.", lower_bo
 flags.DEFINE_integer("length", 128, "positions: how many.", lower_bound=2)
 flags.DEFINE_integer("dim", 512, "positions: the width of the model.", lower_bound=2)
 flags.DEFINE_list("compare", ["2", "10"], "positions: two of them, whose cosine is shown.")
+flags.DEFINE_string("data", None, "probe: labeled words or texts; heads: a treebank, CoNLL-U.")
+flags.DEFINE_string("test", None, "probe: test data; default: a fifth of --data.")
+flags.DEFINE_string("column", None, "probe: the column of the words or texts; default: form of CoNLL-U, else text.")
+flags.DEFINE_string("label", None, "probe: the column of the labels, such as upos.")
+flags.DEFINE_integer("limit", 0, "At most so many examples of --data; 0: all.", lower_bound=0)
+flags.DEFINE_enum("probe", "linear", ["linear", "mlp", "both"], "The kind of probe.")
+flags.DEFINE_bool("mdl", False, "probe: also the minimum description length.")
+flags.DEFINE_multi_enum("importance", [], ["gradient", "ablation"], "heads: how much a language model needs each.")
+flags.DEFINE_multi_string("word", [], "words: the word in all texts, or one for each.")
+flags.DEFINE_multi_string("sense", [], "words: the sense of the word in each text.")
+flags.DEFINE_enum("show", "cosine", ["cosine", "pca", "tsne"], "words: what the picture shows.")
+flags.DEFINE_string("before", None, "cka: the model to compare with, such as before a fine-tuning.")
+flags.DEFINE_multi_string("donor", [], "patch: the text whose activations are put in, one for each --text.")
+flags.DEFINE_multi_string("answer", [], "The predicted word or label that is looked at; default: the likeliest.")
+flags.DEFINE_multi_string("wrong", [], "Another word or label that the answer is compared with.")
+flags.DEFINE_enum("part", "hidden", ["hidden", "attention", "mlp", "heads"], "patch: what comes from the donor.")
+flags.DEFINE_enum("ablate", None, ["heads", "attention", "mlp", "layers"], "patch: what is left out instead.")
+flags.DEFINE_multi_enum(
+    "method",
+    ["gradients", "occlusion", "lime", "rollout"],
+    ["gradients", "occlusion", "lime", "rollout"],
+    "attribute: how. May be repeated.",
+)
 flags.DEFINE_integer("seed", 0, "Of whatever is drawn at random.")
 _ALWAYS = ("model", "workdir", "step", "out")
 

@@ -1,5 +1,7 @@
 """What the words of `experiments.interpret` share: their texts, their progress, and the files they write."""
 
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,11 +44,56 @@ def numbers_given(flag: str, default: Sequence[int] | None = None) -> list[int] 
     return found
 
 
+def read_labeled(flag: str, *, column: str = "", label: str = "", more: Sequence[str] = ()) -> list[tuple[Any, ...]]:
+    """Of each example of the file that a flag names: its words or text, its labels, and the columns `more`.
+
+    Args:
+      column, label: by default those of --column and --label.
+    """
+    from tx_jax.config import LabeledDataConfig
+    from tx_jax.data.labeled import readers
+    from tx_jax.errors import InputError
+
+    source = flags.FLAGS[flag].value
+    if not source:
+        command_line.fail(f"--{flag} is needed: a file of labeled texts or words")
+    column = column or flags.FLAGS.column or ("form" if ".conllu" in source else "text")
+    label = label or flags.FLAGS.label
+    if not label:
+        command_line.fail("--label is needed: the column of the labels, such as upos")
+    config = LabeledDataConfig(
+        train=source, validation="", text=(column,), label=label, sequence_length=8, read_ahead=1, metrics=()
+    )
+    try:
+        records = readers.read(source, config)
+    except InputError as error:
+        # What is the text there is the column here, where --text holds texts.
+        raise InputError(str(error).replace("--config.data.text", "--column").replace("--config.data.", "--")) from None
+    if flags.FLAGS.limit:
+        records = records[: flags.FLAGS.limit]
+    if missing := [name for name in more if name not in records[0]]:
+        command_line.fail(f"{source} has no column {missing[0]!r}: give CoNLL-U")
+    return [tuple(record[name] for name in (column, label, *more)) for record in records]
+
+
 @contextmanager
 def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal that appears where the work takes longer than a moment."""
+    """A bar on a terminal, where the work takes longer than a moment; elsewhere a plain line every few seconds."""
     from tqdm import tqdm
 
+    from experiments.progress import LINE_SECONDS
+
+    if not sys.stderr.isatty():
+        shown = time.monotonic()
+
+        def say(done: int, total: int) -> None:
+            nonlocal shown
+            if time.monotonic() - shown >= LINE_SECONDS and done < total:
+                shown = time.monotonic()
+                print(f"{unit}: {done:,} of {total:,}", file=sys.stderr, flush=True)
+
+        yield say
+        return
     with tqdm(unit=unit, dynamic_ncols=True, delay=1, leave=False) as bar:
 
         def show(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def heat_map(
     column_label: str = "",
     centered: bool = False,
     limits: tuple[float, float] | None = None,
+    cells: Sequence[Sequence[str]] | None = None,
 ) -> Figure:
     """A grid of colors, [rows, columns].
 
@@ -45,6 +47,7 @@ def heat_map(
       label: what a color means.
       centered: whether the colors diverge from 0.
       limits: the values of the first and the last color.
+      cells: what is written into each cell; None: its number, where there are few.
     """
     height, width = values.shape
     figure = Figure(
@@ -56,7 +59,7 @@ def heat_map(
         high = max(abs(low), abs(high)) or 1.0
         low = -high
     image = axes.imshow(values, aspect="auto", cmap="RdBu_r" if centered else "viridis", vmin=low, vmax=high)
-    figure.colorbar(image, label=label)
+    figure.colorbar(image, label=textwrap.fill(label, int(12 * figure.get_figheight())))
     for axis, names in ((axes.yaxis, rows), (axes.xaxis, columns)):
         step = -(-len(names) // MANY)
         axis.set_ticks(range(0, len(names), step), [_short(name) for name in names[::step]], fontsize="small")
@@ -65,12 +68,13 @@ def heat_map(
         for text in axes.get_xticklabels():
             text.set(ha="right", rotation_mode="anchor")
     axes.set(xlabel=column_label, ylabel=row_label)
-    axes.set_title(title, fontsize="medium")
-    if values.size <= WRITTEN and width <= 16:
+    figure.suptitle(textwrap.fill(title, int(10 * figure.get_figwidth())), fontsize="medium")
+    if cells is not None or (values.size <= WRITTEN and width <= 16):
         middle = (low + high) / 2
         for i, j in np.ndindex(values.shape):
             light = (abs(values[i, j]) < high / 2) if centered else values[i, j] > middle
-            text = "" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+            number = "" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+            text = number if cells is None else cells[i][j]
             axes.text(j, i, text, ha="center", va="center", fontsize="x-small", color="black" if light else "white")
     return figure
 
