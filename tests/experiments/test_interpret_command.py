@@ -32,6 +32,18 @@ def gpt(tmp_path_factory):
     return save(tmp_path_factory.mktemp("models") / "gpt", "GPT")
 
 
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("models") / "pooled", "BERT", heads=("pooled",))
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "short.jsonl"
+    path.write_text('{"words": ["the", "cat"], "tags": ["DET"]}\n' * 2)
+    return path
+
+
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -66,12 +78,10 @@ def test_texts_become_vectors_in_their_order(bert, tmp_path):
     assert found[0].shape == (4, 16)
     assert found[0].dtype == np.float32
     (tmp_path / "long.txt").write_text("the cat\n" + "the cat " * 20 + "\n")
-    arguments = [f"--model={bert}", "--input=long.txt", "--output=w.npy"]
-    result = run("embed", *arguments, cwd=tmp_path)
+    result = run("embed", f"--model={bert}", "--input=long.txt", "--output=w.npy", cwd=tmp_path)
     assert result.returncode == 2
     assert "text 2 has 42 tokens, but the model takes at most 24" in result.stderr
     assert not (tmp_path / "w.npy").exists()
-    assert run("embed", *arguments, "--truncate", cwd=tmp_path).returncode == 0
 
 
 def test_neighbors(bert, tmp_path):
@@ -100,7 +110,113 @@ def test_attention_as_a_page_a_picture_and_numbers(bert, tmp_path):
     assert "layer 1, head 0" in (tmp_path / "head.svg").read_text()
 
 
+TREEBANK = """\
+1\tthe\tthe\tDET\t_\t_\t2\tdet\t_\t_
+2\tcat\tcat\tNOUN\t_\t_\t3\tnsubj\t_\t_
+3\tsits\tsit\tVERB\t_\t_\t0\troot\t_\t_
+
+1\told\told\tADJ\t_\t_\t2\tamod\t_\t_
+2\tdog\tdog\tNOUN\t_\t_\t0\troot\t_\t_
+"""
+
+
+@pytest.fixture
+def treebank(tmp_path):
+    (tmp_path / "t.conllu").write_text(TREEBANK)
+    return "t.conllu"
+
+
+def test_heads_of_a_treebank(bert, treebank, tmp_path):
+    said = done("heads", f"--model={bert}", f"--data={treebank}", "--importance=gradient", cwd=tmp_path)
+    assert "baseline, always the word at +1: 1.0000" in said
+    assert "loss with all heads" in said
+    rows = table(tmp_path / "heads.csv")
+    assert [(row["layer"], row["head"]) for row in rows] == [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
+    assert {"syntactic head", "entropy", "previous", "importance by gradient"} <= rows[0].keys()
+
+
+def test_the_lens_of_a_decoder(gpt, tmp_path):
+    said = done("lens", f"--model={gpt}", "--text=the cat sits", "--top=2", cwd=tmp_path)
+    assert "3 predictions" in said
+    rows = table(tmp_path / "lens.csv")
+    assert len(rows) == 3 * 3
+    assert {row["rank of the last's word"] for row in rows if row["layer"] == "2"} == {"1"}
+    assert all(len(row["likeliest"].split()) == 2 for row in rows)
+
+
+def test_patching_a_pair(bert, tmp_path):
+    pair = ["--text=the cat [MASK] on", "--donor=the dog [MASK] on", "--answer=sits", "--wrong=stands"]
+    said = done("patch", f"--model={bert}", *pair, "--out=p.png,p.npz", cwd=tmp_path)
+    assert "logit of the answer less the wrong one's" in said
+    assert np.load(tmp_path / "p.npz")["scores"].shape == (1, 3, 6)
+
+
+@pytest.mark.long
+def test_ablation_and_attribution(bert, tmp_path):
+    text = "--text=the cat [MASK] on"
+    said = done("patch", f"--model={bert}", text, "--ablate=heads", "--out=a.csv", cwd=tmp_path)
+    assert "hurts most: heads without layer" in said
+    assert len(table(tmp_path / "a.csv")) == 4
+    said = done("attribute", f"--model={bert}", text, "--method=gradients", "--method=rollout", cwd=tmp_path)
+    assert "integrated gradients: " in said
+    rows = table(tmp_path / "attribute.csv")
+    assert [row["token"] for row in rows] == ["[CLS]", "the", "cat", "[MASK]", "on", "[SEP]"]
+    assert rows[0].keys() == {"token", "gradients", "rollout"}
+    done("bias", f"--model={bert}", "--input=pairs.json", cwd=pairs(tmp_path))
+
+
+def pairs(folder):
+    (folder / "pairs.json").write_text(
+        '{"templates": ["the [TARGET] sits by the [ATTRIBUTE]"], "targets": [["cat", "dog"]],'
+        ' "groups": {"A": ["river", "bank"], "B": ["red", "old"]}}'
+    )
+    return folder
+
+
+@pytest.mark.long
+def test_words_layers_and_probes(bert, gpt, treebank, tmp_path):
+    contexts = ["--text=the bank by the river", "--text=money in the bank", "--text=the old bank", "--text=a bank"]
+    senses = ["--sense=shore", "--sense=money", "--sense=money", "--sense=money"]
+    for show in ("cosine", "pca", "tsne"):
+        said = done("words", f"--model={bert}", "--word=bank", *contexts, *senses, f"--show={show}", cwd=tmp_path)
+        assert "different senses" in said
+    assert len(table(tmp_path / "words.csv")) == 3 * 6
+    said = done("cka", f"--model={bert}", f"--before={gpt}", *contexts, cwd=tmp_path)
+    assert "each layer with the same layer of the other model" in said
+    assert len(table(tmp_path / "cka.csv")) == 9
+    arguments = [f"--data={treebank}", f"--test={treebank}", "--label=upos", "--probe=both", "--mdl"]
+    said = done("probe", f"--model={bert}", *arguments, cwd=tmp_path)
+    assert "baseline, most frequent label of the word: 1.0000" in said
+    rows = table(tmp_path / "probe.csv")
+    assert [row["probe"] for row in rows[:6]] == ["linear"] * 3 + ["mlp"] * 3
+    (tmp_path / "texts.csv").write_text("text,mood\n" + "the cat sits,good\na dog,bad\n" * 4)
+    arguments = ["--data=texts.csv", "--label=mood", "--out=texts.npz"]
+    done("probe", f"--model={bert}", *arguments, cwd=tmp_path)
+    assert np.load(tmp_path / "texts.npz")["linear/accuracy"].shape == (3,)
+
+
 BAD = {
+    "a head of another kind": (
+        ["lens", "--model={pooled}", "--text=a"],
+        "predicts nothing to look at: its heads are pooled; needed: masked_lm or causal_lm",
+    ),
+    "a word that is not there": (
+        ["words", "--model={bert}", "--word=sun", "--text=the cat", "--text=a dog"],
+        "text 1: 'sun' is not in the text: 'the cat'",
+    ),
+    "too few labels": (
+        ["probe", "--model={bert}", "--data={short}", "--label=tags", "--column=words"],
+        "example 1: 1 labels for 2 words: each word needs one",
+    ),
+    "no donor": (["patch", "--model={bert}", "--text=a [MASK]", "--answer=cat"], "each --text needs a --donor"),
+    "a donor of another length": (
+        ["patch", "--model={bert}", "--text=a [MASK]", "--donor=the old [MASK]", "--answer=cat"],
+        "patching needs texts of the same number of tokens: 4",
+    ),
+    "ablation with a donor": (
+        ["patch", "--model={bert}", "--text=a [MASK]", "--donor=a [MASK]", "--ablate=heads"],
+        "give one of them",
+    ),
     "no such head": (
         ["attention", "--model={bert}", "--text=a", "--layers=0", "--heads=9", "--out=a.png"],
         "there is no head 9: each layer has heads 0 to 1",
@@ -127,9 +243,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line(name, bert, tmp_path):
+def test_bad_input_is_one_line(name, bert, pooled, short, tmp_path):
     arguments, said = BAD[name]
-    result = run("interpret", *(argument.format(bert=bert) for argument in arguments), cwd=tmp_path)
+    places = {"bert": bert, "pooled": pooled, "short": short}
+    result = run("interpret", *(argument.format(**places) for argument in arguments), cwd=tmp_path)
     assert result.returncode == 2, result.stderr
     assert said in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1

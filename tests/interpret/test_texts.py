@@ -18,6 +18,8 @@ def test_texts_and_pairs_have_the_layout_of_their_model():
     assert row.tokens == ("[CLS]", "the", "[MASK]", "sits", "[SEP]")
     (row,) = texts.rows_of_texts(model, ["the cat " * 30], cut=True)
     assert (len(row.ids), row.tokens[-1]) == (24, "[SEP]")
+    (row,) = texts.rows_of_texts(models.model("GPT"), ["the cat"])  # a decoder would go on
+    assert (row.tokens, row.special) == (("the", "cat"), (False, False))
     translator = models.model("Transformer")
     (row,) = texts.rows_of_texts(translator, ["the cat"], ["a dog"])
     assert (row.tokens, row.target_tokens) == (("the", "cat", "[SEP]"), ("[CLS]", "a", "dog"))

@@ -65,8 +65,8 @@ def rows_of_texts(
     cut: bool = False,
     first: int = 1,
 ) -> list[Row]:
-    """A row of each text, or of each pair: [CLS] A [SEP] B [SEP], as the model was trained with; of an encoder-decoder
-    the pair is source and target.
+    """A row of each text, or of each pair: [CLS] A [SEP] B [SEP], as the model was trained with. Of a decoder that
+    continues texts a text has no special tokens; of an encoder-decoder the pair is source and target.
 
     Args:
       pairs: the second text of each row; none, or as many as texts.
@@ -117,9 +117,7 @@ def _row(config: TransformerConfig, tokenizer: Tokenizer, parts: Sequence[Encode
         return dataclasses.replace(
             row, spans=spans, target_ids=tuple(target_ids), target_tokens=tuple(tokenizer.tokens(target_ids))
         )
-    layout = Layout.of(tokenizer)
-    if config.architecture == "decoder" and len(parts) == 1 and not layout.before:
-        layout = Layout((), layout.between, ())  # a text that goes on
+    layout = Layout((), (), ()) if len(parts) == 1 and _goes_on(config) else Layout.of(tokenizer)
     between = layout.between if len(parts) == 2 else ()
     specials = len(layout.before) + len(between) + len(layout.after)
     kept = _fitting(config, [piece for ids, _ in parts for piece in ids], specials, where, cut)
@@ -141,6 +139,11 @@ def _row(config: TransformerConfig, tokenizer: Tokenizer, parts: Sequence[Encode
     )
 
 
+def _goes_on(config: TransformerConfig) -> bool:
+    """Whether a text is read as the beginning of a longer one, without special tokens, as in generation."""
+    return config.architecture == "decoder" and "causal_lm" in config.heads
+
+
 def _fitting(config: TransformerConfig, ids: Sequence[int], specials: int, where: str, cut: bool) -> Sequence[int]:
     room = config.max_length - specials
     if len(ids) > room and not cut:
@@ -159,8 +162,8 @@ def rows_of_words(model: "Model", sentences: Sequence[Sequence[str]]) -> list[Ro
     tokenizer, config = model.require_tokenizer(), model.model
     if config.architecture == "encoder_decoder":
         raise InputError("an encoder-decoder reads pairs of texts, not sentences of words")
-    layout = Layout.of(tokenizer)
-    before, after = layout.before, () if config.architecture == "decoder" and not layout.before else layout.after
+    layout = Layout((), (), ()) if _goes_on(config) else Layout.of(tokenizer)
+    before, after = layout.before, layout.after
     rows = []
     for number, sentence in enumerate(sentences, start=1):
         if not sentence:
