@@ -48,7 +48,7 @@ def accident():
     raise Accident
 
 
-@pytest.mark.parametrize("at", [3, 7, 9])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.long), 7, pytest.param(9, marks=pytest.mark.long)])
 def test_resuming_in_any_phase_gives_bitwise_the_same_losses(phased, tiny_store, tmp_path, whole, at):
     """Checkpoints at 4 and 8: from the start, from the first phase into the second, and inside the second."""
     with pytest.raises(Accident):
