@@ -35,7 +35,6 @@ TOGETHER = {
     "tests/experiments/test_sweep_command.py",
     "tests/experiments/test_translate_command.py",
     "tests/faults/test_faults.py",
-    "tests/multidevice/test_losses.py",
     "tests/multihost/test_faults.py",
     "tests/training/test_lora.py",
 }
