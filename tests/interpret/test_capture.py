@@ -126,6 +126,15 @@ def test_writing_back_what_was_there_changes_nothing(name):
     assert np.abs(output.hidden - plain.hidden).max() > 1e-3
 
 
+def test_what_is_written_is_written_once():
+    """Also where a convolution beside the first layer makes its output."""
+    config, params, inputs, _, _, values = looked("DeBERTa")
+    names = ("encoder/layer_0/output",)
+    write = {names[0]: lambda x: x.at[..., 0].add(1)}
+    _, found = jax.jit(lambda p: capture.run(config, p, inputs, read=names, write=write))(params)
+    np.testing.assert_allclose(found[names[0]], values[names[0]].at[..., 0].add(1), atol=1e-6)
+
+
 def test_what_cannot_be_written_or_is_not_there():
     config = models.BERT
     params, inputs = small.params(config), models.batch(config)

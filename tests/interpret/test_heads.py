@@ -48,7 +48,7 @@ def test_attention_between_words_is_a_sum_over_pieces_and_a_mean_from_them():
 
 
 def test_a_head_that_looks_at_the_syntactic_head_is_found(monkeypatch):
-    """Of two heads the second looks at each word's parent, and the root at itself, which does not count."""
+    """Of two heads the second looks at each word's parent, and most of all at itself, which does not count."""
     model = models.model("BERT", num_layers=1)
     sentences = [["the", "cat", "sits"], ["old", "dog"]]
     parents, relations = [[1, 2, -1], [1, -1]], [["det", "nsubj", "root"], ["amod", "root"]]
@@ -58,7 +58,8 @@ def test_a_head_that_looks_at_the_syntactic_head_is_found(monkeypatch):
         for index, row in enumerate(rows):
             p = np.full((2, len(row.ids), len(row.ids)), 0.01)
             for word, parent in enumerate(parents[index]):
-                p[1, word + 1, (parent if parent >= 0 else word) + 1] = 1
+                p[1, word + 1, word + 1] = 5
+                p[1, word + 1, max(parent, 0) + 1] += 1
             yield index, {names[0]: p}, None
 
     monkeypatch.setattr(heads.capture, "stream", stream)

@@ -58,6 +58,7 @@ def test_layers_kinds_and_models_without_neurons():
         view.attention(model, "the cat", layers=[2])
     kinds = view.attention(models.model("Transformer", num_layers=1), "the cat sits", "a dog").kinds
     assert [kind.name for kind in kinds] == ["encoder, self-attention", "decoder, self-attention", "decoder to encoder"]
+    assert (kinds[2].queries, kinds[2].keys) == (("[CLS]", "a", "dog"), ("the", "cat", "sits", "[SEP]"))
     assert kinds[2].weights.shape[2:] == (3, 4)
     deberta = view.attention(models.model("DeBERTa"), "the cat")
     assert "relative positions" in data_of(deberta.page())["kinds"][0]["why"]
