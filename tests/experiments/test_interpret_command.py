@@ -1,6 +1,7 @@
 """`experiments.interpret` and `experiments.embed` as a user runs them, on small models with random parameters."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -55,35 +56,36 @@ def done(word, *arguments, cwd):
     return result.stdout
 
 
-def test_texts_become_vectors_in_their_order(bert, tmp_path):
-    texts = ["the cat", "the old dog stands by the river", "a bank", "the sun"]
+@pytest.mark.parametrize("source", ["in.csv", pytest.param("in.jsonl", marks=pytest.mark.long)])
+def test_texts_become_vectors_in_their_order(bert, source, tmp_path):
+    texts = ["the cat", "the old dog stands by the river", "a bank", "the old dog stands by the river", "the cat"]
     with (tmp_path / "in.csv").open("w") as file:
         csv.writer(file).writerows([["body"], *[[text] for text in texts]])
-    (tmp_path / "in.txt").write_text("\n".join(texts) + "\n")
-    found = []
-    for source in ("in.csv", "in.txt"):
-        result = run(
-            "embed",
-            f"--model={bert}",
-            f"--input={source}",
-            "--text=body",
-            "--output=v.npy",
-            "--batch_size=1",
-            cwd=tmp_path,
-        )
-        assert result.returncode == 0, result.stderr
-        assert "4 vectors of width 16: v.npy" in result.stdout
-        found.append(np.load(tmp_path / "v.npy"))
-    np.testing.assert_array_equal(*found)
-    assert found[0].shape == (4, 16)
-    assert found[0].dtype == np.float32
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"body": text}) + "\n" for text in texts))
+    arguments = [f"--model={bert}", f"--input={source}", "--text=body", "--output=v.npy"]
+    result = run("embed", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "5 vectors of width 16: v.npy" in result.stdout
+    found = np.load(tmp_path / "v.npy")
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[:2], found[:2:-1], atol=1e-6)
+    assert np.linalg.norm(found[1:3] - found[:2], axis=1).min() > 1e-3
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.long
+def test_a_text_that_is_too_long_is_refused_before_anything_is_written(bert, tmp_path):
     (tmp_path / "long.txt").write_text("the cat\n" + "the cat " * 20 + "\n")
     result = run("embed", f"--model={bert}", "--input=long.txt", "--output=w.npy", cwd=tmp_path)
     assert result.returncode == 2
     assert "text 2 has 42 tokens, but the model takes at most 24" in result.stderr
     assert not (tmp_path / "w.npy").exists()
+    result = run("embed", f"--model={bert}", "--input=long.txt", "--output=w.npy", "--truncate", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert np.load(tmp_path / "w.npy").shape == (2, 16)
 
 
+@pytest.mark.long
 def test_neighbors(bert, tmp_path):
     said = done(
         "neighbors", f"--model={bert}", "--text=the cat", "--text=a dog", "--text=the cat sits", "--top=1", cwd=tmp_path
@@ -94,6 +96,7 @@ def test_neighbors(bert, tmp_path):
     assert all(row["neighbor"] != row["text"] for row in rows)
 
 
+@pytest.mark.long
 def test_positions_need_no_model(tmp_path):
     said = done("positions", "--length=12", "--out=p.svg,p.npz", cwd=tmp_path)
     assert "0.8600" in said
@@ -101,6 +104,7 @@ def test_positions_need_no_model(tmp_path):
     assert np.load(tmp_path / "p.npz")["the paper's formula"].shape == (12, 512)
 
 
+@pytest.mark.long
 def test_attention_as_a_page_a_picture_and_numbers(bert, tmp_path):
     pair = ["--text=the cat sits", "--text_pair=a dog"]
     done("attention", f"--model={bert}", *pair, "--out=view.html,heads.png,w.npz", cwd=tmp_path)
@@ -135,6 +139,7 @@ def test_heads_of_a_treebank(bert, treebank, tmp_path):
     assert {"syntactic head", "entropy", "previous", "importance by gradient"} <= rows[0].keys()
 
 
+@pytest.mark.long
 def test_the_lens_of_a_decoder(gpt, tmp_path):
     said = done("lens", f"--model={gpt}", "--text=the cat sits", "--top=2", cwd=tmp_path)
     assert "3 predictions" in said
@@ -144,6 +149,7 @@ def test_the_lens_of_a_decoder(gpt, tmp_path):
     assert all(len(row["likeliest"].split()) == 2 for row in rows)
 
 
+@pytest.mark.long
 def test_patching_a_pair(bert, tmp_path):
     pair = ["--text=the cat [MASK] on", "--donor=the dog [MASK] on", "--answer=sits", "--wrong=stands"]
     said = done("patch", f"--model={bert}", *pair, "--out=p.png,p.npz", cwd=tmp_path)
@@ -242,7 +248,11 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+# Those for which no model is opened, and some others.
+SHORT = ("no word", "another word", "an idle flag", "another ending", "no model", "a word that is not there")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name not in SHORT)) for name in BAD])
 def test_bad_input_is_one_line(name, bert, pooled, short, tmp_path):
     arguments, said = BAD[name]
     places = {"bert": bert, "pooled": pooled, "short": short}

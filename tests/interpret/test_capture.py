@@ -14,7 +14,9 @@ from tx_jax.errors import InputError, InputWarning
 from tx_jax.interpret import capture, sites, store, texts
 from tx_jax.models import registry
 
-NAMES = list(models.CONFIGS)
+# One pass through each model is compiled, for several seconds of them all.
+LONG = ("ModernBERT", "DeBERTa", "GPT")
+NAMES = [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in models.CONFIGS]
 
 
 @functools.cache
@@ -83,7 +85,7 @@ def close(product, expected, layer):
     np.testing.assert_allclose(product, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["DeBERTa", "Transformer"])
+@pytest.mark.parametrize("name", [pytest.param("DeBERTa", marks=pytest.mark.long), "Transformer"])
 def test_hidden_states_are_those_that_the_stack_sows(name):
     config, params, inputs, *_, values = looked(name)
     suffix = "BS" if name == "Transformer" else "BT"
@@ -111,7 +113,7 @@ def test_only_what_is_asked_for_is_computed():
     assert one <= 1
 
 
-@pytest.mark.parametrize("name", ["BERT", "GPT"])
+@pytest.mark.parametrize("name", ["BERT", pytest.param("GPT", marks=pytest.mark.long)])
 def test_writing_back_what_was_there_changes_nothing(name):
     config, params, inputs, plain, _, values = looked(name)
     same = {site: (lambda x: x) for site in sites.of(config) if sites.of(config)[site].writable}
@@ -126,6 +128,7 @@ def test_writing_back_what_was_there_changes_nothing(name):
     assert np.abs(output.hidden - plain.hidden).max() > 1e-3
 
 
+@pytest.mark.long
 def test_what_is_written_is_written_once():
     """Also where a convolution beside the first layer makes its output."""
     config, params, inputs, _, _, values = looked("DeBERTa")

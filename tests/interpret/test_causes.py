@@ -23,7 +23,7 @@ def asked():
     return model, question, donor
 
 
-@pytest.mark.parametrize("part", ["hidden", "heads"])
+@pytest.mark.parametrize("part", ["hidden", pytest.param("heads", marks=pytest.mark.long)])
 def test_patching_nothing_changes_nothing_bit_for_bit(asked, part):
     model, question, donor = asked
     layers, units = (3, 8) if part == "hidden" else (2, 2)
@@ -98,7 +98,7 @@ def test_gradients_occlusion_and_lime_agree_on_a_linear_model():
     np.testing.assert_allclose(attribution.lime(score, x, baseline, ridge=1e-9), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["BERT", "GPT"])
+@pytest.mark.parametrize("name", ["BERT", pytest.param("GPT", marks=pytest.mark.long)])
 def test_integrated_gradients_are_complete(name):
     model = models.model(name)
     (question,) = predictions.ask(model, [TEXT if name == "BERT" else "the cat sits on"])
@@ -127,6 +127,7 @@ def test_rollout_is_a_distribution_over_the_tokens():
     assert (found > 0).all()
 
 
+@pytest.mark.long
 def test_a_classifier_is_explained_by_the_word_that_decides():
     made = certain_models.tokenizer()
     certain = certain_models.certain(made, "sequence_classification", certain_models.LABELS)

@@ -8,7 +8,9 @@ from tx_jax.errors import InputError, InputWarning
 from tx_jax.interpret import cka, contexts, lens, probes, texts
 
 
-@pytest.mark.parametrize(("name", "head"), [("BERT", "masked_lm"), ("GPT", "causal_lm")])
+@pytest.mark.parametrize(
+    ("name", "head"), [("BERT", "masked_lm"), pytest.param("GPT", "causal_lm", marks=pytest.mark.long)]
+)
 def test_at_the_last_layer_the_lens_is_the_model(name, head):
     model = models.model(name)
     (row,) = texts.rows_of_texts(
@@ -96,6 +98,7 @@ def test_what_is_easily_read_costs_few_bits(probed):
     assert probed.uniform_length == pytest.approx(600 * np.log2(3))
 
 
+@pytest.mark.long
 def test_an_mlp_reads_what_no_linear_probe_can():
     def xor(seed):
         x = np.random.default_rng(seed).normal(size=(1, 800, 2)).astype(np.float32)

@@ -64,6 +64,7 @@ def test_layers_kinds_and_models_without_neurons():
     assert "relative positions" in data_of(deberta.page())["kinds"][0]["why"]
 
 
+@pytest.mark.long
 def test_pictures_for_print(looked):
     kind = looked.kinds[0]
     assert len(view_picture.all_heads(kind, "t").axes) == 4
