@@ -25,8 +25,8 @@ recognized; elsewhere say which process this is:
 
   python -m experiments.prepare ... --num_processes=4 --process_id=0    # and 1, 2, 3 on the others
 
-Or as an Apache Beam pipeline of so many shares, on Dataflow, Flink or Spark (pip install -e '.[beam]', in an environment
-of its own):
+Or as an Apache Beam pipeline of so many shares, on Dataflow, Flink or Spark (pip install -e '.[beam]', in an
+environment of its own):
 
   python -m experiments.prepare ... --num_processes=64 --beam='--runner=DataflowRunner --project=mine --region=...'
 

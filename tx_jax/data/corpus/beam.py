@@ -23,8 +23,7 @@ def prepare_with_beam(config: PrepareConfig, of: int, options: Sequence[str] = (
     Args:
       options: Beam's own flags, such as --runner=DataflowRunner; without them it runs on this machine.
 
-    Raises InputError as `shares.prepare_share` does; only what is wrong before the pipeline starts, for what its workers
-    raise comes as the runner passes it on.
+    Raises InputError as `shares.begin` does. What is raised in a worker comes as the runner passes it on.
     """
     if complete := shares.begin(config, of):
         return complete
@@ -35,8 +34,10 @@ def prepare_with_beam(config: PrepareConfig, of: int, options: Sequence[str] = (
             | "apart" >> beam.Reshuffle()
             | "shares" >> beam.Map(functools.partial(_share, config, of))
         )
-        made | "all of them" >> beam.combiners.Count.Globally() | "together" >> beam.Map(
-            functools.partial(_together, config, of)
+        (
+            made
+            | "all of them" >> beam.combiners.Count.Globally()
+            | "together" >> beam.Map(functools.partial(_together, config, of))
         )
     return Prepared(TokenStore.open(config.store).meta, was_complete=False)
 

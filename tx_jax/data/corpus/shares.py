@@ -113,7 +113,7 @@ def make_share(
 
 
 def put_together(config: PrepareConfig, of: int, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
-    """Makes the store of its shares, for which it waits, and removes them. Called again, it leaves the store as it is."""
+    """Makes the store of its shares, for which it waits, and removes them; once more, it leaves the store as it is."""
     place, given = _place(config), text.load(config.tokenizer) if config.tokenizer else None
     if complete := _complete(config, resume.settings(config, given), Source(config.source)):
         return complete
