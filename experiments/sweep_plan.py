@@ -138,7 +138,9 @@ class Plan:
         """Raises InputError if every trial would be refused. A few that would are left to fail."""
         from tx_jax.config.further import experiment_values
         from tx_jax.config.starting import check_start
+        from tx_jax.runs import trackers
 
+        trackers.check_installed(self._base.training.get("trackers", ()))
         first = None
         for one in self.trials:
             keys = [*command_line.keys_set(self.given), *one.overrides]
