@@ -46,17 +46,20 @@ class Words:
     Attributes:
       needed: what is needed where there is none, with an example; "": none is needed.
       choices: the words that there are, and what each does; none: any.
+      others: whether there may be other words than these, which the entry point checks itself.
       most: how many at most; None: any number.
       passes_on: whether what comes after `--` is for another command, see `passed_on`.
     """
 
     needed: str = ""
     choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    others: bool = False
     most: int | None = None
     passes_on: bool = False
 
 
 NO_WORDS = Words(most=0)
+_config_given = ""
 
 
 def run(main: Callable[[Sequence[str]], int | None], words: Words = NO_WORDS) -> None:
@@ -104,7 +107,7 @@ def _check_words(given: Sequence[str], words: Words) -> None:
     if not given and words.needed:
         fail(f"needed: {words.needed}")
     for word in given:
-        if words.choices and word not in words.choices:
+        if words.choices and word not in words.choices and not words.others:
             fail(f"unexpected word {word!r}: give {_listed(words.choices)}.{did_you_mean(word, words.choices)}")
     if words.most is not None and len(given) > words.most:
         extra = given[words.most]
@@ -158,14 +161,21 @@ def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
+def config_file() -> str:
+    """--config as it was given, FILE or FILE:VARIANT; "" without one."""
+    return _config_given
+
+
 def _parse_flags(argv: list[str], words: Words) -> list[str]:
+    global _config_given
     if words.passes_on:
         argv = argv[: argv.index("--")] if "--" in argv else argv
     flags.FLAGS.set_gnu_getopt(words.most != 0)  # words and flags in any order
     try:
         config = _flag_value(argv, "config")
+        _config_given = config or ""
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
-            _help(config)
+            _help(config, words)
         if config:
             local_path(config, "--config")
             load_config(config, argv)
@@ -183,10 +193,12 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
 
 
-def _help(config: str | None) -> NoReturn:
-    """Prints the entry point's docstring, its flags and, with --config, every key and its value."""
+def _help(config: str | None, words: Words) -> NoReturn:
+    """Prints the entry point's docstring, its words, its flags and, with --config, every key and its value."""
     main_module = sys.modules["__main__"]
     print(main_module.__doc__)
+    for word, says in words.choices.items():
+        print(f"  {word:14} {says}")
     print(flags.FLAGS.module_help(main_module))
     if config:
         path, _, variant = config.partition(":")
@@ -292,6 +304,21 @@ def load_config(config: str, argv: Sequence[str]) -> ConfigDict:
 
 
 def _load_config(path: Path, variant: str) -> ConfigDict:
+    return _called(path, "get_config", variant)
+
+
+def expected_of(config: str) -> list[dict]:
+    """What `get_expected` of FILE:VARIANT says that a run reaches; [] where the file has no such function."""
+    path, _, variant = config.partition(":")
+    return _called(Path(path), "get_expected", variant) or []
+
+
+def _called(path: Path, function: str, variant: str) -> Any:
+    """What a function of a configuration file returns; None where the file has none with this name.
+
+    Raises:
+      InputError: there is no such file, or whatever it raises.
+    """
     if not path.is_file():
         near = did_you_mean(str(path), map(str, path.parent.glob("*.py")))
         raise InputError(f"--config: there is no file {str(path)!r}.{near}")
@@ -299,7 +326,10 @@ def _load_config(path: Path, variant: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config(variant) if variant else module.get_config()
+        if function != "get_config" and not hasattr(module, function):
+            return None
+        call = getattr(module, function)
+        return call(variant) if variant else call()
     except Exception as error:  # whatever a user's own Python file raises
         raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
 

@@ -9,14 +9,8 @@ not know are kept in WORKDIR/launch), installs a Python that fits, starts the tr
 of worker 0. A VM that is preempted, or vanishes, is deleted and asked for anew, and the run continues from its last
 checkpoint; a run that fails ends it. Whatever ends it, the resource is deleted, or kept by --keep.
 
-Ctrl-C leaves all as it is, the VM running; the same command takes it up again. The other words, with --name and --zone:
-
-    status    the states of the resource and of the workers
-    logs      the log of worker 0, or --worker=N; with --follow also what is still to come
-    ssh       a shell on worker 0, or --worker=N; after -- a command for it, or for --worker=all
-    stop      has the training save and stop; the VM stays, and create takes it up again
-    delete    deletes the resource, whatever runs there
-    list      the resources of a zone; --name is not needed
+Ctrl-C leaves all as it is, the VM running; the same command takes it up again. Other words (status, logs, ssh, stop,
+delete, list) take --name and --zone, too.
 
 --dry_run prints the commands of gcloud that would be run. gcloud must be installed and logged in; the workers read and
 write the bucket as --service_account (default: the project's).
@@ -45,13 +39,13 @@ EXIT_LEFT = 75
 WORDS = command_line.Words(
     "a word, such as python -m experiments.launch_tpu status --name=bert --zone=us-central2-b",
     choices={
-        "create": "trains",
-        "status": "tells how it is",
-        "logs": "shows a log",
-        "ssh": "opens a shell",
-        "stop": "has the training stop",
-        "delete": "deletes the resource",
-        "list": "lists resources",
+        "create": "trains, and takes up what trains already",
+        "status": "the states of the resource and of the workers",
+        "logs": "the log of worker 0, or --worker=N; with --follow also what is still to come",
+        "ssh": "a shell on worker 0, or --worker=N; after -- a command for it, or for --worker=all",
+        "stop": "has the training save and stop; the VM stays, and create takes it up again",
+        "delete": "deletes the resource, whatever runs there",
+        "list": "the resources of a zone; --name is not needed",
     },
     most=1,
     passes_on=True,

@@ -208,6 +208,7 @@ def _train_task(
     """Trains what is checked, and evaluates the best of a fine-tuning. Returns as `_train` does."""
     from experiments.display import TrainingDisplay, show_reports
     from experiments.next_steps import after_training
+    from experiments.outcomes import show_outcomes
     from experiments.progress import EvaluationProgress
     from tx_jax.config import LabeledDataConfig
     from tx_jax.evaluation import report
@@ -247,6 +248,8 @@ def _train_task(
         report.write(workdir, reports)
     if not code:
         found = {split: one.metrics for split, one in reports.items()} or {"validation": last}
+        if first:
+            show_outcomes(workdir, command_line.config_file(), command_line.given(), found)
         tracking.summarize(workdir, {f"{split}/{name}": x for split, of in found.items() for name, x in of.items()})
     tracking.failed = code == EXIT_FAILED
     if first:

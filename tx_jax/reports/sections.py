@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tx_jax.models.registry import FLOPS_FORMULA
+from tx_jax.reports import expected
 from tx_jax.reports.facts import Run, Spread, best_on_the_way, differing, groups, spreads
 from tx_jax.runs.plots import KINDS
 from tx_jax.sweeps.settings import REPEATING
@@ -51,7 +52,10 @@ class Section:
 
 def report(runs: Sequence[Run]) -> list[Section]:
     """All sections that have content for these runs."""
-    made = (overview(runs), metrics(runs), curves(runs), configurations(runs), times(runs), labels(runs), origins(runs))
+    made = (
+        *(overview(runs), metrics(runs), outcomes(runs), curves(runs), configurations(runs), times(runs)),
+        *(labels(runs), origins(runs)),
+    )
     return [section for section in made if section.parts or section.bars]
 
 
@@ -108,6 +112,22 @@ def metrics(runs: Sequence[Run]) -> Section:
     parts = [Table(f"On {split} data", ["runs", "number", *columns[split]], rows) for split, rows in tables.items()]
     text = ["Runs that differ only in their seed or fold are one line: mean ± standard deviation."]
     return Section("Final metrics", text, parts)
+
+
+def outcomes(runs: Sequence[Run]) -> Section:
+    """What the recipes of the runs should reach, beside what they reached."""
+    rows, text = [], []
+    for run in runs:
+        recipe, changed, found = expected.read(run.path)
+        if changed:
+            text.append(f"{run.name} changed its recipe, {recipe}: {', '.join(changed)}.")
+        for one in found:
+            row = one.expected
+            when = f"{row.split}, step {row.step:,}" if row.step is not None else row.split
+            cells = [run.name, row.metric, when, number(one.reached), row.text, one.verdict, row.source, row.hardware]
+            rows.append(cells)
+    columns = ["run", "metric", "data", "reached", "expected", "", "source", "hardware"]
+    return Section("Expected outcomes", text, [Table("", columns, rows)] if rows else [])
 
 
 def name_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
