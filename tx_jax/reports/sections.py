@@ -193,19 +193,29 @@ def labels(runs: Sequence[Run]) -> Section:
     parts = []
     for run in runs:
         for split, found in run.evaluation.items():
+            title = f"{run.name}, {split} data"
             if confusion := found.get("confusion"):
-                parts += _of_labels(f"{run.name}, {split} data", confusion["labels"], confusion["counts"])
-    return Section("Labels", ["Rows are the true labels, columns the predicted ones."] if parts else [], parts)
+                parts += _of_confusion(title, confusion["labels"], confusion["counts"])
+            if several := found.get("label_counts"):
+                parts.append(_scores(title, several["labels"], several["counts"]))
+    text = "Rows of a confusion matrix are the true labels, columns the predicted ones."
+    has_matrix = any(part.shade for part in parts)
+    return Section("Labels", [text] if has_matrix else [], parts)
 
 
-def _of_labels(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Table]:
-    scores = []
-    for place, name in enumerate(names):
-        right, true, said = counts[place][place], sum(counts[place]), sum(row[place] for row in counts)
+def _scores(title: str, names: Sequence[str], counts: Iterable[Sequence[int]]) -> Table:
+    """Scores of each label from how often it was rightly said, was true, and was said."""
+    rows = []
+    for name, (right, true, said) in zip(names, counts, strict=True):
         precision, recall = right / said if said else 0.0, right / true if true else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        scores.append([name, *(f"{x:.4f}" for x in (precision, recall, f1)), f"{true:,}"])
-    of_each = Table(title, ["label", "precision", "recall", "F1", "examples"], scores)
+        rows.append([name, *(f"{x:.4f}" for x in (precision, recall, f1)), f"{true:,}"])
+    return Table(title, ["label", "precision", "recall", "F1", "examples"], rows)
+
+
+def _of_confusion(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Table]:
+    said = [sum(column) for column in zip(*counts, strict=True)]
+    of_each = _scores(title, names, [(row[i], sum(row), said[i]) for i, row in enumerate(counts)])
     if len(names) > MAX_LABELS:
         return [of_each]
     matrix = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, counts, strict=True)]
