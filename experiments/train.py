@@ -63,6 +63,10 @@ from experiments import command_line
 if TYPE_CHECKING:
     from tx_jax.config import ExperimentConfig
     from tx_jax.evaluation.report import Report
+    from tx_jax.hosts.stopping import StopRequest
+    from tx_jax.runs.start import Start
+    from tx_jax.runs.trackers import Tracking
+    from tx_jax.tasks.base import Task
     from tx_jax.training.profile import ProfiledSteps
 
 EXIT_FAILED = 1
@@ -134,30 +138,27 @@ def main(argv: list[str]) -> int:
             return _train_seeds(values, workdir, SEEDS.value, stop)
 
 
-def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) -> tuple[int, "Mapping[str, Report]"]:
+def _train(
+    values: dict[str, Any], workdir: Path, stop: "StopRequest", began: float
+) -> tuple[int, "Mapping[str, Report]"]:
     """Trains one run, whose time counts from `began`. Returns the exit code and, after fine-tuning, the best
     checkpoint's results on each split."""
-    from experiments.display import TrainingDisplay, show_reports
-    from experiments.next_steps import after_training
-    from experiments.progress import EvaluationProgress
-    from tx_jax.config import LabeledDataConfig, from_config_dict
+    from tx_jax.config import from_config_dict
     from tx_jax.config.further import experiment_values
     from tx_jax.config.starting import check_start
     from tx_jax.errors import InputError
-    from tx_jax.evaluation import report
     from tx_jax.hosts import distributed
     from tx_jax.hosts.watchdog import doing
-    from tx_jax.runs import metrics_log, plots
+    from tx_jax.runs import trackers
     from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.runs.left_open import fill_in
     from tx_jax.runs.run_dir import RunDir
     from tx_jax.runs.start import open_start
-    from tx_jax.storage.failures import StoreFailed
     from tx_jax.tasks.registry import open_task
-    from tx_jax.training import begin, loop, out_of_memory
+    from tx_jax.training import begin
     from tx_jax.training.attention import reason_against_kernels, reason_against_resuming
-    from tx_jax.training.recorder import NonFiniteLossError
 
+    trackers.check_installed(values["training"].get("trackers", ()))
     trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
     begins = trained is None
     if not values["training"].get("num_epochs"):
@@ -190,10 +191,38 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
             print(f"warning: {notice}", file=sys.stderr)
     for line in (*filled_in, *_left_to_the_task(config, task.config)) if first else ():
         print(line, flush=True)
-    display = TrainingDisplay()
+    tracked = task.config.training.trackers if first else ()
+    with trackers.tracking(tracked) as tracking:
+        return _train_task(task, workdir, start_from, stop, profiled, began, tracking)
+
+
+def _train_task(
+    task: "Task",
+    workdir: Path,
+    start_from: "Start | None",
+    stop: "StopRequest",
+    profiled: "ProfiledSteps | None",
+    began: float,
+    tracking: "Tracking",
+) -> tuple[int, "Mapping[str, Report]"]:
+    """Trains what is checked, and evaluates the best of a fine-tuning. Returns as `_train` does."""
+    from experiments.display import TrainingDisplay, show_reports
+    from experiments.next_steps import after_training
+    from experiments.outcomes import show_outcomes
+    from experiments.progress import EvaluationProgress
+    from tx_jax.config import LabeledDataConfig
+    from tx_jax.evaluation import report
+    from tx_jax.hosts import distributed
+    from tx_jax.runs import metrics_log, plots
+    from tx_jax.storage.failures import StoreFailed
+    from tx_jax.training import loop, out_of_memory
+    from tx_jax.training.recorder import NonFiniteLossError
+
+    first, display, last = distributed.is_first(), TrainingDisplay(), {}
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
+    how = {"profiled": profiled, "began": began, "tracking": tracking}
     try:
-        loop.train(task.config, task, workdir, display, start_from, stop, profiled=profiled, began=began)
+        last = loop.train(task.config, task, workdir, display, start_from, stop, **how)
     except loop.Stopped as stopped:
         code, end = EXIT_STOPPED, f"{stopped}. Run the same command again to continue."
     except NonFiniteLossError as error:
@@ -217,6 +246,12 @@ def _train(values: dict[str, Any], workdir: Path, stop: object, began: float) ->
         reports = report.evaluate_run(workdir, task=task, batches=batches, progress=progress)
         show_reports(workdir, reports)
         report.write(workdir, reports)
+    if not code:
+        found = {split: one.metrics for split, one in reports.items()} or {"validation": last}
+        if first:
+            show_outcomes(workdir, command_line.config_file(), command_line.given(), found)
+        tracking.summarize(workdir, {f"{split}/{name}": x for split, of in found.items() for name, x in of.items()})
+    tracking.failed = code == EXIT_FAILED
     if first:
         print(end, file=sys.stderr if code else sys.stdout)
     return code, reports
@@ -253,7 +288,7 @@ def _left_to_the_task(config: "ExperimentConfig", resolved: "ExperimentConfig") 
     ]
 
 
-def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: object) -> int:
+def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: "StopRequest") -> int:
     """A sweep over the seed: one run each, one after the other, and the mean and spread of their results."""
     from experiments.display import show_spread
     from tx_jax.evaluation import report

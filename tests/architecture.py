@@ -14,7 +14,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"planning"},
-    {"sweeps", "reports", "doctor"},
+    {"sweeps", "reports", "doctor", "launch", "console"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
