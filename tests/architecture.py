@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 # Imports run downward only. A module outside any of these rooms (`tx_jax/__init__.py`) is the lowest of all.
 FLOORS = (
-    {"batch", "config", "sharding", "tree", "errors", "files", "storage", "text"},
+    {"batch", "config", "sharding", "tree", "errors", "files", "storage", "text", "web"},
     {"nn", "data", "hosts"},
     {"models"},
     {"tasks", "convert", "decoding", "interpret"},
