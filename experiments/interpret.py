@@ -128,6 +128,8 @@ def main(argv: list[str]) -> int:
         from tx_jax.runs import trained
 
         model = trained.load(given, STEP.value)
+    elif STEP.value is not None:
+        command_line.fail("--step does nothing without --model")
     module, _, function = word.run.partition(":")
     getattr(importlib.import_module(f"experiments.{module}"), function)(model, outs)
     if outs:

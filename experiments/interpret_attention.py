@@ -45,6 +45,10 @@ def heads(model: capture.Model, outs: Sequence[Path]) -> None:
     treebank = flags.FLAGS.data
     if treebank and (flags.FLAGS.text or flags.FLAGS.input):
         command_line.fail("--data is a treebank, whose sentences are the texts: leave --text and --input out")
+    if flags.FLAGS["limit"].present and not treebank:
+        command_line.fail("--limit does nothing without --data")
+    if not flags.FLAGS.importance and (idle := [name for name in ("seed", "batch_size") if flags.FLAGS[name].present]):
+        command_line.fail(f"--{idle[0]} does nothing without --importance")
     if treebank:
         records = read_labeled("data", column="form", label="deprel", more=("head",))
         rows = texts.rows_of_words(model, [record[0] for record in records])

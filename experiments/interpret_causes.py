@@ -106,6 +106,8 @@ def attribute(model: capture.Model, outs: Sequence[Path]) -> None:
     given, methods = texts_given(), flags.FLAGS.method
     if len(given) != 1:
         command_line.fail(f"attribute explains one text, but there are {len(given)}: give one --text")
+    if flags.FLAGS["seed"].present and "lime" not in methods:
+        command_line.fail("--seed does nothing without --method=lime, which alone draws at random")
     (question,) = predictions.ask(model, given, flags.FLAGS.answer, flags.FLAGS.wrong)
     embedded = attribution.Embedded(model, question)
     ends = embedded.score(np.stack([embedded.x, embedded.baseline]))

@@ -105,6 +105,8 @@ def words(model: capture.Model, outs: Sequence[Path]) -> None:
     given, senses = texts_given(least=2), flags.FLAGS.sense
     if not flags.FLAGS.word:
         command_line.fail("--word is needed: the word that is looked at, once, or once for each text")
+    if flags.FLAGS.show == "cosine" and flags.FLAGS["layers"].present:
+        command_line.fail("--layers does nothing for --show=cosine, which shows all of them: give --show=pca or tsne")
     if senses and len(senses) != len(given):
         command_line.fail(f"{len(given)} texts and {len(senses)} senses: each text needs a --sense, or none has one")
     found = contexts.look(model, given, flags.FLAGS.word, seed=flags.FLAGS.seed)

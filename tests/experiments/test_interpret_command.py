@@ -202,6 +202,20 @@ def test_words_layers_and_probes(bert, gpt, treebank, tmp_path):
 
 
 BAD = {
+    "seed without lime": (
+        ["attribute", "--model={bert}", "--text=a [MASK]", "--seed=1", "--method=rollout"],
+        "--seed does nothing without --method=lime",
+    ),
+    "layers of a curve": (
+        ["words", "--model={bert}", "--text=a", "--text=the", "--word=a", "--layers=1"],
+        "--layers does nothing for --show=cosine",
+    ),
+    "a limit of texts": (["heads", "--model={bert}", "--text=a", "--limit=3"], "--limit does nothing without --data"),
+    "a seed of patterns": (
+        ["heads", "--model={bert}", "--text=a", "--seed=3"],
+        "--seed does nothing without --importance",
+    ),
+    "a step of no run": (["positions", "--step=3"], "--step does nothing without --model"),
     "a head of another kind": (
         ["lens", "--model={pooled}", "--text=a"],
         "predicts nothing to look at: its heads are pooled; needed: masked_lm or causal_lm",

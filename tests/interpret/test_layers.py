@@ -130,6 +130,10 @@ def test_states_of_words_and_texts():
     alone = probes.states_of_words(model, rows[1:])
     np.testing.assert_allclose(found[:, 2:], alone, atol=1e-5)
     assert probes.states_of_texts(model, rows).shape == (3, 2, 16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "LARGEST", 3 * 2 * 16 * 4)
+        with pytest.raises(InputError, match=r"hidden states of 3 examples would take .*such as --limit=1"):
+            probes.states_of_words(model, rows)
 
 
 def test_a_word_in_its_contexts():

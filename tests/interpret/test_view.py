@@ -53,7 +53,9 @@ def test_the_page_is_whole_and_holds_the_weights_that_were_computed(looked):
 
 def test_layers_kinds_and_models_without_neurons():
     model = models.model("BERT")
-    assert view.attention(model, "the cat", layers=[1]).kinds[0].weights.shape == (1, 2, 4, 4)
+    masked = view.attention(model, "the [MASK]", layers=[1]).kinds[0]
+    assert masked.queries == ("[CLS]", "the", "[MASK]", "[SEP]")
+    assert masked.weights.shape == (1, 2, 4, 4)
     with pytest.raises(InputError, match="no layer 2: the encoder has layers 0 to 1"):
         view.attention(model, "the cat", layers=[2])
     kinds = view.attention(models.model("Transformer", num_layers=1), "the cat sits", "a dog").kinds

@@ -73,7 +73,7 @@ def heat_map(
         middle = (low + high) / 2
         for i, j in np.ndindex(values.shape):
             light = (abs(values[i, j]) < high / 2) if centered else values[i, j] > middle
-            number = "" if np.isnan(values[i, j]) else f"{values[i, j]:.2f}"
+            number = "" if np.isnan(values[i, j]) else f"{round(float(values[i, j]), 2) + 0.0:.2f}"
             text = number if cells is None else cells[i][j]
             axes.text(j, i, text, ha="center", va="center", fontsize="x-small", color="black" if light else "white")
     return figure
@@ -100,7 +100,7 @@ def lines(
     for number, (name, values) in enumerate(curves.items()):
         places = list(range(len(values))) if x is None else x
         style = {"linestyle": "--", "alpha": 0.8} if name in dashed else {"marker": "o", "markersize": 4}
-        axes.plot(places, values, color=f"C{number % 10}", label=_short(name), **style)
+        axes.plot(places, values, color=f"C{number % 10}", label=_short(name, 2 * LONGEST), **style)
         if spread and name in spread:
             low, high = (np.asarray(values) + sign * np.asarray(spread[name]) for sign in (-1, 1))
             axes.fill_between(places, low, high, color=f"C{number % 10}", alpha=0.15, linewidth=0)
@@ -143,8 +143,8 @@ def scatters(panels: Mapping[str, np.ndarray], names: Sequence[str], groups: Seq
     return figure
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+def _short(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

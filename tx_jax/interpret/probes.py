@@ -27,6 +27,7 @@ from tx_jax.interpret.texts import Row
 KINDS = ("linear", "mlp")
 HIDDEN = 64  # units of the MLP
 STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 600, 256, 5e-3, 1e-3
+LARGEST = 6 * 2**30  # bytes of hidden states, which are in memory three times while probes are trained
 # Of the training examples, as Voita & Titov: each portion is sent by a probe that was trained on those before it.
 PORTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
@@ -73,7 +74,11 @@ def states_of_words(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> np.ndarray:
-    """The hidden states of each word's first piece, all sentences one after another, from one pass: [L, N, D]."""
+    """The hidden states of each word's first piece, all sentences one after another, from one pass: [L, N, D].
+
+    Raises:
+      InputError: they would take more memory than `LARGEST`.
+    """
     return _states(model, rows, lambda row: row.first_pieces(), progress)
 
 
@@ -91,6 +96,12 @@ def _states(
     model: capture.Model, rows: Sequence[Row], places: Callable[[Row], np.ndarray] | None, progress: Callable
 ) -> np.ndarray:
     names = vectors.hidden_sites(model.model, range(model.model.num_layers + 1))
+    count = len(rows) if places is None else sum(len(places(row)) for row in rows)
+    if (size := 4 * len(names) * count * model.model.dim) > LARGEST:
+        raise InputError(
+            f"the hidden states of {count:,} examples would take {size / 2**30:.1f} GiB, more than "
+            f"{LARGEST / 2**30:.0f}: take fewer, such as --limit={len(rows) * LARGEST // size}"
+        )
     parts: list[np.ndarray] = [np.zeros(0)] * len(rows)
     for index, values, _ in capture.stream(model, rows, names, progress=progress):
         whole = np.stack([values[name] for name in names])

@@ -112,13 +112,15 @@ def attention(
     model: capture.Model, text: str, text_pair: str | None = None, *, layers: Sequence[int] | None = None
 ) -> AttentionView:
     """The attention of all heads in some layers, or all, on a text or a pair; of an encoder-decoder on a source and a
-    target.
+    target. The name of the mask token is read as a mask.
 
     Raises:
       InputError: the text is empty or longer than the model, or there is no such layer.
     """
     config = model.model
-    (row,) = rows_of_texts(model, [text], [] if text_pair is None else [text_pair])
+    tokenizer, pairs = model.require_tokenizer(), [] if text_pair is None else [text_pair]
+    masks = tokenizer.mask_id is not None and tokenizer.token(tokenizer.mask_id) in f"{text} {text_pair}"
+    (row,) = rows_of_texts(model, [text], pairs, masks=masks)
     for stack in sites.stacks(config):
         sites.require_layers(config, stack, layers or ())
     paths = [
