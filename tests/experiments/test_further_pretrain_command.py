@@ -16,7 +16,7 @@ from tx_jax.convert import model_dir
 
 
 def further_pretrain(*arguments):
-    return programs.run("tests.experiments.further_pretrain_in_forks", *arguments, asks=True)
+    return programs.run("tests.experiments.steps_in_forks", "further_pretrain", *arguments, asks=True)
 
 
 @pytest.fixture
