@@ -70,9 +70,8 @@ def captured(model: capture.Model, outs: Sequence[Path]) -> None:
     rows = texts.rows_of_texts(model, texts_given())
     with progress("text") as shown:
         store.write(model, rows, names, outs[0], batch_size=flags.FLAGS.batch_size, progress=shown)
-    print(
-        f"{len(names)} activations of {len(rows):,} texts, for interpret.store.Captured: {', '.join(names[:3])}{', ...' * (len(names) > 3)}"
-    )
+    first = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+    print(f"{len(names)} activations of {len(rows):,} texts, for interpret.store.Captured: {first}")
 
 
 def positions(model: capture.Model | None, outs: Sequence[Path]) -> None:
