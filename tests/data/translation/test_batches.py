@@ -6,7 +6,9 @@ import pytest
 from tests.data.translation import pairs
 from tx_jax.data.translation.batches import PairBatches
 from tx_jax.errors import InputError
+from tx_jax.text.pair_forms import PairTokens
 
+TOKENS = PairTokens((), (2,), 1, (), (), 2)
 BUCKETS = (6, 12, 24)
 
 
@@ -16,7 +18,7 @@ def split(tmp_path_factory):
 
 
 def batches(split, *, batch_size=4, seed=0, repeat=True, **options):
-    return PairBatches(split, BUCKETS, batch_size, bos_id=1, eos_id=2, seed=seed, repeat=repeat, **options)
+    return PairBatches(split, BUCKETS, batch_size, TOKENS, seed=seed, repeat=repeat, **options)
 
 
 def ids_of(batch):
@@ -27,7 +29,7 @@ def test_each_pair_comes_once_in_a_pass(split):
     one = batches(split, repeat=False)
     seen = list(map(one.batch_at, range(len(one))))
     rows = np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in seen])
-    assert sorted(rows) == [i for i, length in enumerate(split.lengths) if length <= 24]
+    assert sorted(rows) == [i for i, length in enumerate(split.lengths(TOKENS)) if length <= 24]
     assert one.too_long == len(split) - len(rows) > 0
     for batch in seen:
         assert batch["tokens"].size == batch["targets"].size == 4 * 24
@@ -57,7 +59,7 @@ def test_epochs_are_whole_and_differ(split):
     one = batches(split)
     count = len(one)
     epochs = [[ids_of(one.batch_at(epoch * count + i)) for i in range(count)] for epoch in range(2)]
-    usable = set(np.flatnonzero(split.lengths <= 24))
+    usable = set(np.flatnonzero(split.lengths(TOKENS) <= 24))
     for epoch in epochs:
         assert {i for batch in epoch for i in batch} == usable
     assert epochs[0] != epochs[1]
@@ -85,4 +87,4 @@ def test_skipped_batches_are_left_out(split):
 
 def test_nothing_fits(split):
     with pytest.raises(InputError, match=r"no pair of the train split has at most data\.sequence_length=1 tokens"):
-        PairBatches(split, (1,), 4, 1, 2, 0, True)
+        PairBatches(split, (1,), 4, TOKENS, 0, True)
