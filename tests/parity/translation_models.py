@@ -118,7 +118,7 @@ CASES = {
     "mBART": (transformers.MBartConfig, transformers.MBartForConditionalGeneration, mbart("mbart")),
     "mBART-50": (transformers.MBartConfig, transformers.MBartForConditionalGeneration, mbart("mbart50")),
 }
-GENERATION = ("bad_words_ids", "renormalize_logits", "forced_bos_token_id", "decoder_start_token_id")
+GENERATION = ("bad_words_ids", "renormalize_logits", "forced_bos_token_id")
 
 
 def make(name: str, folder: Path) -> None:
@@ -127,7 +127,7 @@ def make(name: str, folder: Path) -> None:
     folder.mkdir()
     values = files(folder)
     torch.manual_seed(0)
-    generation = {key: values.pop(key) for key in list(values) if key in ("bad_words_ids", "renormalize_logits")}
+    generation = {key: values.pop(key) for key in list(values) if key in GENERATION}
     config = config_class(**SIZES, **values)
     model = model_class(config).eval()
     model.final_logits_bias = torch.randn_like(model.final_logits_bias)

@@ -249,8 +249,9 @@ class Family:
         """Lists what a model of this family cannot represent, as `name=value`; empty if it can be written as one."""
         found = [f"head {head!r}" for head in config.heads if head not in self.heads]
         limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
-        if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
-            return found + [f"{name}={getattr(config, name)!r}" for name in unsaid]
+        unsaid = [name for name, values in limited.items() if getattr(config, name) not in values]
+        found += [f"{name}={getattr(config, name)!r}" for name in unsaid]
+        config = dataclasses.replace(config, **{name: next(iter(limited[name])) for name in unsaid})
         try:
             config = dataclasses.replace(config, heads=tuple(head for head in config.heads if head in self.heads))
             hf_config = self.write_config(config, next(iter(self.model_types)), {})

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 import sentencepiece
+from sentencepiece import sentencepiece_pb2
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text import pair_forms
@@ -124,11 +125,14 @@ class Marian(Tokenizer):
         aligned = []
         for text in texts:
             code, rest = self._split(text)
-            pieces = self._processors[self._side].encode(rest, out_type="immutable_proto").pieces
-            skipped = len(text) - len(rest)
+            found = sentencepiece_pb2.SentencePieceText()
+            found.ParseFromString(self._processors[self._side].encode(rest, out_type="serialized_proto"))
+            encoded, skipped = rest.encode(), len(text) - len(rest)
             spans = [(0, skipped)] * len(code)
-            spans += [_stripped(text, piece.begin + skipped, piece.end + skipped) for piece in pieces]
-            ids = [*code, *(self._ids.get(piece.piece, self.unk_id) for piece in pieces)]
+            for piece in found.pieces:  # it counts in bytes
+                begin, end = (skipped + len(encoded[:at].decode()) for at in (piece.begin, piece.end))
+                spans.append(_stripped(text, begin, end))
+            ids = [*code, *(self._ids.get(piece.piece, self.unk_id) for piece in found.pieces)]
             aligned.append(Aligned(ids, np.array(spans, np.int32).reshape(-1, 2)))
         return aligned
 

@@ -84,5 +84,6 @@ def _from_definition(directory: Path, definition: Mapping[str, Any]) -> Sentence
     tokenizer = SentencePiece(whole, hf_files.special_names(directory, vocabulary_of(whole)))
     added = [token["content"] for token in tokenizer.added_tokens]
     of_pairs = name in ("MBart", "MBart50") or (directory / pair_forms.FILE).is_file()
+    of_pairs = of_pairs or read_json(directory / "config.json").get("model_type") == "mbart"
     probes.check(tokenizer, engine, added, directory, around=not of_pairs)
     return tokenizer

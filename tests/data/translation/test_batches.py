@@ -1,5 +1,7 @@
 """Batches of pairs: a function of (seed, step), with as many tokens each, in which every pair comes once an epoch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,34 @@ def test_rows_hold_the_pair(split):
         longest = max(len(source), len(target)) + 1
         assert longest <= batch["tokens"].shape[1]
         assert all(longest > bucket for bucket in BUCKETS if bucket < batch["tokens"].shape[1])
+
+
+def test_special_tokens_stand_where_the_form_has_them(split):
+    """Two before each source, two behind it, and one that each target begins with, which is given, not predicted."""
+    tokens = PairTokens((30, 31), (2, 32), 1, (33,), (), 2)
+    one = dataclasses.replace(batches(split), tokens=tokens)
+    plain = {i: row for batch in map(batches(split).batch_at, range(len(one))) for i, row in rows_of(batch)}
+    lengths = split.lengths(tokens)
+    for batch in map(one.batch_at, range(3)):
+        for pair, (source, target, read) in rows_of(batch):
+            if pair in plain:
+                assert source == [30, 31, *plain[pair][0], 32]
+                assert target == plain[pair][1]
+                assert read == [1, 33, *plain[pair][2][1:]]
+            assert lengths[pair] == max(len(source), len(target) + 1) <= batch["tokens"].shape[1]
+        assert (batch["targets"][:, 0] == 33).all()
+        assert not batch["target_weights"][:, 0].any()
+
+
+def rows_of(batch):
+    """Of each pair what the encoder reads, what is predicted, and what the decoder reads."""
+    for row, pair in enumerate(batch["example"].tolist()):
+        predicted = np.flatnonzero(batch["target_weights"][row])
+        read = batch["target_tokens"][row][: predicted[-1] + 1].tolist()
+        yield (
+            pair,
+            (batch["tokens"][row][batch["valid"][row]].tolist(), batch["targets"][row][predicted].tolist(), read),
+        )
 
 
 def test_epochs_are_whole_and_differ(split):
