@@ -55,6 +55,14 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
     )
 
 
+def after_preparing_pairs(store: Path, vocab_size: int, given: str | None) -> str:
+    """After making a store of pairs: train the model whose tokenizer was given further, or else one from scratch."""
+    model = _model_of(path_of(given, "--tokenizer")) if given else None
+    shape = f"--config.start_from={model}" if model else f"--config.model.vocab_size={vocab_size}"
+    workdir = f"--workdir=runs/{store.name}"
+    return _command("train", "--config=configs/multi30k.py", f"--config.data.store={store}", shape, workdir)
+
+
 def after_adding_tokens(model: Path) -> str:
     """After adding words to a model: prepare the domain's text with its tokenizer, to train on."""
     return _command(

@@ -45,9 +45,10 @@ def main(argv: list[str]) -> int:
     for name in ("source_language", "target_language"):
         if not TOKENIZER.value and flags.FLAGS[name].present:
             command_line.fail(f"--{name} chooses among the languages of a --tokenizer: give one, or leave it out")
+    from experiments.next_steps import after_preparing_pairs
     from tx_jax.data.translation.sources import PairSource
     from tx_jax.data.translation.store import prepare
-    from tx_jax.files import local_path
+    from tx_jax.files import local_path, path_of
     from tx_jax.text.pair_forms import speaking
 
     given = {"train": TRAIN.value, "validation": VALIDATION.value, "test": TEST.value}
@@ -72,10 +73,7 @@ def main(argv: list[str]) -> int:
             f"{left_out}"
         )
     print(f"vocabulary: {store.vocab_size:,} tokens, for both sides")
-    print(
-        "next: python -m experiments.train --config=configs/multi30k.py "
-        f"--config.data.store={STORE.value} --config.model.vocab_size={store.vocab_size} --workdir=runs/translation"
-    )
+    print(f"next: {after_preparing_pairs(path_of(STORE.value, '--store'), store.vocab_size, TOKENIZER.value)}")
     return 0
 
 
