@@ -24,6 +24,7 @@ from tx_jax.data.pretraining.byte_lengths import byte_lengths
 from tx_jax.data.pretraining.targets import MaskedTargets
 from tx_jax.data.pretraining.word_counts import WordCounts
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.text import bpe
 
 CONFIG = DataConfig(
     store="somewhere",
@@ -285,13 +286,17 @@ def test_the_words_of_the_targets_are_those_of_the_text(one):
     [
         ("byte_bpe", "El niño comió 3 piñas — ¡qué día! 日本"),
         ("gpt2_bpe", "El niño\ncomió\n\n  3 piñas:\tx"),
+        ("no prefix", "El niño\ncomió  3 piñas."),
         ("unigram", "el niño comió piñas"),
         ("wordpiece", "el niño comió piñas"),
     ],
 )
 def test_word_counts_add_up(kind, line):
     options = {"strip_accents": False} if kind == "wordpiece" else {}
-    tokenizer = text.train(kind, [line] * 50, vocab_size=330 if "bpe" in kind else 60, **options)
+    if kind == "no prefix":
+        tokenizer = bpe.train([line] * 50, vocab_size=330, family="gpt2", add_prefix_space=False)
+    else:
+        tokenizer = text.train(kind, [line] * 50, vocab_size=330 if "bpe" in kind else 60, **options)
     ids = np.array([[tokenizer.eos_id, *tokenizer.encode(line), tokenizer.eos_id, *tokenizer.encode(line)]])
     counts = WordCounts(tokenizer)(ids[:, :-1], ids[:, 1:])
     assert counts.sum() == 2 * len(line.split())
