@@ -65,7 +65,8 @@ def main(argv: list[str]) -> int:
         raise InputError(f"{INPUT.value} has {len(texts):,} lines and {REFERENCE.value} {len(references):,}")
     model = trained.load(name, STEP.value, average=AVERAGE.value)
     if model.model.architecture != "encoder_decoder":
-        raise InputError(f"{name} is no encoder-decoder, but a {model.model.architecture}: it cannot translate")
+        kind = {"encoder": "an encoder", "decoder": "a decoder"}[model.model.architecture]
+        raise InputError(f"{name} is no encoder-decoder, but {kind}: it cannot translate")
     model = dataclasses.replace(
         model,
         tokenizer=speaking(

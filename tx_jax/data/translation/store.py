@@ -22,7 +22,7 @@ import numpy as np
 from tx_jax import text
 from tx_jax.data.translation.sources import Pair, PairSource
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_path, write_atomically
+from tx_jax.files import json_text, local_path, new_folder, write_atomically
 from tx_jax.text.pair_forms import PLAIN, PairTokens
 from tx_jax.text.tokenizer import Tokenizer
 
@@ -128,7 +128,8 @@ def prepare(
     vocab_size: int = 8000,
     overwrite: bool = False,
 ) -> PairStore:
-    """Makes a store of these splits. Pairs of which a side is empty are left out, and counted.
+    """Makes a store of these splits. Pairs of which a side is empty are left out, and counted. After an error nothing
+    is there, or what was there before.
 
     Args:
       sources: by split; "train" is trained on.
@@ -138,11 +139,24 @@ def prepare(
     Raises:
       InputError: a source cannot be read or is empty, or something is at `path` already.
     """
-    if path.exists() and any(path.iterdir()):
-        if not overwrite:
-            raise InputError(f"{path} exists: give another --store, or --overwrite")
+    taken = path.exists() and any(path.iterdir())
+    if taken and not overwrite:
+        raise InputError(f"{path} exists: give another --store, or --overwrite")
+    made = path.with_name(f"{path.name}.new") if taken else path
+    if taken:
+        shutil.rmtree(made, ignore_errors=True)
+    with new_folder(made, last=META) as folder:
+        _write(folder, sources, tokenizer, kind, vocab_size)
+    if taken:
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+        made.rename(path)
+    return PairStore.open(path)
+
+
+def _write(
+    path: Path, sources: Mapping[str, PairSource], tokenizer: Tokenizer | None, kind: str, vocab_size: int
+) -> None:
+    """Writes a store's files; see `prepare`."""
     if tokenizer is None:
         tokenizer = text.train(kind, _texts(sources["train"]), vocab_size=vocab_size)
     tokenizer.pair_tokens  # noqa: B018 - raises if there are none
@@ -165,7 +179,6 @@ def prepare(
         "files": files,
     }
     write_atomically(path / META, json_text(meta, indent=2) + "\n")
-    return PairStore.open(path)
 
 
 def _texts(source: PairSource) -> Iterator[str]:
