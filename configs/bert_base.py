@@ -132,6 +132,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.patience = 0  # not 0: early stopping after so many evaluations in a row without improvement
     c.training.final_eval_batches = 0  # fine-tuning only: see classification.py
     c.training.stall_seconds = 40  # end the run after so many seconds without a batch; 0: never
+    c.training.trackers = ()  # ("wandb",) or ("trackio",), besides metrics.jsonl and TensorBoard
     # Skip at most so many updates in a row whose loss or gradient is not finite, then end; 0: end at the first.
     c.training.max_skipped_updates = 10
 

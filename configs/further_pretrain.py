@@ -5,7 +5,8 @@
         --config.new_tokens=covid,coronavirus --config.similar.covid=virus,pandemic
 
 The learning rate is the highest of those recommended for BERT's fine-tuning (Devlin et al. 2018, A.3). `:smoke` is a
-small version. Not yet run on a published model here.
+small version, `:mini` one that learns something (python -m experiments.reproduce further_mini). Not yet run on a
+published model here.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +40,20 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.eval_batches = 0
     c.training.checkpoint_every = 200
     bert_base.one_phase(c)
-    return bert_base.with_variant(c, variant, smoke=smoke)
+    return bert_base.with_variant(c, variant, mini=mini, smoke=smoke)
+
+
+def mini(c: ConfigDict) -> None:
+    """The quickstart's model learns Shakespeare, and three of his words, in a minute or two on a CPU."""
+    c.start_from = "runs/quickstart"
+    c.new_tokens = "thou,hath,romeo"
+    c.similar = "thou=you;hath=has,have"
+    c.data.sequence_length = 64
+    c.data.max_predictions = 10
+    c.optimizer.learning_rate = 1e-3
+    c.training.num_steps = 1500
+    c.training.eval_every = 500
+    c.training.checkpoint_every = 500
 
 
 def smoke(c: ConfigDict) -> None:

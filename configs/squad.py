@@ -35,6 +35,18 @@ def get_config(variant: str = "v1") -> ConfigDict:
     return bert_base.with_variant(c, variant, v1=lambda c: None, v2=v2, smoke=smoke)
 
 
+def get_expected(variant: str = "v1") -> list[dict]:
+    table = {
+        "v1": ({"exact_match": 0.808, "f1": 0.885}, "Devlin et al. 2018, table 2 (BERT base)"),
+        "v2": ({"exact_match": 0.787, "f1": 0.819}, "Devlin et al. 2018, table 3 (BERT large)"),
+    }
+    values, source = table.get(variant, ({}, ""))
+    return [
+        {"split": "validation", "metric": name, "value": value, "source": source, "hardware": "Cloud TPU"}
+        for name, value in values.items()
+    ]
+
+
 def v2(c: ConfigDict) -> None:
     c.data.train = "data/squad/train-v2.0.json"
     c.data.validation = "data/squad/dev-v2.0.json"

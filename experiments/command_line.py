@@ -1,14 +1,15 @@
 """What all entry points share: parsing flags and reporting expected errors to the user."""
 
+import dataclasses
 import importlib.util
 import logging as stdlib_logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -24,7 +25,9 @@ EXIT_INTERRUPTED = 130
 
 # Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
 # gs://, so that no flag can be forgotten.
-FREE_TEXT = frozenset({"text", "prompt", "stop", "study", "coordinator"})
+FREE_TEXT = frozenset(
+    {"text", "text_pair", "query", "word", "donor", "answer", "wrong", "prompt", "stop", "study", "coordinator"}
+)
 # Flags, and last parts of a configuration's keys, that may hold the address of an object store: of anything, and of
 # files that are only read, which may have any scheme of fsspec's.
 ON_STORES = frozenset(
@@ -38,17 +41,35 @@ READ_FROM_STORES = frozenset(
 _BEFORE_A_PATH = re.compile(r"[,;=\s]")
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
-    """Runs an entry point. Bad flags and `InputError` print a line or two and exit with code 2."""
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """The words that an entry point takes besides its flags, in any order with them.
+
+    Attributes:
+      needed: what is needed where there is none, with an example; "": none is needed.
+      choices: the words that there are, and what each does; none: any.
+      others: whether there may be other words than these, which the entry point checks itself.
+      most: how many at most; None: any number.
+      passes_on: whether what comes after `--` is for another command, see `passed_on`.
+    """
+
+    needed: str = ""
+    choices: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    others: bool = False
+    most: int | None = None
+    passes_on: bool = False
+
+
+NO_WORDS = Words(most=0)
+_config_given = ""
+
+
+def run(main: Callable[[Sequence[str]], int | None], words: Words = NO_WORDS) -> None:
+    """Runs an entry point, with the program and the words. Bad flags, bad words and `InputError` print a line or two
+    and exit with code 2."""
 
     def guarded(argv: Sequence[str]) -> int | None:
-        if len(argv) > 1:
-            truth = (
-                f"; to set a flag to true or false, write --FLAG={argv[1]}"
-                if argv[1].lower() in ("true", "false")
-                else ""
-            )
-            fail(f"unexpected argument {argv[1]!r}{truth}; options start with --, see --help")
+        _check_words(argv[1:], words)
         logging.set_verbosity(logging.FATAL)  # libraries log errors, with tracebacks, that they also raise
         for library in ("concurrent.futures", "gcsfs", "s3fs"):
             stdlib_logging.getLogger(library).setLevel(stdlib_logging.CRITICAL)
@@ -56,7 +77,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         warnings.showwarning = _show_warning
         sys.unraisablehook = _show_unraisable
         try:
-            return main(argv)
+            return _ended(main(argv))
         except BrokenPipeError:  # the reader, such as `head`, closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1  # because the work was not finished
@@ -67,7 +88,38 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
             print(message, file=sys.stderr)
             return code
 
-    app.run(guarded, flags_parser=_parse_flags)
+    app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, words))
+
+
+def _ended(code: int | None) -> int | None:
+    """The exit code. A tracker that hangs must not keep the process from ending, as its package may do."""
+    if getattr(sys.modules.get("tx_jax.runs.trackers"), "left_behind", False):
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code or 0)
+    return code
+
+
+def passed_on() -> list[str]:
+    """What comes after `--`, which is for another command."""
+    return sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+
+
+def _check_words(given: Sequence[str], words: Words) -> None:
+    """Ends the process if these are not words that the entry point takes."""
+    if not given and words.needed:
+        fail(f"needed: {words.needed}")
+    for word in given:
+        if words.choices and word not in words.choices and not words.others:
+            fail(f"unexpected word {word!r}: give {_listed(words.choices)}.{did_you_mean(word, words.choices)}")
+    if words.most is not None and len(given) > words.most:
+        extra = given[words.most]
+        truth = f"; to set a flag to true or false, write --FLAG={extra}" if extra.lower() in ("true", "false") else ""
+        fail(f"unexpected argument {extra!r}{truth}; options start with --, see --help")
+
+
+def _listed(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
@@ -111,14 +163,24 @@ def _show_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def config_file() -> str:
+    """--config as it was given, FILE or FILE:VARIANT; "" without one."""
+    return _config_given
+
+
+def _parse_flags(argv: list[str], words: Words) -> list[str]:
+    global _config_given
+    if words.passes_on:
+        argv = argv[: argv.index("--")] if "--" in argv else argv
+    flags.FLAGS.set_gnu_getopt(words.most != 0)  # words and flags in any order
     try:
         config = _flag_value(argv, "config")
+        _config_given = config or ""
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
-            _help(config)
+            _help(config, words)
         if config:
             local_path(config, "--config")
-            _check_config(config, argv)
+            load_config(config, argv)
         rest = flags.FLAGS(argv)
         for what, address in check_paths(flags.FLAGS.flag_values_dict()).items():
             schemes.check_reachable(address, what)
@@ -133,10 +195,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
 
 
-def _help(config: str | None) -> NoReturn:
-    """Prints the entry point's docstring, its flags and, with --config, every key and its value."""
+def _help(config: str | None, words: Words) -> NoReturn:
+    """Prints the entry point's docstring, its words, its flags and, with --config, every key and its value."""
     main_module = sys.modules["__main__"]
     print(main_module.__doc__)
+    for word, says in words.choices.items():
+        print(f"  {word:14} {says}")
     print(flags.FLAGS.module_help(main_module))
     if config:
         path, _, variant = config.partition(":")
@@ -158,6 +222,29 @@ def given(group: str = "") -> list[str]:
     """The keys of --config that are set on the command line: all of them, or those of one group without its name."""
     keys = list(config_flags.get_override_values(flags.FLAGS["config"]))
     return [key.removeprefix(f"{group}.") for key in keys if key.startswith(f"{group}.")] if group else keys
+
+
+def keys_set(arguments: Sequence[str]) -> list[str]:
+    """The keys that arguments --config.KEY=VALUE, and --noconfig.KEY, set."""
+    names = [argument.lstrip("-").partition("=")[0] for argument in arguments]
+    return [name.removeprefix("no").removeprefix("config.") for name in names if name != "config"]
+
+
+def resolve(base: ConfigDict, arguments: Sequence[str]) -> dict[str, Any]:
+    """The plain values of a configuration with arguments such as --config.KEY=VALUE.
+
+    Raises:
+      InputError: a key cannot have its value.
+    """
+    values, argv = flags.FlagValues(), [argument for argument in arguments if not argument.startswith("--config=")]
+    try:
+        config = base.copy_and_resolve_references()
+        holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["resolve", *argv])
+        values(["resolve", *argv])
+    except flags.Error as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise InputError(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}") from None
+    return holder.value.to_dict()
 
 
 def check_paths(values: Mapping[str, object]) -> dict[str, str]:
@@ -200,19 +287,40 @@ def check_path(value: object, what: str) -> list[str]:
     return found
 
 
-def _check_config(config: str, argv: Sequence[str]) -> None:
-    """Raises InputError for a configuration file that does not exist, or an override whose key it does not have."""
+def load_config(config: str, argv: Sequence[str]) -> ConfigDict:
+    """The configuration of FILE:VARIANT, as the file gives it.
+
+    Raises:
+      InputError: there is no such file, it cannot be loaded, or an argument --config.KEY has a key that it lacks.
+    """
     path, _, variant = config.partition(":")
-    keys = keys_of(_load_config(Path(path), variant))
+    found = _load_config(Path(path), variant)
+    keys = keys_of(found)
     for argument in argv:
         key = argument.lstrip("-").partition("=")[0]
         if argument.startswith("-") and key.startswith("config.") and key.removeprefix("config.") not in keys:
             near = did_you_mean(key, [f"config.{name}" for name in keys])
             groups = sorted({name.partition(".")[0] for name in keys})
             raise InputError(f"--{key}: {path} has no such key.{near or ' It has: ' + ', '.join(groups)}")
+    return found
 
 
 def _load_config(path: Path, variant: str) -> ConfigDict:
+    return _called(path, "get_config", variant)
+
+
+def expected_of(config: str) -> list[dict]:
+    """What `get_expected` of FILE:VARIANT says that a run reaches; [] where the file has no such function."""
+    path, _, variant = config.partition(":")
+    return _called(Path(path), "get_expected", variant) or []
+
+
+def _called(path: Path, function: str, variant: str) -> Any:
+    """What a function of a configuration file returns; None where the file has none with this name.
+
+    Raises:
+      InputError: there is no such file, or whatever it raises.
+    """
     if not path.is_file():
         near = did_you_mean(str(path), map(str, path.parent.glob("*.py")))
         raise InputError(f"--config: there is no file {str(path)!r}.{near}")
@@ -220,7 +328,10 @@ def _load_config(path: Path, variant: str) -> ConfigDict:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        return module.get_config(variant) if variant else module.get_config()
+        if function != "get_config" and not hasattr(module, function):
+            return None
+        call = getattr(module, function)
+        return call(variant) if variant else call()
     except Exception as error:  # whatever a user's own Python file raises
         raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
 

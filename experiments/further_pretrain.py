@@ -20,8 +20,6 @@ The exit code is that of the step that failed, or 0. Run the command again to co
 """
 
 import shlex
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +28,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
+from experiments.steps import run_step
 from experiments.word_lists import one_argument_each, read_words
 from tx_jax.config.further import FURTHER_KEYS, further_config
 from tx_jax.files import path_of
@@ -104,7 +103,7 @@ def main(argv: list[str]) -> int:
             print(f"{result} exists: skipping {command[2]}", flush=True)
             continue
         print(f"\n$ {shlex.join(command)}", flush=True)
-        if code := _run([sys.executable, *command[1:]]):
+        if code := run_step([sys.executable, *command[1:]]):
             return code
     return 0
 
@@ -112,18 +111,6 @@ def main(argv: list[str]) -> int:
 def _is_made(result: Path, sources: Iterable[Path]) -> bool:
     """Whether the result exists and is not older than its sources."""
     return result.exists() and all(source.stat().st_mtime <= result.stat().st_mtime for source in sources)
-
-
-def _run(command: list[str]) -> int:
-    """Runs the command and returns its exit code. A signal that stops this process stops the command, which saves."""
-    child = subprocess.Popen(command)
-    signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command as well
-    try:
-        return child.wait()
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 if __name__ == "__main__":

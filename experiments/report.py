@@ -11,37 +11,33 @@ import sys
 from absl import flags
 
 from experiments import command_line
-from experiments.word_lists import one_argument_each
 
 OUT = flags.DEFINE_string("out", "report.html", "The page; the Markdown goes beside it.")
 TITLE = flags.DEFINE_string("title", None, "The title of the page; default: the number of runs and where they are.")
+WORDS = command_line.Words("run directories, such as python -m experiments.report runs/* --out=report.html")
 
 
 def main(argv: list[str]) -> int:
     from tx_jax.files import local_path, write_atomically
     from tx_jax.reports import facts, markdown, page, sections
 
-    if not NAMES:
-        command_line.fail("needed: run directories, such as python -m experiments.report runs/* --out=report.html")
+    names = argv[1:]
     out = local_path(OUT.value, "--out")
     if out.suffix.lower() not in (".html", ".htm"):
         command_line.fail(f"--out={OUT.value}: the page's name must end in .html")
     if not out.parent.is_dir():
         command_line.fail(f"--out={OUT.value}: there is no folder {out.parent}")
-    runs = facts.find(NAMES)
+    runs = facts.find(names)
     for run in runs:
         for note in run.notes:
             print(f"warning: {run.path}: {note}", file=sys.stderr)
-    title = TITLE.value or (runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {', '.join(NAMES)[:80]}")
-    content, names = sections.report(runs), [run.name for run in runs]
+    title = TITLE.value or (runs[0].name if len(runs) == 1 else f"{len(runs)} runs: {', '.join(names)[:80]}")
+    content, shown = sections.report(runs), [run.name for run in runs]
     for path, text in ((out, page.text), (out.with_suffix(".md"), markdown.text)):
-        write_atomically(path, text(title, content, names))
+        write_atomically(path, text(title, content, shown))
     print(f"{len(runs)} runs. Written: {out} and {out.with_suffix('.md')}")
     return 0
 
 
 if __name__ == "__main__":
-    ARGUMENTS = one_argument_each(sys.argv[1:])
-    NAMES = [argument for argument in ARGUMENTS if not argument.startswith("-")]
-    sys.argv[1:] = [argument for argument in ARGUMENTS if argument.startswith("-")]
-    command_line.run(main)
+    command_line.run(main, WORDS)

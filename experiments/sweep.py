@@ -26,6 +26,8 @@ best setting alone. WORKDIR gets results.json, results.csv, trials.csv and sweep
 changes, and its command.
 
 --workers=N trains N at a time; the devices of this machine (GPUs, TPU chips or CPU cores) are divided among them.
+--slurm=partition=gpu,gpus_per_node=1,timeout_min=240 (pip install -e ".[slurm]") runs each trial as a job of SLURM, N
+at a time, by submitit; the names are submitit's, and cluster=local tries it without SLURM. The nodes must see WORKDIR.
 Several machines share one search with --search=tpe --study=URL, such as postgresql://...; all must see the same
 WORKDIR.
 
@@ -58,6 +60,9 @@ METRIC = flags.DEFINE_string("metric", "", "What compares settings, of validatio
 FOLDS = flags.DEFINE_integer("folds", None, "Cross-validation: number of parts, each held out once.", lower_bound=2)
 PRUNE = flags.DEFINE_bool("prune", True, "For tpe: give up trials whose validation curve is bad.")
 STUDY = flags.DEFINE_string("study", None, "For tpe: the URL of a database that several machines share.")
+SLURM = flags.DEFINE_list(
+    "slurm", None, "Run trials as jobs of SLURM, with parameters of submitit such as partition=gpu,gpus_per_node=1."
+)
 RETRY = flags.DEFINE_bool("retry", False, "Train trials that failed again.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what each trial changes and its command, and train nothing.")
 
@@ -93,7 +98,7 @@ def main(argv: list[str]) -> int:
         return 0
     from experiments import sweep_run
 
-    return sweep_run.run(plan, workers_at_once=WORKERS.value, retry=RETRY.value, study=STUDY.value)
+    return sweep_run.run(plan, workers_at_once=WORKERS.value, retry=RETRY.value, study=STUDY.value, slurm=SLURM.value)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from experiments import command_line
 from tx_jax.errors import InputError, did_you_mean
@@ -80,15 +79,7 @@ class Plan:
         Raises:
           InputError: a key cannot have its value.
         """
-        values, argv = flags.FlagValues(), [argument for argument in arguments if not argument.startswith("--config=")]
-        try:
-            config = self._base.copy_and_resolve_references()
-            holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["sweep", *argv])
-            values(["sweep", *argv])
-        except flags.Error as error:
-            lines = [line for line in str(error).splitlines() if line.strip()]
-            raise InputError(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}") from None
-        return holder.value.to_dict()
+        return command_line.resolve(self._base, arguments)
 
     def _check_folds(self) -> None:
         if not self.folds:
@@ -105,7 +96,7 @@ class Plan:
 
     def _check_keys(self, swept: Sequence[str], listed: Sequence[str]) -> None:
         known = command_line.keys_of(self._base)
-        given = _keys(self.given)
+        given = command_line.keys_set(self.given)
         for key in swept:
             if key in listed:
                 raise InputError(f"{axes.PREFIX}{key}: get_sweep in {self.file} sets this key too: leave one out")
@@ -147,10 +138,12 @@ class Plan:
         """Raises InputError if every trial would be refused. A few that would are left to fail."""
         from tx_jax.config.further import experiment_values
         from tx_jax.config.starting import check_start
+        from tx_jax.runs import trackers
 
+        trackers.check_installed(self._base.training.get("trackers", ()))
         first = None
         for one in self.trials:
-            keys = [*_keys(self.given), *one.overrides]
+            keys = [*command_line.keys_set(self.given), *one.overrides]
             try:
                 check_start(experiment_values(self.resolve(self.arguments(one))), keys)
                 return
@@ -227,12 +220,6 @@ def _listing(found: Sequence[Axis | Range], needs: str) -> list[Axis]:
         if isinstance(axis, Range):
             raise InputError(f"{axes.PREFIX}{axis.key}={axis}: {needs}")
     return [axis for axis in found if isinstance(axis, Axis)]
-
-
-def _keys(arguments: Sequence[str]) -> list[str]:
-    """The keys that arguments --config.KEY=VALUE, and --noconfig.KEY, set."""
-    names = [argument.lstrip("-").partition("=")[0] for argument in arguments]
-    return [name.removeprefix("no").removeprefix("config.") for name in names if name != "config"]
 
 
 def _leaf(values: Mapping[str, Any], key: str) -> Any:

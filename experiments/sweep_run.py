@@ -1,5 +1,6 @@
 """Runs a sweep, and shows it: a line for each trial, at the end a table, the best setting and its command."""
 
+import contextlib
 import signal
 import sys
 from typing import Any
@@ -9,6 +10,7 @@ from rich.table import Table
 from experiments.display import make_console
 from experiments.sweep_plan import Plan
 from tx_jax.sweeps import devices, plots, results, tpe, workers
+from tx_jax.sweeps import slurm as jobs
 from tx_jax.sweeps.listed import Listed
 from tx_jax.sweeps.results import Results
 from tx_jax.sweeps.settings import Setting, Trial, keys_of, short_keys
@@ -18,19 +20,27 @@ EXIT_FAILED, EXIT_STOPPED = 1, 75
 SHOWN_ROWS = 40
 
 
-def run(plan: Plan, *, workers_at_once: int, retry: bool, study: str | None) -> int:
+def run(plan: Plan, *, workers_at_once: int, retry: bool, study: str | None, slurm: list[str] | None = None) -> int:
     """Trains all trials of a sweep, and returns the exit code."""
-    directory = SweepDir(plan.workdir)
-    shares = devices.divide(workers_at_once)
-    if study:  # its workers are processes of their own
+    directory, start = SweepDir(plan.workdir), None
+    if slurm is None:
+        shares = devices.divide(workers_at_once)
+    else:
+        shares = [jobs.SHARE] * workers_at_once
+        start = jobs.Jobs(directory.path / jobs.FOLDER, jobs.parse(slurm)).start
+    with contextlib.nullcontext() if study else directory.lock():  # the workers of a study are processes of their own
         directory.begin(plan.definition())
-        return _run(plan, directory, shares, retry, study)
-    with directory.lock():
-        directory.begin(plan.definition())
-        return _run(plan, directory, shares, retry, None)
+        return _run(plan, directory, shares, retry, study, start)
 
 
-def _run(plan: Plan, directory: SweepDir, shares: list[devices.Share], retry: bool, study: str | None) -> int:
+def _run(
+    plan: Plan,
+    directory: SweepDir,
+    shares: list[devices.Share],
+    retry: bool,
+    study: str | None,
+    start: workers.Start | None,
+) -> int:
     stop = _Stop()
     source = _source(plan, directory, retry, study)
     count = len(plan.trials) or plan.count * len(plan.repeats)
@@ -45,7 +55,7 @@ def _run(plan: Plan, directory: SweepDir, shares: list[devices.Share], retry: bo
         arguments = [*plan.arguments(one), f"--workdir={directory.folder(one)}", "--num_processes=1"]
         return [sys.executable, "-m", "experiments.train", *arguments]
 
-    workers.run(directory, source, shares, command, _Lines(directory, plan, count), stop)
+    workers.run(directory, source, shares, command, _Lines(directory, plan, count), stop, start)
     trials = plan.trials or tpe.trials_begun(directory)
     finish(plan, directory, trials)
     states = [directory.state(one) for one in trials]

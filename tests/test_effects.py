@@ -45,7 +45,7 @@ ALWAYS = {
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
     "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
-    "checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience",
+    "checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience trackers",
     "mesh": "data fsdp tensor context",
     "phases": "steps",
     "lora": "rank",

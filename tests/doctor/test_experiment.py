@@ -46,6 +46,12 @@ def test_all_is_well(examine, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_tracker_that_is_not_installed_is_told(examine):
+    found = examine(training__trackers=("wandb",))
+    assert worst(found)["error"] == ["configuration"]
+    assert "wandb is not installed: pip install" in says(found, "configuration")[0]
+
+
 def test_without_data_the_rest_is_looked_at(examine):
     found = examine(data__store="no/such/store")
     assert worst(found) == {"error": ["data"]}

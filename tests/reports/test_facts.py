@@ -1,12 +1,14 @@
 """What run directories tell a report."""
 
+import json
+
 import pytest
 
 from tests.reports import runs
 from tests.storage.memory import memory_store
 from tx_jax.errors import InputError
 from tx_jax.files import path_of
-from tx_jax.reports import facts
+from tx_jax.reports import facts, sections
 from tx_jax.sweeps import results
 from tx_jax.sweeps.settings import trial
 from tx_jax.sweeps.sweep_dir import SweepDir
@@ -101,3 +103,17 @@ def test_runs_on_a_store_are_read_there(tmp_path):
         assert run.final() == facts.read(here, "run").final()
         one = trial({"seed": "0"}, "run")
         assert results.collect(SweepDir(path_of("gs://bucket/sweep", "x")), [one]).best.mean == 0.5
+
+
+def test_labels_of_sets_have_their_scores(tmp_path):
+    folder = runs.write(tmp_path / "run")
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    for split in evaluation.values():
+        del split["confusion"]
+    evaluation["test"]["label_counts"] = {"labels": ["a", "b"], "counts": [[3, 4, 6], [0, 2, 0]]}
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+    section = sections.labels([facts.read(folder, "run")])
+    (table,) = section.parts
+    assert table.title == "run, test data"
+    assert table.rows == [["a", "0.5000", "0.7500", "0.6000", "4"], ["b", "0.0000", "0.0000", "0.0000", "2"]]
+    assert section.text == []

@@ -150,3 +150,17 @@ def test_a_table_may_hold_json_lists_as_predictions_are_written(tmp_path):
         for values in ([["cat", "tree"], []], ['["cat", "tree"]', "[]"])
     )
     np.testing.assert_array_equal(from_texts, from_lists)
+
+
+def test_counts_of_each_label_give_its_f1(tmp_path):
+    task = make_task(tmp_path)
+    batch, real, logits = batch_and_logits(task)
+    outputs = {"example": np.arange(real), "logits": logits[:real]}
+    counts = task.label_counts(outputs, "validation")
+    true, said = batch["label_sets"][:real] > 0, logits[:real] > 0
+    assert counts.tolist() == [
+        [int((true & said)[:, i].sum()), int(true[:, i].sum()), int(said[:, i].sum())] for i in range(3)
+    ]
+    f1 = [2 * right / (of_true + of_said) if of_true + of_said else 0.0 for right, of_true, of_said in counts]
+    np.testing.assert_allclose(f1, f1_score(true, said, average=None, zero_division=0))
+    assert task.confusion(outputs, "validation") is None

@@ -5,6 +5,9 @@ import math
 from typing import Literal
 
 from tx_jax.config.checks import require, require_patterns
+from tx_jax.errors import did_you_mean
+
+TRACKERS = ("wandb", "trackio")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +96,7 @@ class TrainingConfig:
       final_eval_batches: fine-tuning only: number of batches of each split in the final evaluation, to which
         `eval_batches` does not apply; 0: all, -1: no final evaluation.
       patience: early stopping: this many evaluations in a row without a better `best_metric` end the run; 0: off.
+      trackers: names in `TRACKERS`, besides metrics.jsonl and TensorBoard; see `runs/trackers.py`.
     """
 
     num_steps: int
@@ -111,8 +115,14 @@ class TrainingConfig:
     stall_seconds: int = 40
     patience: int = 0
     final_eval_batches: int = 0
+    trackers: tuple[str, ...] = ()
 
     def __post_init__(self):
+        for name in self.trackers:
+            near = did_you_mean(name, TRACKERS)
+            known = f"There are {' and '.join(TRACKERS)}." if not near else ""
+            require(name in TRACKERS, f"training.trackers: no tracker is called {name!r}.{near} {known}".rstrip())
+        require(len(set(self.trackers)) == len(self.trackers), f"training.trackers={self.trackers} has one twice")
         for name in ("num_steps", "batch_size", "accumulation_steps", "log_every", "eval_batch_size", "keep_last"):
             value = getattr(self, name)
             require(value >= 1, f"training.{name}={value} must be at least 1")
@@ -143,6 +153,23 @@ class TrainingConfig:
             f"training.batch_size={self.batch_size} is not divisible by "
             f"training.accumulation_steps={self.accumulation_steps}",
         )
+
+
+# Values for the fields of TrainingConfig that decide when something runs and for how long, but not what is computed.
+SCHEDULING = {
+    "log_every": 1,
+    "eval_every": 0,
+    "eval_batches": 0,
+    "checkpoint_every": 0,
+    "keep_last": 1,
+    "keep_best": 0,
+    "best_metric": "",
+    "max_skipped_updates": 0,
+    "num_epochs": 0.0,
+    "stall_seconds": 0,
+    "patience": 0,
+    "final_eval_batches": 0,
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tx_jax.config.starting import check_start
 from tx_jax.doctor.finding import Check, Finding
 from tx_jax.doctor.machine import GIB, nearest_folder, reason_against_writing
 from tx_jax.nn.attention.check import LIMIT
+from tx_jax.runs import trackers
 from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.left_open import fill_in
 from tx_jax.runs.run_dir import RunDir, is_locked
@@ -64,6 +65,7 @@ class Examination:
         of_model = [key.removeprefix("model.") for key in self._given if key.startswith("model.")]
         values, self._start = open_start(values, self._workdir or Path(os.devnull), of_model)
         self._config = from_config_dict(values)
+        trackers.check_installed(self._config.training.trackers)
         for line in filled_in:
             yield Finding("configuration", "ok", line)
         if self._start:

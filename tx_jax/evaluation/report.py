@@ -41,7 +41,8 @@ class Report:
       baselines: value and name of the baseline, for metrics that have one.
       batches: number of batches evaluated, and number of batches in the split.
       confusion: int [L, L] of a task that predicts single labels, see `Supervised.confusion`; None for others.
-      labels: of its rows and columns.
+      label_counts: int [L, 3] of a task that predicts sets of labels, see `Supervised.label_counts`; None for others.
+      labels: of the rows of either.
     """
 
     step: int | None
@@ -49,6 +50,7 @@ class Report:
     baselines: dict[str, tuple[float, str]]
     batches: tuple[int, int] = (0, 0)
     confusion: np.ndarray | None = None
+    label_counts: np.ndarray | None = None
     labels: tuple[str, ...] = ()
 
     @property
@@ -117,10 +119,12 @@ def evaluate_split(
     part = task.batches(split, batch_size=batch_size, repeat=False)
     name = "the model" if model.step is None else f"the model of step {model.step}"
     here = functools.partial(progress, f"{name} on {split} data")
-    confusion: list[np.ndarray | None] = [None]
+    of_labels: dict[str, np.ndarray | None] = {}
 
     def scores(outputs: Mapping[str, np.ndarray]) -> dict[str, float]:
-        confusion[0] = task.confusion(outputs, split) if isinstance(task, Supervised) else None
+        if isinstance(task, Supervised):
+            of_labels["confusion"] = task.confusion(outputs, split)
+            of_labels["label_counts"] = task.label_counts(outputs, split)
         return task.scores(outputs, split)
 
     values = evaluate_model(model, task, held_out(part, batches, here), split, eval_step, scores)
@@ -128,8 +132,9 @@ def evaluate_split(
     baselines = task.baselines(held_out(part, batches, here), split)
     trivial = with_perplexities({key: value for key, (value, _) in baselines.items()})
     baselines |= {key: (trivial[key], "") for key in trivial.keys() - baselines.keys()}
-    labels = task.config.labeled.labels if confusion[0] is not None else ()
-    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)), confusion[0], labels)
+    known = {name: counts for name, counts in of_labels.items() if counts is not None}
+    labels = task.config.labeled.labels if known else ()
+    return Report(model.step, values, baselines, (num_held_out(part, batches), len(part)), **known, labels=labels)
 
 
 def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
@@ -147,15 +152,15 @@ def _run_mesh(config: ExperimentConfig) -> jax.sharding.Mesh | None:
 
 def write(workdir: Path, reports: Mapping[str, Report]) -> None:
     """Writes WORKDIR/evaluation.json: for every split the step, the number of batches evaluated and in total, the
-    metrics, the values of the baselines and, where single labels are predicted, which was taken for which. A file that
-    already has this content is not rewritten."""
+    metrics, the values of the baselines and, where single labels are predicted, which was taken for which, or, where
+    sets of them are, how often each was right. A file that already has this content is not rewritten."""
     values = {
         name: {
             "step": report.step,
             "batches": {"first": report.batches[0], "of": report.batches[1]},
             "metrics": report.metrics,
             "baselines": {metric: value for metric, (value, _) in report.baselines.items()},
-            **({} if report.confusion is None else _confusion(report)),
+            **_of_labels(report),
         }
         for name, report in reports.items()
     }
@@ -164,8 +169,13 @@ def write(workdir: Path, reports: Mapping[str, Report]) -> None:
         write_atomically(path, text)
 
 
-def _confusion(report: Report) -> dict[str, dict[str, list]]:
-    return {"confusion": {"labels": list(report.labels), "counts": report.confusion.tolist()}}
+def _of_labels(report: Report) -> dict[str, dict[str, list]]:
+    found = {"confusion": report.confusion, "label_counts": report.label_counts}
+    return {
+        name: {"labels": list(report.labels), "counts": counts.tolist()}
+        for name, counts in found.items()
+        if counts is not None
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tx_jax.models.registry import FLOPS_FORMULA
+from tx_jax.reports import expected
 from tx_jax.reports.facts import Run, Spread, best_on_the_way, differing, groups, spreads
 from tx_jax.runs.plots import KINDS
 from tx_jax.sweeps.settings import REPEATING
@@ -51,7 +52,10 @@ class Section:
 
 def report(runs: Sequence[Run]) -> list[Section]:
     """All sections that have content for these runs."""
-    made = (overview(runs), metrics(runs), curves(runs), configurations(runs), times(runs), labels(runs), origins(runs))
+    made = (
+        *(overview(runs), metrics(runs), outcomes(runs), curves(runs), configurations(runs), times(runs)),
+        *(labels(runs), origins(runs)),
+    )
     return [section for section in made if section.parts or section.bars]
 
 
@@ -108,6 +112,22 @@ def metrics(runs: Sequence[Run]) -> Section:
     parts = [Table(f"On {split} data", ["runs", "number", *columns[split]], rows) for split, rows in tables.items()]
     text = ["Runs that differ only in their seed or fold are one line: mean ± standard deviation."]
     return Section("Final metrics", text, parts)
+
+
+def outcomes(runs: Sequence[Run]) -> Section:
+    """What the recipes of the runs should reach, beside what they reached."""
+    rows, text = [], []
+    for run in runs:
+        recipe, changed, found = expected.read(run.path)
+        if changed:
+            text.append(f"{run.name} changed its recipe, {recipe}: {', '.join(changed)}.")
+        for one in found:
+            row = one.expected
+            when = f"{row.split}, step {row.step:,}" if row.step is not None else row.split
+            cells = [run.name, row.metric, when, number(one.reached), row.text, one.verdict, row.source, row.hardware]
+            rows.append(cells)
+    columns = ["run", "metric", "data", "reached", "expected", "", "source", "hardware"]
+    return Section("Expected outcomes", text, [Table("", columns, rows)] if rows else [])
 
 
 def name_of(group: Sequence[Run], runs: Sequence[Run]) -> str:
@@ -173,19 +193,29 @@ def labels(runs: Sequence[Run]) -> Section:
     parts = []
     for run in runs:
         for split, found in run.evaluation.items():
+            title = f"{run.name}, {split} data"
             if confusion := found.get("confusion"):
-                parts += _of_labels(f"{run.name}, {split} data", confusion["labels"], confusion["counts"])
-    return Section("Labels", ["Rows are the true labels, columns the predicted ones."] if parts else [], parts)
+                parts += _of_confusion(title, confusion["labels"], confusion["counts"])
+            if several := found.get("label_counts"):
+                parts.append(_scores(title, several["labels"], several["counts"]))
+    text = "Rows of a confusion matrix are the true labels, columns the predicted ones."
+    has_matrix = any(part.shade for part in parts)
+    return Section("Labels", [text] if has_matrix else [], parts)
 
 
-def _of_labels(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Table]:
-    scores = []
-    for place, name in enumerate(names):
-        right, true, said = counts[place][place], sum(counts[place]), sum(row[place] for row in counts)
+def _scores(title: str, names: Sequence[str], counts: Iterable[Sequence[int]]) -> Table:
+    """Scores of each label from how often it was rightly said, was true, and was said."""
+    rows = []
+    for name, (right, true, said) in zip(names, counts, strict=True):
         precision, recall = right / said if said else 0.0, right / true if true else 0.0
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        scores.append([name, *(f"{x:.4f}" for x in (precision, recall, f1)), f"{true:,}"])
-    of_each = Table(title, ["label", "precision", "recall", "F1", "examples"], scores)
+        rows.append([name, *(f"{x:.4f}" for x in (precision, recall, f1)), f"{true:,}"])
+    return Table(title, ["label", "precision", "recall", "F1", "examples"], rows)
+
+
+def _of_confusion(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> list[Table]:
+    said = [sum(column) for column in zip(*counts, strict=True)]
+    of_each = _scores(title, names, [(row[i], sum(row), said[i]) for i, row in enumerate(counts)])
     if len(names) > MAX_LABELS:
         return [of_each]
     matrix = [[name, *(f"{count:,}" for count in row)] for name, row in zip(names, counts, strict=True)]

@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard event files."""
+"""metrics.jsonl and TensorBoard event files, and the same for trackers."""
 
 import contextlib
 import json
@@ -15,6 +15,7 @@ from tensorboardX.summary import scalar
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import appending, is_local, json_text, publish, staging, sync, write_atomically
+from tx_jax.runs.trackers import NO_TRACKERS, Tracking
 from tx_jax.storage.failures import StoreError, StoreFailed
 
 # Values that depend on the clock, so that no two runs have them in common.
@@ -25,13 +26,13 @@ FLUSH_SECONDS = 30  # between what TensorBoard sees; a flush waits for the disk
 class MetricsLog:
     """Appends records. A resumed run first drops the records after the step that it starts from."""
 
-    def __init__(self, directory: Path, *, start_step: int):
+    def __init__(self, directory: Path, *, start_step: int, tracking: Tracking = NO_TRACKERS):
         self._path = directory / "metrics.jsonl"
         if self._path.exists():
             kept = [record for record in read(directory) if record["step"] <= start_step]
             write_atomically(self._path, "".join(json_text(record) + "\n" for record in kept))
         self._file, self._synced = appending(self._path), time.monotonic()
-        self._tensorboard = _TensorBoard(directory / "tb", start_step + 1)
+        self._tensorboard, self._tracking = _TensorBoard(directory / "tb", start_step + 1), tracking
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -55,9 +56,9 @@ class MetricsLog:
         if not is_local(self._path) and time.monotonic() - self._synced > FLUSH_SECONDS:
             with contextlib.suppress(StoreError):  # it is written, or the error raised, before the next checkpoint
                 self.sync()
-        self._tensorboard.write(
-            step, {f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}
-        )
+        named = {f"{split}/{name}": value for name, value in values.items() if math.isfinite(value)}
+        self._tensorboard.write(step, named)
+        self._tracking.log(step, named)
 
     def sync(self) -> None:
         """Waits until all records are on disk. Raises OSError as `write` does."""

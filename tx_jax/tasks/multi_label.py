@@ -124,6 +124,11 @@ class MultiLabel(Classification):
         targets = self.split(split).table.columns["label_sets"][outputs["example"]]
         return self.score(targets, outputs["logits"] > 0)
 
+    def label_counts(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray:
+        true = self.split(split).table.columns["label_sets"][outputs["example"]] > 0
+        said = outputs["logits"] > 0
+        return np.stack([(true & said).sum(axis=0), true.sum(axis=0), said.sum(axis=0)], axis=1)
+
     @property
     def score_names(self) -> tuple[str, ...]:
         """The names in `data.metrics`; "label_f1" stands for the F1 of each label."""

@@ -296,6 +296,11 @@ class Supervised(abc.ABC):
         predictions are no single labels. For `outputs` see `scores`."""
         return None
 
+    def label_counts(self, outputs: Mapping[str, np.ndarray], split: str) -> np.ndarray | None:
+        """Of each of `data.labels` how many examples have it and were said to, have it, and were said to: int64 [L, 3];
+        None for a task whose predictions are no sets of labels. For `outputs` see `scores`."""
+        return None
+
     @abc.abstractmethod
     def predictions(
         self, outputs: Mapping[str, np.ndarray], records: Sequence[Record], table: Table

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import ExperimentConfig, to_dict
 from tx_jax.data.loader import read_ahead
 from tx_jax.evaluation.evaluate import device_batch
 from tx_jax.hosts import distributed
@@ -24,6 +24,7 @@ from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.runs.metrics_log import MetricsLog
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import Start
+from tx_jax.runs.trackers import NO_TRACKERS, Tracking
 from tx_jax.storage.failures import StoreError, StoreFailed
 from tx_jax.tasks.base import Batch, Task
 from tx_jax.training import out_of_memory
@@ -45,6 +46,7 @@ def train(
     *,
     profiled: ProfiledSteps | None = None,
     began: float | None = None,
+    tracking: Tracking = NO_TRACKERS,
 ) -> dict[str, float]:
     """Trains to `training.num_steps`, or until `training.patience` is over, from the newest checkpoint where the run
     directory has one.
@@ -55,6 +57,7 @@ def train(
       stop: a StopRequest that was entered earlier, so that a signal before this call counts too.
       profiled: the steps to profile; process 0 writes the trace to WORKDIR/profile.
       began: `time.perf_counter()` when the time of this start began to count, if that was before this call.
+      tracking: the trackers of process 0, which are begun if there are steps to train, and left open.
 
     Returns:
       The metrics of the last evaluation on held-out data.
@@ -85,13 +88,14 @@ def train(
             if not run.complete:
                 more = {"attention": run.attention}
                 distributed.agreed(lambda: directory.begin(config, task.tokenizer, task.data_fingerprint, start, more))
-                begun = distributed.is_first()
+                if begun := distributed.is_first():
+                    tracking.begin(workdir, to_dict(config))
             display.start(run, start, changes)
             with contextlib.nullcontext(stop) if stop else StopRequest() as stop, jax.set_mesh(run.mesh):
                 if run.complete and not position.evaluation_due:
                     result = position.evaluation or _evaluated(run, start, stop)
                 else:
-                    with telling(directory.failed), _open_log(workdir, start) as log:
+                    with telling(directory.failed), _open_log(workdir, start, tracking) as log:
                         recorder = Recorder(run, log, display, position.evaluations, position.notes)
                         with Profiler(profiled, workdir, spent) as profiler:
                             due_first = position.evaluation_due
@@ -168,8 +172,10 @@ def _alone_in(directory: RunDir) -> Iterator[None]:
         yield
 
 
-def _open_log(workdir: Path, start: int) -> contextlib.AbstractContextManager[MetricsLog | None]:
-    return MetricsLog(workdir, start_step=start) if distributed.is_first() else contextlib.nullcontext()
+def _open_log(workdir: Path, start: int, tracking: Tracking) -> contextlib.AbstractContextManager[MetricsLog | None]:
+    if not distributed.is_first():
+        return contextlib.nullcontext()
+    return MetricsLog(workdir, start_step=start, tracking=tracking)
 
 
 def _loop(

@@ -1,4 +1,6 @@
-"""`python -m experiments.further_pretrain` whose steps are forks too, by tests/programs.py."""
+"""A command whose steps are forks too, by tests/programs.py: python -m tests.experiments.steps_in_forks NAME ..., for
+experiments.further_pretrain and experiments.reproduce.
+"""
 
 import runpy
 import subprocess
@@ -8,7 +10,7 @@ from tests import programs
 
 
 class Step:
-    """What `further_pretrain` needs of a process; what it said comes when it has ended."""
+    """What `run_step` needs of a process; what it said comes when it has ended."""
 
     def __init__(self, command: list[str]):
         self._process = programs.start(*command[2:])  # after python -m
@@ -23,4 +25,5 @@ class Step:
 
 if __name__ == "__main__":
     subprocess.Popen = Step
-    runpy.run_module("experiments.further_pretrain", run_name="__main__", alter_sys=True)
+    name = sys.argv.pop(1)
+    runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
