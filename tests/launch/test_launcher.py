@@ -139,7 +139,9 @@ def test_what_is_refused_before_anything_is_paid(cloud):
         cloud.run()
 
 
-def test_gcloud_that_fails_in_the_middle_leaves_all_as_it_is(cloud):
+def test_gcloud_that_fails_in_the_middle_leaves_all_as_it_is(cloud, monkeypatch):
+    monkeypatch.setattr("tx_jax.launch.launcher.FAILURES", 3)
+
     def say(line):
         cloud.said.append(line)
         if "1 worker: running" in line:

@@ -14,7 +14,7 @@ from tx_jax.launch.observing import LAST_BYTES, Observer, Seen, folder_of, on_wo
 from tx_jax.launch.request import ARCHIVE, PYTHON, RECORD, Request, differences
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_LEFT = 0, 1, 2, 75
-FAILURES = 5  # of gcloud in a row, after which the launcher leaves all as it is
+FAILURES = 30  # of gcloud in a row, after which the launcher leaves all as it is
 
 
 class Launcher:
@@ -95,10 +95,12 @@ class Launcher:
             try:
                 seen = self._observer.look()
                 break
-            except GcloudFailed as error:
-                self._say(f"gcloud cannot tell ({error}): it is asked again")
-                if failures == FAILURES - 1:
+            except (GcloudFailed, InputError) as error:  # an InputError: the credentials are no longer valid
+                if isinstance(error, InputError) and not self._launch:
                     raise
+                if failures == FAILURES - 1:
+                    raise GcloudFailed(str(error)) from None
+                self._say(f"gcloud cannot tell ({error}): it is asked again")
                 time.sleep(self._poll_seconds)
         now = (seen.resource, seen.run, seen.workers if seen.run == Run.UNREACHABLE else ())
         if now != self._seen_before:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tx_jax.launch.gcloud import Gcloud, GcloudFailed, Slice, resource_state, workers_of
+from tx_jax.launch.gcloud import QUICK_SECONDS, Gcloud, GcloudFailed, Slice, resource_state, workers_of
 from tx_jax.launch.lifecycle import Resource, Run, run_of
 from tx_jax.launch.request import SCRIPT, Request
 
@@ -83,7 +83,7 @@ class Observer:
         slice_ = self._request.slice
         try:
             self._workers = self._workers or workers_of(self._gcloud.json(slice_.describe_vm()) or {})
-            said = WORKER.findall(self._gcloud.run(slice_.ssh(status_command(slice_))))
+            said = WORKER.findall(self._gcloud.run(slice_.ssh(status_command(slice_)), QUICK_SECONDS))
             problem = "" if len(said) >= self._workers else f"{len(said)} of {self._workers} workers answer"
         except GcloudFailed as error:
             said, problem = [], str(error)
@@ -120,7 +120,7 @@ class Observer:
         """Worker 0's log from a byte on, counted from 1; as much as there is, b"" where it does not answer."""
         slice_ = self._request.slice
         try:
-            text = self._gcloud.run(slice_.ssh(on_worker(slice_, "log", str(start)), worker="0"))
+            text = self._gcloud.run(slice_.ssh(on_worker(slice_, "log", str(start)), worker="0"), QUICK_SECONDS)
         except GcloudFailed:
             return b""
         return text.encode(errors="surrogateescape")
@@ -138,7 +138,7 @@ class Observer:
 
     def _listed(self, address: str) -> list[str]:
         try:
-            return self._gcloud.run(["storage", "ls", address]).split()
+            return self._gcloud.run(["storage", "ls", address], QUICK_SECONDS).split()
         except GcloudFailed as error:
             if "matched no objects" in str(error) or error.is_absent:
                 return []
