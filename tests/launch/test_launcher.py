@@ -105,6 +105,16 @@ def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(c
     assert not any("s3cret" in part for call in cloud.calls() for part in call)
     assert cloud.launcher(request).run() == 0  # done already
     assert cloud.resources == []
+    assert cloud.launcher(request).run() == 0  # and without a resource
+    assert len(cloud.calls("create")) == 1
+
+
+def test_a_run_that_is_done_goes_on_where_more_is_asked_for(cloud):
+    assert cloud.run("--steps=10") == 0
+    cloud.plan({"fault": "11", "then": "preempt"})  # DONE is still that of the shorter run
+    assert cloud.run("--steps=20") == 0
+    assert cloud.log[-1] == "step 20"
+    assert [line for line in cloud.log if "begins" in line][-1].startswith("worker 0 begins after 10")
 
 
 def test_a_resource_of_somebody_else_is_left_alone(cloud):

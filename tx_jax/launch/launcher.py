@@ -1,6 +1,5 @@
 """Takes a run through its life on a TPU VM: looks, asks `lifecycle` what to do, and does it, until there is an end."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from tx_jax.launch import snapshot
 from tx_jax.launch.gcloud import LABEL, Gcloud, GcloudFailed, labels_of, reason
 from tx_jax.launch.lifecycle import Action, Resource, Run, next_action
 from tx_jax.launch.observing import LAST_BYTES, Observer, Seen, folder_of, on_worker, status_command
-from tx_jax.launch.request import ARCHIVE, PYTHON, RECORD, Request, differences
+from tx_jax.launch.request import ARCHIVE, PYTHON, Request, differences
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_LEFT = 0, 1, 2, 75
 FAILURES = 30  # of gcloud in a row, after which the launcher leaves all as it is
@@ -53,6 +52,8 @@ class Launcher:
         """Returns the exit code: 0 done, 1 failed, 2 bad input, 75 left as it is."""
         with self._temporary:
             self._step = self._first_step()
+            if self._observer.last_record().get("command") != self._request.command:
+                self._observer.done_before = self._step
             seen, asked = self._look(), True
             if seen.resource not in (Resource.NONE, Resource.DELETING):
                 self._take_up(seen)
@@ -175,10 +176,8 @@ class Launcher:
         other = "give another --name, or delete it by the word delete"
         if not self._launch:
             raise InputError(f"--name={name}: there is a resource with this name that no launcher made: {other}")
-        try:
-            record = json.loads(self._gcloud.run(["storage", "cat", f"{self._address}/{RECORD}"]))
-        except (GcloudFailed, ValueError):
-            raise InputError(f"--name={name} runs something else: {workdir} has no record of it: {other}") from None
+        if not (record := self._observer.record(self._launch)):
+            raise InputError(f"--name={name} runs something else: {workdir} has no record of it: {other}")
         if different := differences(record, {"command": self._request.command}):
             raise InputError(f"--name={name} runs something else: {'; '.join(different)}: {other}")
         self._gcloud.run(["storage", "cp", f"{self._address}/{ARCHIVE}", str(self._folder / ARCHIVE)])
