@@ -56,6 +56,7 @@ $(RUN)/DONE:
 parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.compare
 	$(python) -m tests.parity.compare --large
+	$(python) -m tests.parity.attention
 	$(python) -m tests.parity.rows
 	$(python) -m tests.parity.seq2seq
 	$(python) -m tests.parity.generation

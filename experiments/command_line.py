@@ -25,7 +25,9 @@ EXIT_INTERRUPTED = 130
 
 # Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
 # gs://, so that no flag can be forgotten.
-FREE_TEXT = frozenset({"text", "prompt", "stop", "study", "coordinator"})
+FREE_TEXT = frozenset(
+    {"text", "text_pair", "query", "word", "donor", "answer", "wrong", "prompt", "stop", "study", "coordinator"}
+)
 # Flags, and last parts of a configuration's keys, that may hold the address of an object store: of anything, and of
 # files that are only read, which may have any scheme of fsspec's.
 ON_STORES = frozenset(

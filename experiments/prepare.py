@@ -25,10 +25,16 @@ recognized; elsewhere say which process this is:
 
   python -m experiments.prepare ... --num_processes=4 --process_id=0    # and 1, 2, 3 on the others
 
+Or as an Apache Beam pipeline of so many shares, on Dataflow, Flink or Spark (pip install -e '.[beam]', in an
+environment of its own):
+
+  python -m experiments.prepare ... --num_processes=64 --beam='--runner=DataflowRunner --project=mine --region=...'
+
 Killed or interrupted? The same command continues where it was. Two runs with the same flags give the same store.
 """
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +47,7 @@ from experiments.next_steps import after_preparing
 from experiments.progress import PrepareProgress
 from tx_jax import text
 from tx_jax.data.corpus.config import DOCUMENT_BOUNDARIES, ENCODING_POLICIES, FORMATS, PrepareConfig, SourceConfig
-from tx_jax.data.corpus.prepare import CLEANED, prepare, usable_cores
+from tx_jax.data.corpus.prepare import CLEANED, Prepared, prepare, usable_cores
 from tx_jax.data.corpus.shares import launched, prepare_share
 from tx_jax.data.corpus.token_store import TokenStore
 from tx_jax.errors import InputError
@@ -126,6 +132,12 @@ _VALIDATION_FRACTION = flags.DEFINE_float("validation_fraction", 0.05, "Fraction
 _WORKERS = flags.DEFINE_integer("workers", None, "Number of processes that encode; default: one per core.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes that prepare the store together.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "The index of this process, from 0.")
+_BEAM = flags.DEFINE_string(
+    "beam",
+    None,
+    "Run the shares, --num_processes of them, as an Apache Beam pipeline with these flags of Beam's, such as "
+    "'--runner=DirectRunner'.",
+)
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete what is in --store if it was made with different settings.")
 _VERIFY = flags.DEFINE_bool(
     "verify", False, "If the store is complete, read all of it and compare checksums, not only sizes."
@@ -166,6 +178,8 @@ def main(argv: Sequence[str]) -> None:
         workers=_WORKERS.value,
         overwrite=_OVERWRITE.value,
     )
+    if _BEAM.value is not None:
+        return _report(_with_beam(config).meta, config.store, was_complete=False)
     number, of = _process()
     with PrepareProgress() as progress:
         prepared = prepare(config, progress) if of == 1 else prepare_share(config, number, of, progress)
@@ -179,6 +193,16 @@ def main(argv: Sequence[str]) -> None:
         rate, workers = progress.encoded_tokens / progress.encoding_seconds, config.workers or usable_cores()
         print(f"encoded {rate:,.0f} tokens/s, {rate / workers:,.0f} on each of {workers} cores")
     _report(prepared.meta, config.store, prepared.was_complete)
+
+
+def _with_beam(config: PrepareConfig) -> Prepared:
+    if _NUM_PROCESSES.value is None or _PROCESS_ID.value is not None:
+        raise InputError("--beam needs --num_processes, the number of shares, and no --process_id: Beam hands them out")
+    try:
+        from tx_jax.data.corpus.beam import prepare_with_beam
+    except ModuleNotFoundError as error:
+        raise InputError(f"--beam needs Apache Beam ({error}): pip install -e '.[beam]'") from None
+    return prepare_with_beam(config, _NUM_PROCESSES.value, shlex.split(_BEAM.value))
 
 
 def _process() -> tuple[int, int]:

@@ -61,13 +61,10 @@ from ml_collections import config_flags
 from experiments import command_line
 
 if TYPE_CHECKING:
-    from tx_jax.config import ExperimentConfig
     from tx_jax.evaluation.report import Report
     from tx_jax.hosts.stopping import StopRequest
-    from tx_jax.runs.start import Start
     from tx_jax.runs.trackers import Tracking
-    from tx_jax.tasks.base import Task
-    from tx_jax.training.profile import ProfiledSteps
+    from tx_jax.training.open_run import OpenRun
 
 EXIT_FAILED = 1
 EXIT_STOPPED = 75  # EX_TEMPFAIL: try again
@@ -143,67 +140,24 @@ def _train(
 ) -> tuple[int, "Mapping[str, Report]"]:
     """Trains one run, whose time counts from `began`. Returns the exit code and, after fine-tuning, the best
     checkpoint's results on each split."""
-    from tx_jax.config import from_config_dict
-    from tx_jax.config.further import experiment_values
-    from tx_jax.config.starting import check_start
-    from tx_jax.errors import InputError
     from tx_jax.hosts import distributed
-    from tx_jax.hosts.watchdog import doing
     from tx_jax.runs import trackers
-    from tx_jax.runs.checkpoint import Checkpoints
-    from tx_jax.runs.left_open import fill_in
-    from tx_jax.runs.run_dir import RunDir
-    from tx_jax.runs.start import open_start
-    from tx_jax.tasks.registry import open_task
-    from tx_jax.training import begin
-    from tx_jax.training.attention import reason_against_kernels, reason_against_resuming
+    from tx_jax.training.open_run import open_run
 
-    trackers.check_installed(values["training"].get("trackers", ()))
-    trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
-    begins = trained is None
-    if not values["training"].get("num_epochs"):
-        _profiled(trained, values["training"]["num_steps"])
-    if begins:  # a run that is continued may have a configuration that would be refused now
-        check_start(experiment_values(values), command_line.given())
-    values, filled_in = fill_in(values, command_line.given(), begun=None if begins else workdir)
-    given = command_line.given("model")
-    values, start_from = open_start(values, workdir, given)
-    config = from_config_dict(values)
-    if not begins and (reason := reason_against_resuming(config)):
-        values["model"]["attention"] = "auto"
-        config, filled_in = from_config_dict(values), [*filled_in, f"{reason}; training continues with 'auto'"]
-    if reason := distributed.agreed(lambda: reason_against_kernels(config)):
-        if config.model.attention != "auto":
-            raise InputError(f"{reason}. Give --config.model.attention=xla")
-        values["model"]["attention"] = "xla"
-        config, filled_in = from_config_dict(values), [*filled_in, f"{reason}: training uses XLA's"]
-    task = open_task(
-        config, tokenizer=start_from and start_from.tokenizer, label_order=start_from.labels if start_from else ()
-    )
-    profiled = _profiled(trained, task.config.training.num_steps)  # the data told how many steps epochs have
-    labels = task.config.model.num_labels
-    if "num_labels" in given and (asked := values["model"]["num_labels"]) != labels:
-        raise InputError(f"--config.model.num_labels={asked}: the data has {labels} labels; leave this key out")
-    first = distributed.is_first()
-    notices = begin.check_task(task, command_line.given()) if begins else []
-    with doing("looking at the data"):
-        for notice in (*notices, *task.notices()) if first else ():
+    opened = open_run(values, workdir, command_line.given(), PROFILE_STEPS.value)
+    first, task = distributed.is_first(), opened.task
+    if first:
+        for notice in opened.notices:
             print(f"warning: {notice}", file=sys.stderr)
-    for line in (*filled_in, *_left_to_the_task(config, task.config)) if first else ():
-        print(line, flush=True)
+        for line in opened.told:
+            print(line, flush=True)
     tracked = task.config.training.trackers if first else ()
     with trackers.tracking(tracked) as tracking:
-        return _train_task(task, workdir, start_from, stop, profiled, began, tracking)
+        return _train_task(opened, workdir, stop, began, tracking)
 
 
 def _train_task(
-    task: "Task",
-    workdir: Path,
-    start_from: "Start | None",
-    stop: "StopRequest",
-    profiled: "ProfiledSteps | None",
-    began: float,
-    tracking: "Tracking",
+    opened: "OpenRun", workdir: Path, stop: "StopRequest", began: float, tracking: "Tracking"
 ) -> tuple[int, "Mapping[str, Report]"]:
     """Trains what is checked, and evaluates the best of a fine-tuning. Returns as `_train` does."""
     from experiments.display import TrainingDisplay, show_reports
@@ -218,11 +172,11 @@ def _train_task(
     from tx_jax.training import loop, out_of_memory
     from tx_jax.training.recorder import NonFiniteLossError
 
-    first, display, last = distributed.is_first(), TrainingDisplay(), {}
+    task, first, display, last = opened.task, distributed.is_first(), TrainingDisplay(), {}
     code, end = 0, f"Done. Curves: {workdir / 'loss.png'}. Next: {after_training(task.config, task.tokenizer, workdir)}"
-    how = {"profiled": profiled, "began": began, "tracking": tracking}
+    how = {"profiled": opened.profiled, "began": began, "tracking": tracking}
     try:
-        last = loop.train(task.config, task, workdir, display, start_from, stop, **how)
+        last = loop.train(task.config, task, workdir, display, opened.start_from, stop, **how)
     except loop.Stopped as stopped:
         code, end = EXIT_STOPPED, f"{stopped}. Run the same command again to continue."
     except NonFiniteLossError as error:
@@ -257,17 +211,6 @@ def _train_task(
     return code, reports
 
 
-def _profiled(trained: int | None, num_steps: int) -> "ProfiledSteps | None":
-    """The steps to profile, if any. Raises InputError if the run does not train them."""
-    from tx_jax.training.profile import ProfiledSteps
-
-    if PROFILE_STEPS.value is None:
-        return None
-    profiled = ProfiledSteps.parse(PROFILE_STEPS.value)
-    profiled.check(trained or 0, num_steps)
-    return profiled
-
-
 def _what_is_coming(batches: int) -> str:
     if batches:
         return f"Final evaluation on the first {batches:,} batches of each split (training.final_eval_batches)."
@@ -275,17 +218,6 @@ def _what_is_coming(batches: int) -> str:
         "Final evaluation on the whole of each split; --config.training.final_eval_batches=N limits it to the first N "
         "batches of each, -1 turns it off."
     )
-
-
-def _left_to_the_task(config: "ExperimentConfig", resolved: "ExperimentConfig") -> list[str]:
-    """One line for each choice that the configuration leaves to the task."""
-    metrics = getattr(resolved.data, "metrics", ())
-    if metrics == getattr(config.data, "metrics", ()):
-        return []
-    chosen = f"data.metrics={metrics}, training.best_metric={resolved.training.best_metric!r}"
-    return [
-        f"Chosen for the task and its labels: {chosen}. To choose others: --config.data.metrics=\"('{metrics[-1]}',)\""
-    ]
 
 
 def _train_seeds(values: dict[str, Any], workdir: Path, seeds: str, stop: "StopRequest") -> int:

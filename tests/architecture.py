@@ -4,9 +4,9 @@ import ast
 import pathlib
 from collections.abc import Iterator
 
-# Imports run downward only. A module outside any of these rooms (`tx_jax/__init__.py`) is the lowest of all.
+# Imports run downward only. `tx_jax/__init__.py` is the front door's: it hands out the names of `tx_jax/api.py`.
 FLOORS = (
-    {"batch", "config", "sharding", "tree", "errors", "files", "storage", "text"},
+    {"batch", "config", "sharding", "tree", "errors", "files", "storage", "text", "web"},
     {"nn", "data", "hosts"},
     {"models"},
     {"tasks", "convert", "decoding", "interpret"},
@@ -14,7 +14,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"planning"},
-    {"sweeps", "reports", "doctor", "launch", "console"},
+    {"sweeps", "reports", "doctor", "launch", "console", "api"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
@@ -77,6 +77,8 @@ def _room(parts: list[str] | tuple[str, ...]) -> str:
     """`nn` of tx_jax/nn/mlp.py or tx_jax.nn.mlp, `experiments` of experiments/train.py, "" of anything else."""
     if parts[0] == "experiments":
         return "experiments"
+    if tuple(parts) == ("tx_jax", "__init__"):
+        return "api"
     return parts[1] if parts[0] == "tx_jax" and len(parts) > 1 and parts[1] != "__init__" else ""
 
 

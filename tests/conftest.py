@@ -32,10 +32,12 @@ TOGETHER = {
     "tests/experiments/test_convert_command.py",
     "tests/experiments/test_fine_tuning_commands.py",
     "tests/experiments/test_generate_command.py",
+    "tests/experiments/test_interpret_command.py",
     "tests/experiments/test_sweep_command.py",
     "tests/experiments/test_translate_command.py",
     "tests/faults/test_faults.py",
-    "tests/multidevice/test_losses.py",
+    "tests/interpret/test_capture.py",
+    "tests/interpret/test_causes.py",
     "tests/multihost/test_faults.py",
     "tests/training/test_lora.py",
 }

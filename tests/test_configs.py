@@ -1,5 +1,7 @@
 """Every configuration: its full form has the published size, its smoke form trains."""
 
+import dataclasses
+import functools
 import importlib.util
 import math
 from pathlib import Path
@@ -67,7 +69,8 @@ def gpt_params(layers, dim, vocab_size=50_257, context=2048):
 def test_gpt3_has_the_papers_sizes(variant):
     config = from_config_dict(get_config("gpt3", variant))
     model = config.model
-    params = registry.num_params(model)
+    one, two = (registry.num_params(dataclasses.replace(model, num_layers=layers)) for layers in (1, 2))
+    params = one + (model.num_layers - 1) * (two - one)
     assert params == gpt_params(model.num_layers, model.dim)
     billions = float(variant.removesuffix("b")) if variant.endswith("b") else float(variant.removesuffix("m")) / 1000
     assert math.isclose(params, billions * 1e9, rel_tol=0.06)
@@ -120,9 +123,24 @@ def pair_store(tmp_path_factory):
     return pairs.store(tmp_path_factory.mktemp("pairs"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not labeled(name)])
-def test_the_smoke_form_trains(name, tiny_store, causal_store, pair_store, tmp_path, monkeypatch):
+PRETRAINING = [name for name in NAMES if not labeled(name)]
+FINE_TUNING = [name for name in NAMES if labeled(name)]
+# One of each kind of batch is compiled and trained in the short form of the tests; of all others, the step is traced.
+TRAINED = ("bert_base", "gpt2_small", "transformer_base", "classification", "swag", "squad", "tagging")
+
+
+def trained(names):
+    return [name if name in TRAINED else pytest.param(name, marks=pytest.mark.long) for name in names]
+
+
+@pytest.fixture
+def pretraining_task(tiny_store, causal_store, pair_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    return functools.partial(open_pretraining, tiny_store, causal_store, pair_store, tmp_path)
+
+
+def open_pretraining(tiny_store, causal_store, pair_store, tmp_path, name):
+    """The task of a smoke form, on a small store of the kind that it needs."""
     c = get_config(name, "smoke")
     c.data.store = str(causal_store if "causal_lm" in c.model.heads else tiny_store.path)
     if c.task == "translation":
@@ -131,20 +149,47 @@ def test_the_smoke_form_trains(name, tiny_store, causal_store, pair_store, tmp_p
     if c.start_from:
         labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer(), heads=("masked_lm",))
     values, _ = open_start(c.to_dict(), tmp_path / "run")
-    config = from_config_dict(values)
-    losses = train_two_steps(open_task(config), c.training.best_metric)
+    return open_task(from_config_dict(values))
+
+
+@pytest.mark.parametrize("name", [name for name in PRETRAINING if name not in TRAINED])
+def test_a_step_of_the_smoke_form_is_a_program(name, pretraining_task):
+    task = pretraining_task(name)
+    assert {"loss", task.config.training.best_metric} <= traced_metrics(task)
+
+
+@pytest.mark.parametrize("name", trained(PRETRAINING))
+def test_the_smoke_form_trains(name, pretraining_task):
+    task = pretraining_task(name)
+    config = task.config
+    losses = train_two_steps(task, config.training.best_metric)
     # Untrained, so near even odds over the vocabulary.
     assert all(abs(loss - math.log(config.model.vocab_size)) < 0.5 for loss in losses)
     assert losses[0] != losses[1]
 
 
-def train_two_steps(task, loss_name):
+def first_state(task):
+    adam = Optimizer(task.config)
+    params = task.objective.init(jax.random.key(0))
+    return TrainState(jnp.zeros((), jnp.int32), params, adam.init(params))
+
+
+def step_and_batches(task):
     config = task.config
-    adam = Optimizer(config)
-    params = jax.jit(task.objective.init)(jax.random.key(0))
-    state = TrainState(jnp.zeros((), jnp.int32), params, jax.jit(adam.init)(params))
     batches = task.batches("train", batch_size=config.training.batch_size, repeat=True)
-    step = jit_train_step(config, task.objective, adam)
+    return jit_train_step(config, task.objective, Optimizer(config)), batches
+
+
+def traced_metrics(task):
+    """The names of the metrics of a train step, which is traced and not compiled."""
+    step, batches = step_and_batches(task)
+    state = jax.eval_shape(functools.partial(first_state, task))
+    return jax.eval_shape(step, state, batches.batch_at(0), dropout_key(0))[1].keys()
+
+
+def train_two_steps(task, loss_name):
+    step, batches = step_and_batches(task)
+    state = jax.jit(functools.partial(first_state, task))()
     losses = []
     for i in range(2):
         state, metrics = step(state, batches.batch_at(i), dropout_key(0))
@@ -152,10 +197,14 @@ def train_two_steps(task, loss_name):
     return losses
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if labeled(name)])
-def test_the_smoke_form_fine_tunes(name, tiny_store, tmp_path, monkeypatch):
-    """On files of the names and the form that the configuration gives them."""
+@pytest.fixture
+def fine_tuning_task(tiny_store, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    return functools.partial(open_fine_tuning, tiny_store, tmp_path)
+
+
+def open_fine_tuning(tiny_store, tmp_path, name):
+    """The task of a smoke form, on files of the names and the form that the configuration gives them."""
     c = get_config(name, "smoke")
     data = from_config_dict(c).data
     for split in (data.train, data.validation, data.test):
@@ -163,7 +212,17 @@ def test_the_smoke_form_fine_tunes(name, tiny_store, tmp_path, monkeypatch):
             labeled_files.write(tmp_path / split, data, numbers=c.task == "regression")
     labeled_files.write_model(tmp_path / c.start_from, tiny_store.tokenizer())
     values, start = open_start(c.to_dict(), tmp_path / "run")
-    task = open_task(from_config_dict(values), tokenizer=start.tokenizer)
+    return open_task(from_config_dict(values), tokenizer=start.tokenizer)
+
+
+@pytest.mark.parametrize("name", [name for name in FINE_TUNING if name not in TRAINED])
+def test_a_step_of_the_smoke_form_of_fine_tuning_is_a_program(name, fine_tuning_task):
+    assert "loss" in traced_metrics(fine_tuning_task(name))
+
+
+@pytest.mark.parametrize("name", trained(FINE_TUNING))
+def test_the_smoke_form_fine_tunes(name, fine_tuning_task):
+    task = fine_tuning_task(name)
     losses = train_two_steps(task, "loss")
     # Untrained, so near even odds over the labels; in question answering, over the tokens.
     choices = task.config.data.labels or range(round(task.split("train").table.lengths.mean()))

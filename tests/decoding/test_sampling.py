@@ -153,6 +153,7 @@ def on_meshes():
     return processes.run("tests.decoding.sharded")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", sharded.RUNS)
 def test_on_a_mesh(on_meshes, name):
     """Rows over the data axes, heads over tensor: the same sequences as on one device."""

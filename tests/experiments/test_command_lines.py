@@ -230,6 +230,7 @@ def test_a_reader_that_is_gone_is_no_success():
     assert (done.returncode, done.stderr) == (1, b"")
 
 
+@pytest.mark.long
 def test_eight_devices_and_then_one(train_arguments, tmp_path):
     """The same command on another machine: a checkpoint of eight devices continues on one."""
     arguments = [*train_arguments, f"--workdir={tmp_path}/run"]

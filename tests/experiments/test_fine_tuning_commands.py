@@ -35,6 +35,7 @@ def seeds(arguments, tmp_path_factory):
     return workdir, done
 
 
+@pytest.mark.long
 def test_several_seeds_end_with_their_spread(seeds):
     workdir, done = seeds
     found = json.loads((workdir / "seeds.json").read_text())

@@ -45,10 +45,14 @@ def downstream(tmp_path):
     return "--config.downstream=" + shlex.join([*given, "--seeds=3,5"])
 
 
-def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tmp_path):
+@pytest.fixture
+def work(arguments, tmp_path):
     done = further_pretrain(*arguments)
     assert done.returncode == 0, done.stderr
-    work = tmp_path / "work"
+    return tmp_path / "work"
+
+
+def test_all_four_steps(work):
     start = model_dir.load(work / "start")
     assert start.tokenizer.token(start.config.vocab_size - 1) == "covid"
     assert json.loads((work / "huggingface/config.json").read_text())["vocab_size"] == start.config.vocab_size
@@ -60,6 +64,9 @@ def test_all_four_steps_and_again_only_what_is_missing(arguments, downstream, tm
     assert set(report["models"]["after"]["neighbours"]) == {"covid"}
     assert (work / "report/words.png").stat().st_size > 0
 
+
+@pytest.mark.long
+def test_again_only_what_is_missing(work, arguments, downstream, tmp_path):
     again = further_pretrain(*arguments, downstream)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(": skipping ") == 4

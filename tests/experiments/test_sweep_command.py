@@ -52,6 +52,7 @@ def done(grid, tmp_path_factory):
 NAMES = [f"sequence_length_{length}__seed_{seed}" for length in (16, 4096) for seed in (0, 1)]
 
 
+@pytest.mark.long
 def test_a_trial_that_fails_is_marked_and_stops_no_other(done):
     workdir, process = done
     assert process.returncode == 1, process.stderr

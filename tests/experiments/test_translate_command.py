@@ -73,6 +73,7 @@ def test_training_shows_translations_and_scores(folder, trained):
     assert {"bleu", "chrf", "causal_lm_perplexity", "byte_perplexity", "word_perplexity"} <= held_out[0].keys()
 
 
+@pytest.mark.long
 def test_a_continued_run_is_bitwise_the_uninterrupted_one(folder, trained):
     """6 + 6 steps are 12: the order of batches, their buckets and dropout follow from the step alone."""
     assert train(folder, "parts", "--config.training.num_steps=6").returncode == 0

@@ -23,18 +23,22 @@ def attempt(fault, place, *arguments):
         pytest.skip(f"not possible here: {error}")
 
 
+@pytest.mark.long
 def test_a_kill_while_a_save_is_committed_loses_nothing(place):
     attempt(faults.killed, place, 1 + list(POINTS).index("rename"))
 
 
+@pytest.mark.long
 def test_sigterm_before_the_loop_loses_nothing(place):
     attempt(faults.terminated, place, "imports")
 
 
+@pytest.mark.long
 def test_without_permission_the_checkpoint_before_stays(place):
     attempt(faults.no_permission, place, "checkpoints")
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_checkpoint_before(place):
     attempt(faults.disk_full, place, "checkpoint")
 
@@ -66,6 +70,7 @@ def test_a_run_from_a_model_outlives_a_kill_in_its_first_save(place, monkeypatch
         place.check_story(run)
 
 
+@pytest.mark.long
 def test_a_kill_between_history_and_config_loses_nothing(place, tmp_path, monkeypatch):
     place = Place(tmp_path, place.recipe)
     points = [("history", 1), ("committed", 2)]

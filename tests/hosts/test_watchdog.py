@@ -31,6 +31,7 @@ def test_what_takes_longer_than_its_limit_ends_the_process_with_its_stacks():
     assert 'File "<string>", line 11 in <module>' in done.stderr
 
 
+@pytest.mark.long
 def test_where_nobody_hears_why_it_ends_all_the_same():
     reader, writer = os.pipe()
     os.close(reader)

@@ -5,6 +5,8 @@ import pytest
 
 from tests.multidevice import processes
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def runs(tiny_store):

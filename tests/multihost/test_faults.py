@@ -39,6 +39,7 @@ def whole(tiny_store, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.long
 def test_after_a_kill_the_others_end_and_the_losses_continue_bitwise(whole, tiny_store, tmp_path):
     ended = train(tiny_store, tmp_path / "run", fault="kill:step:7:1")
     assert ended[1].code == -9
@@ -53,6 +54,7 @@ def test_after_a_kill_the_others_end_and_the_losses_continue_bitwise(whole, tiny
     assert losses(tmp_path / "run", "validation") == losses(whole, "validation")
 
 
+@pytest.mark.long
 def test_sigterm_to_one_stops_all_and_another_topology_continues(whole, tiny_store, tmp_path):
     """One process of 4 devices; the long form has more topologies, and goes there and back."""
     ended = train(tiny_store, tmp_path / "run", fault="term:step:6:1")
@@ -75,8 +77,18 @@ def test_sigterm_to_one_stops_all_and_another_topology_continues(whole, tiny_sto
         ("memory:build:1:1", [1, 1], "OutOfMemory: out of memory on cpu: 12.0 GiB requested, "),
         ("exit:build:1:0", [3, 3], "error: process 0 of 2, starting: it called sys.exit(3)"),
         ("raise:batch:1:1", [1, 1], "Planted: a planted error"),
-        ("sleep:batch:2:0", [1, 1], "error: process 0 of 2, waiting for data: no batch came for 6 s"),
-        ("stop:build:1:1", [1, None], "error: process 1 of 2, starting: it gave no sign of life for"),
+        pytest.param(
+            "sleep:batch:2:0",
+            [1, 1],
+            "error: process 0 of 2, waiting for data: no batch came for 6 s",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            "stop:build:1:1",
+            [1, None],
+            "error: process 1 of 2, starting: it gave no sign of life for",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_one_fault_ends_all_with_its_reason(tiny_store, tmp_path, fault, expected, reason):

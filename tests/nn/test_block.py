@@ -103,6 +103,7 @@ def test_each_run_of_the_last_layer_has_its_own_dropout(remat):
         assert abs(float((a == b).mean()) - 0.5) < 0.1
 
 
+@pytest.mark.long
 def test_rematerialisation_of_a_layer_that_runs_again():
     """Values and gradients with dropout: what is computed a second time draws what it drew the first."""
     results = []

@@ -152,6 +152,16 @@ def test_berts_own_under_the_general_class_is_berts(tmp_path):
     assert loaded.encode("The") == [EACH["The"]]  # the general class runs tokenizer.json, whatever the options say
 
 
+def test_a_file_that_fills_up_and_cuts_batches_is_read(tmp_path):
+    """As those of sentence encoders do: it says nothing about a text."""
+    padded = engine()
+    padded.enable_padding(length=24)
+    padded.enable_truncation(4)
+    write(tmp_path, padded, tokenizer_class="BertTokenizer", do_lower_case=True)
+    loaded = text.load(tmp_path)
+    assert loaded.tokens(loaded.encode("The a the a the")) == ["the", "a", "the", "a", "the"]
+
+
 @pytest.mark.parametrize(
     ("normalizer", "config", "ids"),
     [

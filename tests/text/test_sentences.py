@@ -60,6 +60,7 @@ def test_long_sentences_are_cut_at_spaces_else_anywhere():
 
 
 # Quadratic splitting would take hours on these. The limit is generous: a loaded machine must not fail the test.
+@pytest.mark.long
 @pytest.mark.parametrize("pattern", ["word ", "letters", ".", "(. ", "\n ", ". (((("])
 def test_a_line_of_megabytes_takes_linear_time(pattern):
     text = (pattern * 2_000_000)[:2_000_000]

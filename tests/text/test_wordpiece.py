@@ -127,6 +127,7 @@ def test_the_alphabet_covers_a_share_of_the_text(coverage, alphabet):
     assert "".join(token for token in tokenizer.tokens(range(5, tokenizer.vocab_size)) if len(token) == 1) == alphabet
 
 
+@pytest.mark.long
 def test_one_line_of_20_megabytes_is_harmless():
     line = "some words and " * 670_000 + "letters" * 1_430_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

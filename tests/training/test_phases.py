@@ -48,7 +48,7 @@ def accident():
     raise Accident
 
 
-@pytest.mark.parametrize("at", [3, 7, 9])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.long), 7, pytest.param(9, marks=pytest.mark.long)])
 def test_resuming_in_any_phase_gives_bitwise_the_same_losses(phased, tiny_store, tmp_path, whole, at):
     """Checkpoints at 4 and 8: from the start, from the first phase into the second, and inside the second."""
     with pytest.raises(Accident):
@@ -59,6 +59,7 @@ def test_resuming_in_any_phase_gives_bitwise_the_same_losses(phased, tiny_store,
     assert losses(tmp_path / "run") == whole
 
 
+@pytest.mark.long
 def test_a_checkpoint_may_lie_on_the_boundary(phased, tiny_store, tmp_path, whole):
     phased.training.checkpoint_every = 5
     with pytest.raises(Accident):
@@ -76,6 +77,7 @@ def test_one_schedule_runs_through_all_phases(phased, tiny_store, tmp_path, whol
     np.testing.assert_allclose(rates, [float(schedule(step)) for step in range(10)], rtol=1e-6)
 
 
+@pytest.mark.long
 def test_one_phase_of_all_the_steps_is_no_phases(phased, tiny_store, tmp_path):
     phased.phases.steps = ()
     train(phased, tiny_store, tmp_path / "none")

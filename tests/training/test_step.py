@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +8,19 @@ import pytest
 
 from tx_jax import tree
 from tx_jax.config import from_config_dict
+from tx_jax.config.training import SCHEDULING
 from tx_jax.nn.dropout import dropout_key
 from tx_jax.tasks.base import WeightedSum, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.state import TrainState
-from tx_jax.training.step import jit_train_step
+from tx_jax.training.state import TrainState, _fresh
+from tx_jax.training.step import jit_train_step, train_step
 
 
 def start(task):
     """A fresh state and the step."""
     optimizer = Optimizer(task.config)
-    params = task.objective.init(jax.random.key(0))
+    params = jax.jit(task.objective.init)(jax.random.key(0))
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
     return state, jit_train_step(task.config, task.objective, optimizer)
 
@@ -70,7 +72,8 @@ def test_dropout_differs_between_steps_and_repeats_for_a_step(smoke_config, tiny
     params = task.objective.init(jax.random.key(0))
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     keys = [jax.random.fold_in(dropout_key(0), step) for step in range(2)]
-    losses = [task.objective.metrics(params, batch, dropout_rng=key)["masked_lm_loss"].mean() for key in keys]
+    metrics = jax.jit(task.objective.metrics)
+    losses = [metrics(params, batch, dropout_rng=key)["masked_lm_loss"].mean() for key in keys]
     assert losses[0] != losses[1]
 
 
@@ -79,6 +82,36 @@ def test_training_learns(smoke_config, tiny_store):
     _, losses = run_steps(from_config_dict(smoke_config), tiny_store, 20, 1)
     assert losses[-1]["masked_lm_loss"] < losses[0]["masked_lm_loss"] - 0.3
     assert [entry["learning_rate"] for entry in losses[:2]] == pytest.approx([3e-3 / 5, 3e-3 * 2 / 5])
+
+
+def test_runs_that_compute_the_same_share_what_is_compiled(smoke_config, tiny_store):
+    """They differ in all that decides when something happens; then in what is computed."""
+    config = from_config_dict(smoke_config)
+    other = {"best_metric": "masked_lm_loss", "keep_last": 7, "final_eval_batches": 3, "num_epochs": 0.0}
+    changes = {name: other.get(name, 5) for name in SCHEDULING}
+    later = dataclasses.replace(config, seed=3, training=dataclasses.replace(config.training, **changes))
+    assert later != config
+    programs = []
+    for each in (config, later):
+        objective, optimizer = MaskedLMObjective(each), Optimizer(each)
+        programs.append((objective, optimizer, jit_train_step(each, objective, optimizer)))
+    (objective, optimizer, step), (later_objective, _, same_step) = programs
+    assert objective == later_objective
+    assert step is same_step
+    batch = MaskedLM(config, tiny_store).batches("train", batch_size=8, repeat=True).batch_at(0)
+    state = jax.eval_shape(lambda key: _fresh(objective, optimizer, key), jax.random.key(0))
+    of_each = [
+        str(
+            jax.make_jaxpr(functools.partial(train_step, objective=o, optimizer=a, accumulation_steps=1))(
+                state, batch, dropout_key(0)
+            )
+        )
+        for o, a, _ in programs
+    ]
+    assert of_each[0] == of_each[1]
+
+    longer = dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=99))
+    assert jit_train_step(longer, MaskedLMObjective(longer), Optimizer(longer)) is not step
 
 
 def test_float32_parameters_under_bfloat16_compute(smoke_config, tiny_store):
@@ -138,9 +171,9 @@ def test_the_norm_of_the_gradient_counts_what_trains(no_dropout, tiny_store):
     task = MaskedLM(frozen, tiny_store)
     batch = task.batches("train", batch_size=8, repeat=True).batch_at(0)
     params, weights = task.objective.init(jax.random.key(0)), task.objective.loss_weights(batch)
-    grads = jax.grad(lambda params: total_loss(task.objective.metrics(params, batch, dropout_rng=None), weights))(
-        params
-    )
+    grads = jax.jit(
+        jax.grad(lambda params: total_loss(task.objective.metrics(params, batch, dropout_rng=None), weights))
+    )(params)
     squares = {path: float((g**2).sum()) for path, g in tree.flatten(grads).items()}
     trained = sum(square for path, square in squares.items() if not tree.matches(path, FROZEN))
     assert trained < 0.9 * sum(squares.values())

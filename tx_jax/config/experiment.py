@@ -16,7 +16,7 @@ from tx_jax.config.lora import NO_LORA, LoraConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
 from tx_jax.config.phases import ONE_PHASE, Phase, PhasesConfig, resolve
-from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
+from tx_jax.config.training import SCHEDULING, MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.config.translation import TranslationDataConfig
 from tx_jax.errors import InputError, did_you_mean
 
@@ -74,6 +74,12 @@ class ExperimentConfig:
         heads = self.model.heads
         others = [HEADS[head].reads for head in heads if head != "pooled"]
         return ("^pooler/",) if self.start_from and "pooled" in heads and "pooled" not in others else ()
+
+    @functools.cached_property
+    def program(self) -> "ExperimentConfig":
+        """This configuration, with a fixed value for all that decides when and for how long something runs, but not
+        what is computed: where two configurations have the same, one compiled step serves both."""
+        return dataclasses.replace(self, seed=0, training=dataclasses.replace(self.training, **SCHEDULING))
 
     @property
     def labeled(self) -> LabeledDataConfig:

@@ -155,6 +155,23 @@ class TrainingConfig:
         )
 
 
+# Values for the fields of TrainingConfig that decide when something runs and for how long, but not what is computed.
+SCHEDULING = {
+    "log_every": 1,
+    "eval_every": 0,
+    "eval_batches": 0,
+    "checkpoint_every": 0,
+    "keep_last": 1,
+    "keep_best": 0,
+    "best_metric": "",
+    "max_skipped_updates": 0,
+    "num_epochs": 0.0,
+    "stall_seconds": 0,
+    "patience": 0,
+    "final_eval_batches": 0,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Number of devices along each mesh axis; one of them may be -1: all the devices that are left.

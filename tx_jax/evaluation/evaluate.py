@@ -30,8 +30,9 @@ def eval_step(params: Any, batch: Batch, *, objective: Objective) -> tuple[Metri
     return objective.metrics(params, batch, dropout_rng=None), outputs
 
 
+@functools.lru_cache(maxsize=4)
 def jit_eval_step(objective: Objective, mesh: jax.sharding.Mesh) -> EvalStep:
-    """`eval_step` of an objective, whose results are on every device."""
+    """`eval_step` of an objective, whose results are on every device; one for all objectives that compute the same."""
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     return jax.jit(functools.partial(eval_step, objective=objective), out_shardings=everywhere)
 

@@ -40,8 +40,7 @@ def _block(key_data: jax.Array, stddev: jax.Array, start: jax.Array) -> jax.Arra
     return jnp.clip(normal, *inside) * stddev
 
 
-@functools.lru_cache(maxsize=4)
-def traced_once(make: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
+def traced(make: Callable[[jax.Array], Any]) -> Callable[[jax.Array], Any]:
     """The same function of a threefry key, traced here and never again: tracing a model takes a while. What its results
     do not need, such as the forward pass that names the parameters, is left out."""
     key = jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32"))

@@ -4,13 +4,9 @@ import html
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from tx_jax.files import json_text
 from tx_jax.reports.sections import Chart, Section, Table
-
-# The browser itself refuses what is not inside the page.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-# Of colors that differ for most color-blind people (Okabe and Ito 2008), then again in other lightness.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31")
+from tx_jax.web import page
+from tx_jax.web.page import COLORS
 
 
 def text(title: str, sections: Sequence[Section], runs: Sequence[str]) -> str:
@@ -22,20 +18,7 @@ def text(title: str, sections: Sequence[Section], runs: Sequence[str]) -> str:
     data = {"runs": list(runs), "colors": COLORS, "charts": [vars(chart) for chart in charts]}
     style, script = (resources.files(__package__).joinpath(name).read_text() for name in ("page.css", "page.js"))
     body = "\n".join(_section(section) for section in sections)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<link rel="icon" href="data:,">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"<main>\n<h1>{html.escape(title)}</h1>\n{body}\n</main>\n"
-        f'<script type="application/json" id="data">{_embedded(data)}</script>\n'
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
-    )
-
-
-def _embedded(data: Mapping) -> str:
-    """JSON that no content can end the script element with."""
-    return json_text(data).replace("<", "\\u003c")
+    return page.text(title, body, data, style=style, script=script)
 
 
 def _section(section: Section) -> str:

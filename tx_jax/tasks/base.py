@@ -54,6 +54,13 @@ class Objective(abc.ABC):
         self.config = config
         self.check()
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both compute the same: then they share what is compiled."""
+        return type(self) is type(other) and self.config.program == other.config.program
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.config.program))
+
     @abc.abstractmethod
     def check(self) -> None:
         """Raises InputError if the configuration does not fit the objective."""

@@ -39,6 +39,9 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
     Warns with InputWarning if the file puts different special tokens around a text than tx_jax does. Raises InputError
     if any text gets different ids.
     """
+    # A file may also say how batches are filled up and cut, as those of sentence encoders do; that changes no text.
+    reference.no_padding()
+    reference.no_truncation()
     special = [tokenizer.token(index) for index in tokenizer.special_ids]
     texts = [*TEXTS, *(form.format(token) for token in added for form in _FORMS)]
     texts = [text for text in texts if not any(name in text for name in special)]

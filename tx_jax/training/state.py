@@ -1,6 +1,7 @@
 """What training carries from step to step: nothing that the step number already determines."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -28,14 +29,19 @@ class TrainState:
     opt_state: Any
 
 
+@functools.lru_cache(maxsize=4)
+def _init(objective: Objective) -> Callable[[jax.Array], Any]:
+    return initial.traced(objective.init)
+
+
 def _fresh(objective: Objective, optimizer: Optimizer, key: jax.Array) -> TrainState:
-    params = initial.traced_once(objective.init)(key)
+    params = _init(objective)(key)
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 
 def abstract_params(objective: Objective) -> Any:
     """The shapes and dtypes of an objective's parameters."""
-    return jax.eval_shape(initial.traced_once(objective.init), _key(0))
+    return jax.eval_shape(_init(objective), _key(0))
 
 
 def abstract_state(objective: Objective, optimizer: Optimizer, mesh: jax.sharding.Mesh) -> TrainState:

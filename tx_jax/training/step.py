@@ -95,12 +95,14 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
 
 def jit_train_step(config: ExperimentConfig, objective: Objective, optimizer: Optimizer) -> TrainStep:
     """`train_step` with everything but its arrays filled in; its input state is donated. It is compiled
-    once for each batch shape: at most once per phase."""
+    once for each batch shape: at most once per phase, and for all runs of this process that compute the same."""
+    return _jitted(objective, Optimizer(optimizer.config.program), config.training.accumulation_steps)
+
+
+@functools.lru_cache(maxsize=4)
+def _jitted(objective: Objective, optimizer: Optimizer, accumulation_steps: int) -> TrainStep:
     step = functools.partial(
-        train_step,
-        objective=objective,
-        optimizer=optimizer,
-        accumulation_steps=config.training.accumulation_steps,
+        train_step, objective=objective, optimizer=optimizer, accumulation_steps=accumulation_steps
     )
     return jax.jit(step, donate_argnums=0)
 

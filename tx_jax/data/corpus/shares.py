@@ -70,31 +70,64 @@ def prepare_share(
     """
     if not 0 <= number < of:
         raise InputError(f"--process_id={number}, --num_processes={of}: give each process an index of its own, from 0")
-    place = config.store.with_name(f"{config.store.name}.shares")
-    if number == 0:
-        source, given = Source(config.source), text.load(config.tokenizer) if config.tokenizer else None
-        settings = resume.settings(config, given)
-        try:
-            if meta := resume.finished_meta(config, settings, source):
-                return Prepared(meta, was_complete=True)
-        except token_store.UnusableStore as error:
-            if not config.overwrite:
-                raise InputError(f"{error}; choose another --store, or pass --overwrite to replace it") from None
-        plan = {"processes": of, "code": code_fingerprint(), "settings": settings, "source_signature": source.signature}
-        _begin(config, place, plan, source, given, progress)
-    else:
-        plan = _wait_for(place / PLAN, progress)
-        _check_plan(place, plan, {"processes": of, "code": code_fingerprint(), "settings": plan["settings"]})
-    made = prepare(_of_share(config, place, number, of), progress, Share(number, of, plan["code"]))
-    if number:
-        return made
-    shares = []
-    for other in range(of):
-        _wait_for(_folder(place, other, of) / token_store.META, progress)
-        shares.append(TokenStore.open(_folder(place, other, of)))
+    if number == 0 and (complete := begin(config, of, progress)):
+        return complete
+    made = make_share(config, number, of, progress)
+    return made if number else put_together(config, of, progress)
+
+
+def begin(config: PrepareConfig, of: int, progress: Callable[[Progress], None] = lambda _: None) -> Prepared | None:
+    """Makes the tokenizer, and then the plan for so many shares, which `make_share` waits for.
+
+    Returns:
+      The store if it is complete already; else None.
+    """
+    source, given = Source(config.source), text.load(config.tokenizer) if config.tokenizer else None
+    settings = resume.settings(config, given)
+    if complete := _complete(config, settings, source):
+        return complete
+    plan = {"processes": of, "code": code_fingerprint(), "settings": settings, "source_signature": source.signature}
+    _begin(config, _place(config), plan, source, given, progress)
+    return None
+
+
+def _complete(config: PrepareConfig, settings: dict, source: Source) -> Prepared | None:
+    """The store, if it is finished and the one that is asked for. Raises InputError if another one is in the way."""
+    try:
+        meta = resume.finished_meta(config, settings, source)
+    except token_store.UnusableStore as error:
+        if not config.overwrite:
+            raise InputError(f"{error}; choose another --store, or pass --overwrite to replace it") from None
+        return None
+    return Prepared(meta, was_complete=True) if meta else None
+
+
+def make_share(
+    config: PrepareConfig, number: int, of: int, progress: Callable[[Progress], None] = lambda _: None
+) -> Prepared:
+    """Makes a share; if it was made already, or in part, only the rest of it."""
+    place = _place(config)
+    plan = _wait_for(place / PLAN, progress)
+    _check_plan(place, plan, {"processes": of, "code": code_fingerprint(), "settings": plan["settings"]})
+    return prepare(_of_share(config, place, number, of), progress, Share(number, of, plan["code"]))
+
+
+def put_together(config: PrepareConfig, of: int, progress: Callable[[Progress], None] = lambda _: None) -> Prepared:
+    """Makes the store of its shares, for which it waits, and removes them; once more, it leaves the store as it is."""
+    place, given = _place(config), text.load(config.tokenizer) if config.tokenizer else None
+    if complete := _complete(config, resume.settings(config, given), Source(config.source)):
+        return complete
+    plan, shares = token_store.read_json(place / PLAN), []
+    for number in range(of):
+        _wait_for(_folder(place, number, of) / token_store.META, progress)
+        shares.append(TokenStore.open(_folder(place, number, of)))
     meta = _together(config, plan, place, shares)
     remove_folder(place)
     return Prepared(meta, was_complete=False)
+
+
+def _place(config: PrepareConfig) -> Path:
+    return config.store.with_name(f"{config.store.name}.shares")
 
 
 def code_fingerprint() -> str:

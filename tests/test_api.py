@@ -1,0 +1,189 @@
+"""The front door: each method does what the functions of the library do, and says what it cannot."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import tx_jax
+from tests import labeled_files
+from tests.decoding import models as decoders
+from tests.interpret import models as small
+from tx_jax import decoding, tree
+from tx_jax.config import from_config_dict
+from tx_jax.convert import model_dir
+from tx_jax.errors import InputError
+from tx_jax.evaluation.fill_mask import fill_mask
+
+TEXT = "the cat sits by the river"
+
+
+def saved(path, trained):
+    """The model as a folder, opened again by the front door."""
+    params = {name: np.asarray(x) for name, x in tree.flatten(trained.params).items()}
+    model_dir.save(model_dir.Model(trained.model, params, trained.tokenizer, None), path)
+    return tx_jax.load(path)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("bert") / "model", small.model("BERT"))
+
+
+@pytest.fixture(scope="module")
+def gpt(tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("gpt") / "model", decoders.model("gpt2"))
+
+
+def labeled(folder, tokenizer, head, **changes):
+    labeled_files.write_model(folder / head, tokenizer, heads=(head,), **changes)
+    return tx_jax.load(folder / head)
+
+
+def test_importing_it_imports_no_jax():
+    code = "import sys, tx_jax, tx_jax.text; assert 'load' in dir(tx_jax); print('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+    with pytest.raises(AttributeError, match="no attribute 'lod'; it has Model, load, train"):
+        _ = tx_jax.lod
+
+
+def test_every_name_says_what_it_does():
+    for name in tx_jax.__all__:
+        assert inspect.getdoc(getattr(tx_jax, name))
+    for name, method in vars(tx_jax.Model).items():
+        assert name.startswith("_") or inspect.getdoc(method), name
+
+
+def test_masks_and_vectors(bert):
+    assert bert.can == ("fill_mask", "encode", "capture")
+    assert bert.fill_mask("the [MASK] sits", top=3) == fill_mask(bert, "the [MASK] sits", top=3)
+    vectors = bert.encode([TEXT, "a dog", TEXT])
+    assert vectors.shape == (3, bert.model.dim)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(vectors[0], vectors[2], rtol=1e-5)
+    names = ["encoder/layer_0/attention/probabilities", "encoder/output"]
+    (found,) = bert.capture([TEXT], names)
+    np.testing.assert_allclose(found[names[0]].sum(-1), 1, rtol=1e-5)
+    mean = found["encoder/output"].mean(0)
+    np.testing.assert_allclose(vectors[0], mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-6)
+
+
+def test_it_is_a_pure_function_of_its_parameters(bert):
+    ids = np.array([[2, 6, 7, 3]])
+    step = jax.jit(lambda params: bert.apply(params, ids).hidden.sum())
+    assert step(bert.params) != step(jax.tree.map(lambda x: x * 1.1, bert.params))
+
+
+def test_a_decoder_goes_on(gpt):
+    assert gpt.can == ("generate", "encode", "capture")
+    options = {"max_new_tokens": 5, "temperature": 0}
+    (expected,) = decoding.generate(gpt, ["the cat"], decoding.Options(**options))
+    assert gpt.generate("the cat", **options) == expected.text
+    with pytest.raises(InputError, match="generate: there is no option 'max_tokens'; there are"):
+        gpt.generate("the cat", max_tokens=5)
+    with pytest.raises(InputError, match="gives one sequence"):
+        gpt.generate("the cat", num_return_sequences=2)
+
+
+def test_an_encoder_decoder_translates(tmp_path):
+    model = saved(tmp_path / "model", decoders.model("seq2seq_pre", "unigram"))
+    assert model.can == ("translate", "capture")
+    beams = decoding.Options(num_beams=4, length_penalty=0.6, length_normalization="gnmt", max_new_tokens=4)
+    assert model.translate("the cat", max_new_tokens=4) == decoding.generate(model, ["the cat"], beams)[0].text
+    greedy = decoding.Options(temperature=0, max_new_tokens=4)
+    found = model.translate("the cat", num_beams=1, max_new_tokens=4)
+    assert found == decoding.generate(model, ["the cat"], greedy)[0].text
+
+
+def test_labels_of_texts_words_and_answers(tiny_store, tmp_path):
+    tokenizer = tiny_store.tokenizer()
+    classifier = labeled(tmp_path, tokenizer, "sequence_classification", num_labels=3)
+    one, two = classifier.classify(["abcd efgh", "b"])
+    assert one["prediction"] in ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert sum(one[f"probability_LABEL_{i}"] for i in range(3)) == pytest.approx(1)
+    assert one != two
+    (pair,) = classifier.classify([("abcd efgh", "b")])
+    assert pair != one
+    tagger = labeled(tmp_path, tokenizer, "token_classification", num_labels=3)
+    assert [word for word, _, _ in tagger.tag(["abcd", "efgh"])] == ["abcd", "efgh"]
+    reader = labeled(tmp_path, tokenizer, "question_answering")
+    answer = reader.answer("abcd?", "efgh abcd efgh")
+    assert answer["prediction"] in "efgh abcd efgh"
+
+
+def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
+    changed = dataclasses.replace(bert, params=jax.tree.map(lambda x: x * 0.5, bert.params))
+    changed.save(tmp_path / "saved")
+    again = tx_jax.load(tmp_path / "saved")
+    for path, value in tree.flatten(again.params).items():
+        np.testing.assert_array_equal(value, np.asarray(tree.flatten(bert.params)[path]) * np.float32(0.5))
+    with pytest.raises(InputError, match="exists"):
+        changed.save(tmp_path / "saved")
+    assert changed.to_hf(tmp_path / "hf").startswith("Bert")
+    back = tx_jax.load(tmp_path / "hf")
+    np.testing.assert_allclose(back.encode([TEXT]), again.encode([TEXT]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "problem"),
+    [
+        ("classify", (["a"],), "cannot classify: its heads are .*; it can fill_mask, encode, capture"),
+        ("fill_mask", (["a [MASK]"],), r"fill_mask takes a text, not \['a \[MASK\]'\] \(list\)"),
+        ("fill_mask", (None,), r"fill_mask takes a text, not None \(NoneType\)"),
+        ("encode", ("a text",), r"encode takes a list, not 'a text' \(str\): give \[...\]"),
+        ("encode", ([],), "encode: the list is empty"),
+        ("encode", (["a", None],), r"encode, text 2: None is no text"),
+        ("capture", (["cat"], ["encoder/layer_9/output"]), "there is no activation 'encoder/layer_9/output'"),
+    ],
+)
+def test_bad_input(bert, method, arguments, problem):
+    with pytest.raises(InputError, match=problem):
+        getattr(bert, method)(*arguments)
+
+
+@pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3])
+def test_a_text_to_classify_must_be_one_or_two(tiny_store, tmp_path, text):
+    classifier = labeled(tmp_path, tiny_store.tokenizer(), "sequence_classification", num_labels=2)
+    with pytest.raises(InputError, match="classify, text 2"):
+        classifier.classify(["a", text])
+
+
+def test_no_model_says_what_was_looked_for(tmp_path):
+    with pytest.raises(InputError, match=r"it has no config\.json and no model\.json"):
+        tx_jax.load(tmp_path)
+
+
+def test_training_from_python(smoke_config, tmp_path):
+    smoke_config.training.update(num_steps=4, eval_every=2, checkpoint_every=2)
+    smoke_config.model.num_layers = 1
+    whole = tx_jax.train(smoke_config, tmp_path / "run", progress=False)
+    assert {"masked_lm_loss", "next_sentence_accuracy"} <= whole["validation"].keys()
+    assert (tmp_path / "run/loss.png").stat().st_size
+    assert tx_jax.load(tmp_path / "run").step == 4
+    assert tx_jax.train(smoke_config.to_dict(), tmp_path / "run", progress=False) == whole  # it is complete
+    smoke_config.optimizer.frozen = ("nothing/",)
+    with pytest.raises(InputError, match=r"optimizer\.frozen"):
+        tx_jax.train(smoke_config, tmp_path / "bad", progress=False)
+    assert not (tmp_path / "bad/config.json").exists()
+
+
+def test_fine_tuning_from_python_gives_every_split(tiny_store, tmp_path, monkeypatch):
+    from configs import classification
+
+    monkeypatch.chdir(tmp_path)
+    c = classification.get_config("smoke")
+    c.data.update(train="train.csv", validation="validation.csv", test="")
+    for split in ("train", "validation"):
+        labeled_files.write(tmp_path / f"{split}.csv", from_config_dict(c).data)
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer())
+    c.start_from = str(tmp_path / "model")
+    c.training.update(num_steps=2, num_epochs=0.0)
+    found = tx_jax.train(c, "run", progress=False)
+    assert found.keys() == {"validation"}
+    assert "accuracy" in found["validation"]
+    (one,) = tx_jax.load("run").classify(["abcd"])
+    assert one["prediction"] in tx_jax.load("run").labels

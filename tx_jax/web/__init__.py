@@ -1,0 +1,1 @@
+"""Pages that need nothing from outside: style, script and data inside, readable by light and in the dark."""
