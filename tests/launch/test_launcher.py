@@ -77,6 +77,15 @@ def test_a_resource_that_is_never_given(cloud):
     assert cloud.resources == []
 
 
+def test_a_resource_that_is_not_given_in_time_is_not_asked_for_again(cloud):
+    cloud.plan({"fail": "no capacity"})
+    assert cloud.launcher(cloud.request(valid_until="12h")).run() == 1
+    assert "the resource was not given within 12h" in cloud.said
+    assert len(cloud.calls("create")) == 1
+    assert "--valid-until-duration=12h" in cloud.calls("create")[0]
+    assert cloud.resources == []
+
+
 def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(cloud):
     class Interrupted(Exception):
         pass
@@ -92,6 +101,8 @@ def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(c
     assert cloud.resources == ["bert"]
     with pytest.raises(InputError, match=r"something else: command: '.*--seconds=0.05' -> '.*--steps=41'"):
         cloud.launcher(dataclasses.replace(request, arguments=("--steps=41",))).run()
+    with pytest.raises(InputError, match=r"tier: 'on demand' -> 'spot'; variables: \['SECRET'\] -> \[\]"):
+        cloud.launcher(dataclasses.replace(request, tier="spot", variables={})).run()
     with pytest.raises(InputError, match="gs://bucket/other has no record of it"):
         cloud.launcher(dataclasses.replace(request, workdir="gs://bucket/other")).run()
     (cloud.clone / "experiments/train.py").unlink()  # what runs is what was copied

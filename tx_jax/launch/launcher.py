@@ -59,7 +59,8 @@ class Launcher:
                 self._take_up(seen)
             while True:
                 self._show_log(seen)
-                action = next_action(seen.resource, seen.run, asked=asked, deleted=self._there)
+                limited = bool(self._request.valid_until)
+                action = next_action(seen.resource, seen.run, asked=asked, deleted=self._there, limited=limited)
                 asked = asked and action == Action.WAIT
                 self._there = self._there or seen.resource not in (Resource.NONE, Resource.DELETING)
                 if (code := self._do(action, seen)) is not None:
@@ -141,6 +142,9 @@ class Launcher:
             self._say(f"done: {self._request.workdir}")
             return self._end(EXIT_DONE, seen)
         elif action == Action.GIVE_UP:
+            if seen.resource == Resource.FAILED:
+                self._say(f"the resource was not given within {self._request.valid_until}")
+                return self._end(EXIT_FAILED, seen)
             code = EXIT_BAD_INPUT if seen.run == Run.BAD_INPUT else EXIT_FAILED
             self._say(f"the run has ended with {seen.run.value}: the reason is in the last lines of the log above")
             return self._end(code, seen)
@@ -178,7 +182,7 @@ class Launcher:
             raise InputError(f"--name={name}: there is a resource with this name that no launcher made: {other}")
         if not (record := self._observer.record(self._launch)):
             raise InputError(f"--name={name} runs something else: {workdir} has no record of it: {other}")
-        if different := differences(record, {"command": self._request.command}):
+        if different := differences(record, self._request.identity):
             raise InputError(f"--name={name} runs something else: {'; '.join(different)}: {other}")
         self._gcloud.run(["storage", "cp", f"{self._address}/{ARCHIVE}", str(self._folder / ARCHIVE)])
         self._logged = max(seen.log_bytes - LAST_BYTES, 0)
