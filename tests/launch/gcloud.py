@@ -22,6 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(os.environ["STANDIN"])
@@ -80,23 +81,31 @@ def home(name, worker):
 
 
 def processes(name, worker):
-    """The pids of a worker's processes: those with its home."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if f"HOME={home(name, worker)}".encode() in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:
-            pass
-    return found
+    """The pids of a worker's training: of the process that worker.sh started, and of those below it."""
+    started = home(name, worker) / "tx_jax-launch" / name / "started"
+    found = [int(started.read_text().split()[0])] if started.exists() else []
+    for pid in found:
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [pid for pid in found if is_at_home(pid, home(name, worker))]
+
+
+def is_at_home(pid, folder):
+    """Whether a process has this home, so that it is not a later one with the same number."""
+    try:
+        return f"HOME={folder}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def kill(name, workers):
     for worker in workers:
-        while pids := [pid for pid in processes(name, worker) if state_of(pid) != "Z"]:
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        pids = processes(name, worker)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        while any(state_of(pid) != "Z" for pid in pids):
+            time.sleep(0.01)
 
 
 def state_of(pid):

@@ -163,5 +163,6 @@ def test_a_training_with_two_preemptions_ends_with_bitwise_the_losses_of_one_wit
     assert "taking up launch 20" in last.stdout
     assert "done: gs://bucket/run" in last.stdout
     assert not cloud.resources
+    print(*(line for line in (lines + last.stdout).splitlines() if line.startswith("[")), sep="\n")  # for pytest -s
     assert losses(cloud.file("gs://bucket/run")) == losses(tmp_path / "whole")
     assert [step for step, _ in losses(tmp_path / "whole")] == list(range(1, 61))

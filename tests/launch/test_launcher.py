@@ -77,6 +77,15 @@ def test_a_resource_that_is_never_given(cloud):
     assert cloud.resources == []
 
 
+def test_a_resource_that_is_not_given_in_time_is_not_asked_for_again(cloud):
+    cloud.plan({"fail": "no capacity"})
+    assert cloud.launcher(cloud.request(valid_until="12h")).run() == 1
+    assert "the resource was not given within 12h" in cloud.said
+    assert len(cloud.calls("create")) == 1
+    assert "--valid-until-duration=12h" in cloud.calls("create")[0]
+    assert cloud.resources == []
+
+
 def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(cloud):
     class Interrupted(Exception):
         pass
@@ -92,6 +101,8 @@ def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(c
     assert cloud.resources == ["bert"]
     with pytest.raises(InputError, match=r"something else: command: '.*--seconds=0.05' -> '.*--steps=41'"):
         cloud.launcher(dataclasses.replace(request, arguments=("--steps=41",))).run()
+    with pytest.raises(InputError, match=r"tier: 'on demand' -> 'spot'; variables: \['SECRET'\] -> \[\]"):
+        cloud.launcher(dataclasses.replace(request, tier="spot", variables={})).run()
     with pytest.raises(InputError, match="gs://bucket/other has no record of it"):
         cloud.launcher(dataclasses.replace(request, workdir="gs://bucket/other")).run()
     (cloud.clone / "experiments/train.py").unlink()  # what runs is what was copied
@@ -105,6 +116,16 @@ def test_interrupted_it_leaves_the_vm_running_and_the_same_command_takes_it_up(c
     assert not any("s3cret" in part for call in cloud.calls() for part in call)
     assert cloud.launcher(request).run() == 0  # done already
     assert cloud.resources == []
+    assert cloud.launcher(request).run() == 0  # and without a resource
+    assert len(cloud.calls("create")) == 1
+
+
+def test_a_run_that_is_done_goes_on_where_more_is_asked_for(cloud):
+    assert cloud.run("--steps=10") == 0
+    cloud.plan({"fault": "11", "then": "preempt"})  # DONE is still that of the shorter run
+    assert cloud.run("--steps=20") == 0
+    assert cloud.log[-1] == "step 20"
+    assert [line for line in cloud.log if "begins" in line][-1].startswith("worker 0 begins after 10")
 
 
 def test_a_resource_of_somebody_else_is_left_alone(cloud):
@@ -139,7 +160,9 @@ def test_what_is_refused_before_anything_is_paid(cloud):
         cloud.run()
 
 
-def test_gcloud_that_fails_in_the_middle_leaves_all_as_it_is(cloud):
+def test_gcloud_that_fails_in_the_middle_leaves_all_as_it_is(cloud, monkeypatch):
+    monkeypatch.setattr("tx_jax.launch.launcher.FAILURES", 3)
+
     def say(line):
         cloud.said.append(line)
         if "1 worker: running" in line:

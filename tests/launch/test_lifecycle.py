@@ -45,6 +45,8 @@ def test_what_a_user_did_meanwhile_counts():
     assert next_action(Resource.ACTIVE, Run.HELD, asked=True) == Action.START
     assert next_action(Resource.NONE, Run.NOT_STARTED, deleted=True) == Action.LEAVE
     assert next_action(Resource.NONE, Run.DONE, deleted=True) == Action.FINISH
+    assert next_action(Resource.FAILED, Run.NOT_STARTED, limited=True) == Action.GIVE_UP
+    assert next_action(Resource.FAILED, Run.DONE, limited=True) == Action.FINISH
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tx_jax.launch.lifecycle import Resource
 QUEUED = ("compute", "tpus", "queued-resources")
 VM = ("compute", "tpus", "tpu-vm")
 LABEL = "tx_jax-launch"  # on each resource that the launcher made: which record in the run directory it belongs to
+QUICK_SECONDS = 300.0  # in which what only looks has its answer
 _LOGGED_OUT = ("do not currently have an active account", "no credentialed accounts", "gcloud auth login")
 
 
@@ -89,25 +90,29 @@ class Gcloud:
     def only_shows(self) -> bool:
         return self._show is not None
 
-    def run(self, arguments: Sequence[str]) -> str:
+    def run(self, arguments: Sequence[str], timeout: float = 3600.0) -> str:
         """What the command prints.
 
         Raises:
-          GcloudFailed: it failed.
+          GcloudFailed: it failed, or did not answer in so many seconds.
           InputError: gcloud is not there, or nobody is logged in.
         """
         if self._show is not None:
             self._show(shlex.join(["gcloud", *arguments]))
             return ""
-        done = subprocess.run([_program(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        command = [_program(), *arguments]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            raise GcloudFailed(f"gcloud {' '.join(arguments[:4])} did not answer in {timeout:.0f} s") from None
         output, errors = (stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr))
         if done.returncode:
             raise _failure(errors, output, done.returncode)
         return output
 
     def json(self, arguments: Sequence[str]) -> Any:
-        """The same for commands that print JSON; None where they are only shown."""
-        text = self.run(arguments)
+        """The same for commands that print JSON, quickly; None where they are only shown."""
+        text = self.run(arguments, QUICK_SECONDS)
         try:
             return json.loads(text) if text.strip() else None
         except ValueError:

@@ -1,6 +1,5 @@
 """Takes a run through its life on a TPU VM: looks, asks `lifecycle` what to do, and does it, until there is an end."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -11,10 +10,10 @@ from tx_jax.launch import snapshot
 from tx_jax.launch.gcloud import LABEL, Gcloud, GcloudFailed, labels_of, reason
 from tx_jax.launch.lifecycle import Action, Resource, Run, next_action
 from tx_jax.launch.observing import LAST_BYTES, Observer, Seen, folder_of, on_worker, status_command
-from tx_jax.launch.request import ARCHIVE, PYTHON, RECORD, Request, differences
+from tx_jax.launch.request import ARCHIVE, PYTHON, Request, differences
 
 EXIT_DONE, EXIT_FAILED, EXIT_BAD_INPUT, EXIT_LEFT = 0, 1, 2, 75
-FAILURES = 5  # of gcloud in a row, after which the launcher leaves all as it is
+FAILURES = 30  # of gcloud in a row, after which the launcher leaves all as it is
 
 
 class Launcher:
@@ -53,12 +52,15 @@ class Launcher:
         """Returns the exit code: 0 done, 1 failed, 2 bad input, 75 left as it is."""
         with self._temporary:
             self._step = self._first_step()
+            if self._observer.last_record().get("command") != self._request.command:
+                self._observer.done_before = self._step
             seen, asked = self._look(), True
             if seen.resource not in (Resource.NONE, Resource.DELETING):
                 self._take_up(seen)
             while True:
                 self._show_log(seen)
-                action = next_action(seen.resource, seen.run, asked=asked, deleted=self._there)
+                limited = bool(self._request.valid_until)
+                action = next_action(seen.resource, seen.run, asked=asked, deleted=self._there, limited=limited)
                 asked = asked and action == Action.WAIT
                 self._there = self._there or seen.resource not in (Resource.NONE, Resource.DELETING)
                 if (code := self._do(action, seen)) is not None:
@@ -95,10 +97,12 @@ class Launcher:
             try:
                 seen = self._observer.look()
                 break
-            except GcloudFailed as error:
-                self._say(f"gcloud cannot tell ({error}): it is asked again")
-                if failures == FAILURES - 1:
+            except (GcloudFailed, InputError) as error:  # an InputError: the credentials are no longer valid
+                if isinstance(error, InputError) and not self._launch:
                     raise
+                if failures == FAILURES - 1:
+                    raise GcloudFailed(str(error)) from None
+                self._say(f"gcloud cannot tell ({error}): it is asked again")
                 time.sleep(self._poll_seconds)
         now = (seen.resource, seen.run, seen.workers if seen.run == Run.UNREACHABLE else ())
         if now != self._seen_before:
@@ -138,6 +142,9 @@ class Launcher:
             self._say(f"done: {self._request.workdir}")
             return self._end(EXIT_DONE, seen)
         elif action == Action.GIVE_UP:
+            if seen.resource == Resource.FAILED:
+                self._say(f"the resource was not given within {self._request.valid_until}")
+                return self._end(EXIT_FAILED, seen)
             code = EXIT_BAD_INPUT if seen.run == Run.BAD_INPUT else EXIT_FAILED
             self._say(f"the run has ended with {seen.run.value}: the reason is in the last lines of the log above")
             return self._end(code, seen)
@@ -173,11 +180,9 @@ class Launcher:
         other = "give another --name, or delete it by the word delete"
         if not self._launch:
             raise InputError(f"--name={name}: there is a resource with this name that no launcher made: {other}")
-        try:
-            record = json.loads(self._gcloud.run(["storage", "cat", f"{self._address}/{RECORD}"]))
-        except (GcloudFailed, ValueError):
-            raise InputError(f"--name={name} runs something else: {workdir} has no record of it: {other}") from None
-        if different := differences(record, {"command": self._request.command}):
+        if not (record := self._observer.record(self._launch)):
+            raise InputError(f"--name={name} runs something else: {workdir} has no record of it: {other}")
+        if different := differences(record, self._request.identity):
             raise InputError(f"--name={name} runs something else: {'; '.join(different)}: {other}")
         self._gcloud.run(["storage", "cp", f"{self._address}/{ARCHIVE}", str(self._folder / ARCHIVE)])
         self._logged = max(seen.log_bytes - LAST_BYTES, 0)

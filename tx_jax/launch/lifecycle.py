@@ -67,21 +67,24 @@ TABLE: tuple[tuple[Collection[Resource] | None, Collection[Run] | None, Action],
     # CREATING to PROVISIONING, SUSPENDING, whatever state may be added, and a worker that does not answer.
     (_ANY, _ANY, Action.WAIT),
 )
-# What is done again because something went wrong, but for the first time: it is limited.
-RESTARTS = {Action.START, Action.REPLACE}
 
 
-def next_action(resource: Resource, run: Run, *, asked: bool = False, deleted: bool = False) -> Action:
+def next_action(
+    resource: Resource, run: Run, *, asked: bool = False, deleted: bool = False, limited: bool = False
+) -> Action:
     """The next action.
 
     Args:
       asked: whether a user asks for it right now, so that a run that was held goes on.
       deleted: whether the resource was there before in this launch, so that whoever deleted it wanted an end.
+      limited: whether it was said how long to wait for the resource: one that FAILED is then not asked for again.
     """
     if resource == Resource.NONE and deleted and run != Run.DONE:
         return Action.LEAVE
     if resource == Resource.ACTIVE and run == Run.HELD and asked:
         return Action.START
+    if resource == Resource.FAILED and limited and run != Run.DONE:
+        return Action.GIVE_UP
     return next(
         action
         for resources, runs, action in TABLE

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tx_jax.launch.gcloud import Gcloud, GcloudFailed, Slice, resource_state, workers_of
+from tx_jax.launch.gcloud import QUICK_SECONDS, Gcloud, GcloudFailed, Slice, resource_state, workers_of
 from tx_jax.launch.lifecycle import Resource, Run, run_of
-from tx_jax.launch.request import SCRIPT, Request
+from tx_jax.launch.request import RECORD, SCRIPT, Request
 
 UNREACHABLE_LOOKS = 10  # in a row, after which a VM counts as lost although it is said to be there
 OVERDUE_SECONDS = 300  # for which a worker may still run after another has ended
@@ -50,12 +50,18 @@ def status_command(slice_: Slice) -> str:
 
 
 class Observer:
-    """Looks at a launch."""
+    """Looks at a launch.
+
+    Attributes:
+      done_before: the step of the last checkpoint of a shorter run in the same directory, whose DONE is not this one's;
+        -1: there was none.
+    """
 
     def __init__(self, request: Request, gcloud: Gcloud, clock: Callable[[], float] = time.monotonic):
         self._request, self._gcloud, self._clock = request, gcloud, clock
         self._unreachable, self._workers = 0, 0
         self._partly_since: float | None = None
+        self.done_before = -1
 
     def forget(self) -> None:
         """The VM is to be another one."""
@@ -83,7 +89,7 @@ class Observer:
         slice_ = self._request.slice
         try:
             self._workers = self._workers or workers_of(self._gcloud.json(slice_.describe_vm()) or {})
-            said = WORKER.findall(self._gcloud.run(slice_.ssh(status_command(slice_))))
+            said = WORKER.findall(self._gcloud.run(slice_.ssh(status_command(slice_)), QUICK_SECONDS))
             problem = "" if len(said) >= self._workers else f"{len(said)} of {self._workers} workers answer"
         except GcloudFailed as error:
             said, problem = [], str(error)
@@ -120,7 +126,7 @@ class Observer:
         """Worker 0's log from a byte on, counted from 1; as much as there is, b"" where it does not answer."""
         slice_ = self._request.slice
         try:
-            text = self._gcloud.run(slice_.ssh(on_worker(slice_, "log", str(start)), worker="0"))
+            text = self._gcloud.run(slice_.ssh(on_worker(slice_, "log", str(start)), worker="0"), QUICK_SECONDS)
         except GcloudFailed:
             return b""
         return text.encode(errors="surrogateescape")
@@ -128,7 +134,21 @@ class Observer:
     def is_done(self) -> bool:
         """Whether the run directory says that nothing is left to do."""
         names = {name.rstrip("/").rpartition("/")[2] for name in self._listed(f"{self._request.workdir}/")}
-        return "DONE" in names and (not self._request.final_evaluation or "evaluation.json" in names)
+        if "DONE" not in names or (self._request.final_evaluation and "evaluation.json" not in names):
+            return False
+        return self.done_before < 0 or self.step() > self.done_before
+
+    def last_record(self) -> dict[str, Any]:
+        """That of the last launch in the run directory; {} if there is none."""
+        launches = self._listed(f"{self._request.workdir}/launch/")
+        return self.record(max(launches).rstrip("/").rpartition("/")[2]) if launches else {}
+
+    def record(self, launch: str) -> dict[str, Any]:
+        """That of a launch; {} if there is none."""
+        try:
+            return self._gcloud.json(["storage", "cat", f"{self._request.workdir}/launch/{launch}/{RECORD}"]) or {}
+        except GcloudFailed:
+            return {}
 
     def step(self) -> int:
         """The step of the newest checkpoint that is whole; 0 if there is none."""
@@ -138,7 +158,7 @@ class Observer:
 
     def _listed(self, address: str) -> list[str]:
         try:
-            return self._gcloud.run(["storage", "ls", address]).split()
+            return self._gcloud.run(["storage", "ls", address], QUICK_SECONDS).split()
         except GcloudFailed as error:
             if "matched no objects" in str(error) or error.is_absent:
                 return []

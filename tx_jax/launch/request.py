@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +69,27 @@ class Request:
             *([f"--service-account={self.service_account}"] if self.service_account else []),
         ]
 
-    def record(self, snapshot: Snapshot) -> dict[str, Any]:
-        """What is kept of a launch, without the variables' values."""
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes two launches the same, without the variables' values."""
         return {
             "command": self.command,
-            "revision": snapshot.revision,
-            "changed": bool(snapshot.patch),
-            "untracked": snapshot.untracked,
             "accelerator": self.accelerator,
             "runtime_version": self.runtime_version,
             "tier": self.tier or "on demand",
+            "variables": sorted(self.variables),
+        }
+
+    def record(self, snapshot: Snapshot) -> dict[str, Any]:
+        """What is kept of a launch."""
+        return {
+            **self.identity,
+            "revision": snapshot.revision,
+            "changed": bool(snapshot.patch),
+            "untracked": snapshot.untracked,
             "zone": self.slice.zone,
             "python": PYTHON,
             "extras": self.extras,
-            "variables": sorted(self.variables),
         }
 
     def write_record(self, snapshot: Snapshot, folder: Path) -> list[Path]:
@@ -107,6 +114,6 @@ class Request:
         return [folder / name for name in names]
 
 
-def differences(record: Mapping[str, Any], now: Mapping[str, Any], keys: Sequence[str] = ("command",)) -> list[str]:
+def differences(record: Mapping[str, Any], identity: Mapping[str, Any]) -> list[str]:
     """A line for each of the keys in which a record is not what is asked for now."""
-    return [f"{key}: {record.get(key)!r} -> {now.get(key)!r}" for key in keys if record.get(key) != now.get(key)]
+    return [f"{key}: {record.get(key)!r} -> {x!r}" for key, x in identity.items() if record.get(key) != x]
