@@ -58,17 +58,19 @@ class Package(types.ModuleType):
             time.sleep(60)
 
 
-@pytest.fixture(params=trackers.TRACKERS)
-def package(request, monkeypatch):
-    made = Package(request.param)
-    monkeypatch.setitem(sys.modules, request.param, made)
+@pytest.fixture
+def packages(monkeypatch):
+    made = {name: Package(name) for name in trackers.TRACKERS}
+    for name, package in made.items():
+        monkeypatch.setitem(sys.modules, name, package)
     monkeypatch.setattr(trackers, "left_behind", False)
     return made
 
 
 @pytest.fixture
 def train(smoke_config, tiny_store, tmp_path):
-    def run(names, num_steps=4):
+    def run(num_steps):
+        names = tuple(trackers.TRACKERS)
         smoke_config.model.num_layers = 1
         smoke_config.training.update(num_steps=num_steps, log_every=1, eval_every=0, eval_batches=1)
         smoke_config.training.update(checkpoint_every=2, keep_best=0, trackers=names)
@@ -85,48 +87,67 @@ def test_every_tracker_is_known_to_the_configuration():
     assert set(trackers.TRACKERS) == set(TRACKERS)
 
 
-def test_a_run_that_goes_on_is_one_run_with_all_its_records(package, train, tmp_path):
-    train((package.__name__,), num_steps=2)
-    config = train((package.__name__,), num_steps=4)
-    (records,) = package.runs.values()
-    (id_,) = package.runs
-    kept = json.loads((tmp_path / "run/trackers.json").read_text())[package.__name__]["id"]
-    assert id_ in (kept, f"run-{kept}")
-    losses = [record["train/loss"] for record in records if "train/loss" in record]
+def test_a_run_that_goes_on_is_one_run_with_all_its_records(packages, train, tmp_path):
+    train(num_steps=2)
+    packages["trackio"].fails = "log"  # which must not stop the other, nor the training
+    config = train(num_steps=4)
+    assert (tmp_path / "run/DONE").exists()
+    package, kept = packages["wandb"], json.loads((tmp_path / "run/trackers.json").read_text())
+    ((id_, records),) = package.runs.items()
+    assert id_ == kept["wandb"]["id"]
+    assert list(packages["trackio"].runs) == [f"run-{kept['trackio']['id']}"]
     log = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert losses == [record["loss"] for record in log if record["split"] == "train"]
-    assert [record["step"] for record in records if "train/loss" in record] == [1, 2, 3, 4]
+    losses = [(record["step"], record["train/loss"]) for record in records if "train/loss" in record]
+    assert losses == [(record["step"], record["loss"]) for record in log if record["split"] == "train"]
+    assert [step for step, _ in losses] == [1, 2, 3, 4]
     assert package.given["config"] == to_dict(config)
     assert package.given["resume"] == "allow"
-    final = package.summary if package.__name__ == "wandb" else records[-1]
-    assert any(name.endswith("masked_lm_loss") for name in final)
+    assert "masked_lm_loss" in package.summary
     assert threading.main_thread() not in package.threads
-    assert package.code == (0 if package.__name__ == "wandb" else None)
+    assert package.code == 0
     assert not trackers.left_behind
 
 
+def track(name, folder):
+    """A run of one record, without a training."""
+    with trackers.tracking((name,)) as tracking:
+        tracking.begin(folder, {})
+        tracking.log(1, {"train/loss": 1.0})
+        tracking.summarize(folder, {"validation/loss": 1.0, "none": float("nan")})
+
+
+def test_results_come_last(packages, tmp_path):
+    track("wandb", tmp_path)
+    track("trackio", tmp_path)
+    assert packages["wandb"].summary == {"validation/loss": 1.0}
+    assert packages["trackio"].current == [{"step": 1, "train/loss": 1.0}, {"summary/validation/loss": 1.0}]
+    with trackers.tracking(("wandb",)) as tracking:  # a run that had ended, and is evaluated only now
+        tracking.summarize(tmp_path, {"test/loss": 2.0})
+    assert len(packages["wandb"].runs) == 1
+    assert packages["wandb"].summary == {"validation/loss": 1.0, "test/loss": 2.0}
+
+
+@pytest.mark.parametrize("name", trackers.TRACKERS)
 @pytest.mark.parametrize("call", ["init", "log", "finish"])
-def test_one_that_raises_stops_nothing(package, train, tmp_path, caplog, call):
-    package.fails = call
+def test_one_that_raises_stops_nothing(packages, tmp_path, caplog, name, call):
+    packages[name].fails = call
     with caplog.at_level(logging.INFO, "tx_jax"):
-        train((package.__name__,), num_steps=2)
-    assert (tmp_path / "run/DONE").exists()
+        track(name, tmp_path)
     told = [record.message for record in caplog.records if "tracker" in record.message]
-    name = package.__name__
     assert told == [
         f"warning: the tracker {name} fails (ConnectionError: no network here): training continues without it"
     ]
 
 
+@pytest.mark.parametrize("name", trackers.TRACKERS)
 @pytest.mark.parametrize("call", ["init", "finish"])
-def test_one_that_hangs_is_left_behind(package, train, tmp_path, caplog, monkeypatch, call):
+def test_one_that_hangs_is_left_behind(packages, tmp_path, caplog, monkeypatch, name, call):
     monkeypatch.setattr(trackers, "FINISH_SECONDS", 0.2)
-    package.hangs = call
+    packages[name].hangs = call
     began = time.monotonic()
     with caplog.at_level(logging.INFO, "tx_jax"):
-        train((package.__name__,), num_steps=2)
+        track(name, tmp_path)
     assert time.monotonic() - began < 50
-    assert (tmp_path / "run/DONE").exists()
     assert "does not come to its end" in caplog.text
     assert trackers.left_behind
 
