@@ -158,6 +158,8 @@ def show(directory: SweepDir, found: Results) -> None:
 def _show_best(directory: SweepDir, found: Results, command: str) -> None:
     best = found.best
     print(f"Best: {_text(best.setting) or 'the only setting'}: {found.metric} {_spread(best.mean, best.deviation)}")
+    if found.as_good:
+        print(f"  which is no better than {found.as_good} other settings, with the same mean: the first was taken")
     for split, metrics in results.other_splits(directory, best).items():
         print(f"  on {split} data: {', '.join(f'{name} {_spread(*both)}' for name, both in metrics.items())}")
     print(f"To train it again: {command}")

@@ -28,6 +28,13 @@ def directory(tmp_path):
     return SweepDir(tmp_path)
 
 
+def test_settings_as_good_as_the_best_are_counted(directory):
+    found = trials(grid([RATE]), SEEDS)
+    for one, value in zip(found, (0.0, 0.2, 0.2, 0.0, 0.0, 0.1), strict=True):
+        runs.finish(directory, one, value)
+    assert results.collect(directory, found).as_good == 1
+
+
 def test_means_deviations_order_and_the_other_splits_of_the_best(directory):
     found = trials(grid([RATE]), SEEDS)
     scores = {"1e-5": (0.1, 0.3), "1e-4": (0.5, 0.7), "1e-3": (0.9, None)}

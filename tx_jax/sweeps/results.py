@@ -70,6 +70,12 @@ class Results:
     def best(self) -> Row | None:
         return self.rows[0] if self.rows and self.rows[0].values else None
 
+    @property
+    def as_good(self) -> int:
+        """How many other settings have the mean of the best one."""
+        best = self.best
+        return sum(best is not None and row is not best and row.mean == best.mean for row in self.rows)
+
     def outcomes(self) -> list[Outcome]:
         return [one for row in self.rows for one in row.outcomes]
 
