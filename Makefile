@@ -59,6 +59,7 @@ parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.attention
 	$(python) -m tests.parity.rows
 	$(python) -m tests.parity.seq2seq
+	$(python) -m tests.parity.translation_models
 	$(python) -m tests.parity.generation
 	$(python) -m tests.parity.training
 	$(python) -m tests.parity.windows

@@ -155,6 +155,7 @@ class Ours:
         import jax.numpy as jnp
 
         from tx_jax.decoding import sampling
+        from tx_jax.decoding.steps import Writable
 
         one = jnp.float32(1)
         knobs = sampling.Knobs(
@@ -168,16 +169,17 @@ class Ours:
             limits_N=jnp.full(rows, new, jnp.int32),
             stop_ids=jnp.asarray([-1]),
         )
-        return sampling.Program(self.config, self.config.vocab_size, new, 1, samples=False), knobs
+        return sampling.Program(self.config, Writable(self.config.vocab_size), new, 1, samples=False), knobs
 
     def _search(self, rows: int, new: int, beams: int) -> tuple[Any, Any]:
         import jax.numpy as jnp
 
         from tx_jax.decoding import beam
+        from tx_jax.decoding.steps import Writable
 
         one = jnp.float32(1)
         knobs = beam.SearchKnobs(one, one, jnp.full(rows, new, jnp.int32), jnp.asarray([-1]))
-        return beam.Search(self.config, self.config.vocab_size, new, beams, 1, "length", False), knobs
+        return beam.Search(self.config, Writable(self.config.vocab_size), new, beams, 1, "length", False), knobs
 
     def compile_seconds(self, prompts: np.ndarray, new: int, beams: int) -> float:
         """Seconds to trace and compile all that a call needs."""

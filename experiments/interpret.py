@@ -9,6 +9,7 @@
     patch       which layers and tokens carry a prediction             --text --donor --answer [--wrong]
     attribute   which tokens a prediction comes from                   --text="The [MASK] sits."
     neighbors   which texts are near to each other                     --input [--query]
+    capture     activations of many texts, into a folder               --input --activations=output --out=FOLDER
     positions   encodings of positions and their similarities          [--model] or [--length --dim]
     bias        what a masked model associates with pairs of words     [--input=pairs.json]
 
@@ -30,6 +31,7 @@ from experiments.word_lists import one_argument_each
 
 PICTURES = (".png", ".svg", ".pdf")
 PAGE, TABLE, ARRAYS = (".html",), (".csv",), (".npz",)
+FOLDER = ()  # no file: what it writes is a folder
 TEXTS = ("text", "input")
 
 
@@ -39,7 +41,7 @@ class Word:
     Attributes:
       run: the module of `experiments` and its function.
       takes: the flags that mean something to it, besides --model, --workdir, --step and --out.
-      endings: the files that it can write.
+      endings: the files that it can write; none: a folder.
       needs_model: whether it is about a model.
     """
 
@@ -51,6 +53,7 @@ class Word:
 
 ASKED = ("answer", "wrong")
 WORDS = {
+    "capture": Word("interpret_vectors:captured", (*TEXTS, "activations", "batch_size"), FOLDER),
     "attention": Word(
         "interpret_attention:attention", ("text", "text_pair", "layers", "heads"), (*PAGE, *PICTURES, *ARRAYS)
     ),
@@ -79,6 +82,7 @@ flags.DEFINE_integer("top", 5, "How many of the nearest or likeliest are shown."
 flags.DEFINE_enum("pooling", "mean", ["mean", "first", "last"], "How a text's tokens become one vector.")
 flags.DEFINE_list("layers", None, "Numbers of layers, such as 0,3 or 0-5.")
 flags.DEFINE_list("heads", None, "Numbers of heads of attention, from 0.")
+flags.DEFINE_list("activations", None, "capture: regular expressions of names, such as layer_3/output.")
 flags.DEFINE_integer("batch_size", 32, "Texts of full length a batch.", lower_bound=1)
 flags.DEFINE_integer("length", 128, "positions: how many.", lower_bound=2)
 flags.DEFINE_integer("dim", 512, "positions: the width of the model.", lower_bound=2)
@@ -150,8 +154,14 @@ def _refuse_idle(name: str, word: Word) -> None:
 
 def _outs(name: str, word: Word) -> list[Path]:
     """The files to write, checked before any work."""
-    from tx_jax.files import check_writable, is_local, path_of
+    from tx_jax.files import check_free, check_writable, is_local, path_of
 
+    if not word.endings:
+        folders = [path_of(text, "--out") for text in flags.FLAGS.out or [name]]
+        if len(folders) != 1:
+            command_line.fail(f"--out={','.join(flags.FLAGS.out)}: give one folder")
+        check_free(folders[0])
+        return folders
     usual = [f"{name}.html"] if ".html" in word.endings else [f"{name}.png", f"{name}.csv"]
     outs = [path_of(text, "--out") for text in (flags.FLAGS.out if flags.FLAGS.out is not None else usual)]
     for out in outs:

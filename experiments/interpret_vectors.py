@@ -1,4 +1,4 @@
-"""Words of `experiments.interpret` about vectors: neighbors, positions, bias."""
+"""Words of `experiments.interpret` about vectors: capture, neighbors, positions, bias."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from absl import flags
 from experiments import command_line
 from experiments.interpret_writing import numbers_given, progress, show, texts_given, write
 from tx_jax.interpret import bias as bias_of
-from tx_jax.interpret import capture, pictures, texts, vectors
+from tx_jax.interpret import capture, pictures, sites, store, texts, vectors
 from tx_jax.interpret import positions as encodings
 
 LARGEST_MAP = 40  # texts: of more only the table of neighbors is shown
@@ -54,6 +54,24 @@ def _embedded(model: capture.Model, given: Sequence[str]) -> np.ndarray:
             batch_size=flags.FLAGS.batch_size,
             progress=shown,
         )
+
+
+def captured(model: capture.Model, outs: Sequence[Path]) -> None:
+    if not flags.FLAGS.activations:
+        command_line.fail(
+            "--activations is needed: regular expressions of names such as encoder/layer_3/output, "
+            "encoder/layer_3/attention/probabilities and encoder/layer_3/mlp/activations"
+        )
+    names = sites.matching(model.model, flags.FLAGS.activations)
+    if model.model.architecture == "encoder_decoder":
+        command_line.fail(
+            "capture reads one text a line, but an encoder-decoder has two: use interpret.store in Python"
+        )
+    rows = texts.rows_of_texts(model, texts_given())
+    with progress("text") as shown:
+        store.write(model, rows, names, outs[0], batch_size=flags.FLAGS.batch_size, progress=shown)
+    first = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
+    print(f"{len(names)} activations of {len(rows):,} texts, for interpret.store.Captured: {first}")
 
 
 def positions(model: capture.Model | None, outs: Sequence[Path]) -> None:

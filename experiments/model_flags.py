@@ -18,6 +18,14 @@ def define_model(what: str = "a run directory, a converted model, a Hugging Face
     flags.DEFINE_string("workdir", None, "Another name for --model, for run directories.")
 
 
+def define_languages() -> tuple[flags.FlagHolder[str | None], flags.FlagHolder[str | None]]:
+    """The flags of the languages of pairs: of the source and of the target."""
+    return (
+        flags.DEFINE_string("source_language", None, "Of a tokenizer with several: the source's, such as en_XX."),
+        flags.DEFINE_string("target_language", None, "The target's, such as ro_RO, or fra for Marian."),
+    )
+
+
 def define_data(*, labeled: bool = False) -> None:
     """Each flag is named after a key of `data` in the configuration; if it is not given, the run's value is used.
 

@@ -8,6 +8,7 @@ from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
 from tx_jax.errors import InputError
 from tx_jax.files import path_of
 from tx_jax.text.described_wordpiece import DescribedWordPiece
+from tx_jax.text.pair_forms import SPEAKING
 from tx_jax.text.tokenizer import Tokenizer
 from tx_jax.text.wordpiece import WordPiece
 
@@ -54,6 +55,14 @@ def after_preparing(store: Path, tokenizer: Tokenizer, given: str | None) -> str
     )
 
 
+def after_preparing_pairs(store: Path, vocab_size: int, given: str | None) -> str:
+    """After making a store of pairs: train the model whose tokenizer was given further, or else one from scratch."""
+    model = _model_of(path_of(given, "--tokenizer")) if given else None
+    shape = f"--config.start_from={model}" if model else f"--config.model.vocab_size={vocab_size}"
+    workdir = f"--workdir=runs/{store.name}"
+    return _command("train", "--config=configs/multi30k.py", f"--config.data.store={store}", shape, workdir)
+
+
 def after_adding_tokens(model: Path) -> str:
     """After adding words to a model: prepare the domain's text with its tokenizer, to train on."""
     return _command(
@@ -73,6 +82,12 @@ def after_converting(
         return None
     if "masked_lm" in config.heads and tokenizer.mask_id is not None and not untrained:
         return _fill_mask(tokenizer, model)
+    if config.architecture == "encoder_decoder":
+        form, languages = tokenizer.pair_form, {}
+        if form.name in SPEAKING:
+            languages = {key: value for key, value in form._asdict().items() if key != "name"}
+        flags = [f"--{key}={code or 'CODE'}" for key, code in languages.items()]
+        return _command("translate", f"--model={model}", "--text=A text to translate", *flags)
     return _command(
         "train",
         "--config=configs/classification.py",

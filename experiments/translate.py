@@ -9,9 +9,14 @@ Without a file it translates what --text gives, or lines of standard input as th
 2017, section 6.1) it searches with 4 beams and GNMT's length penalty of 0.6, for at most 50 tokens more than the source
 has; --num_beams=1 is greedy. --reference prints BLEU and chrF of the output, with sacrebleu's signatures.
 
+A model that knows several languages is told which: --source_language=en_XX --target_language=ro_RO for mBART; for
+Marian --target_language=fra, or texts that begin with >>fra<<. The number of beams and other defaults that come with a
+Hugging Face model are not read.
+
 Texts longer than the model's positions are an error that names the line; empty lines stay empty.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +35,7 @@ TEXT = flags.DEFINE_multi_string("text", [], "A text to translate. May be repeat
 INPUT = flags.DEFINE_string("input", None, "The file to translate, a text a line; it may be compressed.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write.")
 REFERENCE = flags.DEFINE_string("reference", None, "The translations to compare with, a line for each of --input.")
+SOURCE_LANGUAGE, TARGET_LANGUAGE = model_flags.define_languages()
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the newest.")
 AVERAGE = flags.DEFINE_integer(
     "average_checkpoints", 1, "Average the parameters of so many checkpoints, the last ones.", lower_bound=1
@@ -48,6 +54,7 @@ def main(argv: list[str]) -> int:
     from tx_jax.errors import InputError
     from tx_jax.files import path_of
     from tx_jax.runs import trained
+    from tx_jax.text.pair_forms import speaking
 
     options = decoding_flags.options()
     if options.num_return_sequences > 1:
@@ -58,7 +65,14 @@ def main(argv: list[str]) -> int:
         raise InputError(f"{INPUT.value} has {len(texts):,} lines and {REFERENCE.value} {len(references):,}")
     model = trained.load(name, STEP.value, average=AVERAGE.value)
     if model.model.architecture != "encoder_decoder":
-        raise InputError(f"{name} is no encoder-decoder, but a {model.model.architecture}: it cannot translate")
+        kind = {"encoder": "an encoder", "decoder": "a decoder"}[model.model.architecture]
+        raise InputError(f"{name} is no encoder-decoder, but {kind}: it cannot translate")
+    model = dataclasses.replace(
+        model,
+        tokenizer=speaking(
+            model.require_tokenizer(), source=SOURCE_LANGUAGE.value or "", target=TARGET_LANGUAGE.value or ""
+        ),
+    )
     if not INPUT.value:
         for text in texts or asked("text: "):
             print(_translated(model, [text], options)[0], flush=True)

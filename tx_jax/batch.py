@@ -47,7 +47,7 @@ KEYS: dict[str, Key] = {
     "target_tokens": Key(
         "int32", ("length",), "translation: what the decoder reads, which begins with the start token"
     ),
-    "target_words": Key("float32", (), "translation: words that the targets stand for", counts=True),
+    "target_words": Key("float32", (), "words of text that the targets stand for", counts=True),
     "target_bytes": Key("float32", (), "UTF-8 bytes of text that the targets stand for", counts=True),
     # Labeled examples.
     "example": Key("int32", (), "which row of the split's table this is"),

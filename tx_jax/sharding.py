@@ -38,7 +38,7 @@ PARAM_RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"mlp/(wi|gate)/bias$", ("mlp",)),
     (r"mlp/wo/kernel$", ("mlp", "embed")),
     (r"convolution/kernel$", (None, "embed", None)),
-    (r"(^|/)masked_lm/bias$", ("vocab",)),
+    (r"(^|/)(masked_lm|causal_lm)/bias$", ("vocab",)),
     (rf"(^|/)({'|'.join(HEAD_OF_MODULE)})(/transform|/out)?/kernel$", ("embed", None)),
     (r"norm/(scale|bias)$", (None,)),
     (rf"(out|wo|project|convolution|transform|{'|'.join(CLASSIFIERS)})/bias$", (None,)),

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from tests.convert import folders
-from tests.parity.cases import CASES, draw_params
+from tests.parity import cases
+from tests.parity.cases import draw_params
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import families, from_hf, to_hf
 from tx_jax.convert.family import OF_TRAINING
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.model_dir import Model, Source
 from tx_jax.errors import InputError
+
+CASES = cases.CASES | cases.SEQ2SEQ
 
 
 def write(path, name):

@@ -43,6 +43,17 @@ SEQ2SEQ = {
     }
     for norm in ("post", "pre")
 }
+SEQ2SEQ["marian"] = {**SEQ2SEQ["post"], "position_embedding": "sinusoidal_halves", "output_bias": True}
+SEQ2SEQ["mbart"] = {
+    **SEQ2SEQ["pre"],
+    "position_embedding": "learned",
+    "position_offset": 2,
+    "decoder_embeddings": True,
+    "embedding_norm": True,
+    "first_norm": True,
+    "output_bias": True,
+}
+DECODERS["narrow_table"] = {**DECODERS["gpt2"], "embedding_dim": 16}
 FORMS = DECODERS | {f"seq2seq_{norm}": form for norm, form in SEQ2SEQ.items()}
 
 

@@ -32,7 +32,7 @@ def compare(form: str, options: Options) -> dict:
     with jax.set_mesh(spread.mesh):
         prompts = models.prompts(*[[1, 2]] * 8, sources=[[3, 4]] * 8 if form.startswith("seq2seq") else ())
         prefill = jax.jit(steps.prefill, static_argnums=(0, 3, 4))
-        _, kept = prefill(spread.model, spread.params, prompts, 8, 300)
+        _, kept = prefill(spread.model, spread.params, prompts, 8, steps.Writable(300))
     (cache, *_) = jax.tree.leaves(kept.cache)
     return {
         "tokens": [g.tokens for g in found],

@@ -6,7 +6,7 @@ import pytest
 
 from tests.decoding import models
 from tx_jax.decoding import beam
-from tx_jax.decoding.steps import for_decoding
+from tx_jax.decoding.steps import Writable, for_decoding
 
 END = 2
 
@@ -15,7 +15,7 @@ def run(model, prompts, limits, *, beams, exponent=0.0, normalization="length", 
     """For each prompt [(score, ids)], the best first."""
     vocabulary = model.model.vocab_size
     program = beam.Search(
-        for_decoding(model.model), vocabulary, max(limits), beams, 1, normalization, early_stopping, **more
+        for_decoding(model.model), Writable(vocabulary), max(limits), beams, 1, normalization, early_stopping, **more
     )
     knobs = beam.SearchKnobs(
         jnp.float32(exponent), jnp.float32(1.3), jnp.asarray(limits, jnp.int32), jnp.asarray([end], jnp.int32)

@@ -31,19 +31,19 @@ def test_logits_are_those_without_a_cache(form):
     prompts = models.prompts(*ids, sources=sources, filler=51)
     prefill = jax.jit(steps.prefill, static_argnums=(0, 3, 4))
     step = jax.jit(steps.step, static_argnums=(0, 5))
-    logits, kept = prefill(model.model, model.params, prompts, 20, 53)
+    logits, kept = prefill(model.model, model.params, prompts, 20, steps.Writable(53))
     for count in range(NEW + 1):
         for row, prompt in enumerate(ids):
             expected = model_logits([*prompt, *more[row, :count]], sources[row] if sources else None)[-1]
             np.testing.assert_allclose(logits[row], expected, atol=1e-5 * np.abs(expected).max(), rtol=0)
         if count < NEW:
             first = prompts.lengths_B + count
-            logits, kept = step(model.model, model.params, jnp.asarray(more[:, count]), first, kept, 53)
+            logits, kept = step(model.model, model.params, jnp.asarray(more[:, count]), first, kept, steps.Writable(53))
 
 
 def test_ids_beyond_the_vocabulary_have_no_probability():
     model = models.toy("gpt2", 53)
-    logits, _ = steps.prefill(model.model, model.params, models.prompts([1, 2]), 4, 50)
+    logits, _ = steps.prefill(model.model, model.params, models.prompts([1, 2]), 4, steps.Writable(50))
     assert np.isneginf(logits[:, 50:]).all()
     assert np.isfinite(logits[:, :50]).all()
 
@@ -53,10 +53,12 @@ def test_several_rows_of_a_prompt_share_its_memory():
     model = models.toy("seq2seq_post", 53)
     sources = [[5, 6, 7], [8, 9, 10]]
     prompts = models.prompts([1], [1], sources=sources)
-    _, kept = steps.prefill(model.model, model.params, prompts, 4, 53)
+    _, kept = steps.prefill(model.model, model.params, prompts, 4, steps.Writable(53))
     assert all(len(x) == 2 for x in jax.tree.leaves(kept.memory))
     tokens = jnp.asarray([3, 4, 5, 6, 7, 8])
-    logits, _ = steps.step(model.model, model.params, tokens, jnp.ones(6, jnp.int32), kept.repeated(3), 53)
+    logits, _ = steps.step(
+        model.model, model.params, tokens, jnp.ones(6, jnp.int32), kept.repeated(3), steps.Writable(53)
+    )
     for row, token in enumerate(tokens.tolist()):
         expected = models.logits(model, [1, token], sources[row // 3])[-1]
         np.testing.assert_allclose(logits[row], expected, atol=1e-5 * np.abs(expected).max(), rtol=0)

@@ -8,7 +8,7 @@ import pytest
 from tests.decoding import models, sharded
 from tests.multidevice import processes
 from tx_jax.decoding import Options, generate, sampling
-from tx_jax.decoding.steps import for_decoding
+from tx_jax.decoding.steps import Writable, for_decoding
 
 TEXTS = ["the cat", "a größe, naïve café", "one two three four five one two", "o"]
 
@@ -57,7 +57,7 @@ def test_a_batch_gives_what_single_calls_give(model):
 def test_what_is_drawn_has_the_filtered_distribution():
     """10,000 rows of one prompt: frequencies of the first token, within 5 standard deviations."""
     model, rows = models.toy("gpt2", 9), 10_000
-    program = sampling.Program(model.model, 9, 1, rows, True, top_k=6, filters=("top_p",))
+    program = sampling.Program(model.model, Writable(9), 1, rows, True, top_k=6, filters=("top_p",))
     knobs = knobs_of(rows, temperature=jnp.float32(2.0), top_p=jnp.float32(0.8))
     found = sampling.start(program, model.params, models.prompts([1, 2]), knobs, cache_size=3)
     after = models.next_of(model, [1, 2])(()) / 2.0
@@ -86,7 +86,9 @@ def knobs_of(rows, stop_ids=(-1,), limits=None, **changes):
 
 
 def run_greedy(model, prompts, knobs, longest=8, **changes):
-    program = sampling.Program(for_decoding(model.model), model.model.vocab_size, longest, 1, False, **changes)
+    program = sampling.Program(
+        for_decoding(model.model), Writable(model.model.vocab_size), longest, 1, False, **changes
+    )
     size = prompts.tokens_BP.shape[1] + longest
     rows = sampling.start(program, model.params, prompts, knobs, cache_size=size)
     rows = sampling.proceed(program, model.params, rows, knobs, jnp.int32(longest))

@@ -2,10 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests import programs
 from tests.conftest import write_corpus
+from tests.convert import folders
+from tests.models import small
+from tx_jax import tree
+from tx_jax.convert import model_dir
+from tx_jax.convert.model_dir import Model
 
 
 def run(module, *arguments, **options):
@@ -88,6 +94,33 @@ def test_bad_input(gpt, arguments, message):
     assert done.returncode == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_models_that_cannot(tmp_path):
+    """An encoder, and a decoder that only classifies; a decoder does not translate."""
+    encoder = folders.write(tmp_path / "encoder", folders.wordpiece(), heads=("masked_lm",))
+    decoder = {"architecture": "decoder", "norm_position": "pre", "num_segments": 0, "embedding_norm": False}
+    changes = {"activation": "gelu_tanh", "heads": ("sequence_classification",), "num_layers": 1, "mlp_dim": 128}
+    shape = small.config(**decoder, **changes, scale_residual_init=True)
+    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(shape)).items()}
+    model_dir.save(Model(shape, params, folders.wordpiece(), None), tmp_path / "decoder")
+    for module, model, said in (
+        (
+            "generate",
+            encoder,
+            "error: an encoder, which sees the text on both sides, cannot generate: fill in masks with",
+        ),
+        ("translate", encoder, f"error: {encoder} is no encoder-decoder, but an encoder: it cannot translate"),
+        (
+            "generate",
+            tmp_path / "decoder",
+            "error: the model has no trained causal_lm head to generate with (model.heads=",
+        ),
+    ):
+        done = run(module, f"--model={model}", "--prompt=word1" if module == "generate" else "--text=word1")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(said)
+        assert done.stderr.count("\n") == 1
 
 
 def test_files_that_are_not_text(gpt, tmp_path):

@@ -10,6 +10,7 @@ from tests import programs
 from tests.interpret import models
 from tx_jax import tree
 from tx_jax.convert import model_dir
+from tx_jax.interpret import store
 
 
 def run(module, *arguments, **options):
@@ -131,12 +132,11 @@ def treebank(tmp_path):
 
 
 def test_heads_of_a_treebank(bert, treebank, tmp_path):
-    said = done("heads", f"--model={bert}", f"--data={treebank}", "--importance=gradient", cwd=tmp_path)
+    said = done("heads", f"--model={bert}", f"--data={treebank}", cwd=tmp_path)
     assert "baseline, always the word at +1: 1.0000" in said
-    assert "loss with all heads" in said
     rows = table(tmp_path / "heads.csv")
     assert [(row["layer"], row["head"]) for row in rows] == [("0", "0"), ("0", "1"), ("1", "0"), ("1", "1")]
-    assert {"syntactic head", "entropy", "previous", "importance by gradient"} <= rows[0].keys()
+    assert {"syntactic head", "entropy", "previous"} <= rows[0].keys()
 
 
 @pytest.mark.long
@@ -169,6 +169,27 @@ def test_ablation_and_attribution(bert, tmp_path):
     assert [row["token"] for row in rows] == ["[CLS]", "the", "cat", "[MASK]", "on", "[SEP]"]
     assert rows[0].keys() == {"token", "gradients", "rollout"}
     done("bias", f"--model={bert}", "--input=pairs.json", cwd=pairs(tmp_path))
+    said = done("heads", f"--model={bert}", "--text=the cat sits", "--importance=gradient", cwd=tmp_path)
+    assert "loss with all heads" in said
+    assert "importance by gradient" in table(tmp_path / "heads.csv")[0]
+
+
+@pytest.mark.long
+def test_activations_in_a_folder(bert, tmp_path):
+    arguments = [
+        f"--model={bert}",
+        "--text=the cat",
+        "--text=a dog sits",
+        "--activations=layer_1/output,^encoder/input",
+    ]
+    said = done("capture", *arguments, "--out=found", cwd=tmp_path)
+    assert "2 activations of 2 texts" in said
+    found = store.Captured(tmp_path / "found")
+    assert found.names == ("encoder/input", "encoder/layer_1/output")
+    assert found.get("encoder/input", 1).shape == (5, 16)
+    again = run("interpret", "capture", *arguments, "--out=found", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "found exists and is not empty" in again.stderr
 
 
 def pairs(folder):
@@ -202,6 +223,11 @@ def test_words_layers_and_probes(bert, gpt, treebank, tmp_path):
 
 
 BAD = {
+    "an activation that is not there": (
+        ["capture", "--model={bert}", "--text=a", "--activations=layer_9"],
+        "'layer_9' matches no activation: the model has encoder/layer_0 to layer_1",
+    ),
+    "no activations": (["capture", "--model={bert}", "--text=a"], "--activations is needed"),
     "seed without lime": (
         ["attribute", "--model={bert}", "--text=a [MASK]", "--seed=1", "--method=rollout"],
         "--seed does nothing without --method=lime",

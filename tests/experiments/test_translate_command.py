@@ -146,6 +146,7 @@ def test_bad_input(folder, trained):
     model = f"--model={folder / 'whole'}"
     (folder / "long.de").write_text("hund\n" + "haus " * 200 + "\n")
     (folder / "short.en").write_text("dog\n")
+    (folder / "latin.de").write_bytes("groß\n".encode("latin-1"))
     cases = [
         (
             [f"--input={folder / 'long.de'}", f"--output={folder / 'x'}"],
@@ -155,6 +156,8 @@ def test_bad_input(folder, trained):
             [f"--input={folder / 'long.de'}", f"--output={folder / 'x'}", f"--reference={folder / 'short.en'}"],
             r"long\.de has 2 lines and .*short\.en 1",
         ),
+        ([f"--input={folder / 'latin.de'}", f"--output={folder / 'x'}"], "line 1, byte 3: not valid UTF-8"),
+        (["--text=hund", "--source_language=de"], "--source_language=de: the tokenizer has no codes for the languages"),
         (["--text=hund", "--average_checkpoints=9"], r"has \d checkpoints up to step 12, not 9 to average"),
         (["--text=hund", "--num_beams=50"], "num_beams=50 exceeds the vocabulary"),
     ]

@@ -80,7 +80,7 @@ def test_a_head_whose_output_goes_nowhere_does_not_matter():
     model = models.model("BERT")
     kernel = model.params["encoder"]["layer_0"]["attention"]["out"]["kernel"]
     model.params["encoder"]["layer_0"]["attention"]["out"]["kernel"] = kernel.at[8:].set(0)  # of head 1
-    rows = texts.rows_of_texts(model, TEXTS)
+    rows = texts.rows_of_texts(model, [*TEXTS, TEXTS[0]])
     losses = []
     for method in ("gradient", "ablation"):
         scores, loss = heads.importance(model, rows, method=method)
@@ -89,6 +89,19 @@ def test_a_head_whose_output_goes_nowhere_does_not_matter():
         assert np.abs(np.delete(scores.ravel(), 1)).min() > 1e-5
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert 0 < losses[0] < 10
+
+
+@pytest.mark.long
+def test_rows_that_fill_a_batch_up_do_not_count(monkeypatch):
+    """Whatever their number, as on other numbers of devices."""
+    model = models.model("BERT", num_layers=1)
+    rows = texts.rows_of_texts(model, [*TEXTS, TEXTS[0]])
+    found = []
+    for multiple in (1, 8):
+        monkeypatch.setattr(heads, "batches", lambda *a, m=multiple, **k: texts.batches(*a[:3], m))
+        found.append(heads.importance(model, rows, method="gradient"))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
 
 
 def test_importance_needs_a_language_model():

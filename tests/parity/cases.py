@@ -82,7 +82,41 @@ GPT2 = changed(
     mlp_dim=192,
 )
 
-# Name -> (model_type of transformers, configuration).
+MARIAN = changed(
+    BERT,
+    "causal_lm",
+    architecture="encoder_decoder",
+    num_layers=2,
+    num_decoder_layers=3,
+    num_segments=0,
+    activation="silu",
+    layer_norm_eps=1e-5,
+    embedding_norm=False,
+    embedding_scale=True,
+    position_embedding="sinusoidal_halves",
+    output_bias=True,
+)
+BART = changed(
+    MARIAN,
+    "causal_lm",
+    num_layers=3,
+    num_decoder_layers=2,
+    activation="gelu",
+    embedding_norm=True,
+    embedding_scale=False,
+    position_embedding="learned",
+    position_offset=2,
+    decoder_embeddings=True,
+)
+MBART = changed(BART, "causal_lm", activation="relu", norm_position="pre", first_norm=True, embedding_scale=True)
+
+# Name -> (model_type of transformers, configuration): those with an encoder and a decoder.
+SEQ2SEQ: dict[str, tuple[str, TransformerConfig]] = {
+    "Marian": ("marian", MARIAN),
+    "BART": ("bart", BART),
+    "mBART": ("mbart", MBART),
+}
+# The others.
 CASES: dict[str, tuple[str, TransformerConfig]] = {
     "BERT pretraining": ("bert", BERT),
     "BERT masked LM, untied": ("bert", changed(BERT, "masked_lm", tie_embeddings=False, activation="gelu_tanh")),

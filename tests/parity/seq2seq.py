@@ -1,27 +1,32 @@
-"""The encoder-decoder against torch's nn.Transformer: same weights, padding on both sides, outputs and gradients.
+"""The encoder-decoder against torch's nn.Transformer, and against Marian, BART and mBART of transformers: same weights,
+padding on both sides, outputs and gradients.
 
-    python -m tests.parity.seq2seq        # prints max |difference|; exit code 1 where a figure is too large
+    python -m tests.parity.seq2seq            # prints max |difference|; exit code 1 where a figure is too large
+    python -m tests.parity.seq2seq --write    # also stores the logits of transformers, for the test suite
 
-Needs torch (CPU) beside this package. Run by hand: the test suite compares the model with NumPy (tests/models).
+Needs torch (CPU) and transformers beside this package.
 """
 
 import dataclasses
 import math
+import pathlib
 import sys
+import tempfile
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import torch
 from flax.traverse_util import unflatten_dict
 
-from tests.parity import cases, ours
+from tests.golden import weights
+from tests.parity import cases, ours, seq2seq_cases, theirs
+from tests.parity.seq2seq_cases import SEED, apply, side
 from tx_jax import tree
 from tx_jax.config import TransformerConfig
+from tx_jax.convert import from_hf, to_hf
 from tx_jax.convert.heads import shapes_of
-from tx_jax.models import registry
+from tx_jax.convert.model_dir import Model, Source
 
-SEED = 20_240
 MAX_LOGITS = 2e-5  # |ours - theirs|, float32
 MAX_GRADIENTS = 1e-4  # relative, of each parameter
 
@@ -61,13 +66,53 @@ def main() -> None:
         largest = np.abs(expected[valid]).max()
         print(f"{position}-LN: max |difference| {difference:.1e} of logits up to {largest:.1f}, gradients {worst:.1e}")
         failed = failed or difference > MAX_LOGITS or worst > MAX_GRADIENTS
+    found = {name: family(name) for name in cases.SEQ2SEQ}
+    for name, (expected, difference, worst, bitwise) in found.items():
+        largest = np.abs(expected).max()
+        print(
+            f"{name}: max |difference| {difference:.1e} of logits up to {largest:.1f}, gradients {worst:.1e}, "
+            f"to_hf(from_hf(x)) == x: {bitwise}"
+        )
+        failed = failed or difference > MAX_LOGITS or worst > MAX_GRADIENTS or not bitwise
+    if "--write" in sys.argv:
+        stored = {f"{name}/logits": values[0] for name, values in found.items()}
+        drawn = {name: seq2seq_cases.drawn(name) for name in found}
+        stored |= {f"{name}/drawn": np.array(weights.fingerprint(a | b)) for name, (a, b) in drawn.items()}
+        np.savez_compressed(seq2seq_cases.GOLDEN, **stored)
     sys.exit("the implementations differ" if failed else 0)
 
 
-def side(config: TransformerConfig, name: str, length: int, seed: int) -> dict[str, np.ndarray]:
-    """Token ids and validity of source or target; the first row is full."""
-    batch = cases.draw_batch(dataclasses.replace(config, max_length=length), seed)
-    return {f"{name}_tokens": batch["tokens"], f"{name}_valid": batch["valid"]}
+def family(name: str) -> tuple[np.ndarray, float, float, bool]:
+    """The logits of transformers; how far ours differ; how far our gradients do, relative to the norm of each tensor's;
+    and whether the tensors come back as they were."""
+    model_type, config = cases.SEQ2SEQ[name]
+    params, batch = seq2seq_cases.drawn(name)
+    source = Source("parity", None, model_type, "float32", {"pad_token_id": 1, "decoder_start_token_id": 1})
+    with tempfile.TemporaryDirectory() as root:
+        folder = pathlib.Path(root) / "ours"
+        model = theirs.load(folder, to_hf.write(Model(config, params, None, source), folder))
+        model.save_pretrained(folder.with_name("theirs"))
+        back, _ = from_hf.read(folder.with_name("theirs"))
+    bitwise = all(x.tobytes() == back.params[path].tobytes() for path, x in params.items())
+    tensors = {key: torch.from_numpy(np.asarray(x)).long() for key, x in batch.items()}
+    expected = model(
+        input_ids=tensors["source_tokens"],
+        attention_mask=tensors["source_valid"],
+        decoder_input_ids=tensors["target_tokens"],
+        decoder_attention_mask=tensors["target_valid"],
+    ).logits
+    (expected * torch.from_numpy(waves(tuple(expected.shape), batch))).sum().backward()
+    logits, gradients = our_results(config, params, batch)
+    converted = to_hf.convert(Model(config, gradients, None, source))[1]
+    worst = 0.0
+    norms = {key: float(x.grad.norm()) for key, x in model.named_parameters() if x.grad is not None}
+    for key, x in model.named_parameters():
+        if key.endswith("k_proj.bias"):  # softmax does not see it: rounding only
+            assert max(norms[key], float(np.linalg.norm(converted[key]))) < 1e-6 * max(norms.values())
+        elif key in converted and x.grad is not None:  # the output layer's bias is no parameter there
+            worst = max(worst, float(np.linalg.norm(converted[key] - x.grad.numpy())) / norms[key])
+    theirs_ = expected.detach().numpy()
+    return theirs_, float(np.abs(logits - theirs_)[batch["target_valid"]].max()), worst, bitwise
 
 
 def waves(logits_shape: tuple[int, ...], batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -78,18 +123,7 @@ def our_results(config: TransformerConfig, params: dict, batch: dict) -> tuple[n
     """Logits, and the gradients of their weighed sum by path."""
 
     def loss(p: dict) -> tuple[jax.Array, jax.Array]:
-        logits = (
-            registry.build(config)
-            .apply(
-                {"params": p},
-                jnp.asarray(batch["source_tokens"]),
-                valid_BS=jnp.asarray(batch["source_valid"]),
-                target_tokens_BT=jnp.asarray(batch["target_tokens"]),
-                target_valid_BT=jnp.asarray(batch["target_valid"]),
-                deterministic=True,
-            )
-            .logits["causal_lm"]
-        )
+        logits = apply(config, p, batch)
         return (logits * waves(logits.shape, batch)).sum(), logits
 
     gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(unflatten_dict(params, sep="/"))

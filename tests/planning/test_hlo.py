@@ -112,6 +112,34 @@ def test_instructions_and_what_they_move_through_the_memory():
     assert found["fusion.1"].times == 1
 
 
+LOOKED_UP = """HloModule jit_step, is_scheduled=true
+
+%rows (p: f32[50,8], i: s32[], q: f32[1,8]) -> f32[1,8] {
+  %p = f32[50,8]{1,0:T(8,128)} parameter(0)
+  %i = s32[] parameter(1)
+  %q = f32[1,8]{1,0} parameter(2)
+  %row = f32[1,8]{1,0} dynamic-slice(%p, %i, %i), dynamic_slice_sizes={1,8}
+  ROOT %sum = f32[1,8]{1,0} add(%row, %q)
+}
+
+ENTRY %main (table: f32[50,8], cache: f32[50,8], at: s32[], x: f32[1,8]) -> f32[50,8] {
+  %table = f32[50,8]{1,0:T(8,128)} parameter(0)
+  %cache = f32[50,8]{1,0:T(8,128)} parameter(1)
+  %at = s32[]{:S(6)} parameter(2)
+  %x = f32[1,8]{1,0} parameter(3)
+  %slice-start = ((f32[50,8]{1,0:T(8,128)}), f32[10,8]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%table)
+  %fusion.2 = f32[1,8]{1,0:S(1)} fusion(%table, %at, %x), kind=kLoop, calls=%rows
+  ROOT %update = f32[50,8]{1,0:T(8,128)} dynamic-update-slice(%cache, %fusion.2, %at, %at)
+}
+"""
+
+
+def test_of_what_is_looked_up_in_or_changed_in_its_place_only_the_part_moves():
+    found = {each.name: each.bytes for each in instructions(LOOKED_UP)}
+    row = 8 * 4
+    assert found == {"slice-start": 10 * row, "fusion.2": 2 * row, "update": row}
+
+
 def test_instructions_of_a_loop_are_run_as_often_as_it():
     (fusion,) = (each for each in instructions(PROGRAM) if each.name == "fusion.9")
     assert (fusion.times, fusion.cycles, fusion.bytes) == (5, 10, 2 * 400)

@@ -55,6 +55,7 @@ def test_metrics_match_numpy_from_the_logits(store, packing):
     np.testing.assert_allclose(values["causal_lm_accuracy"], hits.sum() / weights.sum(), rtol=1e-6)
     bits = loss * weights.sum() / math.log(2) / batch["target_bytes"].sum()
     np.testing.assert_allclose(values["bits_per_byte"], bits, rtol=1e-5)
+    np.testing.assert_allclose(values["word_loss"], (nats * weights).sum() / batch["target_words"].sum(), rtol=1e-5)
 
 
 def test_a_token_does_not_see_its_target(store):
@@ -83,6 +84,8 @@ def test_baselines_count_the_targets(store):
     assert baselines["causal_lm_accuracy"][0] == pytest.approx(shares.max())
     num_bytes = sum(b["target_bytes"].sum() for b in batches)
     assert baselines["bits_per_byte"][0] == pytest.approx(entropy * len(targets) / math.log(2) / num_bytes)
+    num_words = sum(b["target_words"].sum() for b in batches)
+    assert baselines["word_loss"][0] == pytest.approx(entropy * len(targets) / num_words)
 
 
 @pytest.mark.parametrize("packing", ["chunks", "packed_documents"])

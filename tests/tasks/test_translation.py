@@ -128,7 +128,7 @@ def test_without_metrics_nothing_is_translated(store):
 
 def test_it_says_what_is_left_out(store):
     notices = open_task(config_of(store, **{"data.sequence_length": 8, "data.buckets": (8,)})).notices()
-    too_long = int((store.split("train").lengths > 8).sum())
+    too_long = int((store.split("train").lengths(store.tokenizer().pair_tokens) > 8).sum())
     assert too_long > 0
     assert f"train: {too_long} of 200 pairs are longer than data.sequence_length=8 and are left out" in notices
 

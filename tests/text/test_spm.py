@@ -12,7 +12,7 @@ from tx_jax.errors import InputError
 from tx_jax.text import spm
 
 GOLDEN = json.loads(tokenizers.PATH.read_text(encoding="utf-8"))
-OFFSETS = {"xlm_roberta": 1, "camembert": 4, "deberta_v2": 0, "t5": 0}
+OFFSETS = {"xlm_roberta": 1, "camembert": 4, "deberta_v2": 0, "t5": 0, "mbart": 1, "mbart50": 1}
 
 
 @pytest.fixture(scope="module")

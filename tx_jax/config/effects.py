@@ -56,6 +56,26 @@ EFFECTS = (
         lambda c: bool(c.model.relative_attention),
         ("model.relative_attention",),
     ),
+    Effect(
+        ("model.output_bias",),
+        _has_head("causal_lm"),
+        ("model.heads",),
+    ),
+    Effect(
+        ("model.decoder_embeddings",),
+        lambda c: (
+            c.model.architecture == "encoder_decoder"
+            and (c.model.position_embedding == "learned" or c.model.embedding_norm)
+        ),
+        ("model.architecture", "model.position_embedding", "model.embedding_norm"),
+    ),
+    Effect(
+        ("model.first_norm",),
+        lambda c: (
+            c.model.norm_position == "pre" and c.model.embedding_norm and c.model.embedding_dim in (0, c.model.dim)
+        ),
+        ("model.norm_position", "model.embedding_norm", "model.embedding_dim"),
+    ),
     Effect(("model.key_bias",), lambda c: c.model.use_bias, ("model.use_bias",)),
     Effect(("model.conv_activation",), lambda c: c.model.conv_kernel > 0, ("model.conv_kernel",)),
     Effect(

@@ -22,9 +22,15 @@ class TransformerConfig:
       heads: the heads on top, names in the table `HEADS`. "pooled" is only a pooler, for sentence vectors.
       num_labels: outputs of sequence and token classification.
       attention: the implementation, a name in the table of `nn/attention/choice.py`; "auto" = the fastest that can.
-      embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim).
+      embedding_dim: width of the embedding tables; 0 = dim (ELECTRA's smaller ones are projected to dim, and back for a
+        causal LM).
       embedding_norm: LayerNorm after the sum of the embeddings.
       embedding_scale: token embeddings are multiplied by sqrt(dim) (Vaswani et al. 2017, section 3.4).
+      position_embedding: in "sinusoidal", the paper's, sines and cosines alternate; in "sinusoidal_halves", Marian's,
+        all sines come first.
+      decoder_embeddings: the decoder behind an encoder has a position table and a norm of embeddings of its own (BART).
+        Both sides share the table of tokens.
+      first_norm: with pre-LN, the first layer has a norm although the embeddings were normalized (mBART).
       position_offset: the first token's row in the position table. RoBERTa's is 2: its padding index plus one; padding
         then takes the row before.
       pooler: the activation of the pooler.
@@ -35,6 +41,7 @@ class TransformerConfig:
       use_bias: whether the dense layers and norms in the blocks and in the masked LM's transform have biases.
       gated_mlp: wo(activation(wi(x)) * gate(x)) (Shazeer 2020).
       tie_embeddings: tied weights: the output layer of a language model is the token table.
+      output_bias: whether the output layer of a causal LM has a bias (Marian); that of a masked LM always has one.
       scale_residual_init: as in GPT-2: layers whose output is added to the residual are initialized smaller by
         sqrt(2 num_layers).
       relative_attention: DeBERTa's attention terms besides content-to-content.
@@ -58,7 +65,7 @@ class TransformerConfig:
     mlp_dim: int
     max_length: int
     num_segments: int
-    activation: Literal["gelu", "gelu_tanh", "relu"]
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]
     norm_position: Literal["post", "pre"]
     layer_norm_eps: float
     dropout: float
@@ -73,7 +80,9 @@ class TransformerConfig:
     embedding_dim: int = 0
     embedding_norm: bool = True
     embedding_scale: bool = False
-    position_embedding: Literal["learned", "sinusoidal", "rotary", "none"] = "learned"
+    decoder_embeddings: bool = False
+    first_norm: bool = False
+    position_embedding: Literal["learned", "sinusoidal", "sinusoidal_halves", "rotary", "none"] = "learned"
     position_offset: int = 0
     pooler: Literal["tanh", "gelu", "gelu_tanh", "relu"] = "tanh"
     classifier_transform: bool = False
@@ -82,6 +91,7 @@ class TransformerConfig:
     use_bias: bool = True
     gated_mlp: bool = False
     tie_embeddings: bool = True
+    output_bias: bool = False
     scale_residual_init: bool = False
     relative_attention: tuple[Literal["c2p", "p2c"], ...] = ()
     relative_distance: int = 0
@@ -164,7 +174,7 @@ class TransformerConfig:
             "model.enhanced_mask_decoder needs model.norm_position='post'",
         )
         require(
-            self.position_embedding not in ("rotary", "sinusoidal") or self.head_dim % 2 == 0,
+            self.position_embedding in ("learned", "none") or self.head_dim % 2 == 0,
             f"model.position_embedding={self.position_embedding!r} needs an even model.dim / model.num_heads, "
             f"not {self.head_dim}",
         )

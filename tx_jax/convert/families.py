@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.convert import bert, deberta, distilbert, electra, gpt2, modernbert, roberta
+from tx_jax.convert import bart, bert, deberta, distilbert, electra, gpt2, marian, modernbert, roberta
 from tx_jax.convert.family import Family
 from tx_jax.errors import InputError, did_you_mean
 
@@ -20,6 +20,9 @@ FAMILIES: tuple[Family, ...] = (
     deberta.V2,
     modernbert.FAMILY,
     gpt2.FAMILY,
+    marian.FAMILY,
+    bart.BART,
+    bart.MBART,
 )
 OF_MODEL_TYPE = {model_type: family for family in FAMILIES for model_type in family.model_types}
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tx_jax.config import TransformerConfig
 from tx_jax.config.heads import LABELED
-from tx_jax.convert.rules import Rule
+from tx_jax.convert.rules import Rule, expand
 from tx_jax.data.labeled.label_names import default_names
 from tx_jax.errors import InputError
 
@@ -160,6 +160,7 @@ class Family:
       renames: regular expression -> replacement, for tensor names that older versions wrote.
       ignored: regular expressions for tensors that hold no parameters.
       ignored_more: the same, for tensors that a model with this configuration does not use.
+      zeros: tensors that hold zeros if a checkpoint lacks them.
       tied: tensor -> the tensor it must equal because both are the same parameter, if our model has no separate
         parameter for it.
     """
@@ -176,12 +177,17 @@ class Family:
     renames: tuple[tuple[str, str], ...] = ()
     ignored: tuple[str, ...] = ()
     ignored_more: Callable[[TransformerConfig], tuple[str, ...]] = lambda _: ()
+    zeros: tuple[str, ...] = ()
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def heads(self) -> tuple[str, ...]:
         """All heads that models of this family can have, in the order of `classes`."""
         return tuple(dict.fromkeys(head for heads in self.classes for head in heads))
+
+    def table(self, config: TransformerConfig) -> list[Rule]:
+        """Returns the conversion table with a row for each layer of the deeper stack, of which a model needs some."""
+        return expand(self.rules(config), max(config.num_layers, config.num_decoder_layers))
 
     @property
     def hf_names(self) -> dict[str, str]:
@@ -243,8 +249,9 @@ class Family:
         """Lists what a model of this family cannot represent, as `name=value`; empty if it can be written as one."""
         found = [f"head {head!r}" for head in config.heads if head not in self.heads]
         limited = {field.ours: field.values.values() for field in self.fields if field.values is not None}
-        if unsaid := [name for name, values in limited.items() if getattr(config, name) not in values]:
-            return found + [f"{name}={getattr(config, name)!r}" for name in unsaid]
+        unsaid = [name for name, values in limited.items() if getattr(config, name) not in values]
+        found += [f"{name}={getattr(config, name)!r}" for name in unsaid]
+        config = dataclasses.replace(config, **{name: next(iter(limited[name])) for name in unsaid})
         try:
             config = dataclasses.replace(config, heads=tuple(head for head in config.heads if head in self.heads))
             hf_config = self.write_config(config, next(iter(self.model_types)), {})

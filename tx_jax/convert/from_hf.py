@@ -12,7 +12,7 @@ import numpy as np
 from tx_jax import text, tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.heads import LABELED
-from tx_jax.convert import families, hf_folder
+from tx_jax.convert import families, generation, hf_folder
 from tx_jax.convert.family import Family, label_problem, labels_of_heads, problem_type_of
 from tx_jax.convert.heads import check_wanted, ordered, shapes_of
 from tx_jax.convert.matching import Match, match
@@ -21,9 +21,10 @@ from tx_jax.convert.rules import to_ours
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.text import Tokenizer
+from tx_jax.text.definition import read_json
 from tx_jax.text.hf_files import class_of
 
-TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model")
+TOKENIZER_FILES = ("vocab.txt", "vocab.json", "tokenizer.json", "*.model", "*.spm")
 # Keys of config.json that describe the machine or the version that wrote it, not the model.
 _FORGOTTEN = ("_name_or_path", "transformers_version")
 
@@ -84,6 +85,7 @@ def read(
         raise InputError(f"{_foreign_class(family, model_type, hf_config)}{error}") from None
     params = to_ours({name: tensor.read() for name, tensor in found.tensors.items()}, found.rules, found.shapes)
     params = {path: np.asarray(x, np.float32) for path, x in params.items()}
+    params |= {path: np.zeros(shape, np.float32) for path, shape in found.zeros.items()}
     tokenizer, problem, warnings = _tokenizer(folder, found.config)
     absent = set(claimed or ()) - {"pooled", *found.detected}
     if absent and wanted is None:
@@ -104,6 +106,8 @@ def read(
         warnings=tuple(warnings),
     )
     kept = {key: value for key, value in hf_config.items() if key not in _FORGOTTEN}
+    if values := read_json(folder / generation.FILE):
+        kept[generation.KEY] = {key: value for key, value in values.items() if key not in _FORGOTTEN}
     source = Source(name or folder.resolve().name, revision, model_type, _dtype(found), kept)
     model = Model(
         found.config,

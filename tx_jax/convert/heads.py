@@ -32,7 +32,14 @@ def check_sizes(
     """
     values = sum(math.prod(tensor.shape) for tensor in stored.values())
     limits = {name: 2**31 - 1 for name, value in dataclasses.asdict(config).items() if type(value) is int}
-    limits |= {"num_layers": len(stored), "vocab_size": values, "dim": values, "mlp_dim": values, "num_labels": values}
+    limits |= {
+        "num_layers": len(stored),
+        "num_decoder_layers": len(stored),
+        "vocab_size": values,
+        "dim": values,
+        "mlp_dim": values,
+        "num_labels": values,
+    }
     if config.position_embedding == "learned":
         limits["max_length"] = values
     beyond = {name: getattr(config, name) for name, limit in limits.items() if getattr(config, name) > limit}
@@ -56,7 +63,7 @@ def names_of_heads(hf_config: Mapping[str, Any], family: Family) -> dict[str, se
             pools = head_of(rule.paths[0]) == "pooled" and config.needs_pooler
             if head_of(rule.paths[0]) == head or (pools and not rule.hf_names[0].startswith(family.prefix)):
                 owned |= set(rule.hf_names)
-        names[head] = owned - set(family.tied)  # a copy may be present, but is not required
+        names[head] = owned.difference(family.tied, family.zeros)  # they may be present, but are not required
     return names
 
 

@@ -11,7 +11,7 @@ from tx_jax.config.heads import LABELED, head_of
 from tx_jax.convert.family import Family
 from tx_jax.convert.heads import check_sizes, detect, names_of_heads, ordered, shapes_of
 from tx_jax.convert.hf_folder import Stored
-from tx_jax.convert.rules import Rule, Shape, check, covering, expand
+from tx_jax.convert.rules import Rule, Shape, check, covering
 from tx_jax.errors import InputError
 
 
@@ -26,6 +26,7 @@ class Match:
       tensors: the tensors that those rows read, by their names in the table.
       ignored: the names of tensors that hold no parameters, or copies of tied parameters.
       left_out: the names of tensors of heads that are not wanted.
+      zeros: the shapes of the parameters that are zeros because the checkpoint lacks their tensors, by path.
     """
 
     config: TransformerConfig
@@ -35,6 +36,7 @@ class Match:
     tensors: Mapping[str, Stored]
     ignored: list[str]
     left_out: list[str]
+    zeros: Mapping[str, Shape]
 
 
 def match(
@@ -62,7 +64,7 @@ def match(
     body = family.read_config(hf_config, heads=())
     check_sizes(body, stored, "config.json", family.hf_names)
     by_head = names_of_heads(hf_config, family)
-    known = {name for rule in expand(family.rules(body), body.num_layers) for name in rule.hf_names}
+    known = {name for rule in family.table(body) for name in rule.hf_names}
     tensors, ignored = _canonical(family, body, stored, known.union(family.tied, *by_head.values()))
     foreign = set() if wanted is None else _foreign(family, tensors, known.union(family.tied, *by_head.values()))
     detected = detect(tensors, by_head, (claimed, wanted or ()))
@@ -73,12 +75,14 @@ def match(
 
     config = family.read_config(hf_config, heads=wanted)
     shapes = shapes_of(config)
-    table = covering(expand(family.rules(config), config.num_layers), shapes)
+    table = covering(family.table(config), shapes)
     present = family.read_config(hf_config, heads=ordered(set(wanted) & set(detected)))
     given = _given(table, shapes_of(present), tensors)
     if relabelled:
         given -= _of_other_labels(table, shapes, tensors)
-    shapes = {path: shape for path, shape in shapes.items() if path in given}
+    absent = set(family.zeros) - set(tensors)
+    zeros = {path: shapes[path] for rule in table if absent.issuperset(rule.hf_names) for path in rule.paths}
+    shapes = {path: shape for path, shape in shapes.items() if path in given and path not in zeros}
     table = covering(table, shapes)
 
     needed = {name for rule in table for name in rule.hf_names}
@@ -88,7 +92,7 @@ def match(
     _check_copies(family, tensors, sorted(name for name in copies if family.tied[name] in needed))
     tensors = {name: tensor for name, tensor in tensors.items() if name not in copies | left_out}
     check({name: tensor.shape for name, tensor in tensors.items()}, table, shapes)
-    return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out))
+    return Match(config, detected, shapes, table, tensors, sorted({*ignored, *copies}), sorted(left_out), zeros)
 
 
 def _canonical(

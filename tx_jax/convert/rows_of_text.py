@@ -46,7 +46,8 @@ def with_padding(model: Model) -> Model:
         for path in params:
             if path.endswith(ROWS):
                 params[path] = np.pad(params[path], [(0, missing)] + [(0, 0)] * (params[path].ndim - 1))
-    if POSITIONS in params and config.position_offset and tokenizer.pad_id not in (None, config.position_offset - 1):
+    counted = config.architecture == "encoder" and config.position_offset
+    if POSITIONS in params and counted and tokenizer.pad_id not in (None, config.position_offset - 1):
         moved = tokenizer.pad_id + 1 - config.position_offset
         config = dataclasses.replace(config, position_offset=tokenizer.pad_id + 1)
         params[POSITIONS] = np.pad(params[POSITIONS], [(max(0, moved), 0), (0, 0)])[max(0, -moved) :]

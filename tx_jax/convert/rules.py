@@ -65,6 +65,12 @@ KEEP = _each(lambda x: x, lambda shape: shape)
 TRANSPOSE = _each(lambda x: x.T, lambda shape: shape[::-1])
 # torch's Conv1d weight [out, in / groups, width] <-> ours [width, in / groups, out].
 CONV1D = TRANSPOSE
+# A row [1, n] <-> our vector [n].
+ROW = Transform(
+    forward=lambda theirs: [x[0] for x in theirs],
+    inverse=lambda ours: [x[None] for x in ours],
+    hf_shapes=lambda shapes: [(1, *shape) for shape in shapes],
+)
 
 
 def split_columns(n: int) -> Transform:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from tx_jax.convert import families, hf_folder, rows_of_text, rules
+from tx_jax.convert import families, generation, hf_folder, rows_of_text, rules
 from tx_jax.convert.family import Family
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.hf_folder import DTYPES, MAX_SHARD_BYTES
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError
 from tx_jax.files import new_folder
+from tx_jax.text.definition import write_json
 from tx_jax.text.spm import SentencePiece
 
 
@@ -49,6 +50,9 @@ def write(
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
             rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length, separators=separators)
+        if model.tokenizer is not None and model.config.architecture == "encoder_decoder":
+            _, values = generation.keys_of(model.tokenizer, model.source.hf_config if model.source else {})
+            write_json(temporary / generation.FILE, values)
     return hf_config["architectures"][0]
 
 
@@ -60,14 +64,16 @@ def convert(
     dtype = dtype or (source.dtype if source else "float32")
     model = _without_mask_decoder(model)
     family, model_type = _family(model, model_type)
-    table = rules.expand(family.rules(model.config), model.config.num_layers)
-    tensors = rules.to_hf(model.params, table)
+    tensors = rules.to_hf(model.params, family.table(model.config))
     if not model.config.tie_embeddings:  # then transformers ties nothing, and expects every copy
         copies = {copy: source for copy, source in family.tied.items() if copy not in tensors and source in tensors}
         tensors |= {copy: tensors[source] for copy, source in copies.items() if copy.endswith("bias")}
-    base = source.hf_config if source and source.model_type in family.model_types else {}
+    base = dict(source.hf_config) if source and source.model_type in family.model_types else {}
+    base.pop(generation.KEY, None)
     hf_config = family.write_config(model.config, model_type, base)
-    if model.tokenizer is not None:
+    if model.tokenizer is not None and model.config.architecture == "encoder_decoder":
+        hf_config |= generation.keys_of(model.tokenizer, base)[0]
+    elif model.tokenizer is not None:
         # Otherwise transformers uses the ids of GPT-2's and ModernBERT's own tokenizers.
         roles = {"gpt2": ("pad", "bos", "eos"), "modernbert": ("pad", "bos", "eos", "cls", "sep")}.get(
             model_type, ("pad",)

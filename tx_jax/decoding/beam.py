@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from tx_jax.config import TransformerConfig
 from tx_jax.decoding import processors
 from tx_jax.decoding.sampling import seen_tokens
-from tx_jax.decoding.steps import Kept, Prompts, prefill, step
+from tx_jax.decoding.steps import Kept, Prompts, Writable, prefill, step
 
 IMPOSSIBLE = -1e30  # the score of a hypothesis that is none; finite, so that what is added to it stays comparable
 
@@ -28,14 +28,14 @@ class Search:
     """What a compiled search depends on, beside the shapes of its arguments.
 
     Attributes:
-      vocab_size: that of the tokenizer.
+      writable: the tokens that it may write.
       longest: tokens that a hypothesis may get, at most.
       stops: how many tokens may end a hypothesis.
       the others: see `Options`.
     """
 
     config: TransformerConfig
-    vocab_size: int
+    writable: Writable
     longest: int
     num_beams: int
     stops: int
@@ -110,7 +110,7 @@ def search(program: Search, params: Any, prompts: Prompts, knobs: SearchKnobs, *
 
     One that reaches its limit is whole, too.
     """
-    logits_BV, kept = prefill(program.config, params, prompts, cache_size, program.vocab_size)
+    logits_BV, kept = prefill(program.config, params, prompts, cache_size, program.writable)
     k = program.num_beams
     seen_NV = jnp.repeat(seen_tokens(prompts, logits_BV.shape[1]), k, axis=0) if program.penalizes else None
     none = _none(program, len(logits_BV))
@@ -129,7 +129,7 @@ def search(program: Search, params: Any, prompts: Prompts, knobs: SearchKnobs, *
     def body(beams: Beams) -> Beams:
         last_BK = jax.lax.dynamic_slice_in_dim(beams.running.tokens_BKL, beams.count - 1, 1, axis=2)
         first_N = jnp.repeat(beams.lengths_B + beams.count - 1, k)
-        logits_NV, kept = step(program.config, params, last_BK.reshape(-1), first_N, beams.kept, program.vocab_size)
+        logits_NV, kept = step(program.config, params, last_BK.reshape(-1), first_N, beams.kept, program.writable)
         return _extended(program, knobs, beams.replace(kept=kept), logits_NV)
 
     return jax.lax.while_loop(lambda beams: ~beams.done_B.all(), body, beams).whole

@@ -16,7 +16,7 @@ from tx_jax.config import TransformerConfig
 from tx_jax.config.checks import require
 from tx_jax.decoding import beam, sampling
 from tx_jax.decoding.options import Options
-from tx_jax.decoding.prompts import Row, batches, bucket, check, device_prompts, encode
+from tx_jax.decoding.prompts import Row, batches, bucket, check, device_prompts, encode, writable
 from tx_jax.decoding.steps import for_decoding
 from tx_jax.decoding.text import Stops, continuation, pieces, without_part
 from tx_jax.text.tokenizer import Tokenizer
@@ -149,7 +149,7 @@ def _sample(
     filled = _filled(batch, size)
     program = sampling.Program(
         config=for_decoding(model.model),
-        vocab_size=tokenizer.vocab_size,
+        writable=writable(model.model, tokenizer),
         longest=bucket(last),
         rows=copies,
         samples=options.samples,
@@ -196,7 +196,7 @@ def _search(
     filled = _filled(batch, size)
     program = beam.Search(
         config=for_decoding(model.model),
-        vocab_size=tokenizer.vocab_size,
+        writable=writable(model.model, tokenizer),
         longest=bucket(max(row.limit for row in batch)),
         num_beams=options.num_beams,
         stops=len(stops.ids),

@@ -9,8 +9,9 @@ import numpy as np
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.decoding.options import Options
-from tx_jax.decoding.steps import Prompts
+from tx_jax.decoding.steps import Prompts, Writable
 from tx_jax.errors import InputError
+from tx_jax.text.pair_forms import PairTokens
 from tx_jax.text.tokenizer import Tokenizer
 
 SHORTEST = 16  # the smallest bucket of lengths
@@ -55,6 +56,14 @@ def check(config: TransformerConfig, untrained: Sequence[str]) -> None:
         )
 
 
+def writable(config: TransformerConfig, tokenizer: Tokenizer) -> Writable:
+    """The tokens that a model may write: those of its tokenizer, as far as they are not for reading only."""
+    if config.architecture == "decoder":
+        return Writable(tokenizer.vocab_size)
+    tokens = tokenizer.pair_tokens
+    return Writable(tokenizer.vocab_size, tokens.first, tokens.never)
+
+
 def encode(
     config: TransformerConfig,
     tokenizer: Tokenizer,
@@ -68,8 +77,8 @@ def encode(
       InputError: a prompt is empty, or does not fit the model together with what it may get; or the tokenizer has no
         token to begin or end with.
     """
-    seq2seq = config.architecture == "encoder_decoder"
-    tokenizer.require("eos", *(["bos"] if seq2seq else []))
+    tokenizer.require("eos")
+    of_pairs = tokenizer.pair_tokens if config.architecture == "encoder_decoder" else None
     _check_beams(options, tokenizer)
     texts = [prompt for prompt in prompts if isinstance(prompt, str)]
     encoded = iter(tokenizer.encode_batch(texts))
@@ -82,7 +91,7 @@ def encode(
             raise InputError(
                 f"prompt {number} has the id {wrong[0]}, but the vocabulary has {tokenizer.vocab_size} tokens"
             )
-        rows.append(_row(config, tokenizer, place, number, ids, options))
+        rows.append(_row(config, of_pairs, place, number, ids, options))
     return rows
 
 
@@ -101,11 +110,17 @@ def _check_beams(options: Options, tokenizer: Tokenizer) -> None:
 
 
 def _row(
-    config: TransformerConfig, tokenizer: Tokenizer, place: int, number: int, ids: tuple[int, ...], options: Options
+    config: TransformerConfig,
+    of_pairs: PairTokens | None,
+    place: int,
+    number: int,
+    ids: tuple[int, ...],
+    options: Options,
 ) -> Row:
-    seq2seq = config.architecture == "encoder_decoder"
-    source = (*ids, tokenizer.eos_id) if seq2seq else None
-    target = (tokenizer.bos_id,) if seq2seq else ids
+    seq2seq = of_pairs is not None
+    source, target = None, ids
+    if of_pairs is not None:
+        source, target = (*of_pairs.before, *ids, *of_pairs.after), (of_pairs.start,)
     taken = len(source or target)
     # A decoder needs a place for one more token, at least.
     if taken + (not seq2seq) > config.max_length:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from tx_jax.config import TransformerConfig
 from tx_jax.decoding import processors
-from tx_jax.decoding.steps import Kept, Prompts, prefill, step
+from tx_jax.decoding.steps import Kept, Prompts, Writable, prefill, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Program:
     """What a compiled program depends on, beside the shapes of its arguments.
 
     Attributes:
-      vocab_size: that of the tokenizer.
+      writable: the tokens that it may write.
       longest: tokens that a row may get, at most.
       rows: samples of each prompt.
       samples: whether tokens are drawn at random.
@@ -31,7 +31,7 @@ class Program:
     """
 
     config: TransformerConfig
-    vocab_size: int
+    writable: Writable
     longest: int
     rows: int
     samples: bool
@@ -90,7 +90,7 @@ class Rows:
 @functools.partial(jax.jit, static_argnames=("program", "cache_size"))
 def start(program: Program, params: Any, prompts: Prompts, knobs: Knobs, *, cache_size: int) -> Rows:
     """The rows with their first token."""
-    logits_BV, kept = prefill(program.config, params, prompts, cache_size, program.vocab_size)
+    logits_BV, kept = prefill(program.config, params, prompts, cache_size, program.writable)
     logits_NV, kept = jnp.repeat(logits_BV, program.rows, axis=0), kept.repeated(program.rows)
     n = len(logits_NV)
     seen_NV = jnp.repeat(seen_tokens(prompts, logits_BV.shape[1]), program.rows, axis=0) if program.penalizes else None
@@ -113,7 +113,7 @@ def proceed(program: Program, params: Any, rows: Rows, knobs: Knobs, until: jax.
 
     def body(rows: Rows) -> Rows:
         last_N = jax.lax.dynamic_slice_in_dim(rows.tokens_NL, rows.count - 1, 1, axis=1)[:, 0]
-        logits_NV, kept = step(program.config, params, last_N, rows.lengths_N, rows.kept, program.vocab_size)
+        logits_NV, kept = step(program.config, params, last_N, rows.lengths_N, rows.kept, program.writable)
         return _extended(program, knobs, rows.replace(kept=kept), logits_NV)
 
     return jax.lax.while_loop(lambda rows: (rows.count < until) & ~rows.finished_N.all(), body, rows)

@@ -5,7 +5,7 @@ D model, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -67,21 +67,46 @@ def for_decoding(config: TransformerConfig) -> TransformerConfig:
     return dataclasses.replace(config, remat="none", attention="auto")
 
 
+class Writable(NamedTuple):
+    """Which ids may be written.
+
+    Attributes:
+      size: ids from here on are no tokens: the table may be longer than the vocabulary.
+      first: the tokens that must come first, whatever the model finds most probable; at most one.
+      never: tokens that may not be written.
+    """
+
+    size: int
+    first: tuple[int, ...] = ()
+    never: tuple[int, ...] = ()
+
+    def only(self, logits_NV: jax.Array, *, first: bool) -> jax.Array:
+        """The logits, -inf for what may not be written. `first`: whether of the first token."""
+        ids_1V = jnp.arange(logits_NV.shape[1])[None]
+        if first and self.first:
+            return jnp.where(ids_1V == self.first[0], logits_NV, -jnp.inf)
+        allowed_1V = ids_1V < self.size
+        for token in self.never:
+            allowed_1V = allowed_1V & (ids_1V != token)
+        return jnp.where(allowed_1V, logits_NV, -jnp.inf)
+
+
 def prefill(
-    config: TransformerConfig, params: Any, prompts: Prompts, cache_size: int, vocab_size: int
+    config: TransformerConfig, params: Any, prompts: Prompts, cache_size: int, writable: Writable
 ) -> tuple[jax.Array, Kept]:
     """The logits [B, V] of the token after each prompt, and what the model keeps.
 
     Args:
       cache_size: how many tokens a row may have in the end.
-      vocab_size: ids from here on are no tokens: the table may be longer than the vocabulary.
+      writable: the logits of other tokens are -inf.
     """
     model = registry.build(config)
     valid_BP = jnp.arange(prompts.tokens_BP.shape[1])[None] < prompts.lengths_B[:, None]
     variables = {"params": params, CACHE: empty_cache(config, len(prompts.tokens_BP), cache_size)}
     if config.architecture == "decoder":
         output, kept = model.apply(variables, prompts.tokens_BP, valid_BT=valid_BP, deterministic=True, mutable=[CACHE])
-        return _logits(output, prompts.lengths_B - 1, vocab_size), Kept(kept[CACHE])
+        logits_BV = writable.only(_logits(output, prompts.lengths_B - 1), first=True)
+        return logits_BV, Kept(kept[CACHE])
     memory_BSD = model.apply(
         {"params": params},
         prompts.source_BS,
@@ -99,12 +124,12 @@ def prefill(
         method="decode",
         mutable=[CACHE, MEMORY],
     )
-    logits_BV = _logits(output, prompts.lengths_B - 1, vocab_size)
+    logits_BV = writable.only(_logits(output, prompts.lengths_B - 1), first=True)
     return logits_BV, Kept(kept[CACHE], kept[MEMORY], memory_BSD, prompts.source_valid_BS)
 
 
 def step(
-    config: TransformerConfig, params: Any, tokens_N: jax.Array, first_N: jax.Array, kept: Kept, vocab_size: int
+    config: TransformerConfig, params: Any, tokens_N: jax.Array, first_N: jax.Array, kept: Kept, writable: Writable
 ) -> tuple[jax.Array, Kept]:
     """The logits [N, V] of the token after these, and what the model keeps.
 
@@ -119,7 +144,8 @@ def step(
     output, changed = registry.build(config).apply(
         variables, tokens_N[:, None], **inputs, first_B=first_N, deterministic=True, method=method, mutable=[CACHE]
     )
-    return _logits(output, jnp.zeros_like(first_N), vocab_size), kept.replace(cache=changed[CACHE])
+    logits_NV = writable.only(_logits(output, jnp.zeros_like(first_N)), first=False)
+    return logits_NV, kept.replace(cache=changed[CACHE])
 
 
 def empty_cache(config: TransformerConfig, rows: int, size: int) -> dict[str, Any]:
@@ -133,8 +159,7 @@ def empty_cache(config: TransformerConfig, rows: int, size: int) -> dict[str, An
     return {"decoder": {f"layer_{i}": {"attention": {"key": zeros(), "value": zeros()}} for i in range(layers)}}
 
 
-def _logits(output: Output, positions_N: jax.Array, vocab_size: int) -> jax.Array:
+def _logits(output: Output, positions_N: jax.Array) -> jax.Array:
     """Float32 [N, V] at one position of each row: those of the others are not computed."""
     layer = output.output_layers["causal_lm"]
-    logits_NV = layer.replace(hidden=gather_positions(layer.hidden, positions_N[:, None])[:, 0]).logits()
-    return jnp.where(jnp.arange(logits_NV.shape[1])[None] < vocab_size, logits_NV, -jnp.inf)
+    return layer.replace(hidden=gather_positions(layer.hidden, positions_N[:, None])[:, 0]).logits()

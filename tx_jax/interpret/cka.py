@@ -18,12 +18,19 @@ MOST = 4096  # tokens that are compared
 
 def linear_cka(x_ND: np.ndarray, y_NE: np.ndarray) -> float:
     """||Y^T X||^2 / (||X^T X|| ||Y^T Y||) of centered representations (Kornblith et al. 2019, section 3)."""
-    x, y = (z.astype(np.float64) - z.mean(axis=0, keepdims=True, dtype=np.float64) for z in (x_ND, y_NE))
-    if len(x) < min(x.shape[1], y.shape[1]):  # the same by Gram matrices of examples, which are smaller
-        kx, ky = x @ x.T, y @ y.T
-        return float((kx * ky).sum() / np.sqrt((kx**2).sum() * (ky**2).sum()))
-    across = ((y.T @ x) ** 2).sum()
-    return float(across / np.sqrt(((x.T @ x) ** 2).sum() * ((y.T @ y) ** 2).sum()))
+    x, y = _centered(x_ND), _centered(y_NE)
+    return _alignment(x, y) / (_alignment(x, x) * _alignment(y, y)) ** 0.5
+
+
+def _centered(x_ND: np.ndarray) -> np.ndarray:
+    return x_ND.astype(np.float64) - x_ND.mean(axis=0, keepdims=True, dtype=np.float64)
+
+
+def _alignment(x_ND: np.ndarray, y_NE: np.ndarray) -> float:
+    """||Y^T X||^2, of few examples by their Gram matrices, which are smaller then."""
+    if len(x_ND) < min(x_ND.shape[1], y_NE.shape[1]):
+        return float(((x_ND @ x_ND.T) * (y_NE @ y_NE.T)).sum())
+    return float(((y_NE.T @ x_ND) ** 2).sum())
 
 
 def matrix(states: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.ndarray:
@@ -38,12 +45,9 @@ def matrix(states: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> np.nda
             InputWarning,
             stacklevel=2,
         )
-    if states is others:  # symmetric
-        found = np.ones((len(states), len(states)))
-        for i, j in zip(*np.triu_indices(len(states), 1), strict=True):
-            found[i, j] = found[j, i] = linear_cka(states[i], states[j])
-        return found
-    return np.array([[linear_cka(x, y) for y in others] for x in states])
+    xs, ys = (list(map(_centered, layers)) for layers in (states, others))
+    own = [np.array([_alignment(x, x) for x in layers]) for layers in (xs, ys)]
+    return np.array([[_alignment(x, y) for y in ys] for x in xs]) / np.sqrt(np.outer(*own))
 
 
 def states(

@@ -184,9 +184,10 @@ def importance(
     predictions.head_of(model, classifiers=False)
     made = []
     for indices, inputs in batches(rows, config, batch_size, model.mesh.devices.size):
-        # A batch is filled up with repetitions of its rows, which then count as often.
         filled = [rows[i] for i in np.resize(indices, len(inputs["tokens"]))]
-        made.append(predictions.corpus(model, filled, inputs, seed + len(made)))
+        batch = predictions.corpus(model, filled, inputs, seed + len(made))
+        batch.weights[len(indices) :] = 0  # of rows that only fill the batch up
+        made.append(batch)
     weight = sum(float(batch.weights.sum()) for batch in made)
     if not weight:
         raise InputError("there is nothing to predict in these texts: give longer ones")

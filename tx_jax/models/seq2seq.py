@@ -16,13 +16,15 @@ from tx_jax.nn.stack import Stack
 
 
 class EncoderDecoder(nn.Module):
-    """Source, target and output share one embedding table (section 3.4). `encode` once, `decode` as often as needed."""
+    """Source, target and output share one table of tokens (section 3.4). `encode` once, `decode` as often as needed."""
 
     config: TransformerConfig
 
     def setup(self):
         config = self.config
         self.embeddings = Embeddings(config)
+        if config.decoder_embeddings:
+            self.decoder_embeddings = Embeddings(config, has_tokens=False)
         self.encoder = Stack(config, config.num_layers)
         self.decoder = Stack(config, config.num_decoder_layers)
         self.causal_lm = CausalLMHead(config)
@@ -55,7 +57,7 @@ class EncoderDecoder(nn.Module):
     def encode(self, tokens_BS: jax.Array, *, valid_BS: jax.Array, deterministic: bool) -> jax.Array:
         """The encoder's output [B, S, D]."""
         context = Context(Mask(valid_BS))
-        return self._run(self.encoder, tokens_BS, valid_BS, context, deterministic)
+        return self._run(self.encoder, self.embeddings, tokens_BS, valid_BS, context, deterministic)
 
     def decode(
         self,
@@ -77,13 +79,15 @@ class EncoderDecoder(nn.Module):
             memory_BSD=memory_BSD,
             memory_mask=Mask(memory_valid_BS),
         )
-        hidden_BTD = self._run(self.decoder, tokens_BT, valid_BT, context, deterministic, first_B)
+        embeddings = self.decoder_embeddings if self.config.decoder_embeddings else self.embeddings
+        hidden_BTD = self._run(self.decoder, embeddings, tokens_BT, valid_BT, context, deterministic, first_B)
         layer = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
         return Output(hidden_BTD, {"causal_lm": layer.logits()}, output_layers={"causal_lm": layer})
 
     def _run(
         self,
         stack: Stack,
+        embeddings: Embeddings,
         tokens: jax.Array,
         valid: jax.Array,
         context: Context,
@@ -92,6 +96,12 @@ class EncoderDecoder(nn.Module):
     ) -> jax.Array:
         positions = row_positions(tokens) if first is None else first[:, None] + row_positions(tokens)
         given = None if first is None else positions  # without them, rows of a learned table are read in their order
-        x = self.embeddings(tokens, segments_BT=None, positions_BT=given, deterministic=deterministic)
+        x = embeddings(
+            tokens,
+            segments_BT=None,
+            positions_BT=given,
+            deterministic=deterministic,
+            token=self.embeddings.token,
+        )
         hidden, _ = stack(x, context=context, positions_BT=positions, valid_BT=valid, deterministic=deterministic)
         return hidden

@@ -43,11 +43,18 @@ class Embedding(nn.Module):
         return sharding.gather_param(self.embedding, (*self.path, "embedding"))
 
 
-def sinusoids(positions_BT: jax.Array, dim: int) -> jax.Array:
-    """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos of the same (Vaswani et al. 2017, 3.5): [B, T, D]."""
+def sinusoids(positions_BT: jax.Array, dim: int, *, halves: bool = False) -> jax.Array:
+    """PE(p, 2i) = sin(p / 10000^(2i/D)), PE(p, 2i+1) = cos of the same (Vaswani et al. 2017, 3.5): [B, T, D].
+
+    Args:
+      halves: all sines first, then all cosines.
+    """
     rates = 10_000 ** (-jnp.arange(0, dim, 2, dtype=jnp.float32) / dim)
     angles = positions_BT[:, :, None].astype(jnp.float32) * rates[None, None]
-    return jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(*positions_BT.shape, dim)
+    sines, cosines = jnp.sin(angles), jnp.cos(angles)
+    if halves:
+        return jnp.concatenate([sines, cosines], axis=-1)
+    return jnp.stack([sines, cosines], axis=-1).reshape(*positions_BT.shape, dim)
 
 
 def row_positions(tokens_BT: jax.Array) -> jax.Array:
@@ -62,14 +69,20 @@ def token_positions(valid_BT: jax.Array) -> jax.Array:
 
 
 class Embeddings(nn.Module):
-    """token + position + segment; then LayerNorm, dropout and, for smaller tables, the projection to D."""
+    """token + position + segment; then LayerNorm, dropout and, for smaller tables, the projection to D.
+
+    Attributes:
+      has_tokens: whether it has a table of tokens; without one, `__call__` is given another's.
+    """
 
     config: TransformerConfig
+    has_tokens: bool = True
 
     def setup(self):
         config = self.config
         dim, stddev = config.table_dim, config.init_stddev
-        self.token = Embedding(config.vocab_size, dim, stddev)
+        if self.has_tokens:
+            self.token = Embedding(config.vocab_size, dim, stddev)
         if config.position_embedding == "learned":
             self.position = Embedding(config.max_length + config.position_offset, dim, stddev)
         if config.num_segments:
@@ -87,11 +100,12 @@ class Embeddings(nn.Module):
         segments_BT: jax.Array | None,
         positions_BT: jax.Array | None,
         deterministic: bool,
+        token: Embedding | None = None,
     ) -> jax.Array:
         """[B, T, D]. Without `segments_BT` every token is in segment 0. `positions_BT` count from 0; without them, a
-        token's position is its index in the row."""
+        token's position is its index in the row. `token`: the table of tokens, if it is another's."""
         config = self.config
-        x_BTE = self.token(tokens_BT)
+        x_BTE = (self.token if token is None else token)(tokens_BT)
         if config.embedding_scale:
             x_BTE = x_BTE * config.table_dim**0.5
         if config.num_segments:
@@ -99,9 +113,10 @@ class Embeddings(nn.Module):
             x_BTE = x_BTE + self.segment.select(segments_BT)
         if config.position_embedding == "learned":
             x_BTE = x_BTE + self._learned_positions(positions_BT, tokens_BT.shape[1])
-        elif config.position_embedding == "sinusoidal":
+        elif config.position_embedding in ("sinusoidal", "sinusoidal_halves"):
             positions_BT = row_positions(tokens_BT[:1]) if positions_BT is None else positions_BT
-            x_BTE = x_BTE + sinusoids(positions_BT, config.table_dim)
+            halves = config.position_embedding == "sinusoidal_halves"
+            x_BTE = x_BTE + sinusoids(positions_BT, config.table_dim, halves=halves)
         if config.embedding_norm:
             x_BTE = self.norm(x_BTE)
         x_BTE = self.dropout(x_BTE.astype(jnp.dtype(config.dtype)), deterministic=deterministic)

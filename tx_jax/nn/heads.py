@@ -86,17 +86,28 @@ class MaskedLMHead(nn.Module):
 
 
 class CausalLMHead(nn.Module):
-    """Only the output layer, either tied to the token embedding or with its own table."""
+    """Only the output layer, either tied to the token embedding or with its own table; Marian's has a bias.
+
+    Before a tied table narrower than the model is a projection to its width (Zhang et al. 2022, OPT's `project_out`).
+    """
 
     config: TransformerConfig
 
     @nn.compact
     def __call__(self, hidden_BTD: jax.Array, *, table: Callable[[], jax.Array]) -> OutputLayer:
-        """The output layer with its input [B, T, D]. `table` returns the token embedding."""
+        """The output layer with its input [B, T, E]. `table` returns the token embedding."""
         config = self.config
+        if config.table_dim != config.dim:
+            dtype = jnp.dtype(config.dtype)
+            hidden_BTD = Dense(config.table_dim, config.init_stddev, dtype, use_bias=False, name="transform")(
+                hidden_BTD
+            )
         if not config.tie_embeddings:
             table = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").table
-        return OutputLayer(hidden_BTD, table(), None)
+        bias_V = None
+        if config.output_bias:
+            bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
+        return OutputLayer(hidden_BTD, table(), bias_V)
 
 
 class ReplacedTokenHead(nn.Module):

@@ -40,10 +40,17 @@ def gelu_tanh_derivative(x: jax.Array) -> jax.Array:
     return 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * scale * (1 + 3 * 0.044715 * x**2)
 
 
+def silu_derivative(x: jax.Array) -> jax.Array:
+    """The derivative of x sigmoid(x), also called swish (Ramachandran et al. 2017)."""
+    sigmoid = jax.nn.sigmoid(x)
+    return sigmoid * (1 + x * (1 - sigmoid))
+
+
 ACTIVATIONS = {
     "gelu": saving_only_input(functools.partial(jax.nn.gelu, approximate=False), gelu_derivative),
     "gelu_tanh": saving_only_input(functools.partial(jax.nn.gelu, approximate=True), gelu_tanh_derivative),
     "relu": jax.nn.relu,
+    "silu": saving_only_input(jax.nn.silu, silu_derivative),
 }
 
 

@@ -67,7 +67,7 @@ class Stack(nn.Module):
         for i in range(self.num_layers):
             before_BTD = x_BTD
             # A projection from smaller tables comes after their norm.
-            normalised = i == 0 and config.embedding_norm and config.table_dim == config.dim
+            normalised = i == 0 and config.embedding_norm and config.table_dim == config.dim and not config.first_norm
             layer = block(config, deterministic, normalised, name=f"layer_{i}")
             x_BTD = layer(before_BTD, contexts[i])
             if i == 0 and config.conv_kernel:

@@ -10,7 +10,7 @@ _CALLED = re.compile(r"(body|calls|to_apply|branch_computations|(?:true|false)_c
 _ARRAY = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _WITH_LAYOUT = re.compile(r"(\b[a-z]+\d*\w*\[[\d,]*\])(\{[^}]*\})?")
 _OPCODE = re.compile(r"(\(.*?\)|\S+) ([a-z][a-z-]*)\(")  # a shape, which may be a tuple, and what makes it
-_INSIDE = re.compile(r" (fusion|async-start)\(")  # what these call does not run by itself
+_INSIDE = re.compile(r" (fusion|async-start|slice-start)\(")  # what these call does not run by itself
 _FREE = frozenset({"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call"})
 
 
@@ -56,7 +56,8 @@ class Instruction:
       times: how often it is run; every iteration of a loop counts.
       cycles: the TPU compiler's estimate for one run; None if it makes none.
       bytes: bytes of the operands and results that lie in HBM, for one run, not of those in the chip's own memory. Of a
-        copy that runs beside others (copy-start, async-start) those that it moves; of its end none.
+        copy that runs beside others (copy-start, async-start, slice-start) those that it moves; of its end none. Of an
+        operand that is looked up in, or changed in its place, the part that is read or changed.
       target: of a custom call, the name of what is called.
     """
 
@@ -103,7 +104,8 @@ def instructions(text: str) -> list[Instruction]:
         if in_fusion or not (match := _OPCODE.match(rest)) or match[2] in _FREE:
             continue
         operands = re.findall(r"%([\w.-]+)", rest[match.end() :].partition(")")[0])
-        inputs = [shapes[computation].get(operand, "") for operand in operands]
+        parts = _parts_read(computations, rest) if match[2] == "fusion" else {}
+        inputs = [parts.get(i, shapes[computation].get(operand, "")) for i, operand in enumerate(operands)]
         operation, target = (re.search(form, rest) for form in (r'op_name="([^"]*)"', r'custom_call_target="([^"]*)"'))
         found.append(
             Instruction(
@@ -144,11 +146,35 @@ def _traffic(opcode: str, shape: str, inputs: list[str]) -> int:
     """Bytes that an instruction reads from HBM and writes to it."""
     if opcode.endswith("-done"):
         return 0
+    if opcode == "dynamic-update-slice":  # in its place: the update is written
+        return sum(_array_bytes(inputs[1])) if _bytes_in_hbm(shape) else 0
     if opcode == "copy-start":  # the result, the operand and the copy's state
         inputs = []
-    elif opcode == "async-start":  # the operands, the result, ...: part of an operand is brought to or from HBM
+    elif opcode in (
+        "async-start",
+        "slice-start",
+    ):  # the operands, the result, ...: part of an operand is brought to or from HBM
         return next(_array_bytes(shape[shape.find(")") :]), 0)
     return sum(map(_bytes_in_hbm, [shape, *inputs]))
+
+
+def _parts_read(computations: dict[str, list[tuple[str, str]]], rest: str) -> dict[int, str]:
+    """Of a fusion's operands of which only parts are read, by their numbers: the shapes of these parts."""
+    called = re.search(r"calls=%?([\w.-]+)", rest)
+    lines = computations.get(called[1], []) if called else []
+    uses: dict[str, list[tuple[str, str]]] = {}  # of each operand: what is made of it, and its shape
+    for _, inner in lines:
+        if not (match := _OPCODE.match(inner)):
+            continue
+        for place, operand in enumerate(re.findall(r"%([\w.-]+)", inner[match.end() :].partition(")")[0])):
+            looked_up = match[2] in ("dynamic-slice", "gather") and place == 0
+            uses.setdefault(operand, []).append(("look-up" if looked_up else match[2], match[1]))
+    parts = {}
+    for name, inner in lines:
+        found, number = uses.get(name, []), re.search(r" parameter\((\d+)\)", inner)
+        if number and found and all(made == "look-up" for made, _ in found):
+            parts[int(number[1])] = " ".join(shape for _, shape in found)
+    return parts
 
 
 def _bytes_in_hbm(shape: str) -> int:

@@ -65,6 +65,8 @@ def text(model: OpenModel, name: str, class_name: str, run: Run | None, language
     """
     base = base_model(model, run)
     task = next((pipeline for head, pipeline in PIPELINES.items() if head in model.config.heads), "feature-extraction")
+    if model.config.architecture == "encoder_decoder":
+        task = "translation"
     results = _results(run, model.step)
     header: dict[str, Any] = {
         "language": list(languages),

@@ -18,14 +18,15 @@ from tx_jax.tasks.pretraining import Pretraining, PretrainingObjective, entropy,
 class CausalLMObjective(PretrainingObjective):
     """Predicts each token from the preceding tokens.
 
-    Besides the loss in nats per token it reports bits per byte of text, which is comparable across tokenizers.
+    Besides the loss in nats per token it reports bits per byte of text and nats per word, which are comparable across
+    tokenizers.
     """
 
     head = "causal_lm"
     packings = CAUSAL
 
     def keys(self, phase: Phase) -> tuple[str, ...]:
-        return (*super().keys(phase), "targets", "target_weights", "target_bytes")
+        return (*super().keys(phase), "targets", "target_weights", "target_bytes", "target_words")
 
     def loss_weights(self, batch: Batch) -> dict[str, jax.Array]:
         return {"causal_lm_loss": batch["target_weights"].sum()}
@@ -33,8 +34,11 @@ class CausalLMObjective(PretrainingObjective):
     def metrics(self, params: dict, batch: Batch, *, dropout_rng: jax.Array | None) -> Metrics:
         layer = self.apply(params, batch, dropout_rng=dropout_rng).output_layers["causal_lm"]
         metrics = language_modeling("causal_lm", layer, batch["targets"], batch["target_weights"])
-        bits = metrics["causal_lm_loss"].total / math.log(2)
-        return metrics | {"bits_per_byte": WeightedSum(bits, batch["target_bytes"].sum())}
+        nats = metrics["causal_lm_loss"].total
+        return metrics | {
+            "bits_per_byte": WeightedSum(nats / math.log(2), batch["target_bytes"].sum()),
+            "word_loss": WeightedSum(nats, batch["target_words"].sum()),
+        }
 
     def flops_per_token(self, phase: Phase | None = None) -> float:
         length = self.data(phase).sequence_length
@@ -48,13 +52,15 @@ class CausalLM(Pretraining):
     make_batches = staticmethod(causal_lm_batches)
 
     def baselines(self, batches: Iterable[Batch], split: str) -> dict[str, tuple[float, str]]:
-        counts, num_bytes = np.zeros(self.stores.vocab_size), 0.0
+        counts, num_bytes, num_words = np.zeros(self.stores.vocab_size), 0.0, 0.0
         for batch in batches:
             counts += self.unigrams(batch, "targets", "target_weights")
             num_bytes += float(np.sum(batch["target_bytes"]))
+            num_words += float(np.sum(batch["target_words"]))
         nats = entropy(counts)
         return {
             "causal_lm_loss": (nats, "unigram entropy of the tokens"),
             "causal_lm_accuracy": (float(counts.max() / counts.sum()), "always the most frequent token"),
             "bits_per_byte": (nats * counts.sum() / math.log(2) / num_bytes, "the unigram entropy per byte"),
+            "word_loss": (nats * counts.sum() / num_words, "the unigram entropy per word"),
         }

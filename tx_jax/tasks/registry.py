@@ -74,6 +74,13 @@ def open_task(
         return kind(config, tokenizer, label_order, records)
     opened = PairStore if issubclass(kind, Translation) else Stores
     task = kind(config, opened.open(store or config.data.store))
+    of_pairs = tokenizer is not None and isinstance(task, Translation)
+    if of_pairs and tokenizer.pair_form.name != task.tokenizer.pair_form.name:
+        raise InputError(
+            f"the store {store or config.data.store} was made for models whose pairs have another form "
+            f"({task.tokenizer.pair_form.name!r}, not {tokenizer.pair_form.name!r}): prepare it again with the model's "
+            "folder, --tokenizer=FOLDER"
+        )
     if tokenizer is not None and tokenizer.fingerprint != task.tokenizer.fingerprint:
         raise InputError(
             f"the token store {store or config.data.store} has a different tokenizer from the model: prepare the text "

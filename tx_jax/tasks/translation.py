@@ -17,7 +17,7 @@ from tx_jax.data.translation.batches import PairBatches
 from tx_jax.data.translation.store import PairStore
 from tx_jax.decoding import sampling
 from tx_jax.decoding.prompts import NEW_TOKENS_BEYOND_SOURCE
-from tx_jax.decoding.steps import Prompts, for_decoding
+from tx_jax.decoding.steps import Prompts, Writable, for_decoding
 from tx_jax.errors import InputError
 from tx_jax.models import forward, registry
 from tx_jax.models.output import Output
@@ -27,6 +27,7 @@ from tx_jax.tasks.pretraining import entropy, language_modeling
 from tx_jax.tasks.translation_scores import scores
 from tx_jax.text.tokenizer import Tokenizer
 
+GIVEN = 2  # tokens of a target that are not predicted, at most: the start, and one that always follows it
 SHOWN = 3  # translations beside their references, in the log
 _logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class TranslationObjective(Objective):
             batch["tokens"],
             valid_BS=batch["valid"],
             target_tokens_BT=batch["target_tokens"],
-            target_valid_BT=batch["target_weights"] > 0,
+            target_valid_BT=_up_to_last(batch["target_weights"] > 0),
             dropout_rng=dropout_rng,
             **inputs,
         )
@@ -92,14 +93,17 @@ class TranslationObjective(Objective):
         }
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
-        """Greedy translations, ended as their sources are, and at the latest by a length of theirs and 50: the tokens
-        [B, T + 50], 0 behind their end, and their numbers [B]; T is `data.sequence_length`."""
+        """Greedy translations, ended as their references are, and at the latest by their source's length and 50: the
+        tokens [B, T + 50], 0 behind their end, and their numbers [B]; T is `data.sequence_length`."""
         if not self.data.metrics:
             return {}
         longest = self.data.sequence_length + NEW_TOKENS_BEYOND_SOURCE
         lengths_B = batch["valid"].sum(axis=1, dtype=jnp.int32)
-        ends_B = jnp.take_along_axis(batch["tokens"], jnp.maximum(lengths_B - 1, 0)[:, None], axis=1)[:, 0]
-        limits_B = jnp.minimum(lengths_B - 1 + NEW_TOKENS_BEYOND_SOURCE, self.config.model.max_length - 1)
+        predicted_BT = batch["target_weights"] > 0
+        given_B = 1 + predicted_BT.argmax(axis=1).astype(jnp.int32)
+        lasts_B = _up_to_last(predicted_BT).sum(axis=1) - 1
+        ends_B = jnp.take_along_axis(batch["targets"], jnp.maximum(lasts_B, 0)[:, None], axis=1)[:, 0]
+        limits_B = jnp.minimum(lengths_B - 1 + NEW_TOKENS_BEYOND_SOURCE, self.config.model.max_length - given_B)
         rows = len(lengths_B)
         one = jnp.ones((), jnp.float32)
         knobs = sampling.Knobs(
@@ -114,10 +118,10 @@ class TranslationObjective(Objective):
             stop_ids=ends_B[:1],
         )
         config = for_decoding(self.config.model)
-        program = sampling.Program(config, config.vocab_size, longest, 1, samples=False)
-        prompts = Prompts(batch["target_tokens"][:, :1], jnp.ones(rows, jnp.int32), batch["tokens"], batch["valid"])
+        program = sampling.Program(config, Writable(config.vocab_size), longest, 1, samples=False)
+        prompts = Prompts(batch["target_tokens"][:, :GIVEN], given_B, batch["tokens"], batch["valid"])
         params = forward.merged_params(params, self.config.lora)
-        found = sampling.start(program, params, prompts, knobs, cache_size=1 + longest)
+        found = sampling.start(program, params, prompts, knobs, cache_size=GIVEN + longest)
         found = sampling.proceed(program, params, found, knobs, jnp.int32(longest))
         return {"translation": found.tokens_NL, "translation_length": found.counts_N}
 
@@ -125,6 +129,11 @@ class TranslationObjective(Objective):
         """A token of the source and one of the target. Of attention only the scores of the shortest bucket are counted,
         of which every batch has as many or more."""
         return registry.flops_per_pair(self.config.model, self.data.buckets[0])
+
+
+def _up_to_last(predicted_BT: jax.Array) -> jax.Array:
+    """True up to the last token that is predicted, also where one before the first is not."""
+    return jnp.flip(jnp.cumsum(jnp.flip(predicted_BT, axis=1), axis=1), axis=1) > 0
 
 
 def smoothing(layer: OutputLayer, targets: jax.Array, weights: jax.Array, share: float) -> jax.Array:
@@ -187,8 +196,7 @@ class Translation:
             self.store.split(split),
             data.buckets,
             batch_size,
-            self.tokenizer.bos_id,
-            self.tokenizer.eos_id,
+            self.tokenizer.pair_tokens,
             seed=phase_seed(self.config.seed, phase.number if phase else 0),
             repeat=repeat,
             first_step=phase.start if phase else 0,

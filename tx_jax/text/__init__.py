@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.files import local_folder, path_of
-from tx_jax.text import bpe, bpe_files, spm, spm_files, wordpiece, wordpiece_files
+from tx_jax.text import bpe, bpe_files, marian_files, pair_form_files, spm, spm_files, wordpiece, wordpiece_files
 from tx_jax.text.definition import read_json
 from tx_jax.text.tokenizer import Tokenizer
 
@@ -67,8 +67,8 @@ def check(kind: str, *, lowercase: bool | None = None, strip_accents: bool | Non
 def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
     """Load a tokenizer from a folder written by `Tokenizer.save` or by transformers' `save_pretrained`.
 
-    The folder's files determine the kind: vocab.txt; tokenizer.json, by its model; vocab.json with merges.txt; or a
-    SentencePiece model file.
+    The folder's files determine the kind: vocab.txt; tokenizer.json, by its model; vocab.json with merges.txt; a
+    SentencePiece model file; or vocab.json with source.spm and target.spm.
 
     Args:
       directory: the folder.
@@ -82,9 +82,10 @@ def load(directory: str | Path, *, requires: Iterable[str] = ()) -> Tokenizer:
         raise InputError(f"no tokenizer folder at {directory}: give a folder that holds vocab.txt or tokenizer.json")
     directory = local_folder(directory)
     definition = read_json(directory / "tokenizer.json")
-    for kind in (wordpiece_files, bpe_files, spm_files):
+    for kind in (wordpiece_files, marian_files, bpe_files, spm_files):
         if kind.recognises(directory, definition):
             tokenizer = _load(kind, directory, definition)
+            tokenizer = tokenizer.with_pair_form(pair_form_files.read(directory, tokenizer))
             tokenizer.require(*requires, source=directory)
             return tokenizer
     found = ", ".join(sorted(path.name for path in directory.iterdir())[:8]) or "nothing"

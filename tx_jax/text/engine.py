@@ -13,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from tx_jax.errors import InputError
+from tx_jax.text import pair_forms
 from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
 from tx_jax.text.definition import nameless, pre_tokenizers_of, vocabulary_of, write_json
@@ -89,7 +90,7 @@ class EngineTokenizer(Tokenizer):
         return {role: getattr(self, f"{role}_id") for role in ROLES}
 
     def __reduce__(self):  # pickling, to send a tokenizer to worker processes
-        return type(self), (self._definition, self._names)
+        return type(self), (self._definition, self._names), {"pair_form": self.pair_form}
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -150,7 +151,7 @@ class EngineTokenizer(Tokenizer):
             pad = {"id": self.vocab_size, "content": _PAD, "single_word": False, "lstrip": False, "rstrip": False}
             added = [*definition["added_tokens"], {**pad, "normalized": False, "special": True}]
             definition = {**definition, "added_tokens": added}
-        return type(self)(definition, {**self._names, "pad": _PAD})
+        return type(self)(definition, {**self._names, "pad": _PAD}).with_pair_form(self.pair_form)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self._encode_once(texts) if self._seen is None else as_lists(*self._seen.flat(texts))
@@ -201,6 +202,7 @@ class EngineTokenizer(Tokenizer):
         write_json(directory / "tokenizer.json", self._definition)
         write_json(directory / "special_tokens_map.json", {f"{role}_token": name for role, name in self._names.items()})
         write_json(directory / "tokenizer_config.json", self._config())
+        pair_forms.save(self.pair_form, directory)
 
     def _config(self) -> dict[str, Any]:
         """The contents of tokenizer_config.json.

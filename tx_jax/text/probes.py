@@ -29,12 +29,13 @@ TEXTS = (
 _FORMS = ("{}", "a {} b", "a{}b", "({}),", "{0} {0}")
 
 
-def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source: Path) -> None:
+def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source: Path, *, around: bool = True) -> None:
     """Compare a tokenizer's ids with those of the engine that transformers runs for this folder.
 
     Args:
       reference: the engine of transformers, with special tokens registered.
       added: contents of the added tokens that are matched in texts.
+      around: whether the special tokens around a text are compared, too.
 
     Warns with InputWarning if the file puts different special tokens around a text than tx_jax does. Raises InputError
     if any text gets different ids.
@@ -51,13 +52,13 @@ def check(tokenizer: Tokenizer, reference: Engine, added: Sequence[str], source:
             raise InputError(
                 f"{source}: {text!r} has the ids {there} according to its tokenizer.json, but {here} as tx_jax reads it"
             )
-    if tokenizer.cls_id is None or tokenizer.sep_id is None:
+    if not around or tokenizer.cls_id is None or tokenizer.sep_id is None:
         return
-    around = reference.encode("a").ids
+    whole = reference.encode("a").ids
     inside = tokenizer.encode("a")
-    if around != [tokenizer.cls_id, *inside, tokenizer.sep_id]:
+    if whole != [tokenizer.cls_id, *inside, tokenizer.sep_id]:
         cls, sep = tokenizer.tokens([tokenizer.cls_id, tokenizer.sep_id])
-        shown = " ".join(tokenizer.tokens(around))
+        shown = " ".join(tokenizer.tokens(whole))
         warnings.warn(
             f"{source}: its tokenizer.json turns the text 'a' into {shown}; tx_jax puts {cls} before every text and "
             f"{sep} after it, as the family's published models have them",

@@ -11,7 +11,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -22,6 +22,7 @@ from tx_jax.errors import InputError, did_you_mean
 from tx_jax.text.chunks import CHUNK_CHARACTERS, counted, until_many_words
 from tx_jax.text.definition import describe
 from tx_jax.text.engine import EngineTokenizer, starts_spaceless
+from tx_jax.text.pair_forms import PairForm, codes_of
 
 SPACE = "▁"
 FAIRSEQ = {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>", "cls": "<s>", "sep": "</s>"}
@@ -35,8 +36,19 @@ BERT = {
     "eos": "[SEP]",
 }
 T5 = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
-LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2", "t5")
-_NAMES = {"xlm_roberta": FAIRSEQ, "camembert": FAIRSEQ, "deberta_v2": BERT, "t5": T5}
+LAYOUTS = ("xlm_roberta", "camembert", "deberta_v2", "t5", "mbart", "mbart50")
+_NAMES = {"deberta_v2": BERT, "t5": T5}  # of the others FAIRSEQ
+# The languages of mBART (Liu et al. 2020) and those that mBART-50 adds (Tang et al. 2020), in the order of their ids.
+_MBART = (
+    "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP nl_XX "
+    "ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"
+)
+_MBART50 = (
+    "af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE ta_IN "
+    "te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"
+)
+_CODES = {"mbart": _MBART.split(), "mbart50": [*_MBART.split(), *_MBART50.split()]}
+_MBART_CLASSES = {"mbart": "MBartTokenizer", "mbart50": "MBart50Tokenizer"}
 NUM_SENTINELS = 100
 # Kinds of piece in a model file.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
@@ -71,6 +83,8 @@ class SentencePiece(EngineTokenizer):
             normalizer is None or normalizer["type"] == "Precompiled"
         )
         is_plain = is_plain and not self._has_segments
+        if name := _MBART_CLASSES.get(form := self.pair_form.name):
+            return name if _is_mbarts(self._definition, form) else super().tokenizer_class
         if is_plain and model["type"] == "Unigram" and not model["byte_fallback"]:
             first = self._vocabulary[: model["unk_id"] + 1]
             if names == FAIRSEQ and first == ("<s>", "<pad>", "</s>", "<unk>"):
@@ -83,12 +97,24 @@ class SentencePiece(EngineTokenizer):
 
     def _config(self) -> dict[str, Any]:
         config = super()._config()
+        if self.pair_form.name in _MBART_CLASSES:
+            return config | {"src_lang": self.pair_form.source_language, "tgt_lang": self.pair_form.target_language}
         if self.tokenizer_class == "T5Tokenizer":
             return config | {"extra_ids": sum(token.startswith("<extra_id_") for token in self._vocabulary)}
         # The general class returns no segment ids by default; here the second text of a pair has its own segment.
         if self._has_segments:
             return config | {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
         return config
+
+    def with_pair_form(self, form: PairForm) -> Self:
+        changed = super().with_pair_form(form)
+        if form.name in _MBART_CLASSES and form.source_language:  # transformers adds the tokens of a source by this
+            codes = codes_of(changed, form.name)
+            code, end = form.source_language, self._names["eos"]
+            text = f"$A {end} {code}" if form.name == "mbart" else f"{code} $A {end}"
+            processor = _processor(text, text.replace("$A", "$A $B"), [(code, codes[code]), (end, self.eos_id)])
+            changed._definition = {**self._definition, "post_processor": processor}
+        return changed
 
     @property
     def _has_segments(self) -> bool:
@@ -113,6 +139,7 @@ def from_model(
       serialized: the contents of the file.
       layout: how pieces are mapped to ids.
         xlm_roberta: <s> 0, <pad> 1, </s> 2, <unk> 3, then the model's pieces from the fourth on, <mask> last.
+        mbart, mbart50: the same, with the codes of their languages before <mask>.
         camembert: <s>NOTUSED, <pad>, </s>NOTUSED, <unk>, <unk>NOTUSED, then the pieces from the second on, <mask> last.
         deberta_v2: the model's own ids, followed by [MASK] unless the model already has it.
         t5: the model's own ids, then the sentinels, <extra_id_0> last (Raffel et al. 2020, section 3.1.4). A text has
@@ -127,9 +154,10 @@ def from_model(
         raise InputError(f"unknown layout {layout!r}: expected one of {LAYOUTS}.{did_you_mean(layout, LAYOUTS)}")
     proto = parse(serialized)
     pieces = [(piece.piece, piece.score, piece.type) for piece in proto.pieces]
-    names = _NAMES[layout]
-    if layout == "xlm_roberta":
+    names = _NAMES.get(layout, FAIRSEQ)
+    if layout in ("xlm_roberta", *_CODES):
         pieces = [(name, 0.0, _CONTROL) for name in ("<s>", "<pad>", "</s>", "<unk>")] + pieces[3:]
+        pieces += [(code, 0.0, _CONTROL) for code in _CODES.get(layout, ())]
     elif layout == "camembert":
         head = (("<s>NOTUSED", 0.0), ("<pad>", 0.0), ("</s>NOTUSED", 0.0), ("<unk>", 0.0), ("<unk>NOTUSED", -100.0))
         pieces = [(name, score, _CONTROL) for name, score in head] + pieces[1:]
@@ -214,13 +242,25 @@ def _template(names: Mapping[str, str], ids: Mapping[str, int], layout: str) -> 
         "deberta_v2": f"{cls}:0 $A:0 {end}:0 $B:1 {end}:1",
         "t5": f"$A {end} $B {end}",
     }
+    single = f"{cls} $A {end}" if cls else f"$A {end}"
+    pair = pairs.get(layout, f"{cls} $A {end} {end} $B {end}")
+    return _processor(single, pair, [(name, ids[name]) for name in (cls, end) if name])
+
+
+def _processor(single: str, pair: str, special_tokens: list[tuple[str, int]]) -> dict[str, Any]:
     engine = Engine(models.BPE())
-    engine.post_processor = processors.TemplateProcessing(
-        single=f"{cls} $A {end}" if cls else f"$A {end}",
-        pair=pairs.get(layout, f"{cls} $A {end} {end} $B {end}"),
-        special_tokens=[(name, ids[name]) for name in (cls, end) if name],
-    )
+    engine.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=special_tokens)
     return describe(engine)["post_processor"]
+
+
+def _is_mbarts(definition: Mapping[str, Any], form: str) -> bool:
+    """Whether transformers' class for this form of mBART's splits texts as the definition does."""
+    normalizer, splitter = definition["normalizer"], definition["pre_tokenizer"]
+    if form == "mbart":
+        return normalizer is None and splitter == _pipeline(Engine(models.BPE()))["pre_tokenizer"]
+    steps = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    kinds = [step["type"] for step in steps]
+    return kinds in (["Replace"], ["Precompiled", "Replace"]) and splitter["type"] == "Metaspace"
 
 
 def _added(index: int, piece: str, *, special: bool) -> dict[str, Any]:

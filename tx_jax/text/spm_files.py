@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tx_jax.errors import InputError
-from tx_jax.text import hf_files, probes
+from tx_jax.text import hf_files, pair_forms, probes
 from tx_jax.text.definition import model_type, read, read_json, vocabulary_of
 from tx_jax.text.spm import NUM_SENTINELS, SPACE, SentencePiece, from_model, parse
 
@@ -16,8 +16,16 @@ _LAYOUT_OF_MODEL_TYPE = {
     "camembert": "camembert",
     "deberta-v2": "deberta_v2",
     "t5": "t5",
+    "mbart": "mbart",
 }
-_LAYOUT_OF_CLASS = {"XLMRoberta": "xlm_roberta", "Camembert": "camembert", "DebertaV2": "deberta_v2", "T5": "t5"}
+_LAYOUT_OF_CLASS = {
+    "XLMRoberta": "xlm_roberta",
+    "Camembert": "camembert",
+    "DebertaV2": "deberta_v2",
+    "T5": "t5",
+    "MBart": "mbart",
+    "MBart50": "mbart50",
+}
 
 
 def recognises(directory: Path, definition: Mapping[str, Any]) -> bool:
@@ -68,11 +76,14 @@ def load(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
 
 
 def _from_definition(directory: Path, definition: Mapping[str, Any]) -> SentencePiece:
-    hf_files.check_class(directory, "tokenizer.json")
+    name = hf_files.check_class(directory, "tokenizer.json")
     engine, definition = read(definition)
     whole = hf_files.with_added_tokens(definition, directory)
     if whole["added_tokens"] != definition["added_tokens"]:
         engine, _ = read(whole)
     tokenizer = SentencePiece(whole, hf_files.special_names(directory, vocabulary_of(whole)))
-    probes.check(tokenizer, engine, [token["content"] for token in tokenizer.added_tokens], directory)
+    added = [token["content"] for token in tokenizer.added_tokens]
+    of_pairs = name in ("MBart", "MBart50") or (directory / pair_forms.FILE).is_file()
+    of_pairs = of_pairs or read_json(directory / "config.json").get("model_type") == "mbart"
+    probes.check(tokenizer, engine, added, directory, around=not of_pairs)
     return tokenizer

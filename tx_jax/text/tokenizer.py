@@ -11,6 +11,7 @@ import numpy as np
 
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.alignment import Aligned
+from tx_jax.text.pair_forms import PLAIN, PairForm, PairTokens, tokens_of
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
 _MARKS = ("##", "▁", "Ġ")  # how vocabularies mark "inside a word" and a space
@@ -27,6 +28,7 @@ class Tokenizer(abc.ABC):
         cls_id and sep_id), GPT-2's <|endoftext|> for both.
       fingerprint: sha256 (hex) of everything that determines the encoding. Two tokenizers with the same
         fingerprint give the same ids for every text.
+      pair_form: the convention of the special tokens of pairs; see `pair_tokens`.
     """
 
     vocab_size: int
@@ -38,6 +40,26 @@ class Tokenizer(abc.ABC):
     bos_id: int | None
     eos_id: int | None
     fingerprint: str
+    pair_form: PairForm = PLAIN
+
+    @property
+    def pair_tokens(self) -> PairTokens:
+        """The special tokens that an encoder-decoder reads and writes beside the texts of a pair. Raises InputError if
+        the tokenizer lacks one, or a language is not chosen."""
+        return tokens_of(self)
+
+    def with_pair_form(self, form: PairForm) -> Self:
+        """This tokenizer for an encoder-decoder with this form; the ids of texts stay the same."""
+        changed = object.__new__(type(self))
+        changed.__dict__.update(self.__dict__, pair_form=form)
+        changed.__dict__.pop("for_targets", None)
+        return changed
+
+    @property
+    def for_targets(self) -> "Tokenizer":
+        """The tokenizer of the texts that a translation model writes, whose ids mean the same. Few models have one of
+        their own."""
+        return self
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -132,7 +154,7 @@ class Tokenizer(abc.ABC):
             elif normal != word:
                 _warn(f"{word!r} is added as {normal!r}, which is what this tokenizer turns it into")
             fresh.setdefault(normal, word)
-        extended = self._extended(tuple(fresh)) if fresh else self
+        extended = self._extended(tuple(fresh)).with_pair_form(self.pair_form) if fresh else self
         for index, (word, ids) in enumerate(zip(fresh, extended.encode_batch(tuple(fresh)), strict=True)):
             if ids != [self.vocab_size + index]:
                 pieces = " ".join(extended.tokens(ids))
@@ -144,7 +166,9 @@ class Tokenizer(abc.ABC):
 
         For a model with more embedding rows than the tokenizer has tokens: words added later get ids after all rows.
         """
-        return self._reserved(range(self.vocab_size, num_ids)) if num_ids > self.vocab_size else self
+        if num_ids <= self.vocab_size:
+            return self
+        return self._reserved(range(self.vocab_size, num_ids)).with_pair_form(self.pair_form)
 
     @abc.abstractmethod
     def _reserved(self, ids: range) -> Self:

@@ -22,7 +22,9 @@ from tx_jax.data.pretraining.batches import (
 )
 from tx_jax.data.pretraining.byte_lengths import byte_lengths
 from tx_jax.data.pretraining.targets import MaskedTargets
+from tx_jax.data.pretraining.word_counts import WordCounts
 from tx_jax.errors import InputError, InputWarning
+from tx_jax.text import bpe
 
 CONFIG = DataConfig(
     store="somewhere",
@@ -192,13 +194,14 @@ def test_keys_types_and_shapes(one, maker, changes):
         "targets": ((size, length), np.int32),
         "target_weights": ((size, length), np.float32),
         "target_bytes": ((size,), np.float32),
+        "target_words": ((size,), np.float32),
     }
     assert {key: (value.shape, value.dtype) for key, value in batch.items()} == {key: kinds[key] for key in batch}
     packed = changes.get("packing") == "packed_documents"
     assert ({"documents", "positions"} <= batch.keys()) == packed
     assert ("next_sentence_labels" in batch) == ("pairs" in changes.get("packing", ""))
     if maker is causal_lm_batches:
-        assert {"tokens", "targets", "target_weights", "target_bytes", "valid"} <= batch.keys()
+        assert {"tokens", "targets", "target_weights", "target_bytes", "target_words", "valid"} <= batch.keys()
     else:
         assert batch["masked_weights"].sum() > 0
         assert batch["masked_dropped"].sum() == 0
@@ -210,7 +213,7 @@ def test_one_pass_is_complete_and_its_filling_weighs_nothing(one, maker, changes
     parts = [made.batch_at(step) for step in range(len(made))]
     out = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     assert out["example_weights"].sum() == made.num_examples < len(out["example_weights"])
-    for key in out.keys() & {"masked_weights", "masked_dropped", "target_weights", "target_bytes"}:
+    for key in out.keys() & {"masked_weights", "masked_dropped", "target_weights", "target_bytes", "target_words"}:
         assert not out[key][out["example_weights"] == 0].any(), key
     if maker is causal_lm_batches:
         validation = one.stores[0].split("validation")
@@ -264,6 +267,40 @@ def test_the_bytes_of_the_targets_are_those_of_the_text(one):
     lengths = np.diff(offsets)
     sentences = [tokenizer.decode(part) for part in np.split(tokens, np.cumsum(lengths)[:-1])]
     assert counted == sum(len(f" {sentence}".encode()) for sentence in sentences)
+
+
+def test_the_words_of_the_targets_are_those_of_the_text(one):
+    """However the text is cut into rows."""
+    split, tokenizer = one.stores[0].split("train"), one.tokenizer()
+    offsets = split.sentence_offsets
+    tokens = split.read(offsets[:-1], offsets[1:])
+    sentences = [tokenizer.decode(part) for part in np.split(tokens, np.cumsum(np.diff(offsets))[:-1])]
+    words = sum(len(sentence.split()) for sentence in sentences)
+    for changes in CAUSAL_FORMATS.values():
+        made = make(causal_lm_batches, one, changes, repeat=False)
+        assert sum(made.batch_at(step)["target_words"].sum() for step in range(len(made))) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        ("byte_bpe", "El niño comió 3 piñas — ¡qué día! 日本"),
+        ("gpt2_bpe", "El niño\ncomió\n\n  3 piñas:\tx"),
+        ("no prefix", "El niño\ncomió  3 piñas."),
+        ("unigram", "el niño comió piñas"),
+        ("wordpiece", "el niño comió piñas"),
+    ],
+)
+def test_word_counts_add_up(kind, line):
+    options = {"strip_accents": False} if kind == "wordpiece" else {}
+    if kind == "no prefix":
+        tokenizer = bpe.train([line] * 50, vocab_size=330, family="gpt2", add_prefix_space=False)
+    else:
+        tokenizer = text.train(kind, [line] * 50, vocab_size=330 if "bpe" in kind else 60, **options)
+    ids = np.array([[tokenizer.eos_id, *tokenizer.encode(line), tokenizer.eos_id, *tokenizer.encode(line)]])
+    counts = WordCounts(tokenizer)(ids[:, :-1], ids[:, 1:])
+    assert counts.sum() == 2 * len(line.split())
+    assert not counts[np.isin(ids[:, 1:], tokenizer.special_ids)].any()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,16 @@
 """Batches of pairs: a function of (seed, step), with as many tokens each, in which every pair comes once an epoch."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from tests.data.translation import pairs
 from tx_jax.data.translation.batches import PairBatches
 from tx_jax.errors import InputError
+from tx_jax.text.pair_forms import PairTokens
 
+TOKENS = PairTokens((), (2,), 1, (), (), 2)
 BUCKETS = (6, 12, 24)
 
 
@@ -16,7 +20,7 @@ def split(tmp_path_factory):
 
 
 def batches(split, *, batch_size=4, seed=0, repeat=True, **options):
-    return PairBatches(split, BUCKETS, batch_size, bos_id=1, eos_id=2, seed=seed, repeat=repeat, **options)
+    return PairBatches(split, BUCKETS, batch_size, TOKENS, seed=seed, repeat=repeat, **options)
 
 
 def ids_of(batch):
@@ -27,7 +31,7 @@ def test_each_pair_comes_once_in_a_pass(split):
     one = batches(split, repeat=False)
     seen = list(map(one.batch_at, range(len(one))))
     rows = np.concatenate([batch["example"][batch["example_weights"] > 0] for batch in seen])
-    assert sorted(rows) == [i for i, length in enumerate(split.lengths) if length <= 24]
+    assert sorted(rows) == [i for i, length in enumerate(split.lengths(TOKENS)) if length <= 24]
     assert one.too_long == len(split) - len(rows) > 0
     for batch in seen:
         assert batch["tokens"].size == batch["targets"].size == 4 * 24
@@ -53,11 +57,39 @@ def test_rows_hold_the_pair(split):
         assert all(longest > bucket for bucket in BUCKETS if bucket < batch["tokens"].shape[1])
 
 
+def test_special_tokens_stand_where_the_form_has_them(split):
+    """Two before each source, two behind it, and one that each target begins with, which is given, not predicted."""
+    tokens = PairTokens((30, 31), (2, 32), 1, (33,), (), 2)
+    one = dataclasses.replace(batches(split), tokens=tokens)
+    plain = {i: row for batch in map(batches(split).batch_at, range(len(one))) for i, row in rows_of(batch)}
+    lengths = split.lengths(tokens)
+    for batch in map(one.batch_at, range(3)):
+        for pair, (source, target, read) in rows_of(batch):
+            if pair in plain:
+                assert source == [30, 31, *plain[pair][0], 32]
+                assert target == plain[pair][1]
+                assert read == [1, 33, *plain[pair][2][1:]]
+            assert lengths[pair] == max(len(source), len(target) + 1) <= batch["tokens"].shape[1]
+        assert (batch["targets"][:, 0] == 33).all()
+        assert not batch["target_weights"][:, 0].any()
+
+
+def rows_of(batch):
+    """Of each pair what the encoder reads, what is predicted, and what the decoder reads."""
+    for row, pair in enumerate(batch["example"].tolist()):
+        predicted = np.flatnonzero(batch["target_weights"][row])
+        read = batch["target_tokens"][row][: predicted[-1] + 1].tolist()
+        yield (
+            pair,
+            (batch["tokens"][row][batch["valid"][row]].tolist(), batch["targets"][row][predicted].tolist(), read),
+        )
+
+
 def test_epochs_are_whole_and_differ(split):
     one = batches(split)
     count = len(one)
     epochs = [[ids_of(one.batch_at(epoch * count + i)) for i in range(count)] for epoch in range(2)]
-    usable = set(np.flatnonzero(split.lengths <= 24))
+    usable = set(np.flatnonzero(split.lengths(TOKENS) <= 24))
     for epoch in epochs:
         assert {i for batch in epoch for i in batch} == usable
     assert epochs[0] != epochs[1]
@@ -85,4 +117,4 @@ def test_skipped_batches_are_left_out(split):
 
 def test_nothing_fits(split):
     with pytest.raises(InputError, match=r"no pair of the train split has at most data\.sequence_length=1 tokens"):
-        PairBatches(split, (1,), 4, 1, 2, 0, True)
+        PairBatches(split, (1,), 4, TOKENS, 0, True)

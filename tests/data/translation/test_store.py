@@ -63,6 +63,25 @@ def test_what_cannot_be_opened(store, tmp_path, tiny_store):
         PairStore.open(damaged.path)
 
 
+def test_after_an_error_all_is_as_before(tmp_path):
+    specs = {name: pairs.write(tmp_path, name, pairs.made(20)) for name in ("train", "validation")}
+    sources = {name: PairSource(spec) for name, spec in specs.items()}
+    broken = {**sources, "validation": PairSource(f"{tmp_path}/train.de,{tmp_path}/missing.en")}
+    options = {"kind": "unigram", "vocab_size": 40}
+    with pytest.raises(InputError, match="is not a file of pairs"):
+        prepare(tmp_path / "store", broken, **options)
+    assert not list(tmp_path.glob("*store*"))
+    before = prepare(tmp_path / "store", sources, **options)
+    with pytest.raises(InputError, match="is not a file of pairs"):
+        prepare(tmp_path / "store", broken, overwrite=True, **options)
+    assert PairStore.open(tmp_path / "store").fingerprint == before.fingerprint
+    with pytest.raises(InputError, match="store exists: give another --store, or --overwrite"):
+        prepare(tmp_path / "store", sources, **options)
+    more = {"train": PairSource(pairs.write(tmp_path, "more", pairs.made(30, 3))), "validation": sources["validation"]}
+    assert prepare(tmp_path / "store", more, overwrite=True, **options).fingerprint != before.fingerprint
+    assert sorted(path.name for path in tmp_path.glob("*store*")) == ["store"]
+
+
 def test_a_tokenizer_without_a_begin_or_an_end(tmp_path):
     words = [word for pair in pairs.made(30) for word in pair]
     t5 = text.train("t5_unigram", iter(words), vocab_size=160)

@@ -16,6 +16,7 @@ from tx_jax.data.pretraining.packing import DocSentences, FullSentences
 from tx_jax.data.pretraining.pairs import SentencePairs
 from tx_jax.data.pretraining.selective import WordList, kept_counts, read_words
 from tx_jax.data.pretraining.targets import CausalTargets, MaskedTargets, RateSchedule
+from tx_jax.data.pretraining.word_counts import WordCounts
 from tx_jax.errors import InputError
 from tx_jax.text import Tokenizer
 
@@ -85,7 +86,7 @@ def causal_lm_batches(
         raise InputError(f"data.packing={config.packing!r} is for masked models: choose one of {', '.join(CAUSAL)}")
     tokenizer = stores.tokenizer()
     tokenizer.require("eos", source=config.store)
-    targets = CausalTargets(byte_lengths(tokenizer))
+    targets = CausalTargets(byte_lengths(tokenizer), WordCounts(tokenizer))
     corpora = [_causal_examples(part, config, tokenizer) for part in _parts(stores, split)]
     return Loader(corpora, targets, batch_size, seed, repeat, mixture=_mixture(corpora, config, seed), **options)
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from tx_jax.text import Tokenizer
-from tx_jax.text.bpe import ByteLevelBPE
+from tx_jax.text.bpe import BYTES, ByteLevelBPE
 from tx_jax.text.engine import EngineTokenizer
 from tx_jax.text.spm import SPACE, SentencePiece
 from tx_jax.text.wordpiece import PREFIX
@@ -28,22 +28,25 @@ def byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
 
     The text is what was encoded: the sentences of the store, not the white space between them.
     """
-    if isinstance(tokenizer, ByteLevelBPE):  # one visible character for each byte
-        lengths = [len(token) for token in tokenizer.tokens(range(tokenizer.vocab_size))]
-    elif isinstance(tokenizer, SentencePiece):
-        lengths = [_sentencepiece_length(token) for token in tokenizer.tokens(range(tokenizer.vocab_size))]
-    else:
-        tokens = tokenizer.tokens(range(tokenizer.vocab_size))
-        pairs = zip(tokens, tokenizer.is_continuation.tolist(), strict=True)
-        lengths = [len((token.removeprefix(PREFIX) if inside else f" {token}").encode()) for token, inside in pairs]
-    if isinstance(tokenizer, EngineTokenizer):
-        for index, text in tokenizer.added_texts.items():
-            lengths[index] = len(text.encode())
-    table = np.array(lengths, np.float32)
-    table[list(tokenizer.special_ids)] = 0
+    table = np.array([len(text) for text in token_texts(tokenizer)], np.float32)
     table.flags.writeable = False
     return table
 
 
-def _sentencepiece_length(token: str) -> int:
-    return 1 if _BYTE.fullmatch(token) else len(token.replace(SPACE, " ").encode())
+def token_texts(tokenizer: Tokenizer) -> list[bytes]:
+    """The UTF-8 text that each token stands for; none for special tokens. See `byte_lengths`."""
+    added = tokenizer.added_texts if isinstance(tokenizer, EngineTokenizer) else {}
+    special = set(tokenizer.special_ids)
+
+    def text(index: int, token: str) -> bytes:
+        if index in special:
+            return b""
+        if index in added:
+            return added[index].encode()
+        if isinstance(tokenizer, ByteLevelBPE):  # one visible character for each byte
+            return bytes(BYTES[char] for char in token)
+        if isinstance(tokenizer, SentencePiece):
+            return bytes([int(token[3:5], 16)]) if _BYTE.fullmatch(token) else token.replace(SPACE, " ").encode()
+        return (token.removeprefix(PREFIX) if tokenizer.is_continuation[index] else f" {token}").encode()
+
+    return [text(index, token) for index, token in enumerate(tokenizer.tokens(range(tokenizer.vocab_size)))]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tx_jax.data.pretraining.masking import Choice, Masking, choose_tokens, corrupt
 from tx_jax.data.pretraining.selective import RateOf, WordList, choose_listed
+from tx_jax.data.pretraining.word_counts import WordCounts
 from tx_jax.data.pretraining.words import choose_spans, choose_words
 from tx_jax.data.rng import RowRandom
 from tx_jax.errors import InputError, did_you_mean
@@ -133,15 +134,18 @@ class CausalTargets:
 
     Attributes:
       byte_lengths: float32 [vocab_size], see `byte_lengths.byte_lengths`.
+      words: how many words begin in each target.
     """
 
     byte_lengths: np.ndarray
+    words: WordCounts
 
     def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch:
-        """Adds target_weights float32 [B, T], 1 for a prediction, and target_bytes float32 [B], the bytes of text that
-        the row's targets stand for."""
+        """Adds target_weights float32 [B, T], 1 for a prediction, and target_bytes and target_words float32 [B], the
+        bytes and words of text that the row's targets stand for."""
         weights = batch["valid"].astype(np.float32)
         return batch | {
             "target_weights": weights,
             "target_bytes": (self.byte_lengths[batch["targets"]] * weights).sum(axis=1, dtype=np.float32),
+            "target_words": (self.words(batch["tokens"], batch["targets"]) * weights).sum(axis=1, dtype=np.float32),
         }

@@ -17,6 +17,7 @@ from tx_jax.data.rng import hash_text, keys, permute
 from tx_jax.data.rows import put, ranges
 from tx_jax.data.translation.store import PairSplit
 from tx_jax.errors import InputError
+from tx_jax.text.pair_forms import PairTokens
 
 Batch = dict[str, np.ndarray]
 _ORDER, _BATCHES = map(hash_text, ("order", "batches"))
@@ -28,7 +29,7 @@ class PairBatches:
     Attributes:
       buckets: the lengths, ascending; longer pairs are left out.
       batch_size: pairs of the longest bucket in a global batch; shorter ones have as many tokens.
-      bos_id, eos_id: begin the target that the decoder reads; end what the encoder reads and what is predicted.
+      tokens: the special tokens of the pairs.
       repeat: True: endless epochs. False: each pair once; the last batch of a bucket is filled up with pairs of weight
         0. The batches are in a fixed random order, so that the first ones are a fair sample.
       first_step, skipped, process, num_processes: see `Loader`.
@@ -37,8 +38,7 @@ class PairBatches:
     split: PairSplit
     buckets: tuple[int, ...]
     batch_size: int
-    bos_id: int
-    eos_id: int
+    tokens: PairTokens
     seed: int
     repeat: bool
     first_step: int = 0
@@ -57,7 +57,7 @@ class PairBatches:
     @functools.cached_property
     def members(self) -> list[np.ndarray]:
         """The pairs of each bucket."""
-        bucket = np.searchsorted(self.buckets, self.split.lengths)
+        bucket = np.searchsorted(self.buckets, self.split.lengths(self.tokens))
         return [np.flatnonzero(bucket == number) for number in range(len(self.buckets))]
 
     @functools.cached_property
@@ -98,21 +98,27 @@ class PairBatches:
         return without_filling(self._build(pairs[order], self.buckets[bucket]), weights)
 
     def _build(self, pairs: np.ndarray, length: int) -> Batch:
-        """These pairs, padded on the right; padding is 0 and counts nowhere."""
-        split, shape = self.split, (len(pairs), length)
+        """These pairs, padded on the right; padding is 0 and counts nowhere. Nor does a token that every target begins
+        with: it is not predicted, but given."""
+        split, special, shape = self.split, self.tokens, (len(pairs), length)
         tokens, targets, target_tokens = (np.zeros(shape, np.int32) for _ in range(3))
         valid, predicted = np.zeros(shape, bool), np.zeros(shape, bool)
-        rows, zeros, ones = np.arange(len(pairs)), np.zeros(len(pairs), int), np.ones(len(pairs), int)
+        rows, zeros = np.arange(len(pairs)), np.zeros(len(pairs), int)
         sources, counts = _ids(split.source, split.source_ends, pairs)
-        put(tokens, rows, zeros, counts, sources)
-        tokens[rows, counts] = self.eos_id
-        put(valid, rows, zeros, counts + 1, True)
+        tokens[:, : len(special.before)] = special.before
+        ends = zeros + len(special.before) + counts
+        put(tokens, rows, zeros + len(special.before), counts, sources)
+        for place, token in enumerate(special.after):
+            tokens[rows, ends + place] = token
+        put(valid, rows, zeros, ends + len(special.after), True)
         ids, counts = _ids(split.target, split.target_ends, pairs)
-        put(targets, rows, zeros, counts, ids)
-        targets[rows, counts] = self.eos_id
-        target_tokens[:, 0] = self.bos_id
-        put(target_tokens, rows, ones, counts, ids)
-        put(predicted, rows, zeros, counts + 1, True)
+        firsts = zeros + len(special.first)
+        targets[:, : len(special.first)] = special.first
+        put(targets, rows, firsts, counts, ids)
+        targets[rows, firsts + counts] = special.end
+        target_tokens[:, : 1 + len(special.first)] = (special.start, *special.first)
+        put(target_tokens, rows, firsts + 1, counts, ids)
+        put(predicted, rows, firsts, counts + 1, True)
         return {
             "tokens": tokens,
             "valid": valid,

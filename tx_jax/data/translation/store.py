@@ -22,7 +22,8 @@ import numpy as np
 from tx_jax import text
 from tx_jax.data.translation.sources import Pair, PairSource
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_path, write_atomically
+from tx_jax.files import json_text, local_path, new_folder, write_atomically
+from tx_jax.text.pair_forms import PLAIN, PairTokens
 from tx_jax.text.tokenizer import Tokenizer
 
 META, FORMAT = "meta.json", "pairs 1"  # a store of tokens has a number
@@ -51,10 +52,10 @@ class PairSplit:
     def __len__(self) -> int:
         return len(self.source_ends)
 
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """Of each pair the tokens of the longer side, one special token included: int64 [pairs]."""
-        return 1 + np.maximum(*(np.diff(ends, prepend=0) for ends in (self.source_ends, self.target_ends)))
+    def lengths(self, tokens: PairTokens) -> np.ndarray:
+        """Of each pair the tokens of the longer side, its special ones included: int64 [pairs]."""
+        source, target = (np.diff(ends, prepend=0) for ends in (self.source_ends, self.target_ends))
+        return np.maximum(source + len(tokens.before) + len(tokens.after), target + len(tokens.first) + 1)
 
     def texts(self) -> list[Pair]:
         """The texts of a split that is not trained on."""
@@ -97,7 +98,7 @@ class PairStore:
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
-        return text.load(self.path / "tokenizer", requires=("bos", "eos"))
+        return text.load(self.path / "tokenizer", requires=("eos",))
 
     def tokenizer(self) -> Tokenizer:
         return self._tokenizer
@@ -127,7 +128,8 @@ def prepare(
     vocab_size: int = 8000,
     overwrite: bool = False,
 ) -> PairStore:
-    """Makes a store of these splits. Pairs of which a side is empty are left out, and counted.
+    """Makes a store of these splits. Pairs of which a side is empty are left out, and counted. After an error nothing
+    is there, or what was there before.
 
     Args:
       sources: by split; "train" is trained on.
@@ -137,16 +139,31 @@ def prepare(
     Raises:
       InputError: a source cannot be read or is empty, or something is at `path` already.
     """
-    if path.exists() and any(path.iterdir()):
-        if not overwrite:
-            raise InputError(f"{path} exists: give another --store, or --overwrite")
+    taken = path.exists() and any(path.iterdir())
+    if taken and not overwrite:
+        raise InputError(f"{path} exists: give another --store, or --overwrite")
+    made = path.with_name(f"{path.name}.new") if taken else path
+    if taken:
+        shutil.rmtree(made, ignore_errors=True)
+    with new_folder(made, last=META) as folder:
+        _write(folder, sources, tokenizer, kind, vocab_size)
+    if taken:
         shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
+        made.rename(path)
+    return PairStore.open(path)
+
+
+def _write(
+    path: Path, sources: Mapping[str, PairSource], tokenizer: Tokenizer | None, kind: str, vocab_size: int
+) -> None:
+    """Writes a store's files; see `prepare`."""
     if tokenizer is None:
         tokenizer = text.train(kind, _texts(sources["train"]), vocab_size=vocab_size)
-    tokenizer.require("bos", "eos")
+    tokenizer.pair_tokens  # noqa: B018 - raises if there are none
     tokenizer.save(path / "tokenizer")
     digest, splits = hashlib.sha256(tokenizer.fingerprint.encode()), {}
+    if tokenizer.pair_form != PLAIN:
+        digest.update(json.dumps(tokenizer.pair_form).encode())
     for name, source in sources.items():
         splits[name] = _write_split(path / name, source, tokenizer, digest, keep_texts=name != "train")
     files = {
@@ -162,7 +179,6 @@ def prepare(
         "files": files,
     }
     write_atomically(path / META, json_text(meta, indent=2) + "\n")
-    return PairStore.open(path)
 
 
 def _texts(source: PairSource) -> Iterator[str]:
@@ -177,8 +193,8 @@ def _write_split(folder: Path, source: PairSource, tokenizer: Tokenizer, digest,
     lengths: dict[str, list[np.ndarray]] = {"source": [], "target": []}
     sizes, kept, counts = [], [], Counter()
     for block in _blocks(source, counts):
-        for side, name in enumerate(("source", "target")):
-            ids, each = tokenizer.encode_flat([pair[side] for pair in block])
+        for side, (name, encoder) in enumerate({"source": tokenizer, "target": tokenizer.for_targets}.items()):
+            ids, each = encoder.encode_flat([pair[side] for pair in block])
             flat[name].append(ids.astype(dtype))
             lengths[name].append(each)
         sizes += [(len(target.encode()), len(target.split())) for _, target in block]
