@@ -7,6 +7,7 @@ import pytest
 from tests import programs
 from tx_jax.doctor import experiment, finding, machine
 from tx_jax.doctor.experiment import Examination
+from tx_jax.runs import trackers
 
 
 @pytest.fixture
@@ -46,7 +47,8 @@ def test_all_is_well(examine, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_tracker_that_is_not_installed_is_told(examine):
+def test_a_tracker_that_is_not_installed_is_told(examine, monkeypatch):
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     found = examine(training__trackers=("wandb",))
     assert worst(found)["error"] == ["configuration"]
     assert "wandb is not installed: pip install" in says(found, "configuration")[0]
