@@ -24,7 +24,7 @@ def show(made: Sequence[dict[str, np.ndarray]], tokenizer: Any, examples: int, t
         )
         parts = {
             "encoder": source,
-            "decoder": batch["target_tokens"][row][predicted],
+            "decoder": batch["target_tokens"][row][: np.flatnonzero(predicted)[-1] + 1],
             "predicts": batch["targets"][row][predicted],
         }
         for name, ids in parts.items():

@@ -94,7 +94,11 @@ class TranslationObjective(Objective):
 
     def outputs(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
         """Greedy translations, ended as their references are, and at the latest by their source's length and 50: the
-        tokens [B, T + 50], 0 behind their end, and their numbers [B]; T is `data.sequence_length`."""
+        tokens [B, T + 50], 0 behind their end, and their numbers [B]; T is `data.sequence_length`.
+
+        Tokens that a form of pairs forbids (Marian's padding) are not excluded here, as they are in `decoding`: a text
+        has none of them.
+        """
         if not self.data.metrics:
             return {}
         longest = self.data.sequence_length + NEW_TOKENS_BEYOND_SOURCE
