@@ -237,7 +237,7 @@ REFUSED = [
     ),
     (
         {"model__activation": "gelu_tan"},
-        "config.model.activation='gelu_tan' is not one of gelu, gelu_tanh, relu. Did you mean 'gelu_tanh'?",
+        "config.model.activation='gelu_tan' is not one of gelu, gelu_tanh, relu, silu. Did you mean 'gelu_tanh'?",
     ),
     ({"model__norm_position": "middle"}, "is not one of post, pre."),
     ({"model__heads": ("masked_ml",)}, "model.heads=('masked_ml',): 'masked_ml' is not one of those that"),

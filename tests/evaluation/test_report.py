@@ -95,6 +95,7 @@ def test_a_mesh_that_does_not_fit_is_said_and_not_needed(run):
     assert stored["mesh"]["fsdp"] == 1
 
 
+@pytest.mark.long
 def test_the_report_is_made_on_the_mesh_of_the_run(tmp_path):
     result = processes.run("tests.multidevice.final_report", str(tmp_path))
     assert result["mesh"] == {"data": 2, "fsdp": 4, "context": 1, "tensor": 1}

@@ -61,6 +61,7 @@ def train_with_kills(run: Run, points, monkeypatch) -> list[Run]:
     return killed
 
 
+@pytest.mark.long
 def test_a_run_from_a_model_outlives_a_kill_in_its_first_save(place, monkeypatch):
     """Of classification and distillation: tests/runs/test_killed_first_save.py, and the long table."""
     place = starts.from_model(place, "LoRA")

@@ -129,6 +129,7 @@ def test_dropout_is_of_training_alone_and_the_same_when_computed_twice():
         assert np.abs(hidden[name] - hidden["training"]).max() > 1e-3
 
 
+@pytest.mark.long
 def test_every_adapter_moves_the_model():
     params, inputs = adapted(), small.batch()
 

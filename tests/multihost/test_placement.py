@@ -52,7 +52,8 @@ def evaluated_alone(store):
         return evaluate(jit_eval_step(task.objective, mesh), params, held_out(batches, 0), mesh)
 
 
-@pytest.mark.parametrize("topology", [(2, 4), pytest.param((4, 2), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("topology", PARTS)
 def test_every_process_loads_what_its_devices_hold(tiny_store, topology):
     processes, devices = topology
     ended = launch.run("tests.multihost.placement", [str(tiny_store.path)], processes=processes, devices=devices)

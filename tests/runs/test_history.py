@@ -33,6 +33,7 @@ def ranges(workdir):
     return [(record["after_step"], record["to_step"]) for record in history.read(workdir)]
 
 
+@pytest.mark.long
 def test_two_rates_and_a_third_that_trains_nothing(small, tiny_store, tmp_path):
     small.optimizer.learning_rate = 1e-4
     train(small, tiny_store, tmp_path)

@@ -54,7 +54,7 @@ def validation(task, batch_size=8):
     batches = task.batches("validation", batch_size=batch_size, repeat=False)
     rows = [batches.batch_at(i) for i in range(len(batches))]
     assert rows[-1]["example_weights"].sum() < batch_size
-    return rows, [jax.device_get(task.objective.outputs(params_of(task), batch)) for batch in rows]
+    return rows, [jax.device_get(jax.jit(task.objective.outputs)(params_of(task), batch)) for batch in rows]
 
 
 def joined(rows, outputs, target="labels"):
@@ -82,7 +82,7 @@ def test_labels_are_read_held_out_and_counted(tmp_path):
 def test_loss_accuracy_and_scores(tmp_path):
     task = make_task(tmp_path)
     rows, outputs = validation(task)
-    sums = [task.objective.metrics(params_of(task), batch, dropout_rng=None) for batch in rows]
+    sums = [jax.jit(task.objective.metrics)(params_of(task), batch, dropout_rng=None) for batch in rows]
     labels, logits, examples = joined(rows, outputs)
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
@@ -181,7 +181,8 @@ def test_regression(tmp_path):
     labels, logits, examples = joined(rows, outputs, "values")
     assert labels.dtype == np.float32
     total = functools.reduce(
-        lambda a, b: a + b, [task.objective.metrics(params_of(task), batch, dropout_rng=None)["loss"] for batch in rows]
+        lambda a, b: a + b,
+        [jax.jit(task.objective.metrics)(params_of(task), batch, dropout_rng=None)["loss"] for batch in rows],
     )
     assert total.mean() == pytest.approx(np.mean((logits[:, 0] - labels) ** 2), rel=1e-5)
     scores = task.scores({"logits": logits, "example": examples}, "validation")
@@ -202,12 +203,14 @@ def test_choices_are_scored_one_by_one(tmp_path):
     assert task.config.data.labels == ("0", "1", "2")
     params = params_of(task)
     batch = task.split("train").table.rows(np.arange(4)) | {"example_weights": np.ones(4, np.float32)}
-    logits = jax.device_get(task.objective.outputs(params, batch)["logits"])
+    logits = jax.device_get(jax.jit(task.objective.outputs)(params, batch)["logits"])
     assert logits.shape == (4, 3)
     turned = {key: batch[key][:, [2, 0, 1]] for key in ("tokens", "segments", "valid")}
     # The same rows in another order: equal to rounding.
-    np.testing.assert_allclose(task.objective.outputs(params, turned)["logits"], logits[:, [2, 0, 1]], atol=1e-5)
-    right = task.objective.metrics(params, batch, dropout_rng=None)["accuracy"]
+    np.testing.assert_allclose(
+        jax.jit(task.objective.outputs)(params, turned)["logits"], logits[:, [2, 0, 1]], atol=1e-5
+    )
+    right = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)["accuracy"]
     assert right.mean() == np.mean(logits.argmax(1) == batch["labels"])
     with pytest.raises(InputError, match=r"must name each of data\.choices"):
         make_task(tmp_path, name="multiple_choice", text=("a", "b"), choices=("c", "d", "e"), labels=("A", "B"))
@@ -237,7 +240,7 @@ def test_a_decoder_classifies_from_the_last_token(tmp_path):
     params, table = params_of(task), task.split("train").table
     short = table.rows(np.arange(3), length=int(table.lengths[:3].max()))
     assert (short["tokens"][np.arange(3), table.lengths[:3] - 1] == tokenizer("gpt2_bpe").eos_id).all()
-    logits = task.objective.outputs(params, short)["logits"]
+    logits = jax.jit(task.objective.outputs)(params, short)["logits"]
     assert logits.shape == (3, 3)
     np.testing.assert_allclose(logits, task.objective.outputs(params, table.rows(np.arange(3)))["logits"], atol=1e-5)
 
@@ -259,7 +262,7 @@ def test_class_weights(tmp_path, given):
     np.testing.assert_allclose(task.objective.class_weights, expected, rtol=1e-6)
     rows, outputs = validation(task)
     labels, logits, _ = joined(rows, outputs)
-    sums = [task.objective.metrics(params_of(task), batch, dropout_rng=None) for batch in rows]
+    sums = [jax.jit(task.objective.metrics)(params_of(task), batch, dropout_rng=None) for batch in rows]
     total = functools.reduce(lambda a, b: a + b, [metrics["loss"] for metrics in sums])
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
     assert total.mean() == pytest.approx(np.average(losses, weights=expected[labels]), rel=1e-5)

@@ -72,7 +72,7 @@ def test_the_student_begins_as_every_second_layer_and_the_teacher_is_whole(disti
 def test_losses_match_numpy(distilled):
     task, _, (params, _) = distilled
     batch = task.batches("train", batch_size=4, repeat=True).batch_at(0)
-    metrics = task.objective.metrics(params, batch, dropout_rng=None)
+    metrics = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)
     student = task.objective.apply(
         {name: x for name, x in params.items() if name != TEACHER},
         batch,
@@ -119,6 +119,7 @@ def test_a_student_as_deep_as_its_teacher_has_nothing_to_learn_from_it(smoke_con
     np.testing.assert_allclose(metrics["cosine_loss"].mean(), 0, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_teacher_stays_and_the_student_learns(distilled):
     from tx_jax.nn.dropout import dropout_key
     from tx_jax.training.optimizer import Optimizer
@@ -164,7 +165,7 @@ def test_rows_that_only_fill_up_a_batch_count_nothing(distilled):
     real = int(last["example_weights"].sum())
     assert 0 < real < 4
     alone = {name: x[:real] for name, x in last.items()}
-    found, expected = (task.objective.metrics(params, batch, dropout_rng=None) for batch in (last, alone))
+    found, expected = (jax.jit(task.objective.metrics)(params, batch, dropout_rng=None) for batch in (last, alone))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name].weight, value.weight, err_msg=name)
         np.testing.assert_allclose(found[name].mean(), value.mean(), rtol=1e-5, err_msg=name)

@@ -49,7 +49,7 @@ def batch_and_logits(task):
     batch = task.batches("validation", batch_size=16, repeat=False).batch_at(0)
     real = int(batch["example_weights"].sum())
     assert real == 9
-    logits = jax.device_get(task.objective.outputs(params_of(task), batch))["logits"]
+    logits = jax.device_get(jax.jit(task.objective.outputs)(params_of(task), batch))["logits"]
     return batch, real, np.float64(logits)
 
 
@@ -70,7 +70,7 @@ def test_loss_and_scores_are_those_of_numpy_and_scikit_learn(tmp_path):
     task = make_task(tmp_path)
     batch, real, logits = batch_and_logits(task)
     targets, logits = batch["label_sets"][:real], logits[:real]
-    metrics = task.objective.metrics(params_of(task), batch, dropout_rng=None)
+    metrics = jax.jit(task.objective.metrics)(params_of(task), batch, dropout_rng=None)
     losses = np.logaddexp(0, np.where(targets > 0, -logits, logits))
     np.testing.assert_allclose(metrics["loss"].mean(), losses.mean(), rtol=1e-5)
     assert metrics["subset_accuracy"].mean() == pytest.approx(((logits > 0) == (targets > 0)).all(axis=1).mean())
@@ -105,7 +105,7 @@ def test_class_weights_of_label_sets_count_the_examples_that_have_the_label(tmp_
     batch, real, logits = batch_and_logits(task)
     targets, logits = batch["label_sets"][:real], logits[:real]
     losses = np.logaddexp(0, np.where(targets > 0, -logits, logits)) * np.where(targets > 0, expected, 1)
-    metrics = task.objective.metrics(params_of(task), batch, dropout_rng=None)
+    metrics = jax.jit(task.objective.metrics)(params_of(task), batch, dropout_rng=None)
     np.testing.assert_allclose(metrics["loss"].mean(), losses.mean(), rtol=1e-5)
 
 

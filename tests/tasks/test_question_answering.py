@@ -101,7 +101,7 @@ def test_loss_and_accuracy(tmp_path):
     losses, correct = [], []
     total = None
     for batch in rows:
-        part = task.objective.metrics(params, batch, dropout_rng=None)
+        part = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)
         total = part if total is None else {name: total[name] + part[name] for name in part}
         logits = np.asarray(
             task.objective.apply(params, batch, dropout_rng=None).logits["question_answering"], np.float64
@@ -130,7 +130,7 @@ def test_it_learns_to_answer_and_predicts_with_probabilities(tmp_path):
     @jax.jit
     def step(params, state):
         def loss(params):
-            metric = task.objective.metrics(params, batch, dropout_rng=None)["loss"]
+            metric = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)["loss"]
             return metric.total / metric.weight
 
         value, gradient = jax.value_and_grad(loss)(params)

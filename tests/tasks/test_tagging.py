@@ -43,7 +43,7 @@ def evaluated(task, split="validation", batch_size=4):
     batches = task.batches(split, batch_size=batch_size, repeat=False)
     rows = [batches.batch_at(i) for i in range(len(batches))]
     params = small.params(task.config.model)
-    outputs = [jax.device_get(task.objective.outputs(params, batch)) for batch in rows]
+    outputs = [jax.device_get(jax.jit(task.objective.outputs)(params, batch)) for batch in rows]
     real = np.concatenate([batch["example_weights"] for batch in rows]) > 0
     examples = np.concatenate([batch["example"] for batch in rows])[real]
     order = np.argsort(examples)
@@ -61,7 +61,7 @@ def test_loss_and_accuracy_are_over_the_pieces_that_learn(tmp_path, pieces, kind
     params = small.params(task.config.model)
     total, losses, correct = None, [], []
     for batch in rows:
-        part = task.objective.metrics(params, batch, dropout_rng=None)
+        part = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)
         total = part if total is None else {name: total[name] + part[name] for name in part}
         logits = np.asarray(
             task.objective.apply(params, batch, dropout_rng=None).logits["token_classification"], np.float64
@@ -105,7 +105,7 @@ def test_a_text_is_cut_into_words(tmp_path):
     records = [{"words": "cat, dog"}, {"words": ["sun"]}]
     table = task.encode(records, labeled=False)
     batch = table.rows(np.arange(len(table)))
-    outputs = jax.device_get(task.objective.outputs(small.params(task.config.model), batch))
+    outputs = jax.device_get(jax.jit(task.objective.outputs)(small.params(task.config.model), batch))
     first, second = task.predictions(outputs, records, table)
     assert first["words"] == ["cat", ",", "dog"]
     assert len(first["prediction"]) == len(first["probability"]) == 3

@@ -61,7 +61,7 @@ def test_metrics_are_sums_over_the_targets(store):
     params = small.params(task.config.model)
     batches = task.batches("validation", batch_size=8, repeat=False)
     batch = next(b for b in map(batches.batch_at, range(len(batches))) if 0 < b["example_weights"].sum() < 8)
-    metrics = task.objective.metrics(params, batch, dropout_rng=None)
+    metrics = jax.jit(task.objective.metrics)(params, batch, dropout_rng=None)
     logits = task.objective.apply(params, batch, dropout_rng=None).logits["causal_lm"]
     log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
     weights = batch["target_weights"]
@@ -122,7 +122,7 @@ def test_scores_are_sacrebleus():
 def test_without_metrics_nothing_is_translated(store):
     task = open_task(config_of(store, **{"data.metrics": ()}))
     batch = task.batches("validation", batch_size=8, repeat=False).batch_at(0)
-    assert task.objective.outputs(small.params(task.config.model), batch) == {}
+    assert jax.jit(task.objective.outputs)(small.params(task.config.model), batch) == {}
     assert task.scores({}, "validation") == {}
 
 

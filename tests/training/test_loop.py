@@ -183,6 +183,7 @@ def test_training_in_two_goes_equals_one(small, tiny_store, tmp_path, uninterrup
     assert not (tmp_path / "run/FAILED").exists()
 
 
+@pytest.mark.long
 def test_a_replay_without_some_batches_resumes_bitwise(small, tiny_store, tmp_path, uninterrupted):
     """As after a spike at step 5: back to step 3, and on without batches 4 and 5."""
     small.training.keep_last = 9
@@ -274,6 +275,7 @@ def test_what_is_not_finite_ends_the_run_before_it_is_saved(small, tiny_store, t
             assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.long
 def test_with_frozen_parameters_it_resumes_bitwise_and_only_with_the_same_ones(
     small, tiny_store, tmp_path, monkeypatch
 ):

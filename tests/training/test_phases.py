@@ -100,6 +100,7 @@ def test_the_step_is_compiled_once_a_shape(phased, tiny_store, tmp_path):
     assert [shape for shape, training in shapes if training] == [(8, 16), (4, 32)]
 
 
+@pytest.mark.long
 def test_the_batch_size_warms_up_by_phases(phased, tiny_store, tmp_path):
     phased.phases.update(steps=(2, 3, 5), sequence_length=(), max_predictions=(), batch_size=(2, 4, 8))
     run = build(phased, tiny_store, tmp_path)

@@ -57,6 +57,7 @@ def test_a_trace_lies_in_the_run_directory(profiled, tmp_path):
     assert records[6]["seconds_profiling"] > 0
 
 
+@pytest.mark.long
 def test_steps_that_an_error_cuts_short_are_traced(profiled):
     with pytest.raises(Accident):
         profiled(2, 6, Silent(at=3, action=accident))

@@ -45,7 +45,7 @@ def no_dropout(smoke_config):
     return from_config_dict(smoke_config)
 
 
-@pytest.mark.parametrize("parts", [2, 8])
+@pytest.mark.parametrize("parts", [2, pytest.param(8, marks=pytest.mark.long)])
 def test_accumulation_changes_nothing(no_dropout, tiny_store, parts):
     """Microbatches hold unequal numbers of predictions; dividing per microbatch would differ."""
     whole_state, whole = run_steps(no_dropout, tiny_store, 4, 1)

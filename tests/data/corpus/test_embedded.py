@@ -12,6 +12,7 @@ def documents():
     return embedded.documents()
 
 
+@pytest.mark.long
 def test_it_is_a_corpus_to_learn_from(documents):
     assert len(documents) > 300
     assert sum(map(len, documents)) > 2_000_000

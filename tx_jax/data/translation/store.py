@@ -163,7 +163,7 @@ def _write(
     tokenizer.save(path / "tokenizer")
     digest, splits = hashlib.sha256(tokenizer.fingerprint.encode()), {}
     if tokenizer.pair_form != PLAIN:
-        digest.update(json.dumps(tokenizer.pair_form).encode())
+        digest.update(json_text(tokenizer.pair_form).encode())
     for name, source in sources.items():
         splits[name] = _write_split(path / name, source, tokenizer, digest, keep_texts=name != "train")
     files = {
