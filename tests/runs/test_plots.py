@@ -66,6 +66,14 @@ def test_a_fine_tuning_shows_its_scores_and_first_the_one_that_decides(tmp_path,
     assert [line.get_marker() for line in figure.axes[0].lines][-1] == "*"
 
 
+def test_scores_of_translation_have_an_axis_of_their_own(tmp_path, drawn):
+    write(tmp_path, FIGURES, ("loss", "causal_lm_accuracy", "bleu", "chrf"))
+    plots.draw_curves(tmp_path)
+    panels = dict(zip(titles(drawn[0]), lines(drawn[0]), strict=False))
+    assert panels["translation, of 100"] == 2
+    assert panels["score"] == 2  # accuracy, in training and held out
+
+
 def test_a_loss_that_decides_is_best_where_it_is_lowest(tmp_path, drawn):
     write(tmp_path, FIGURES, ("loss",), best_metric="loss")
     plots.draw_curves(tmp_path)

@@ -23,6 +23,7 @@ KINDS: tuple[tuple[str, str, bool], ...] = (
     ("loss", r"(^|_)loss$", False),
     ("bits per byte", r"^bits_per_byte$", False),
     ("perplexity", r"perplexity$", True),
+    ("translation, of 100", r"^(bleu|chrf)$", False),
     (
         "score",
         r"^(?!learning_rate|gradient_norm|tokens_per_second|mfu|goodput|seconds_|data_wait_share|skipped_|masked_dropped)",
