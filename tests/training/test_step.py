@@ -13,7 +13,7 @@ from tx_jax.nn.dropout import dropout_key
 from tx_jax.tasks.base import WeightedSum, total_loss
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training.optimizer import Optimizer
-from tx_jax.training.state import TrainState, _fresh
+from tx_jax.training.state import TrainState, _fresh, abstract_params
 from tx_jax.training.step import jit_train_step, train_step
 
 
@@ -112,6 +112,15 @@ def test_runs_that_compute_the_same_share_what_is_compiled(smoke_config, tiny_st
 
     longer = dataclasses.replace(config, training=dataclasses.replace(config.training, num_steps=99))
     assert jit_train_step(longer, MaskedLMObjective(longer), Optimizer(longer)) is not step
+
+
+def test_a_state_can_be_made_on_one_mesh_after_another(smoke_config):
+    """What was traced on the first belongs to it: on the second it would be refused."""
+    objective = MaskedLMObjective(from_config_dict(smoke_config))
+    for axis in ("one", "other"):
+        auto = (jax.sharding.AxisType.Auto,)
+        with jax.set_mesh(jax.make_mesh((1,), (axis,), axis_types=auto, devices=jax.devices()[:1])):
+            assert abstract_params(objective)["embeddings"]
 
 
 def test_float32_parameters_under_bfloat16_compute(smoke_config, tiny_store):

@@ -29,8 +29,13 @@ class TrainState:
     opt_state: Any
 
 
-@functools.lru_cache(maxsize=4)
 def _init(objective: Objective) -> Callable[[jax.Array], Any]:
+    return _traced_init(objective, jax.sharding.get_abstract_mesh())
+
+
+@functools.lru_cache(maxsize=4)
+def _traced_init(objective: Objective, mesh: jax.sharding.AbstractMesh) -> Callable[[jax.Array], Any]:
+    """What is traced within a mesh belongs to it."""
     return initial.traced(objective.init)
 
 
