@@ -9,12 +9,14 @@ are --pooling, --layers and --nonormalize.
 """
 
 import sys
+import warnings
 
 from absl import flags
 
-from experiments import command_line, model_flags
+from experiments import command_line, model_flags, reading_flags
 
 model_flags.define_model()
+flags.adopt_module_key_flags(reading_flags)
 INPUT = flags.DEFINE_string("input", None, "The file to read.")
 OUTPUT = flags.DEFINE_string("output", None, "The file to write: .npy.")
 TEXT = flags.DEFINE_string("text", "text", "The text column.")
@@ -34,7 +36,7 @@ def main(argv: list[str]) -> int:
     from experiments.interpret_writing import numbers_given, progress
     from tx_jax.config import LabeledDataConfig
     from tx_jax.data.labeled import readers
-    from tx_jax.errors import InputError
+    from tx_jax.errors import InputError, InputWarning
     from tx_jax.files import check_writable, is_local, path_of
     from tx_jax.interpret import texts, vectors
     from tx_jax.runs import trained
@@ -48,11 +50,24 @@ def main(argv: list[str]) -> int:
         command_line.fail(f"--output={OUTPUT.value}: there is no folder {out.parent}")
     layers = numbers_given("layers") or []
     source = LabeledDataConfig(
-        train=INPUT.value, validation="", text=(TEXT.value,), label="", sequence_length=8, read_ahead=1, metrics=()
+        train=INPUT.value,
+        validation="",
+        text=(TEXT.value,),
+        label="",
+        sequence_length=8,
+        read_ahead=1,
+        metrics=(),
+        **reading_flags.options(),
     )
     try:
-        records = readers.read(INPUT.value, source, labeled=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".* are skipped", InputWarning)
+            records = readers.read(INPUT.value, source, labeled=False)
         notices = readers.notices(INPUT.value, source, labeled=False)
+    except InputWarning as warning:
+        raise InputError(
+            f"{warning}: take them out, so that row N of {OUTPUT.value} is line N of {INPUT.value}"
+        ) from None
     except InputError as error:
         raise InputError(str(error).replace("--config.data.", "--")) from None
     for notice in notices:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import command_line, model_flags
+from experiments import command_line, model_flags, reading_flags
 from experiments.word_lists import one_argument_each
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -52,13 +52,16 @@ class Word:
 
 
 ASKED = ("answer", "wrong")
+READING = ("columns", "format", "delimiter", "quote", "comment", "null_values")
 WORDS = {
     "capture": Word("interpret_vectors:captured", (*TEXTS, "activations", "batch_size"), FOLDER),
     "attention": Word(
         "interpret_attention:attention", ("text", "text_pair", "layers", "heads"), (*PAGE, *PICTURES, *ARRAYS)
     ),
-    "heads": Word("interpret_attention:heads", (*TEXTS, "data", "limit", "importance", "seed", "batch_size")),
-    "probe": Word("interpret_layers:probe", ("data", "test", "column", "label", "limit", "probe", "mdl", "seed")),
+    "heads": Word("interpret_attention:heads", (*TEXTS, "data", *READING, "limit", "importance", "seed", "batch_size")),
+    "probe": Word(
+        "interpret_layers:probe", ("data", "test", *READING, "column", "label", "limit", "probe", "mdl", "seed")
+    ),
     "words": Word("interpret_layers:words", (*TEXTS, "word", "sense", "show", "layers", "seed")),
     "cka": Word("interpret_layers:similarity", (*TEXTS, "before", "seed")),
     "lens": Word("interpret_layers:logit_lens", (*TEXTS, "top")),
@@ -70,6 +73,7 @@ WORDS = {
 }
 
 model_flags.define_model()
+flags.adopt_module_key_flags(reading_flags)
 STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the best, or the newest.")
 flags.DEFINE_list(
     "out", None, "The files to write, comma-separated; their endings say what. Default: WORD.png,WORD.csv."
@@ -100,7 +104,9 @@ flags.DEFINE_multi_string("sense", [], "words: the sense of the word in each tex
 flags.DEFINE_enum("show", "cosine", ["cosine", "pca", "tsne"], "words: what the picture shows.")
 flags.DEFINE_string("before", None, "cka: the model to compare with, such as before a fine-tuning.")
 flags.DEFINE_multi_string("donor", [], "patch: the text whose activations are put in, one for each --text.")
-flags.DEFINE_multi_string("answer", [], "The predicted word or label that is looked at; default: the likeliest.")
+flags.DEFINE_multi_string(
+    "answer", [], "The predicted word or label that is looked at; attribute and patch --ablate: default, the likeliest."
+)
 flags.DEFINE_multi_string("wrong", [], "Another word or label that the answer is compared with.")
 flags.DEFINE_enum("part", "hidden", ["hidden", "attention", "mlp", "heads"], "patch: what comes from the donor.")
 flags.DEFINE_enum("ablate", None, ["heads", "attention", "mlp", "layers"], "patch: what is left out instead.")
@@ -132,6 +138,7 @@ def main(argv: list[str]) -> int:
         from tx_jax.runs import trained
 
         model = trained.load(given, STEP.value)
+        model = dataclasses.replace(model, name=Path(given).name)  # as pictures and pages call it
     elif STEP.value is not None:
         command_line.fail("--step does nothing without --model")
     module, _, function = word.run.partition(":")

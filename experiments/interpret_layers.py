@@ -109,6 +109,8 @@ def words(model: capture.Model, outs: Sequence[Path]) -> None:
         command_line.fail("--layers does nothing for --show=cosine, which shows all of them: give --show=pca or tsne")
     if senses and len(senses) != len(given):
         command_line.fail(f"{len(given)} texts and {len(senses)} senses: each text needs a --sense, or none has one")
+    if flags.FLAGS.show != "cosine":
+        contexts.check_plane(len(given), flags.FLAGS.show)
     found = contexts.look(model, given, flags.FLAGS.word, seed=flags.FLAGS.seed)
     cosines, kinds = found.cosines(), list(senses or ["in all contexts"] * len(given))
     within, across = found.within_and_across(kinds)
@@ -121,7 +123,7 @@ def words(model: capture.Model, outs: Sequence[Path]) -> None:
     show(columns, rows, title="mean cosines by layer; layer 0 = embeddings")
     pairs = [(i, j) for i in range(len(given)) for j in range(i + 1, len(given))]
     table = [
-        (layer, given[i], given[j], kinds[i] == kinds[j], float(cosines[layer, i, j]))
+        (layer, given[i], given[j], kinds[i] == kinds[j] if senses else "", float(cosines[layer, i, j]))
         for layer in range(len(cosines))
         for i, j in pairs
     ]

@@ -1,5 +1,6 @@
 """What the words of `experiments.interpret` share: their texts, their progress, and the files they write."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 from absl import flags
 from matplotlib.figure import Figure
 
-from experiments import command_line
+from experiments import command_line, reading_flags
 
 
 def texts_given(*, least: int = 1) -> list[str]:
@@ -36,9 +37,12 @@ def numbers_given(flag: str, default: Sequence[int] | None = None) -> list[int] 
     for value in values:
         first, dash, last = value.strip().partition("-") if not value.strip().startswith("-") else (value, "", "")
         try:
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
+            numbers = range(int(first), int(last) + 1) if dash else [int(first)]
         except ValueError:
             command_line.fail(f"--{flag}={','.join(values)}: {value!r} is no number and no range such as 0-3")
+        if not numbers:
+            command_line.fail(f"--{flag}={','.join(values)}: {value!r} goes backwards and names none")
+        found += numbers
     if not found:
         command_line.fail(f"--{flag}={','.join(values)} names none")
     return found
@@ -62,7 +66,14 @@ def read_labeled(flag: str, *, column: str = "", label: str = "", more: Sequence
     if not label:
         command_line.fail("--label is needed: the column of the labels, such as upos")
     config = LabeledDataConfig(
-        train=source, validation="", text=(column,), label=label, sequence_length=8, read_ahead=1, metrics=()
+        train=source,
+        validation="",
+        text=(column,),
+        label=label,
+        sequence_length=8,
+        read_ahead=1,
+        metrics=(),
+        **reading_flags.options(),
     )
     try:
         records = readers.read(source, config)
@@ -120,18 +131,21 @@ def write(
     from tx_jax.files import write_atomically
     from tx_jax.interpret import pictures
 
+    writers: list[Callable[[], None]] = []  # nothing is written where something cannot be made
     for out in outs:
         ending = Path(out.name).suffix.lower()
         if ending == ".csv" and table is not None:
-            pictures.write_csv(out, *table)
+            writers.append(functools.partial(pictures.write_csv, out, *table))
         elif ending == ".npz" and arrays is not None:
-            pictures.write_npz(out, arrays)
+            writers.append(functools.partial(pictures.write_npz, out, arrays))
         elif ending == ".html" and page is not None:
-            write_atomically(out, page())
+            writers.append(functools.partial(write_atomically, out, page()))
         elif ending in pictures.FORMATS and picture is not None:
-            pictures.save(picture(), out)
+            writers.append(functools.partial(pictures.save, picture(), out))
         else:
             raise AssertionError(f"{out}: nothing to write")
+    for writer in writers:
+        writer()
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:

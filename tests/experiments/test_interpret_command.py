@@ -74,6 +74,19 @@ def test_texts_become_vectors_in_their_order(bert, source, tmp_path):
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
 
 
+def test_a_file_without_names_of_columns_and_one_with_an_empty_line(bert, tmp_path):
+    """Row N of the vectors is line N of the file, or it is an error."""
+    (tmp_path / "in.csv").write_text("1,the cat\n0,a dog\n")
+    arguments = [f"--model={bert}", "--input=in.csv", "--text=body", "--output=v.npy"]
+    assert run("embed", *arguments, "--columns=label,body", cwd=tmp_path).returncode == 0
+    assert np.load(tmp_path / "v.npy").shape == (2, 16)
+    (tmp_path / "in.txt").write_text("the cat\n\na dog\n")
+    result = run("embed", f"--model={bert}", "--input=in.txt", "--output=w.npy", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "take them out, so that row N of w.npy is line N of in.txt" in result.stderr
+    assert not (tmp_path / "w.npy").exists()
+
+
 @pytest.mark.long
 def test_a_text_that_is_too_long_is_refused_before_anything_is_written(bert, tmp_path):
     (tmp_path / "long.txt").write_text("the cat\n" + "the cat " * 20 + "\n")
@@ -284,12 +297,34 @@ BAD = {
     "no model": (["neighbors", "--text=a"], "--model is needed"),
     "one text": (["neighbors", "--model={bert}", "--text=a"], "needed: 2 texts, by --text"),
     "no layer": (["neighbors", "--model={bert}", "--text=a", "--text=the", "--layers=7"], "there is no layer 7: 0 is"),
+    "no expression": (
+        ["capture", "--model={bert}", "--text=a", "--activations=("],
+        "'(' is no regular expression: missing ), unterminated subpattern",
+    ),
+    "too few for t-SNE": (
+        ["words", "--model={bert}", "--word=cat", "--text=the cat", "--text=a cat", "--show=tsne", "--out=w.csv,w.png"],
+        "2 contexts: a picture by tsne needs 4 at least",
+    ),
+    "layers backwards": (
+        ["neighbors", "--model={bert}", "--text=a", "--text=the", "--layers=0,1-0"],
+        "'1-0' goes backwards and names none",
+    ),
     "no number": (["neighbors", "--model={bert}", "--text=a", "--text=the", "--layers=x"], "'x' is no number"),
 }
 
 
 # Those for which no model is opened, and some others.
-SHORT = ("no word", "another word", "an idle flag", "another ending", "no model", "a word that is not there")
+SHORT = (
+    "no expression",
+    "too few for t-SNE",
+    "layers backwards",
+    "no word",
+    "another word",
+    "an idle flag",
+    "another ending",
+    "no model",
+    "a word that is not there",
+)
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name not in SHORT)) for name in BAD])

@@ -1,7 +1,7 @@
 import pytest
 
 from tests.interpret import models
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.interpret import texts
 
 
@@ -29,6 +29,15 @@ def test_rows_of_words():
     (row,) = texts.rows_of_words(models.model("BERT"), [["the", "catdog", "sits"]])
     assert row.words[:2] == (-1, 0)
     assert row.first_pieces().tolist() == [1, 2, row.words.index(2)]
+
+
+def test_of_a_word_that_occurs_twice_the_first_is_taken_and_said():
+    model = models.model("BERT")
+    text = "the cat on the cats by the cat"
+    (row,) = texts.rows_of_texts(model, [text])
+    with pytest.warns(InputWarning, match=r"text 1 has 'cat' more than once: the first is looked at, at character 4"):
+        found = texts.tokens_of(row, text, "cat", "text 1")
+    assert [row.spans[place] for place in found] == [(4, 7)]
 
 
 def test_a_word_in_a_text_is_found_as_a_whole_word():

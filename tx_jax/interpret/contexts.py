@@ -81,6 +81,13 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
+def check_plane(count: int, method: str) -> None:
+    """Raises InputError where so many vectors are too few for `plane`."""
+    least = 4 if method == "tsne" else 2
+    if count < least:
+        raise InputError(f"{count} contexts: a picture by {method} needs {least} at least")
+
+
 def plane(vectors_ND: np.ndarray, method: str, *, seed: int = 0) -> np.ndarray:
     """The vectors in the plane, [N, 2], by scikit-learn.
 
@@ -91,9 +98,7 @@ def plane(vectors_ND: np.ndarray, method: str, *, seed: int = 0) -> np.ndarray:
     Raises:
       InputError: there are fewer than four vectors for t-SNE, or fewer than two.
     """
-    least = 4 if method == "tsne" else 2
-    if len(vectors_ND) < least:
-        raise InputError(f"{len(vectors_ND)} contexts: a picture by {method} needs {least} at least")
+    check_plane(len(vectors_ND), method)
     if method == "tsne":
         from sklearn.manifold import TSNE
 

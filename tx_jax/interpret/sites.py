@@ -97,6 +97,10 @@ def matching(config: TransformerConfig, patterns: Sequence[str]) -> tuple[str, .
     """
     names = of(config)
     for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InputError(f"{pattern!r} is no regular expression: {error}") from None
         if not any(tree.matches(name, [pattern]) for name in names):
             layers = ", ".join(f"{stack}/layer_0 to layer_{count - 1}" for stack, count in stacks(config).items())
             raise InputError(f"{pattern!r} matches no activation: the model has {layers}, each with {_parts(config)}")

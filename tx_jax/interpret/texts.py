@@ -4,6 +4,7 @@ Shapes: B batch, T length.
 """
 
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from tx_jax.config import TransformerConfig
 from tx_jax.data.labeled.sequences import Layout
-from tx_jax.errors import InputError
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -79,7 +80,10 @@ def rows_of_texts(
     """
     tokenizer, config = model.require_tokenizer(), model.model
     if config.architecture == "encoder_decoder" and not pairs:
-        raise InputError("an encoder-decoder reads a source and a target: give the target as the second text")
+        raise InputError(
+            "an encoder-decoder reads a source and a target, and only one text is given; of the words of "
+            "experiments.interpret, attention takes both (--text_pair)"
+        )
     if pairs and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(pairs)} second texts: each text needs one, or none has one")
     rows = []
@@ -191,7 +195,8 @@ def rows_of_words(model: "Model", sentences: Sequence[Sequence[str]]) -> list[Ro
 
 
 def tokens_of(row: Row, text: str, word: str, where: str) -> list[int]:
-    """The places of the tokens that a word, or several, have in a text; of its first occurrence as a whole word.
+    """The places of the tokens that a word, or several, have in a text; of its first occurrence as a whole word. Where
+    there are more, an InputWarning says so.
 
     Raises:
       InputError: the word is not in the text.
@@ -201,6 +206,9 @@ def tokens_of(row: Row, text: str, word: str, where: str) -> list[int]:
         inside = f" as a whole word, only within {text!r}" if word in text else f": {text!r}"
         raise InputError(f"{where}: {word!r} is not in the text{inside}")
     end = start + len(word)
+    if _whole_word(text[end:], word) >= 0:
+        message = f"{where} has {word!r} more than once: the first is looked at, at character {start}"
+        warnings.warn(message, InputWarning, stacklevel=3)
     return [
         place
         for place, (first, last) in enumerate(row.spans)
