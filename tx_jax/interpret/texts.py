@@ -81,8 +81,8 @@ def rows_of_texts(
     tokenizer, config = model.require_tokenizer(), model.model
     if config.architecture == "encoder_decoder" and not pairs:
         raise InputError(
-            "an encoder-decoder reads a source and a target, and only one text is given; of the words of "
-            "experiments.interpret, attention takes both (--text_pair)"
+            "an encoder-decoder reads a source and a target: give the target as the second text (of the words of "
+            "experiments.interpret, only attention takes one, as --text_pair)"
         )
     if pairs and len(pairs) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(pairs)} second texts: each text needs one, or none has one")
