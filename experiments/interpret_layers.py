@@ -1,5 +1,6 @@
 """Words of `experiments.interpret` about layers: probe, words, cka, lens."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from experiments.interpret_writing import numbers_given, progress, read_labeled,
 from tx_jax.interpret import capture, cka, contexts, lens, pictures, predictions, probes, texts
 
 HELD_OUT = 0.2
+FEW = 100  # examples of test data: below, a warning is given
 MOST_PANELS = 8
 
 
@@ -40,7 +42,11 @@ def probe(model: capture.Model, outs: Sequence[Path]) -> None:
                 bits = float(one.description_length[layer])
                 values += [bits, one.uniform_length / bits]
             rows.append(values)
-    show(columns, rows, title=f"{len(parts[0].labels):,} examples of {len(numbers[2])} labels; layer 0 = embeddings")
+    sizes = [len(part.labels) for part in parts]
+    title = f"{sizes[0]:,} examples and {sizes[1]:,} of test data, {len(numbers[2])} labels; layer 0 = embeddings"
+    show(columns, rows, title=title)
+    if sizes[1] < FEW:
+        print(f"warning: {sizes[1]} examples of test data: so few say little", file=sys.stderr)
     for name, value in baselines.items():
         print(f"baseline, {name}: {value:.4f}")
     table = [*rows, *([name, "", value, *[""] * (len(columns) - 3)] for name, value in baselines.items())]
