@@ -60,16 +60,15 @@ def main(argv: list[str]) -> int:
         **reading_flags.options(),
     )
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".* are skipped", InputWarning)
-            records = readers.read(INPUT.value, source, labeled=False)
-        notices = readers.notices(INPUT.value, source, labeled=False)
+        with reading_flags.named_as_flags():
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", ".* are skipped", InputWarning)
+                records = readers.read(INPUT.value, source, labeled=False)
+            notices = readers.notices(INPUT.value, source, labeled=False)
     except InputWarning as warning:
         raise InputError(
             f"{warning}: take them out, so that row N of {OUTPUT.value} is line N of {INPUT.value}"
         ) from None
-    except InputError as error:
-        raise InputError(str(error).replace("--config.data.", "--")) from None
     for notice in notices:
         print(f"warning: {notice}", file=sys.stderr)
     model = trained.load(name, STEP.value)

@@ -102,7 +102,6 @@ class Model(Trained):
         from tx_jax.interpret import vectors
 
         self._require("encode")
-        vectors.require_pooling(self.model, pooling)
         made = rows.rows_of_texts(self, _texts(texts, "encode"))
         return vectors.embed(self, made, pooling=pooling, layers=layers, normalize=normalize, batch_size=batch_size)
 

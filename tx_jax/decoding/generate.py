@@ -5,39 +5,25 @@ Prompts are grouped by length and filled up to few shapes, each of which is comp
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tx_jax import sharding
-from tx_jax.config import TransformerConfig
 from tx_jax.config.checks import require
 from tx_jax.decoding import beam, sampling
 from tx_jax.decoding.options import Options
 from tx_jax.decoding.prompts import Row, batches, bucket, check, device_prompts, encode, writable
 from tx_jax.decoding.steps import for_decoding
 from tx_jax.decoding.text import Stops, continuation, pieces, without_part
+from tx_jax.models.placed import PlacedModel as Model
 from tx_jax.text.tokenizer import Tokenizer
 
 # Texts that end a sequence are looked for after so many tokens each.
 LOOK_EVERY = 16
 SAMPLE = Options()
-
-
-class Model(Protocol):
-    """A model with its parameters on a mesh, such as `runs.trained.Trained`."""
-
-    @property
-    def model(self) -> TransformerConfig: ...
-    @property
-    def params(self) -> Any: ...
-    @property
-    def mesh(self) -> jax.sharding.Mesh: ...
-    @property
-    def untrained(self) -> tuple[str, ...]: ...
-    def require_tokenizer(self) -> Tokenizer: ...
 
 
 @dataclasses.dataclass(frozen=True)

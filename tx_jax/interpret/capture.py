@@ -25,6 +25,7 @@ from tx_jax.interpret import sites
 from tx_jax.interpret.texts import Row, batches
 from tx_jax.models import registry
 from tx_jax.models.output import Output
+from tx_jax.models.placed import PlacedModel
 from tx_jax.nn.attention import choice
 from tx_jax.nn.attention.layer import MultiHeadAttention
 from tx_jax.nn.block import Block
@@ -40,22 +41,13 @@ Write = Callable[[jax.Array], jax.Array]
 BATCH_SIZE = 32
 
 
-class Model(Protocol):
+class Model(PlacedModel, Protocol):
     """A model that is ready to run, such as `runs.trained.Trained`."""
 
     @property
-    def model(self) -> TransformerConfig: ...
-    @property
-    def params(self) -> Any: ...
-    @property
-    def mesh(self) -> jax.sharding.Mesh: ...
-    @property
     def labels(self) -> tuple[str, ...]: ...
     @property
-    def untrained(self) -> tuple[str, ...]: ...
-    @property
     def name(self) -> str: ...
-    def require_tokenizer(self) -> Tokenizer: ...
     def require_masks(self) -> Tokenizer: ...
 
 

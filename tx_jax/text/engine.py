@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from tokenizers import Tokenizer as Engine
 
-from tx_jax.errors import InputError
 from tx_jax.text import pair_forms
 from tx_jax.text.added_words import add_words
 from tx_jax.text.alignment import Aligned, align
@@ -189,11 +188,6 @@ class EngineTokenizer(Tokenizer):
         for part in pre_tokenizers_of(definition):
             part.update(changes.get(part["type"], {}))
         return Engine.from_str(json.dumps(definition))
-
-    def token(self, token_id: int) -> str:
-        if not 0 <= token_id < self.vocab_size:
-            raise InputError(f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens")
-        return self._vocabulary[token_id]
 
     def save(self, directory: str | Path) -> None:
         """Write tokenizer.json and two small files from which transformers' AutoTokenizer builds the same tokenizer."""

@@ -147,11 +147,6 @@ class Marian(Tokenizer):
         parts.append(self._processors["source"].decode_pieces(pieces))
         return "".join(parts).replace(SPACE, " ").strip()
 
-    def token(self, token_id: int) -> str:
-        if not 0 <= token_id < self.vocab_size:
-            raise InputError(f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens")
-        return self._vocabulary[token_id]
-
     def save(self, directory: str | Path) -> None:
         """Write the files of transformers' MarianTokenizer."""
         directory = Path(directory)

@@ -32,6 +32,7 @@ class Tokenizer(abc.ABC):
     """
 
     vocab_size: int
+    _vocabulary: Sequence[str]  # the entry of each id
     pad_id: int | None
     unk_id: int | None
     cls_id: int | None
@@ -118,9 +119,11 @@ class Tokenizer(abc.ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """Readable text of the ids, including special tokens. Not an exact inverse if encoding loses information."""
 
-    @abc.abstractmethod
     def token(self, token_id: int) -> str:
         """The vocabulary's entry for one id. Raises InputError for an id outside the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            raise InputError(f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens")
+        return self._vocabulary[token_id]
 
     @abc.abstractmethod
     def save(self, directory: str | Path) -> None:

@@ -109,11 +109,6 @@ class WordPiece(Tokenizer):
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(token_id) for token_id in ids], skip_special_tokens=False)
 
-    def token(self, token_id: int) -> str:
-        if not 0 <= token_id < self.vocab_size:
-            raise InputError(f"token id {token_id} is outside the vocabulary of {self.vocab_size} tokens")
-        return self._vocabulary[token_id]
-
     def save(self, directory: str | Path) -> None:
         """Write vocab.txt and the three JSON files from which transformers' AutoTokenizer builds the same tokenizer."""
         directory = Path(directory)
