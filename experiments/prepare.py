@@ -178,11 +178,12 @@ def main(argv: Sequence[str]) -> None:
         workers=_WORKERS.value,
         overwrite=_OVERWRITE.value,
     )
-    if _BEAM.value is not None:
-        return _report(_with_beam(config).meta, config.store, was_complete=False)
-    number, of = _process()
+    number, of = _process() if _BEAM.value is None else (0, 1)
     with PrepareProgress() as progress:
-        prepared = prepare(config, progress) if of == 1 else prepare_share(config, number, of, progress)
+        if _BEAM.value is not None:
+            prepared = _with_beam(config)
+        else:
+            prepared = prepare(config, progress) if of == 1 else prepare_share(config, number, of, progress)
     if number:
         documents = prepared.meta["documents_read"]
         print(f"share {number} of {of} is ready ({documents:,} documents); process 0 puts all of them together")

@@ -306,14 +306,15 @@ def train(config: Any, workdir: str | Path, *, progress: bool = True) -> dict[st
         trackers.tracking(task.config.training.trackers) as tracking,
         _Progress(task.config.training.num_steps, shown=progress) as display,
     ):
-        last = loop.train(task.config, task, place, display, opened.start_from, tracking=tracking)
-    plots.draw_curves(place)
-    batches = task.config.training.final_eval_batches
-    if not isinstance(task.config.data, LabeledDataConfig) or batches < 0:
-        return {"validation": last}
-    reports = report.evaluate_run(place, task=task, batches=batches)
-    report.write(place, reports)
-    return {split: dict(one.metrics) for split, one in reports.items()}
+        found = {"validation": loop.train(task.config, task, place, display, opened.start_from, tracking=tracking)}
+        plots.draw_curves(place)
+        batches = task.config.training.final_eval_batches
+        if isinstance(task.config.data, LabeledDataConfig) and batches >= 0:
+            reports = report.evaluate_run(place, task=task, batches=batches)
+            report.write(place, reports)
+            found = {split: dict(one.metrics) for split, one in reports.items()}
+        tracking.summarize(place, {f"{split}/{name}": x for split, of in found.items() for name, x in of.items()})
+    return found
 
 
 class _Progress:

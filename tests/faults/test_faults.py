@@ -1,4 +1,5 @@
-"""The quick form of `python -m tests.faults.run`: a fault of each kind, most of them in whole processes."""
+"""The quick form of `python -m tests.faults.run`: a fault of each kind, most of them in whole processes and thus long
+tests; the others are of the short form."""
 
 import functools
 import shutil
