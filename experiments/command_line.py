@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from tx_jax import added
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 from tx_jax.files import is_local, local_path, path_of
 from tx_jax.storage import schemes
@@ -26,7 +27,20 @@ EXIT_INTERRUPTED = 130
 # Flags that hold neither a path nor the name of a dataset or model. All others are checked for addresses such as
 # gs://, so that no flag can be forgotten.
 FREE_TEXT = frozenset(
-    {"text", "text_pair", "query", "word", "donor", "answer", "wrong", "prompt", "stop", "study", "coordinator"}
+    {
+        "extensions",
+        "text",
+        "text_pair",
+        "query",
+        "word",
+        "donor",
+        "answer",
+        "wrong",
+        "prompt",
+        "stop",
+        "study",
+        "coordinator",
+    }
 )
 # Flags, and last parts of a configuration's keys, that may hold the address of an object store: of anything, and of
 # files that are only read, which may have any scheme of fsspec's.
@@ -60,6 +74,11 @@ class Words:
     passes_on: bool = False
 
 
+flags.DEFINE_string(
+    "extensions",
+    None,
+    "Your Python modules that add tasks, heads, masking units or model families, comma-separated: docs/extending.md.",
+)
 NO_WORDS = Words(most=0)
 _config_given = ""
 
@@ -174,6 +193,7 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         argv = argv[: argv.index("--")] if "--" in argv else argv
     flags.FLAGS.set_gnu_getopt(words.most != 0)  # words and flags in any order
     try:
+        _load_extensions(argv)
         config = _flag_value(argv, "config")
         _config_given = config or ""
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
@@ -195,6 +215,14 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
 
 
+def _load_extensions(argv: Sequence[str]) -> None:
+    """Imports what --extensions names, in this process and in those that it starts."""
+    if modules := _flag_value(argv, "extensions"):
+        os.environ[added.VARIABLE] = modules
+        sys.path[:0] = [] if os.getcwd() in sys.path or "" in sys.path else [os.getcwd()]
+    added.load(added.given())
+
+
 def _help(config: str | None, words: Words) -> NoReturn:
     """Prints the entry point's docstring, its words, its flags and, with --config, every key and its value."""
     main_module = sys.modules["__main__"]
@@ -202,6 +230,7 @@ def _help(config: str | None, words: Words) -> NoReturn:
     for word, says in words.choices.items():
         print(f"  {word:14} {says}")
     print(flags.FLAGS.module_help(main_module))
+    print(flags.FLAGS.module_help(sys.modules[__name__]))
     if config:
         path, _, variant = config.partition(":")
         print(f"\nKeys of {config}:")

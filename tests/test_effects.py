@@ -31,7 +31,7 @@ from tx_jax.errors import InputError
 # Keys that always have an effect, or whose values alone decide whether they have: a new key needs a row in EFFECTS, or
 # a place here.
 ALWAYS = {
-    "": "task seed start_from",
+    "": "task seed start_from extensions",
     "model": "architecture vocab_size dim num_layers num_heads mlp_dim max_length num_segments activation "
     "norm_position layer_norm_eps dropout attention_dropout init_stddev heads dtype remat num_decoder_layers "
     "embedding_dim embedding_norm embedding_scale position_embedding pooler use_bias gated_mlp scale_residual_init "

@@ -29,6 +29,10 @@ from tx_jax.models.output import Output
 from tx_jax.runs import trained
 from tx_jax.runs.open_model import OpenModel, open_model
 from tx_jax.runs.trained import Trained
+from tx_jax.tasks.classification import Classification
+from tx_jax.tasks.question_answering import QuestionAnswering
+from tx_jax.tasks.registry import TASKS
+from tx_jax.tasks.tagging import Tagging
 from tx_jax.training.run import Run
 
 # What needs which head; a model without it says what it can do instead.
@@ -62,7 +66,8 @@ class Model(Trained):
         heads = [
             name
             for name, head in _NEEDS.items()
-            if head in self.model.heads and (head != "causal_lm" or (name == "translate") == translates)
+            if (head in self.model.heads or self._learned(name))
+            and (head != "causal_lm" or (name == "translate") == translates)
         ]
         return (*heads, *([] if translates else ["encode"]), "capture")
 
@@ -217,6 +222,12 @@ class Model(Trained):
     def _on_host(self) -> OpenModel:
         params = {path: np.asarray(x) for path, x in tree.flatten(jax.device_get(self.params)).items()}
         return dataclasses.replace(self.opened, params=params)
+
+    def _learned(self, name: str) -> bool:
+        """Whether the run's task, perhaps one of a user's own on another head, predicts as this method's does."""
+        bases = {"classify": Classification, "tag": Tagging, "answer": QuestionAnswering}
+        kind = None if self.config is None else TASKS.get(self.config.task)
+        return kind is not None and name in bases and issubclass(kind, bases[name])
 
     def _require(self, name: str) -> None:
         if name not in self.can:

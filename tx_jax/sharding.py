@@ -19,7 +19,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from tx_jax import tree
 from tx_jax.batch import KEYS
 from tx_jax.config import ExperimentConfig, MeshConfig
-from tx_jax.config.heads import CLASSIFIERS, HEAD_OF_MODULE
+from tx_jax.config.heads import CLASSIFIERS, HEAD_OF_MODULE, is_added
 from tx_jax.errors import InputError
 
 MESH_AXES = ("data", "fsdp", "context", "tensor")
@@ -81,6 +81,8 @@ def param_sharding(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedShardi
     Raises:
       InputError: a mesh axis does not divide the dimension it shards.
     """
+    if is_added(path):
+        return NamedSharding(mesh, PartitionSpec())
     axes = _logical_axes(path)
     if len(axes) != len(shape):
         raise ValueError(f"the rule for {path!r} has axes {axes}, the parameter has shape {shape}")

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tx_jax.config.data import PAIRED
-from tx_jax.config.experiment import ExperimentConfig, group_from_dict
+from tx_jax.config.experiment import ExperimentConfig, group_from_dict, load_extensions
+from tx_jax.config.heads import labeled
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.model import TransformerConfig
 from tx_jax.config.old_runs import with_task
@@ -49,7 +50,7 @@ def _keys(group: str, names: str) -> tuple[str, ...]:
 EFFECTS = (
     Effect(("start_fresh",), lambda c: bool(c.start_from), ("start_from",)),
     # The model.
-    Effect(("model.num_labels",), _has_head("sequence_classification", "token_classification"), ("model.heads",)),
+    Effect(("model.num_labels",), lambda c: bool(labeled(c.model.heads)), ("model.heads",)),
     Effect(("model.tie_embeddings",), _has_head("masked_lm", "causal_lm"), ("model.heads",)),
     Effect(
         _keys("model", "relative_distance relative_buckets relative_norm share_relative_projections"),
@@ -150,7 +151,9 @@ EFFECTS = (
     Effect(("data.decimal",), lambda c: c.task == "regression", ("task",), "--config.task=regression"),
     Effect(("data.columns",), lambda c: c.data.format not in ("jsonl", "conllu", "squad"), ("data.format",)),
     Effect(("data.bad_lines",), lambda c: c.data.format in ("auto", "csv", "tsv"), ("data.format",)),
-    Effect(("data.labels",), lambda c: c.task in ("classification", "multi_label", "tagging"), ("task",)),
+    Effect(
+        ("data.labels",), lambda c: c.task not in ("regression", "question_answering", "multiple_choice"), ("task",)
+    ),
     Effect(
         ("data.label_map",),
         lambda c: bool(c.start_from) and not c.start_fresh,
@@ -229,6 +232,7 @@ def groups_of(values: Mapping[str, Any]) -> Groups:
     }
     names = ("data", "optimizer", "training", "phases", "lora", "distillation")
     values = with_task(values)
+    load_extensions(values)
     return SimpleNamespace(
         task=values["task"],
         model=SimpleNamespace(**{"heads": (), **defaults, **values["model"]}),

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
+from tx_jax import added
 from tx_jax.config.checks import require
 from tx_jax.config.data import DataConfig
 from tx_jax.config.distillation import NO_DISTILLATION, DistillationConfig
@@ -31,6 +32,8 @@ class ExperimentConfig:
       start_from: a run directory, a converted model or a Hugging Face model that gives the model its shape and initial
         parameters; empty: all parameters are newly initialized.
       start_fresh: take only the shape and the tokenizer from there.
+      extensions: the Python modules that add what this configuration names and the library lacks, see
+        `tx_jax.extend`; a training fills them in.
     """
 
     task: str
@@ -43,6 +46,7 @@ class ExperimentConfig:
     phases: PhasesConfig = ONE_PHASE
     start_from: str = ""
     start_fresh: bool = False
+    extensions: tuple[str, ...] = ()
     distillation: DistillationConfig = NO_DISTILLATION
     lora: LoraConfig = NO_LORA
 
@@ -103,9 +107,18 @@ def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
     """The validated configuration. `values` is a ConfigDict or the parsed JSON of a run's `config.json`.
 
     Raises:
-      InputError: an unknown key (with the nearest known one), a missing key, a wrong type or a value out of range.
+      InputError: an unknown key (with the nearest known one), a missing key, a wrong type or a value out of range; one
+        of its `extensions` cannot be imported.
     """
-    return _build(ExperimentConfig, with_task(values), where="config")
+    values = with_task(values)
+    load_extensions(values)
+    return _build(ExperimentConfig, values, where="config")
+
+
+def load_extensions(values: Mapping[str, Any]) -> None:
+    """Imports the modules that a configuration needs. Raises InputError for one that cannot be imported."""
+    kind = typing.get_type_hints(ExperimentConfig)["extensions"]
+    added.load(_convert(kind, values["extensions"], "config.extensions") if "extensions" in values else ())
 
 
 def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:

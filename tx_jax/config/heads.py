@@ -1,10 +1,11 @@
 """The table of heads: which heads there are, what each reads, how many outputs it has, and which models may have it.
 
 Models, validation, sharding, adapters, conversion and display use this table. The modules themselves are in
-`nn/heads.py`; a head without a module there is a `Classifier`.
+`nn/heads.py`; a head without a module there is a `Classifier`. `tx_jax.extend` adds rows.
 """
 
 import dataclasses
+from collections.abc import Container
 from typing import Literal
 
 
@@ -42,11 +43,28 @@ HEADS: dict[str, Head] = {
     "question_answering": Head("tokens", 2, supervised=True),
     "multiple_choice": Head("pooled", 1, supervised=True, dropout=True),
 }
+# Names of heads that were added from outside; every device holds their parameters whole.
+ADDED: set[str] = set()
 HEAD_OF_MODULE = {head.module or name: name for name, head in HEADS.items()}
 # Modules whose output layer does not range over the vocabulary.
 CLASSIFIERS = tuple(head.module or name for name, head in HEADS.items() if head.outputs != "vocabulary")
-SUPERVISED = tuple(name for name, head in HEADS.items() if head.supervised)
-LABELED = tuple(name for name, head in HEADS.items() if head.outputs == "labels")
+
+
+def supervised() -> tuple[str, ...]:
+    """The heads that learn from labeled examples."""
+    return tuple(name for name, head in HEADS.items() if head.supervised)
+
+
+def labeled(heads: Container[str]) -> tuple[str, ...]:
+    """Those of these heads that have an output for each label."""
+    return tuple(name for name, head in HEADS.items() if head.outputs == "labels" and name in heads)
+
+
+def add(name: str, head: Head) -> None:
+    """Adds a row; see `tx_jax.extend.head`."""
+    HEADS[name] = head
+    HEAD_OF_MODULE[name] = name
+    ADDED.add(name)
 
 
 def heads_of(architecture: str) -> tuple[str, ...]:
@@ -57,3 +75,8 @@ def heads_of(architecture: str) -> tuple[str, ...]:
 def head_of(path: str) -> str | None:
     """The head that a parameter belongs to, by its path; None for a parameter of the body."""
     return HEAD_OF_MODULE.get(path.partition("/")[0])
+
+
+def is_added(path: str) -> bool:
+    """Whether a path, perhaps of an optimizer's state, is in a head that was added from outside."""
+    return not ADDED.isdisjoint(path.split("/"))

@@ -4,10 +4,7 @@ import dataclasses
 import math
 
 from tx_jax.config.checks import require, require_patterns
-from tx_jax.config.heads import SUPERVISED
-
-# Modules that fine-tuning initializes anew, and so trains in full.
-NEW_MODULES = ("pooler", *SUPERVISED)
+from tx_jax.config.heads import supervised
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +18,8 @@ class LoraConfig:
       alpha: a product is scaled by alpha / rank.
       dropout: dropout rate on the adapters' input in training; the kernels themselves get the input without it.
       targets: regular expressions over parameter paths: the kernels that get an adapter.
-      also_train: regular expressions over parameter paths: what trains in full besides `NEW_MODULES`.
+      also_train: regular expressions over parameter paths: what trains in full besides the modules that fine-tuning
+        initializes anew: the pooler and the supervised heads.
     """
 
     rank: int = 0
@@ -41,7 +39,7 @@ class LoraConfig:
     @property
     def whole(self) -> tuple[str, ...]:
         """Regular expressions over parameter paths: what trains in full."""
-        return (*(f"^{module}/" for module in NEW_MODULES), *self.also_train)
+        return (*(f"^{module}/" for module in ("pooler", *supervised())), *self.also_train)
 
 
 NO_LORA = LoraConfig()

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from tx_jax import added
 from tx_jax.config.checks import require
 from tx_jax.config.heads import HEADS, heads_of
 from tx_jax.errors import InputError, did_you_mean
@@ -144,7 +145,7 @@ class TransformerConfig:
             if head not in allowed:
                 raise InputError(
                     f"model.heads={self.heads}: {head!r} is not one of those that model.architecture="
-                    f"{self.architecture!r} can have: {', '.join(allowed)}.{did_you_mean(head, allowed)}"
+                    f"{self.architecture!r} can have: {', '.join(allowed)}." + added.hint(did_you_mean(head, allowed))
                 )
         require(
             (self.num_decoder_layers > 0) == (self.architecture == "encoder_decoder"),

@@ -11,7 +11,7 @@ from typing import Any
 from tx_jax.config import skipped
 from tx_jax.config.effects import Groups, groups_of, idle_keys
 from tx_jax.config.experiment import ExperimentConfig
-from tx_jax.config.heads import SUPERVISED
+from tx_jax.config.heads import ADDED, HEADS, supervised
 from tx_jax.errors import InputError
 
 
@@ -43,8 +43,11 @@ def _idle_heads(groups: Groups) -> Iterator[str]:
     """Heads that no loss trains, next to one that is trained."""
     heads = tuple(groups.model.heads)
     labeled = hasattr(groups.data, "train")
+    added = [head for head in ADDED if not HEADS[head].supervised]
     trained = [
-        head for head in heads if head in (SUPERVISED if labeled else ("masked_lm", "next_sentence", "causal_lm"))
+        head
+        for head in heads
+        if head in (supervised() if labeled else ("masked_lm", "next_sentence", "causal_lm", *added))
     ]
     if groups.start_from and not labeled:
         trained += [head for head in heads if head == "pooled"]  # carried along: see `ExperimentConfig.carried`

@@ -1,11 +1,12 @@
 """Looks up the family for a model_type in config.json, or for one of our configurations.
 
-To add a family, write a file with a table and a `FAMILY`, and add an entry here.
+To add a family, write a file with a table and a `FAMILY`, and add an entry here; `tx_jax.extend` adds one from outside.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from tx_jax import added
 from tx_jax.config import TransformerConfig
 from tx_jax.convert import bart, bert, deberta, distilbert, electra, gpt2, marian, modernbert, roberta
 from tx_jax.convert.family import Family
@@ -32,7 +33,7 @@ def of_hf_config(config: Mapping[str, Any]) -> tuple[Family, str]:
     model_type = config.get("model_type")
     if isinstance(model_type, str) and model_type in OF_MODEL_TYPE:
         return OF_MODEL_TYPE[model_type], model_type
-    near = did_you_mean(model_type, OF_MODEL_TYPE) if isinstance(model_type, str) else ""
+    near = added.hint(did_you_mean(model_type, OF_MODEL_TYPE)) if isinstance(model_type, str) else ""
     given = "has no model_type" if model_type is None else f"has model_type {model_type!r}, which is not supported"
     raise InputError(f"config.json {given}: supported are {', '.join(OF_MODEL_TYPE)}.{near}")
 
@@ -50,7 +51,7 @@ def of_config(
         model_type is not supported.
     """
     if model_type not in (None, *OF_MODEL_TYPE):
-        near = did_you_mean(model_type, OF_MODEL_TYPE)
+        near = added.hint(did_you_mean(model_type, OF_MODEL_TYPE))
         raise InputError(f"model_type {model_type!r} is not supported: supported are {', '.join(OF_MODEL_TYPE)}.{near}")
     candidates = {
         name: family.obstacles(config) for name, family in OF_MODEL_TYPE.items() if model_type in (None, name)

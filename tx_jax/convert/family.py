@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from tx_jax.config import TransformerConfig
-from tx_jax.config.heads import LABELED
+from tx_jax.config.heads import labeled
 from tx_jax.convert.rules import Rule, expand
 from tx_jax.data.labeled.label_names import default_names
 from tx_jax.errors import InputError
@@ -100,7 +100,7 @@ def labels_of_heads(
 
     If config.json does not name every output, the names are those that transformers shows: LABEL_0, LABEL_1, ...
     """
-    if not set(LABELED).intersection(config.heads).difference(untrained):
+    if not set(labeled(config.heads)).difference(untrained):
         return ()
     if "sequence_classification" in config.heads and (
         config.num_labels == 1 or problem_type_of(hf_config) == "regression"
@@ -261,7 +261,7 @@ class Family:
             found.append(str(error))
             back = self.read_config({}, heads=config.heads)
             unknown = OF_TRAINING | {field.ours for field in self.fields} | {"num_labels", "max_length"}
-        if not {*LABELED} & {*config.heads}:
+        if not labeled(config.heads):
             unknown.add("num_labels")
         if not config.needs_pooler:
             own = {"pooler"} if config.classifier_transform and "masked_lm" in config.heads else set()

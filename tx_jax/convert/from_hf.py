@@ -11,7 +11,7 @@ import numpy as np
 
 from tx_jax import text, tree
 from tx_jax.config import TransformerConfig
-from tx_jax.config.heads import LABELED
+from tx_jax.config.heads import labeled
 from tx_jax.convert import families, generation, hf_folder
 from tx_jax.convert.family import Family, label_problem, labels_of_heads, problem_type_of
 from tx_jax.convert.heads import check_wanted, ordered, shapes_of
@@ -93,7 +93,7 @@ def read(
             f"config.json names {hf_config['architectures'][0]}, but the files lack {', '.join(sorted(absent))}"
         )
     warnings += _warnings_of_values(found, params)
-    if set(LABELED).intersection(found.config.heads) and (odd := label_problem(hf_config)):
+    if labeled(found.config.heads) and (odd := label_problem(hf_config)):
         warnings.append(odd)
 
     fresh = _fresh(found.config, set(shapes_of(found.config)) - set(params), seed)

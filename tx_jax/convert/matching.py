@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tx_jax.config import TransformerConfig
-from tx_jax.config.heads import LABELED, head_of
+from tx_jax.config.heads import head_of, labeled
 from tx_jax.convert.family import Family
 from tx_jax.convert.heads import check_sizes, detect, names_of_heads, ordered, shapes_of
 from tx_jax.convert.hf_folder import Stored
@@ -134,7 +134,7 @@ def _of_other_labels(table: list[Rule], shapes: Mapping[str, Shape], tensors: Ma
             tensors[name].shape if name in tensors else shape
             for name, shape in zip(rule.hf_names, expected, strict=True)
         ]
-        heads |= {head_of(rule.paths[0])} & {*LABELED} if found != expected else set()
+        heads |= {*labeled((head_of(rule.paths[0]),))} if found != expected else set()
     return {path for path in shapes if head_of(path) in heads}
 
 

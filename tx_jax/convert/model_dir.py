@@ -16,7 +16,7 @@ import flax.traverse_util
 import numpy as np
 from safetensors.numpy import load_file
 
-from tx_jax import text
+from tx_jax import added, text
 from tx_jax.config import TransformerConfig, model_from_dict
 from tx_jax.convert import family, hf_folder
 from tx_jax.convert.heads import check_sizes, shapes_of
@@ -92,6 +92,7 @@ def save(model: Model, path: Path) -> None:
             "labels": list(model.labels),
             "tokenizer_problem": model.tokenizer_problem,
             "problem_type": model.problem_type,
+            "extensions": added.of_heads(model.config.heads),
             "files": _digests(folder),
         }
         (folder / FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -110,6 +111,7 @@ def load(path: Path) -> Model:
         source = None if source is None else Source(**source)
         untrained, labels = (tuple(map(str, record.get(key, ()))) for key in ("untrained", "labels"))
         problem, problem_type = str(record.get("tokenizer_problem", "")), record.get("problem_type")
+        extensions = tuple(map(str, record.get("extensions", ())))
     except FileNotFoundError:
         raise InputError(f"{path} is no converted model: it has no {FILE}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -117,6 +119,7 @@ def load(path: Path) -> Model:
     found = _digests(path)
     if changed := sorted(name for name in files.keys() | {PARAMS} if files.get(name) != found.get(name)):
         raise InputError(f"{path} is damaged: {', '.join(changed)} missing, or not as {FILE} records; convert again")
+    added.load(extensions)
     config = model_from_dict(config)
     stored = hf_folder.headers(path / PARAMS)
     check_sizes(config, stored, str(path / FILE))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 
 from tx_jax import text
 from tx_jax.config import TransformerConfig
-from tx_jax.config.heads import SUPERVISED
+from tx_jax.config.heads import supervised
 from tx_jax.convert.model_dir import Model
 from tx_jax.convert.new_tokens import ROWS
 from tx_jax.data.labeled.sequences import Layout
@@ -25,7 +25,7 @@ POSITIONS = "embeddings/position/embedding"
 
 def is_fine_tuned(config: TransformerConfig) -> bool:
     """Whether the model was trained on rows built by `Layout`."""
-    return "causal_lm" not in config.heads and not {*SUPERVISED}.isdisjoint(config.heads)
+    return "causal_lm" not in config.heads and not {*supervised()}.isdisjoint(config.heads)
 
 
 def with_padding(model: Model) -> Model:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, MeshConfig
-from tx_jax.config.heads import LABELED, SUPERVISED
+from tx_jax.config.heads import labeled, supervised
 from tx_jax.config.training import OptimizerConfig, TrainingConfig
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import default_names, listed, match, rename
@@ -109,7 +109,7 @@ def _configuration(
     if config is not None and isinstance(config.data, LabeledDataConfig):
         data = _called(config.data, rename(config.data.labels, label_map, option="--label_map"))
         return dataclasses.replace(config, data=dataclasses.replace(data, **options))
-    heads = set(SUPERVISED).intersection(model.model.heads)
+    heads = set(supervised()).intersection(model.model.heads)
     if len(heads) != 1:
         raise InputError(
             f"{model.name} has no head that was trained on labels; its heads are {', '.join(model.model.heads)}: "
@@ -166,7 +166,7 @@ def _called(data: LabeledDataConfig, labels: tuple[str, ...]) -> LabeledDataConf
 
 def _with_labels(model: Trained, head: str) -> dict[str, Any]:
     """The labels of a head that tells any."""
-    if head not in LABELED:
+    if not labeled((head,)):
         return {}
     labels = model.labels or default_names(model.model.num_labels)
     return {"labels": labels}

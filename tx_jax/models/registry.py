@@ -46,6 +46,11 @@ def _param_shapes(config: TransformerConfig) -> dict:
     return jax.eval_shape(lambda rng: init_params(config, rng), jax.random.key(0))
 
 
+def forget() -> None:
+    """Forgets the shapes of models whose modules have changed since."""
+    _param_shapes.cache_clear()
+
+
 def num_params(config: TransformerConfig) -> int:
     """The number of parameters, counting tied weights once."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(param_shapes(config)))

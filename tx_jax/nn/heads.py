@@ -139,8 +139,13 @@ class Classifier(nn.Module):
         return dense(Dropout(self.dropout)(x, deterministic=deterministic))
 
 
-# Heads that need more than a `Classifier`.
-MODULES = {"masked_lm": MaskedLMHead, "causal_lm": CausalLMHead, "replaced_token": ReplacedTokenHead, "pooled": Pooler}
+# Heads that need more than a `Classifier`; `tx_jax.extend` adds those of a user's own.
+MODULES: dict[str, Callable[[TransformerConfig], nn.Module]] = {
+    "masked_lm": MaskedLMHead,
+    "causal_lm": CausalLMHead,
+    "replaced_token": ReplacedTokenHead,
+    "pooled": Pooler,
+}
 
 
 def build_head(name: str, config: TransformerConfig) -> nn.Module:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from tx_jax import added
 from tx_jax.data.corpus.stores import Stores
 from tx_jax.data.translation.store import PairStore
 from tx_jax.errors import InputError
@@ -29,6 +30,10 @@ def fill_in(
       InputError: the run directory has no readable configuration.
     """
     values = {name: {**group} if isinstance(group, Mapping) else group for name, group in values.items()}
+    told = []
+    if extensions := added.used(values):
+        told = [f"extensions={extensions}, which add what the configuration names"] * (not values.get("extensions"))
+        values["extensions"] = extensions
     before = RunDir(begun).load_config() if begun else None
     data, training, model = values["data"], values["training"], values["model"]
     if "train" in data:
@@ -36,17 +41,17 @@ def fill_in(
             data["metrics"] = getattr(before.data, "metrics", ())
         if before and training["best_metric"] == "auto":
             training["best_metric"] = before.training.best_metric
-        return values, []
+        return values, told
     if values.get("start_from") or "model.vocab_size" in given:
-        return values, []
+        return values, told
     size, source = _of_store(values), f"the tokenizer of {data['store']}"
     if before:
         size, source = before.model.vocab_size, str(begun)
     if size is None or size == model["vocab_size"]:
-        return values, []
+        return values, told
     said = f"model.vocab_size={size}, that of {source} (the configuration has {model['vocab_size']})"
     model["vocab_size"] = size
-    return values, [said]
+    return values, [*told, said]
 
 
 def _of_store(values: Mapping[str, Any]) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
-from tx_jax.config.heads import LABELED
+from tx_jax.config.heads import labeled
 from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
 from tx_jax.errors import InputError, InputWarning
@@ -223,7 +223,7 @@ def _averaged(name: str, checkpoints: Checkpoints, config: ExperimentConfig, ste
 
 def _labels(config: ExperimentConfig) -> tuple[str, ...]:
     """The names of the labels that a run learned."""
-    has_labels = isinstance(config.data, LabeledDataConfig) and set(LABELED).intersection(config.model.heads)
+    has_labels = isinstance(config.data, LabeledDataConfig) and labeled(config.model.heads)
     return config.data.labels if has_labels else ()
 
 

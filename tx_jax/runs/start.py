@@ -16,7 +16,7 @@ from tx_jax import tree
 from tx_jax.config import TransformerConfig
 from tx_jax.config.distillation import DistillationConfig
 from tx_jax.config.further import experiment_values
-from tx_jax.config.heads import LABELED, head_of
+from tx_jax.config.heads import head_of, labeled
 from tx_jax.data.labeled.label_names import default_names, rename
 from tx_jax.errors import InputError
 from tx_jax.hosts import distributed
@@ -224,7 +224,7 @@ def _start(name: str, heads: tuple[str, ...], fresh: bool, label_map: tuple[str,
 
 def _labels(opened: OpenModel, heads: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Returns the classification head whose training continues, and its labels; "" and () if there is none."""
-    for head in set(LABELED).intersection(heads, opened.config.heads).difference(opened.untrained):
+    for head in set(labeled(heads)).intersection(opened.config.heads).difference(opened.untrained):
         if opened.problem_type != "regression" and opened.config.num_labels > 1:
             return head, opened.labels or default_names(opened.config.num_labels)
     return "", ()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from tx_jax import added
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
 from tx_jax.data.corpus.stores import Stores
 from tx_jax.data.translation.store import PairStore
@@ -40,7 +41,8 @@ TASKS: dict[str, type[Pretraining] | type[Supervised] | type[Translation]] = {
 def task_class(config: ExperimentConfig) -> type[Pretraining] | type[Supervised] | type[Translation]:
     """Raises InputError for a name that is not in the table."""
     if config.task not in TASKS:
-        raise InputError(f"task={config.task!r} is not one of {', '.join(TASKS)}.{did_you_mean(config.task, TASKS)}")
+        near = added.hint(did_you_mean(config.task, TASKS), config.extensions)
+        raise InputError(f"task={config.task!r} is not one of {', '.join(TASKS)}.{near}")
     return TASKS[config.task]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from tx_jax.batch import Batch
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, Phase
-from tx_jax.config.heads import SUPERVISED
+from tx_jax.config.heads import supervised
 from tx_jax.data.labeled import readers
 from tx_jax.data.labeled.label_names import match
 from tx_jax.data.labeled.labels import folds_of, hold_out
@@ -61,7 +61,7 @@ class SupervisedObjective(Objective):
         config, heads = self.config, self.config.model.heads
         if not isinstance(config.data, LabeledDataConfig):
             raise InputError(f"task={config.task!r} learns from labeled examples, data.train, not from a token store")
-        if [head for head in heads if head in SUPERVISED] != [self.head]:
+        if [head for head in heads if head in supervised()] != [self.head]:
             raise InputError(
                 f"model.heads={heads}: task={config.task!r} trains {self.head!r} and no other supervised head: give "
                 f"--config.model.heads=\"('{self.head}',)\""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tx_jax import added
 from tx_jax.data.pretraining.masking import Choice, Masking, choose_tokens, corrupt
 from tx_jax.data.pretraining.selective import RateOf, WordList, choose_listed
 from tx_jax.data.pretraining.word_counts import WordCounts
@@ -67,9 +68,8 @@ class MaskedTargets:
 
     def __post_init__(self):
         if self.unit not in UNITS:
-            raise InputError(
-                f"data.mask_unit={self.unit!r} is not one of {', '.join(UNITS)}.{did_you_mean(self.unit, UNITS)}"
-            )
+            near = added.hint(did_you_mean(self.unit, UNITS))
+            raise InputError(f"data.mask_unit={self.unit!r} is not one of {', '.join(UNITS)}.{near}")
 
     def __call__(self, batch: Batch, rng: RowRandom, step: int) -> Batch:
         masking = self.masking
@@ -109,8 +109,10 @@ def _spans(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: M
     )
 
 
-# `data.mask_unit` -> the function that chooses such units at random. A new unit is a function and a row here.
-UNITS: dict[str, Callable[[MaskedTargets, np.ndarray, np.ndarray, Masking, RowRandom], Choice]] = {
+# `data.mask_unit` -> the function that chooses such units at random. A new unit is a function and a row
+# here, or one of a user's own, by `tx_jax.extend`.
+Unit = Callable[[MaskedTargets, np.ndarray, np.ndarray, Masking, RowRandom], Choice]
+UNITS: dict[str, Unit] = {
     "token": _tokens,
     "whole_word": _whole_words,
     "span": _spans,

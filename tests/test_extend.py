@@ -1,0 +1,312 @@
+"""What users add from outside: the examples of docs/extending.md as they stand there, and what is refused."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import tx_jax
+from configs import classification
+from tests import documented, labeled_files, programs
+from tests.convert import folders
+from tests.models import small
+from tx_jax import added, extend, sharding, tree
+from tx_jax.config import MeshConfig, from_config_dict, heads
+from tx_jax.convert import families, model_dir
+from tx_jax.data.pretraining.masking import Masking
+from tx_jax.data.pretraining.targets import UNITS
+from tx_jax.data.rng import RowRandom, keys
+from tx_jax.errors import InputError
+from tx_jax.models import registry
+from tx_jax.nn.heads import MODULES
+from tx_jax.runs.left_open import fill_in
+from tx_jax.tasks.classification import Classification
+from tx_jax.tasks.registry import TASKS, open_task, task_class
+from tx_jax.tasks.supervised import Supervised, SupervisedObjective
+
+PAGE = documented.ROOT / "docs/extending.md"
+TABLES = (
+    heads.HEADS,
+    heads.HEAD_OF_MODULE,
+    heads.ADDED,
+    MODULES,
+    TASKS,
+    UNITS,
+    families.OF_MODEL_TYPE,
+    added._module_of,
+)
+
+
+@pytest.fixture
+def forget():
+    """Puts all tables back as another process has them, now and after the test."""
+    before = [table.copy() for table in TABLES]
+    loaded = set(sys.modules)
+
+    def back():
+        for table, was in zip(TABLES, before, strict=True):
+            table.clear()
+            table.update(was)
+        for name in set(sys.modules) - loaded:
+            if name.startswith("my_"):
+                del sys.modules[name]
+        registry.forget()
+
+    yield back
+    back()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The modules of the page, as a user writes them."""
+    folder = tmp_path_factory.mktemp("modules")
+    assert documented.modules(PAGE, folder) == ["my_masking", "my_ordinal", "my_family"]
+    return folder
+
+
+@pytest.fixture
+def modules(folder, forget, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    return forget
+
+
+def test_a_block_of_neighbors_is_masked(modules):
+    added.load(["my_masking"])
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(5, 99, (200, 40)).astype(np.int32)
+    tokens[:, [0, 20, 39]] = 2, 3, 3
+    masking = Masking(0.15, 8, 0.8, 0.1, mask_id=4, vocab_size=99, special_ids=(0, 1, 2, 3, 4))
+    valid = np.arange(40)[None] < rng.integers(20, 41, (200, 1))
+    choice = UNITS["block"](None, tokens, valid, masking, RowRandom(keys(np.arange(200))))
+    candidates = masking.candidates(tokens, valid)
+    wanted = masking.wanted(valid, candidates)
+    np.testing.assert_array_equal(choice.chosen_BT.sum(axis=1), wanted)
+    assert not (choice.chosen_BT & ~candidates).any()
+    for chosen, may in zip(choice.chosen_BT, candidates, strict=True):
+        assert len({*np.diff(np.flatnonzero(chosen[may]))} - {1}) == 0
+    begins = choice.chosen_BT.argmax(axis=1)
+    assert begins.min() == 1  # anywhere, from the first token on
+    assert begins.max() > 20
+
+
+def test_a_configuration_names_the_module_of_its_masking(modules, smoke_config):
+    values = smoke_config.to_dict()
+    assert "extensions" not in fill_in(values)[0]
+    added.load(["my_masking"])
+    values["data"]["mask_unit"] = "block"
+    filled, told = fill_in(values)
+    assert filled["extensions"] == ("my_masking",)
+    assert told == ["extensions=('my_masking',), which add what the configuration names"]
+    modules()
+    task = open_task(from_config_dict(filled))
+    batch = task.batches("train", batch_size=4, repeat=True).batch_at(0)
+    places, count = batch["masked_positions"][0], int(batch["masked_weights"][0].sum())
+    assert count == places[count - 1] - places[0] + 1 > 1
+
+
+@pytest.mark.long
+def test_a_run_names_the_module_of_its_masking(modules, smoke_config, tmp_path):
+    c = smoke_config
+    c.data.mask_unit = "block"
+    with pytest.raises(InputError, match=r"token, whole_word, span\. If it is one of your own, .* --extensions=MODULE"):
+        tx_jax.train(c, tmp_path / "run", progress=False)
+    c.extensions = ("my_masking",)
+    c.training.update(num_steps=2, eval_every=0, checkpoint_every=2, keep_best=0)
+    c.model.num_layers = 1
+    first = tx_jax.train(c, tmp_path / "run", progress=False)
+    modules()
+    del c["extensions"]  # the run has it
+    assert tx_jax.load(tmp_path / "run").step == 2
+    c.data.mask_unit = "block"
+    assert tx_jax.train(c, tmp_path / "run", progress=False) == first
+
+
+@pytest.fixture
+def stars(tiny_store, tmp_path):
+    """A configuration that learns ordered labels."""
+    c = classification.get_config("smoke")
+    c.task, c.model.heads = "ordinal", ("ordinal",)
+    c.data.update(train=str(tmp_path / "stars.csv"), labels=("1", "2", "3", "4", "5"), validation_fraction=0.3)
+    labeled_files.write(tmp_path / "stars.csv", from_config_dict(classification.get_config()).data, count=40)
+    lines = (tmp_path / "stars.csv").read_text().splitlines()
+    (tmp_path / "stars.csv").write_text(
+        "\n".join([lines[0], *(f"{x[:-1]}{i % 5 + 1}" for i, x in enumerate(lines[1:]))])
+    )
+    labeled_files.write_model(tmp_path / "model", tiny_store.tokenizer())
+    c.start_from = str(tmp_path / "model")
+    c.training.update(num_steps=2, num_epochs=0.0, eval_every=0, checkpoint_every=2, keep_best=0)
+    return c
+
+
+def test_ordered_labels_on_a_head_of_ones_own(modules, stars, tmp_path):
+    added.load(["my_ordinal"])
+    found = tx_jax.train(stars, tmp_path / "run", progress=False)
+    assert {"loss", "accuracy", "labels_off"} <= found["validation"].keys()
+    assert json.loads((tmp_path / "run/config.json").read_text())["extensions"] == ["my_ordinal"]
+    modules()
+    model = tx_jax.load(tmp_path / "run")
+    assert "classify" in model.can
+    (one,) = model.classify(["cat dog"])
+    assert sum(one[f"probability_{n}"] for n in range(1, 6)) == pytest.approx(1, abs=1e-6)
+    assert {path for path in tree.flatten(model.params) if path.startswith("ordinal/")} == {
+        "ordinal/score/kernel",
+        "ordinal/score/bias",
+        "ordinal/gaps",
+    }
+    model.save(tmp_path / "saved")
+    modules()
+    again = tx_jax.load(tmp_path / "saved")
+    tokens = np.array([[2, 9, 3]])
+    np.testing.assert_array_equal(
+        again.apply(again.params, tokens).logits["ordinal"], model.apply(model.params, tokens).logits["ordinal"]
+    )
+    with pytest.raises(InputError, match=r"transformers has no class .* head 'ordinal'"):
+        again.to_hf(tmp_path / "hf")
+
+
+def test_every_device_holds_such_a_head_whole(modules):
+    added.load(["my_ordinal"])
+    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=-1, tensor=1))
+    for path in ("ordinal/score/kernel", "0/mu/ordinal/gaps"):
+        assert sharding.param_sharding(mesh, path, (7,)).is_fully_replicated
+
+
+def test_a_family_of_ones_own(modules, tmp_path):
+    added.load(["my_family"])
+    family = families.OF_MODEL_TYPE["roberta-prelayernorm"]
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 32}
+    config = family.read_config(sizes | {"vocab_size": 50, "max_position_embeddings": 20}, heads=("masked_lm",))
+    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(config)).items()}
+    model_dir.save(model_dir.Model(config, params, None, None), tmp_path / "model")
+    model = tx_jax.load(tmp_path / "model")
+    assert model.to_hf(tmp_path / "hf") == "RobertaPreLayerNormForMaskedLM"
+    names = set(folders.tensors(tmp_path / "hf"))
+    assert {  # as transformers names them
+        "roberta_prelayernorm.embeddings.LayerNorm.weight",
+        "roberta_prelayernorm.encoder.layer.1.attention.LayerNorm.bias",
+        "roberta_prelayernorm.encoder.layer.1.attention.output.dense.weight",
+        "roberta_prelayernorm.encoder.layer.1.intermediate.LayerNorm.weight",
+        "roberta_prelayernorm.encoder.layer.1.output.dense.bias",
+        "roberta_prelayernorm.LayerNorm.weight",
+        "lm_head.layer_norm.weight",
+    } <= names
+    assert not any(name.startswith("roberta.") for name in names)
+    back = tx_jax.load(tmp_path / "hf")
+    assert back.model == model.model
+    for path, value in tree.flatten(back.params).items():
+        np.testing.assert_array_equal(value, params[path])
+    modules()
+    with pytest.raises(InputError, match="'roberta-prelayernorm', which is not supported"):
+        tx_jax.load(tmp_path / "hf")
+
+
+def test_what_a_notebook_added_is_missed_elsewhere(forget, smoke_config):
+    values = smoke_config.to_dict() | {"task": "mine", "extensions": ("__main__",)}
+    with pytest.raises(InputError, match=r"task='mine' is not one of .* It was added in a notebook or a script"):
+        task_class(from_config_dict(values))
+
+
+class NoLoss(SupervisedObjective):
+    head = "sequence_classification"
+
+
+class Bare(Supervised):
+    objective_class = NoLoss
+
+
+class OtherHead(Classification):
+    objective_class = type("Objective", (Classification.objective_class,), {"head": "ordnal"})
+
+
+def three(a, b, c): ...
+
+
+def five(a, b, c, d, e): ...
+
+
+HEAD = extend.Head("pooled", 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (lambda: extend.mask_unit("span", five), "masking unit 'span': tx_jax has one with this name"),
+        (lambda: extend.mask_unit("mine", three), r"must take \(how, tokens, valid, masking, rng\)"),
+        (lambda: extend.mask_unit("two words", five), "a name is a text without spaces"),
+        (lambda: extend.head("pooled", HEAD), "head 'pooled': tx_jax has one"),
+        (lambda: extend.head("encoder", HEAD), "other than embeddings, encoder"),
+        (lambda: extend.head("mine", extend.Head("first", 3)), "reads='first' must be 'pooled' or 'tokens'"),
+        (lambda: extend.head("mine", extend.Head("pooled", "vocabulary")), "must be a number or 'labels'"),
+        (lambda: extend.head("mine", extend.Head("pooled", 3, ("cnn",))), "must be some of 'encoder', 'decoder'"),
+        (lambda: extend.task("classification", Classification), "task 'classification': tx_jax has one"),
+        (lambda: extend.task("mine", HEAD), "must be a subclass of tx_jax.tasks.supervised.Supervised"),
+        (lambda: extend.task("mine", Bare), "task 'mine': Bare lacks baselines, encode, predictions, scores"),
+        (lambda: extend.task("mine", OtherHead), r"Objective\.head='ordnal' is no head: there are .*extend\.head"),
+        (lambda: extend.family("bert"), "'bert' is no tx_jax.convert.family.Family"),
+        (lambda: extend.family(families.FAMILIES[0]), "model family 'bert': tx_jax has one"),
+    ],
+)
+def test_what_is_refused(forget, call, problem):
+    before = [table.copy() for table in TABLES]
+    with pytest.raises(InputError, match=problem):
+        call()
+    assert [table.copy() for table in TABLES] == before
+
+
+def test_a_name_belongs_to_one_module(forget, tmp_path, monkeypatch):
+    for name in ("my_one", "my_other"):
+        text = "from tx_jax import extend\nextend.mask_unit('mine', lambda a, b, c, d, e: None)\n"
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "my_broken.py").write_text("import tx_jax.nothing\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    added.load(["my_one"])
+    first = UNITS["mine"]
+    with pytest.raises(InputError, match=r"'my_other' .*: masking unit 'mine': my_one has one with this name"):
+        added.load(["my_other"])
+    del sys.modules["my_one"]
+    added.load(["my_one"])  # as a notebook's cell that runs again
+    assert UNITS["mine"] is not first
+    with pytest.raises(
+        InputError, match=r"'my_gone', .* cannot be imported: start in the folder that holds my_gone\.py"
+    ):
+        added.load(["my_gone"])
+    with pytest.raises(InputError, match=r"'my_broken', .*: ModuleNotFoundError: No module named 'tx_jax\.nothing'"):
+        added.load(["my_broken"])
+    with pytest.raises(InputError, match="a file that other processes cannot import"):
+        exec(text.replace("mine", "theirs"), {"__name__": "config_under_check"})
+
+
+def test_a_head_that_is_added_again_counts(forget):
+    for outputs in (3, 5):
+        extend.head("mine", extend.Head("pooled", outputs))
+        config = small.config(heads=("mine",))
+        assert registry.param_shapes(config)["mine"]["kernel"].shape[1] == outputs
+
+
+@pytest.mark.long
+def test_another_process_finds_the_module_or_says_which(folder, stars, tmp_path):
+    """Trains, predicts and evaluates by commands."""
+    where = {"PYTHONPATH": str(folder)}
+    flags = [f"--config.data.{key}={getattr(stars.data, key)}" for key in ("train", "labels", "validation_fraction")]
+    train = [
+        "--config=configs/classification.py:smoke",
+        "--config.task=ordinal",
+        "--config.model.heads=('ordinal',)",
+        f"--config.start_from={stars.start_from}",
+        *flags,
+        "--config.training.num_steps=4",
+        "--config.training.eval_every=4",
+        "--config.training.checkpoint_every=4",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    done = programs.run("experiments.train", *train, "--extensions=my_ordinal", environment=where)
+    assert done.returncode == 0, done.stderr
+    assert "extensions=('my_ordinal',)" in done.stdout
+    predict = f"--model={tmp_path / 'run'}", "--text=cat dog"
+    done = programs.run("experiments.predict", *predict, environment=where)
+    assert done.returncode == 0, done.stderr
+    done = programs.run("experiments.predict", *predict)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "the module 'my_ordinal', which adds what is asked for (extensions), cannot be imported" in done.stderr

@@ -1,0 +1,101 @@
+"""What was added to the library from outside, by `tx_jax.extend`, and which Python module added it.
+
+A run records these modules in its configuration (`extensions`), so that another process, which opens the run, imports
+them first. A run names modules and never holds their code: they must be importable where the run is opened.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tx_jax.errors import InputError
+
+# Modules that every process of a command imports, comma-separated; --extensions sets it.
+VARIABLE = "TX_JAX_EXTENSIONS"
+NOTEBOOK = "__main__"
+_module_of: dict[tuple[str, str], str] = {}
+
+
+def record(kind: str, name: str, module: str, taken: bool) -> bool:
+    """Notes that a module adds a name. Returns whether it added the same before, as a notebook's cell does that runs
+    again.
+
+    Args:
+      kind: such as "task".
+      taken: whether there is something with this name already.
+
+    Raises:
+      InputError: the name is another module's or the library's, or no other process could import the module.
+    """
+    owner = _module_of.get((kind, name))
+    if taken and owner != module:
+        raise InputError(f"{kind} {name!r}: {owner or 'tx_jax'} has one with this name: choose another name")
+    if module != NOTEBOOK and module not in sys.modules:
+        raise InputError(
+            f"{kind} {name!r} is added by a file that other processes cannot import, such as a configuration: put it "
+            "into a module of its own and import that"
+        )
+    _module_of[kind, name] = module
+    return owner is not None
+
+
+def load(modules: Iterable[str]) -> None:
+    """Imports modules that add something.
+
+    Raises:
+      InputError: there is no such module, or it cannot be imported.
+    """
+    for name in modules:
+        if name == NOTEBOOK:
+            continue  # what it added is here, or its absence is an error of its own
+        try:
+            importlib.import_module(name)
+        except InputError as error:
+            raise InputError(f"the module {name!r} (extensions): {error}") from None
+        except Exception as error:  # whatever a user's own module raises
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]
+            where = f": start in the folder that holds {name.replace('.', '/')}.py, or name it in PYTHONPATH"
+            raise InputError(
+                f"the module {name!r}, which adds what is asked for (extensions), cannot be imported"
+                + (where if missing else f": {type(error).__name__}: {error}")
+            ) from None
+
+
+def given() -> list[str]:
+    """The modules that `VARIABLE` names."""
+    return [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+
+
+def used(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that a configuration needs, sorted: those that it names, and those that added what it names.
+
+    Args:
+      values: nested plain values.
+    """
+    names = [("task", values.get("task", "")), ("masking unit", values["data"].get("mask_unit", ""))]
+    names += [("head", head) for head in values["model"].get("heads", ())]
+    modules = {_module_of[name] for name in names if name in _module_of}
+    if values.get("start_from"):  # it may be of any family
+        modules |= {module for (kind, _), module in _module_of.items() if kind == "model family"}
+    return tuple(sorted(modules.union(values.get("extensions", ()))))
+
+
+def of_heads(heads: Iterable[str]) -> list[str]:
+    """The modules that added any of these heads, sorted."""
+    return sorted({_module_of["head", head] for head in heads if ("head", head) in _module_of})
+
+
+def hint(near: str, extensions: Iterable[str] = ()) -> str:
+    """What to add to the message that there is no such name.
+
+    Args:
+      near: a name that may have been meant, as a sentence, or "".
+      extensions: of the configuration that names it.
+    """
+    if NOTEBOOK in extensions:
+        return (
+            " It was added in a notebook or a script: run its code first, or put it into a module (docs/extending.md)"
+        )
+    return near or " If it is one of your own, name the module that adds it: --extensions=MODULE"
