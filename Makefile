@@ -10,7 +10,7 @@ python := $(VENV)/bin/python
 # What pytest is told besides: make test TESTS="tests/text -k unigram".
 TESTS ?=
 
-.PHONY: help quickstart test test-long parity lint clean
+.PHONY: help quickstart test test-long parity lint wheel-test clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
+	@echo "make wheel-test   build the wheel, install it elsewhere, and train, fine-tune and generate with it"
 	@echo "make clean        remove the virtual environment"
 
 $(VENV)/installed: setup.cfg pyproject.toml
@@ -70,6 +71,9 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyrefly check --python-interpreter-path $(python)
+
+wheel-test: $(VENV)/installed
+	$(python) -m tests.wheel
 
 clean:
 	rm -rf $(VENV)

@@ -1,20 +1,18 @@
 """What all entry points share: parsing flags and reporting expected errors to the user."""
 
 import dataclasses
-import importlib.util
 import logging as stdlib_logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from tx_jax import added
+from tx_jax import added, shipped
 from tx_jax.errors import InputError, InputWarning, did_you_mean
 from tx_jax.files import is_local, local_path, path_of
 from tx_jax.storage import schemes
@@ -104,7 +102,7 @@ def run(main: Callable[[Sequence[str]], int | None], words: Words = NO_WORDS) ->
             if (explained := explain(error)) is None:
                 raise
             code, message = explained
-            print(message, file=sys.stderr)
+            print(shipped.spoken(message), file=sys.stderr)
             return code
 
     app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, words))
@@ -156,7 +154,7 @@ def explain(error: BaseException) -> tuple[int, str] | None:
 
 def fail(message: str) -> NoReturn:
     """Prints an error that the user can fix, and ends the process."""
-    print(f"error: {message}", file=sys.stderr)
+    print(shipped.spoken(f"error: {message}"), file=sys.stderr)
     sys.exit(EXIT_BAD_INPUT)
 
 
@@ -171,7 +169,7 @@ def _show_log(name: str) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
     if issubclass(category, InputWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        print(shipped.spoken(f"warning: {message}"), file=sys.stderr)
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
@@ -201,6 +199,7 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         if config:
             local_path(config, "--config")
             load_config(config, argv)
+            argv = _with_config(argv, config, shipped.located(config))
         rest = flags.FLAGS(argv)
         for what, address in check_paths(flags.FLAGS.flag_values_dict()).items():
             schemes.check_reachable(address, what)
@@ -215,6 +214,17 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         fail(lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}")
 
 
+def _with_config(argv: Sequence[str], given: str, located: str) -> list[str]:
+    """The arguments, with the path of a configuration that was given by its name."""
+    found = list(argv)
+    for i, argument in enumerate(argv):
+        if argument.lstrip("-") == f"config={given}":
+            found[i] = f"--config={located}"
+        elif argument.lstrip("-") == "config" and argv[i + 1 : i + 2] == [given]:
+            found[i + 1] = located
+    return found
+
+
 def _load_extensions(argv: Sequence[str]) -> None:
     """Imports what --extensions names, in this process and in those that it starts."""
     if modules := _flag_value(argv, "extensions"):
@@ -226,15 +236,14 @@ def _load_extensions(argv: Sequence[str]) -> None:
 def _help(config: str | None, words: Words) -> NoReturn:
     """Prints the entry point's docstring, its words, its flags and, with --config, every key and its value."""
     main_module = sys.modules["__main__"]
-    print(main_module.__doc__)
+    print(shipped.spoken(main_module.__doc__ or ""))
     for word, says in words.choices.items():
         print(f"  {word:14} {says}")
     print(flags.FLAGS.module_help(main_module))
     print(flags.FLAGS.module_help(sys.modules[__name__]))
     if config:
-        path, _, variant = config.partition(":")
         print(f"\nKeys of {config}:")
-        for key, value in _leaves(_load_config(Path(path), variant)).items():
+        for key, value in _leaves(shipped.call(config, "get_config", "--config")).items():
             print(f"  --config.{key}={value!r}")
     sys.exit(0)
 
@@ -322,8 +331,8 @@ def load_config(config: str, argv: Sequence[str]) -> ConfigDict:
     Raises:
       InputError: there is no such file, it cannot be loaded, or an argument --config.KEY has a key that it lacks.
     """
-    path, _, variant = config.partition(":")
-    found = _load_config(Path(path), variant)
+    path = config.partition(":")[0]
+    found = shipped.call(config, "get_config", "--config")
     keys = keys_of(found)
     for argument in argv:
         key = argument.lstrip("-").partition("=")[0]
@@ -334,35 +343,9 @@ def load_config(config: str, argv: Sequence[str]) -> ConfigDict:
     return found
 
 
-def _load_config(path: Path, variant: str) -> ConfigDict:
-    return _called(path, "get_config", variant)
-
-
 def expected_of(config: str) -> list[dict]:
     """What `get_expected` of FILE:VARIANT says that a run reaches; [] where the file has no such function."""
-    path, _, variant = config.partition(":")
-    return _called(Path(path), "get_expected", variant) or []
-
-
-def _called(path: Path, function: str, variant: str) -> Any:
-    """What a function of a configuration file returns; None where the file has none with this name.
-
-    Raises:
-      InputError: there is no such file, or whatever it raises.
-    """
-    if not path.is_file():
-        near = did_you_mean(str(path), map(str, path.parent.glob("*.py")))
-        raise InputError(f"--config: there is no file {str(path)!r}.{near}")
-    spec = importlib.util.spec_from_file_location("config_under_check", path)
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        if function != "get_config" and not hasattr(module, function):
-            return None
-        call = getattr(module, function)
-        return call(variant) if variant else call()
-    except Exception as error:  # whatever a user's own Python file raises
-        raise InputError(f"--config: {path} cannot be loaded: {type(error).__name__}: {error}") from error
+    return shipped.call(config, "get_expected", "--config") or []
 
 
 def keys_of(config: ConfigDict) -> list[str]:

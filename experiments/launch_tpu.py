@@ -31,6 +31,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import command_line
+from tx_jax import shipped
 from tx_jax.errors import InputError
 from tx_jax.launch.gcloud import Gcloud, GcloudFailed, Slice
 
@@ -156,7 +157,9 @@ def _create(slice_: Slice, gcloud: Gcloud) -> int:
     tiers = [flag.name for flag in (SPOT, RESERVED, GUARANTEED) if flag.value]
     if len(tiers) > 1:
         command_line.fail(f"--{tiers[0]} and --{tiers[1]} exclude each other: give one of them")
-    root = Path(__file__).resolve().parents[1]
+    root = shipped.ROOT
+    if shipped.INSTALLED:
+        command_line.fail("create copies a clone of tx_jax to the VMs, and this is an installed one: run it in a clone")
     if Path.cwd().resolve() != root:
         command_line.fail(f"run it in {root}, the clone that is copied: paths after -- are relative to it")
     checked = check(command_line.passed_on(), snapshot.take(root))

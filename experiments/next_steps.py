@@ -4,6 +4,7 @@ import contextlib
 import shlex
 from pathlib import Path
 
+from tx_jax import shipped
 from tx_jax.config import ExperimentConfig, LabeledDataConfig, TransformerConfig
 from tx_jax.errors import InputError
 from tx_jax.files import path_of
@@ -113,4 +114,4 @@ def _model_of(tokenizer: Path) -> Path | None:
 
 
 def _command(name: str, *arguments: str) -> str:
-    return shlex.join(["python", "-m", f"experiments.{name}", *arguments])
+    return shipped.spoken(shlex.join(["python", "-m", f"experiments.{name}", *arguments]))

@@ -29,6 +29,7 @@ from absl import flags
 from experiments import command_line
 from experiments.small_forms import FORMS, Form
 from experiments.word_lists import one_argument_each
+from tx_jax import shipped
 
 if TYPE_CHECKING:
     from tx_jax.reports.expected import Expected
@@ -80,8 +81,7 @@ def main(argv: list[str]) -> int:
 
 def _located(config: str) -> str:
     """A configuration of ours, as it is found from this folder."""
-    root = Path(__file__).resolve().parents[1]
-    return config if Path.cwd() == root else str(root / config)
+    return config if Path.cwd() == shipped.ROOT else shipped.located(config)
 
 
 def _seeds() -> list[int]:

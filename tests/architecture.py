@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 # Imports run downward only. `tx_jax/__init__.py` is the front door's: it hands out the names of `tx_jax/api.py`.
 FLOORS = (
-    {"added", "batch", "config", "sharding", "tree", "errors", "files", "storage", "text", "web"},
+    {"added", "batch", "config", "sharding", "shipped", "tree", "errors", "files", "storage", "text", "web"},
     {"nn", "data", "hosts"},
     {"models"},
     {"tasks", "convert", "decoding", "interpret"},

@@ -4,7 +4,7 @@
     tx-jax train --help         what a command takes
     eval "$(tx-jax completion)" completion in bash of commands, words, flags, keys of the configuration and file names
 
-The entry points lie in the clone that is installed, in experiments/, beside this package.
+The entry points lie in experiments/ of the clone that is installed, or in the wheel: see `shipped`.
 """
 
 import ast
@@ -15,9 +15,9 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tx_jax import shipped
+
 COMPLETE = "--complete"  # what bash asks with: the line up to the cursor, and the part of it that is replaced
 BASH = """\
 _tx_jax() {
@@ -46,8 +46,7 @@ def main() -> None:
     if module not in commands:
         near = difflib.get_close_matches(module, commands, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        where = "" if commands else f": there is no clone at {ROOT}; install it by pip install -e"
-        sys.exit(_fail(f"tx-jax has no command {name!r}{where}.{hint} tx-jax alone lists them"))
+        sys.exit(_fail(f"tx-jax has no command {name!r}.{hint} tx-jax alone lists them"))
     sys.argv[:] = [name, *arguments]
     runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
 
@@ -59,7 +58,7 @@ def _fail(message: str) -> int:
 
 def _find_experiments() -> None:
     """Lets this process and those that it starts import the entry points; configurations may lie in this folder."""
-    folders = [str(ROOT), os.getcwd()]
+    folders = [str(shipped.ROOT), os.getcwd()]
     sys.path[:0] = folders
     os.environ["PYTHONPATH"] = os.pathsep.join([folders[0], *filter(None, [os.environ.get("PYTHONPATH")])])
 
@@ -67,7 +66,7 @@ def _find_experiments() -> None:
 def _commands() -> dict[str, str]:
     """The entry points by name, and the first line of what each says of itself."""
     found = {}
-    for path in sorted((ROOT / "experiments").glob("*.py")):
+    for path in sorted((shipped.ROOT / "experiments").glob("*.py")):
         text = path.read_text(encoding="utf-8")
         if '__name__ == "__main__"' in text:
             found[path.stem] = (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
@@ -110,6 +109,8 @@ def _of_command(module: object, before: Sequence[str], current: str) -> list[str
     own = [flag for name, flags_of in flags.FLAGS.flags_by_module_dict().items() if name.startswith("experiments")
            for flag in flags_of]  # fmt: skip
     name, equals, _ = current[2:].partition("=")
+    if equals and name == "config":
+        return [f"--config={recipe}" for recipe in shipped.names()]
     if equals:
         values = next((getattr(flag.parser, "enum_values", ()) for flag in own if flag.name == name), ())
         return [f"--{name}={value}" for value in values]

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tx_jax import shipped
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.sweeps.devices import Share
 from tx_jax.sweeps.workers import Process
@@ -78,7 +79,7 @@ class Jobs:
 
     def start(self, command: Sequence[str], share: Share, log: IO[bytes]) -> Process:
         """As `workers.start_process`."""
-        root = str(Path(__file__).resolve().parents[2])
+        root = str(shipped.ROOT)
         return _Job(self._executor.submit(run_training, list(command), log.name, root))
 
 

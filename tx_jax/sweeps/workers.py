@@ -10,9 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Protocol
 
+from tx_jax import shipped
 from tx_jax.sweeps.devices import Share
 from tx_jax.sweeps.settings import Trial
 from tx_jax.sweeps.sweep_dir import LOG, State, SweepDir
@@ -169,6 +169,6 @@ def start_process(command: Sequence[str], share: Share, log: IO[bytes]) -> Proce
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
     """This process's variables, and where `experiments` is found from any working directory."""
-    root = str(Path(__file__).parents[2])
+    root = str(shipped.ROOT)
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", **more}
