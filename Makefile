@@ -10,7 +10,7 @@ python := $(VENV)/bin/python
 # What pytest is told besides: make test TESTS="tests/text -k unigram".
 TESTS ?=
 
-.PHONY: help quickstart test test-long parity lint wheel-test clean
+.PHONY: help quickstart test test-long parity lint docs docs-test wheel-test clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
@@ -18,6 +18,8 @@ help:
 	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
+	@echo "make docs         build the documentation site, build/site/index.html"
+	@echo "make docs-test    look at it in a headless browser"
 	@echo "make wheel-test   build the wheel, install it elsewhere, and train, fine-tune and generate with it"
 	@echo "make clean        remove the virtual environment"
 
@@ -29,6 +31,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@
 
 $(VENV)/installed-parity: $(VENV)/installed
@@ -71,6 +77,12 @@ lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyrefly check --python-interpreter-path $(python)
+
+docs: $(VENV)/installed-docs
+	$(python) -m docs.build
+
+docs-test: docs
+	$(python) -m tests.site
 
 wheel-test: $(VENV)/installed
 	$(python) -m tests.wheel

@@ -309,7 +309,8 @@ class Supervised(abc.ABC):
 
         Args:
           outputs: the outputs for all rows of the table, in order.
-          records, table: the records and their encoded rows.
+          records: the records.
+          table: their encoded rows.
         """
 
     @abc.abstractmethod
