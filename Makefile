@@ -73,10 +73,15 @@ parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.minilm
 	$(python) -m tests.parity.export $(RUN)
 
+# What users see has the checker's usual rules, more than those of pyproject.toml.
+PUBLIC := tests/front_door_types.py tx_jax/__init__.py tx_jax/api.py tx_jax/loaded.py tx_jax/extend.py tx_jax/added.py \
+    tx_jax/shipped.py
+
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyrefly check --python-interpreter-path $(python)
+	$(VENV)/bin/pyrefly check --preset=default --python-interpreter-path $(python) $(PUBLIC)
 
 docs: $(VENV)/installed-docs
 	$(python) -m docs.build

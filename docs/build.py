@@ -32,7 +32,10 @@ ELSEWHERE = {
 }
 # Page of the reference -> its title, and the modules or names that it shows.
 REFERENCE = {
-    "api": ("The front door", ["tx_jax.api.load", "tx_jax.api.train", "tx_jax.shipped.get_config", "tx_jax.api.Model"]),
+    "api": (
+        "The front door",
+        ["tx_jax.api.load", "tx_jax.api.train", "tx_jax.shipped.get_config", "tx_jax.loaded.Model"],
+    ),
     "extend": ("Extending", ["tx_jax.extend", "tx_jax.config.heads.Head", "tx_jax.convert.family.Family"]),
     "decoding": ("Decoding", ["tx_jax.decoding.options.Options", "tx_jax.decoding.generate"]),
     "interpret": (

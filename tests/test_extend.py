@@ -303,9 +303,11 @@ def test_another_process_finds_the_module_or_says_which(folder, stars, tmp_path)
     done = programs.run("experiments.train", *train, "--extensions=my_ordinal", environment=where)
     assert done.returncode == 0, done.stderr
     assert "extensions=('my_ordinal',)" in done.stdout
-    predict = f"--model={tmp_path / 'run'}", "--text=cat dog"
+    files = f"--input={stars.data.train}", f"--output={tmp_path / 'predicted.csv'}"
+    predict = f"--model={tmp_path / 'run'}", *files
     done = programs.run("experiments.predict", *predict, environment=where)
     assert done.returncode == 0, done.stderr
+    assert "probability_5" in (tmp_path / "predicted.csv").read_text()
     done = programs.run("experiments.predict", *predict)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1

@@ -73,7 +73,8 @@ def _use(bin_: Path, work: Path) -> None:
     assert "Next: tx-jax fill_mask" in shown, shown
     fine_tuning = "--config.start_from=bert", "--config.data.train=texts.csv", "--workdir=texts"
     tx_jax("train", "--config=configs/classification.py:smoke", *fine_tuning)
-    assert tx_jax("predict", "--workdir=texts", "--text=good").strip()
+    tx_jax("predict", "--workdir=texts", "--input=texts.csv", "--output=predicted.csv")
+    assert "prediction" in (work / "predicted.csv").read_text().partition("\n")[0]
     chunks = "--tokenizer_kind=gpt2_bpe", "--sentences=verbatim", "--vocab_size=300"
     tx_jax("prepare", "--source=corpus.txt", *chunks, "--store=bytes")
     tx_jax("train", "--config=gpt2_small:smoke", "--config.data.store=bytes", "--workdir=gpt")

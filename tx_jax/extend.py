@@ -112,7 +112,7 @@ def task(name: str, kind: type[Pretraining] | type[Supervised] | type[Translatio
         known = ", ".join(f"{base.__module__}.{base.__name__}" for base in bases)
         raise InputError(f"task {name!r}: {kind!r:.60} must be a subclass of {known}")
     objective = getattr(kind, "objective_class", None)
-    for part in (kind, objective):
+    for part in filter(None, (kind, objective)):
         if missing := sorted(getattr(part, "__abstractmethods__", ())):
             raise InputError(f"task {name!r}: {part.__name__} lacks {', '.join(missing)}")
     if objective is None:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def call(config: str, function: str, what: str) -> Any:
 
 
 @contextlib.contextmanager
-def importing() -> Iterator[None]:
+def importing() -> Generator[None, None, None]:
     """Lets `configs` be imported from any folder."""
     if str(ROOT) in sys.path:
         yield
