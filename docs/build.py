@@ -32,10 +32,7 @@ ELSEWHERE = {
 }
 # Page of the reference -> its title, and the modules or names that it shows.
 REFERENCE = {
-    "api": (
-        "The front door",
-        ["tx_jax.api.load", "tx_jax.api.train", "tx_jax.shipped.get_config", "tx_jax.loaded.Model"],
-    ),
+    "api": ("The front door", ["tx_jax.load", "tx_jax.get_config", "tx_jax.train", "tx_jax.Model"]),
     "extend": ("Extending", ["tx_jax.extend", "tx_jax.config.heads.Head", "tx_jax.convert.family.Family"]),
     "decoding": ("Decoding", ["tx_jax.decoding.options.Options", "tx_jax.decoding.generate"]),
     "interpret": (

@@ -39,6 +39,7 @@ TOGETHER = {
     "tests/interpret/test_capture.py",
     "tests/interpret/test_causes.py",
     "tests/multihost/test_faults.py",
+    "tests/test_documented.py",
     "tests/training/test_lora.py",
 }
 

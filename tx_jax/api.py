@@ -40,8 +40,9 @@ def load(name: str | Path, *, step: int | None = None, heads: Sequence[str] | No
     Raises:
       InputError: there is no model there (it says what was looked for), or it is damaged.
 
-    >>> tx_jax.load("models/bert").can
-    ('fill_mask', 'encode', 'capture')
+    Examples:
+      >>> tx_jax.load("models/bert").can
+      ('fill_mask', 'encode', 'capture')
     """
     opened = open_model(name, step=step, heads=heads, average=average)
     placed = trained.place(opened)
@@ -65,11 +66,12 @@ def train(config: Any, workdir: str | Path, *, progress: bool = True) -> dict[st
       InputError: what cannot be used, before any work.
       Stopped: Ctrl-C or SIGTERM; the state is saved, and the same call continues.
 
-    >>> config = tx_jax.get_config("bert_base:smoke")
-    >>> config.data.store = "data/mine"
-    >>> config.training.update(num_steps=2, eval_every=0, checkpoint_every=2, keep_best=0)
-    >>> tx_jax.train(config, "runs/mine", progress=False)["validation"].keys() >= {"masked_lm_accuracy"}
-    True
+    Examples:
+      >>> config = tx_jax.get_config("bert_base:smoke")
+      >>> config.data.store = "data/mine"
+      >>> config.training.update(num_steps=2, eval_every=0, checkpoint_every=2, keep_best=0)
+      >>> tx_jax.train(config, "runs/mine", progress=False)["validation"].keys() >= {"masked_lm_accuracy"}
+      True
     """
     from tx_jax.evaluation import report
     from tx_jax.files import path_of

@@ -45,8 +45,9 @@ class Model(Trained):
 
     The others are those of `runs.trained.Trained`: `model` (the shape), `params`, `tokenizer`, `labels`, `mesh`, ...
 
-    >>> bert.model.num_layers, bert.tokenizer.mask_id is not None
-    (2, True)
+    Examples:
+      >>> bert.model.num_layers, bert.tokenizer.mask_id is not None
+      (2, True)
     """
 
     opened: OpenModel = dataclasses.field(kw_only=True)
@@ -55,8 +56,9 @@ class Model(Trained):
     def can(self) -> tuple[str, ...]:
         """The names of the methods that this model's heads allow.
 
-        >>> bert.can
-        ('fill_mask', 'encode', 'capture')
+        Examples:
+          >>> bert.can
+          ('fill_mask', 'encode', 'capture')
         """
         translates = self.model.architecture == "encoder_decoder"
         heads = [
@@ -76,10 +78,11 @@ class Model(Trained):
           inputs: further arguments of the model, such as `segments_BT`, and `valid_BT` (bool, False for padding; by
             default nothing is); of an encoder-decoder `valid_BS`, `target_tokens_BT` and `target_valid_BT`.
 
-        >>> tokens_BT = jnp.asarray([bert.tokenizer.encode("the cat sits")])
-        >>> loss = lambda params: -jax.nn.log_softmax(bert.apply(params, tokens_BT).logits["masked_lm"])[0, 1, 7]
-        >>> jax.jit(jax.grad(loss))(bert.params)["encoder"]["layer_0"]["mlp"]["wi"]["kernel"].shape
-        (16, 24)
+        Examples:
+          >>> tokens_BT = jnp.asarray([bert.tokenizer.encode("the cat sits")])
+          >>> loss = lambda params: -jax.nn.log_softmax(bert.apply(params, tokens_BT).logits["masked_lm"])[0, 1, 7]
+          >>> jax.jit(jax.grad(loss))(bert.params)["encoder"]["layer_0"]["mlp"]["wi"]["kernel"].shape
+          (16, 24)
         """
         if self.model.architecture != "encoder_decoder":
             inputs = {"valid_BT": jnp.ones(jnp.shape(tokens_BT), bool)} | inputs
@@ -105,8 +108,9 @@ class Model(Trained):
         Raises:
           InputError: a text is empty, None or longer than the model; there is no such layer.
 
-        >>> bert.encode(["the cat sits", "the dog stands"]).shape
-        (2, 16)
+        Examples:
+          >>> bert.encode(["the cat sits", "the dog stands"]).shape
+          (2, 16)
         """
         from tx_jax.interpret import texts as rows
         from tx_jax.interpret import vectors
@@ -127,9 +131,10 @@ class Model(Trained):
         Raises:
           InputError: there is no such name, or a text does not fit.
 
-        >>> (found,) = bert.capture(["the cat sits"], ["encoder/layer_0/attention/probabilities"])
-        >>> found["encoder/layer_0/attention/probabilities"].shape
-        (2, 5, 5)
+        Examples:
+          >>> (found,) = bert.capture(["the cat sits"], ["encoder/layer_0/attention/probabilities"])
+          >>> found["encoder/layer_0/attention/probabilities"].shape
+          (2, 5, 5)
         """
         from tx_jax.interpret import capture
         from tx_jax.interpret.texts import rows_of_texts
@@ -143,9 +148,10 @@ class Model(Trained):
         Raises:
           InputError: the model fills no masks, or there is no mask in the text.
 
-        >>> ((first, second),) = bert.fill_mask("the [MASK] sits", top=2)
-        >>> first[1] >= second[1]
-        True
+        Examples:
+          >>> ((first, second),) = bert.fill_mask("the [MASK] sits", top=2)
+          >>> first[1] >= second[1]
+          True
         """
         from tx_jax.evaluation.fill_mask import fill_mask
 
@@ -159,9 +165,10 @@ class Model(Trained):
         Raises:
           InputError: the model does not classify, or a text is None.
 
-        >>> (one,) = classifier.classify(["the cat sits"])
-        >>> list(one)
-        ['prediction', 'probability_LABEL_0', 'probability_LABEL_1']
+        Examples:
+          >>> (one,) = classifier.classify(["the cat sits"])
+          >>> list(one)
+          ['prediction', 'probability_LABEL_0', 'probability_LABEL_1']
         """
         given = [[one] if isinstance(one, str) else one for one in _list(texts, "classify")]
         for number, parts in enumerate(given, start=1):
@@ -175,8 +182,9 @@ class Model(Trained):
         Raises:
           InputError: the model does not tag, or a word is None or empty.
 
-        >>> [word for word, label, probability in tagger.tag(["the", "cat"])]
-        ['the', 'cat']
+        Examples:
+          >>> [word for word, label, probability in tagger.tag(["the", "cat"])]
+          ['the', 'cat']
         """
         words = _texts(words, "tag")
         (found,) = self._predict("tag", [[words]])
@@ -189,9 +197,10 @@ class Model(Trained):
         Raises:
           InputError: the model answers no questions, or a text is None.
 
-        >>> found = answerer.answer("the cat?", "the cat sits by the river")
-        >>> found["prediction"] in "the cat sits by the river"
-        True
+        Examples:
+          >>> found = answerer.answer("the cat?", "the cat sits by the river")
+          >>> found["prediction"] in "the cat sits by the river"
+          True
         """
         (found,) = self._predict("answer", [[_text(question, "answer"), _text(context, "answer")]])
         return found
@@ -206,7 +215,8 @@ class Model(Trained):
         Raises:
           InputError: the model does not generate, the prompt does not fit, or an option that would do nothing.
 
-        >>> text = gpt.generate("the cat", max_new_tokens=3, temperature=0)
+        Examples:
+          >>> text = gpt.generate("the cat", max_new_tokens=3, temperature=0)
         """
         return self._decoded("generate", prompt, options)
 
@@ -214,7 +224,8 @@ class Model(Trained):
         """The translation of a text by an encoder-decoder: by default a search with 4 beams and GNMT's length penalty
         of 0.6 (Vaswani et al. 2017, section 6.1); num_beams=1 is greedy. `options` and errors: see `generate`.
 
-        >>> text = translator.translate("the cat", max_new_tokens=3)
+        Examples:
+          >>> text = translator.translate("the cat", max_new_tokens=3)
         """
         defaults: dict[str, Any] = {"num_beams": 4, "length_penalty": 0.6, "length_normalization": "gnmt"}
         if options.get("num_beams", 4) == 1 or options.keys() & {"temperature", *SAMPLING}:
@@ -227,10 +238,11 @@ class Model(Trained):
         Raises:
           InputError: the folder exists.
 
-        >>> changed = dataclasses.replace(bert, params=jax.tree.map(lambda x: 0.5 * x, bert.params))
-        >>> changed.save("models/halved")
-        >>> tx_jax.load("models/halved").can == bert.can
-        True
+        Examples:
+          >>> changed = dataclasses.replace(bert, params=jax.tree.map(lambda x: 0.5 * x, bert.params))
+          >>> changed.save("models/halved")
+          >>> tx_jax.load("models/halved").can == bert.can
+          True
         """
         from tx_jax.convert import model_dir
         from tx_jax.files import path_of
@@ -243,8 +255,9 @@ class Model(Trained):
         Raises:
           InputError: the folder exists, or transformers has no class for the model.
 
-        >>> bert.to_hf("export/bert")
-        'BertForPreTraining'
+        Examples:
+          >>> bert.to_hf("export/bert")
+          'BertForPreTraining'
         """
         from tx_jax.convert import to_hf
         from tx_jax.files import path_of

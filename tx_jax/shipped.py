@@ -42,10 +42,11 @@ def get_config(name: str) -> "ConfigDict":
     Raises:
       InputError: there is no such configuration, or it cannot be loaded.
 
-    >>> c = tx_jax.get_config("bert_base:smoke")
-    >>> c.optimizer.learning_rate = 3e-4
-    >>> c.model.num_layers
-    2
+    Examples:
+      >>> c = tx_jax.get_config("bert_base:smoke")
+      >>> c.optimizer.learning_rate = 3e-4
+      >>> c.model.num_layers
+      2
     """
     if not isinstance(name, str):
         raise InputError(f"get_config takes a name, not {name!r:.60} ({type(name).__name__})")
