@@ -1,6 +1,9 @@
 """The flags of commands that generate text, named after transformers' arguments: see `tx_jax/decoding/options.py`."""
 
-from typing import TYPE_CHECKING
+import dataclasses
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -34,6 +37,17 @@ def define(
     flags.DEFINE_multi_string("stop", [], "A text that ends a sequence. May be repeated.")
     flags.DEFINE_integer("seed", None, "Of the random numbers; default: 0.")
     flags.DEFINE_integer("batch_size", 32, "Sequences that are computed together.", lower_bound=1)
+
+
+def say_suggested(suggested: Mapping[str, Any], chosen: "Options") -> None:
+    """Prints, to stderr, the settings that came with a model and that are not followed: flags to give, and those for
+    which there is no flag. `suggested`: see `Trained`."""
+    names = {field.name for field in dataclasses.fields(chosen)}
+    others = {key: value for key, value in suggested.items() if key not in names or getattr(chosen, key) != value}
+    if asked := " ".join(f"--{key}={str(value).lower()}" for key, value in others.items() if key in names):
+        print(f"the model's generation_config.json suggests {asked}: give what you want of it", file=sys.stderr)
+    if unknown := [f"{key}={value}" for key, value in others.items() if key not in names]:
+        print(f"without a counterpart here, in its generation_config.json: {', '.join(unknown)}", file=sys.stderr)
 
 
 def options() -> "Options":

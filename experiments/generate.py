@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
     options = decoding_flags.options()
     prompts = read_prompts(path_of(INPUT.value, "--input", reads=True)) if INPUT.value else PROMPT.value
     model = trained.load(name, STEP.value)
+    decoding_flags.say_suggested(model.suggested, options)
     if not prompts:
         return _show(model, asked("prompt: "), options)
     if not OUTPUT.value:

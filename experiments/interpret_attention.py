@@ -23,6 +23,8 @@ def attention(model: capture.Model, outs: Sequence[Path]) -> None:
     if heads is not None and (not pictured or not layers or len(layers) != 1 or len(heads) != 1):
         command_line.fail("--heads is for a picture of one head: give one number, one of --layers, and --out=head.png")
     found = view.attention(model, given[0], pairs[0] if pairs else None, layers=layers)
+    if found.unknown:
+        print(f"not in the model's vocabulary, read as its unknown token: {', '.join(found.unknown)}")
     if pictured and len(found.kinds) > 1:
         command_line.fail(
             f"--out={pictured[0]}: attention of {len(found.kinds)} kinds, as this model has, is a page: --out=view.html"

@@ -40,9 +40,7 @@ def patch(model: capture.Model, outs: Sequence[Path]) -> None:
         for token, other in zip(questions[0].row.tokens, rows[0].tokens, strict=True)
     ]
     columns = [f"head {head}" for head in range(change.shape[1])] if part == "heads" else tokens
-    layers = (
-        ["embeddings", *map(str, range(len(change) - 1))] if part == "hidden" else list(map(str, range(len(change))))
-    )
+    layers = list(map(str, range(len(change))))  # of hidden states 0 is the embeddings, as in every other word
     several = f", mean of {len(found)} pairs, of which the first is shown" if len(found) > 1 else ""
     table = [
         (number, layers[layer], columns[unit], float(one.scores[layer, unit]), one.base, one.donor)
@@ -57,7 +55,7 @@ def patch(model: capture.Model, outs: Sequence[Path]) -> None:
             columns,
             title=f"{part} from the donor{several}",
             label=f"change of the {score}",
-            row_label="layer",
+            row_label="layer (0 = embeddings)" if part == "hidden" else "layer",
             centered=True,
         ),
         table=(("pair", "layer", "token or head", "score", "score of the text", "score of the donor"), table),

@@ -10,8 +10,8 @@ Without a file it translates what --text gives, or lines of standard input as th
 has; --num_beams=1 is greedy. --reference prints BLEU and chrF of the output, with sacrebleu's signatures.
 
 A model that knows several languages is told which: --source_language=en_XX --target_language=ro_RO for mBART; for
-Marian --target_language=fra, or texts that begin with >>fra<<. The number of beams and other defaults that come with a
-Hugging Face model are not read.
+Marian --target_language=fra, or texts that begin with >>fra<<. The number of beams and other settings that come with a
+Hugging Face model are not followed, but printed, as flags to give.
 
 Texts longer than the model's positions are an error that names the line; empty lines stay empty.
 """
@@ -67,6 +67,7 @@ def main(argv: list[str]) -> int:
     if model.model.architecture != "encoder_decoder":
         kind = {"encoder": "an encoder", "decoder": "a decoder"}[model.model.architecture]
         raise InputError(f"{name} is no encoder-decoder, but {kind}: it cannot translate")
+    decoding_flags.say_suggested(model.suggested, options)
     model = dataclasses.replace(
         model,
         tokenizer=speaking(

@@ -139,6 +139,25 @@ def stars(tiny_store, tmp_path):
     return c
 
 
+def test_a_head_of_ones_own_gives_probabilities_in_order(modules):
+    added.load(["my_ordinal"])
+    config = small.config(heads=("ordinal",), num_labels=5)
+    params, tokens = small.params(config), np.array([[2, 9, 3], [2, 7, 3]])
+    valid = np.ones_like(tokens, bool)
+
+    def chances(shift):
+        score = params["ordinal"]["score"] | {"bias": params["ordinal"]["score"]["bias"] + shift}
+        changed = params | {"ordinal": params["ordinal"] | {"score": score}}
+        output = registry.build(config).apply({"params": changed}, tokens, valid_BT=valid, deterministic=True)
+        return np.exp(output.logits["ordinal"])
+
+    np.testing.assert_allclose(chances(0.0).sum(axis=1), 1, rtol=1e-5)
+    means = [(chances(shift) * np.arange(5)).sum(axis=1) for shift in (-1.0, 0.0, 1.0)]
+    assert (np.diff(means, axis=0) > 0).all()  # a higher score, more stars
+    assert TASKS["ordinal"].objective_class.head == "ordinal"
+
+
+@pytest.mark.long
 def test_ordered_labels_on_a_head_of_ones_own(modules, stars, tmp_path):
     added.load(["my_ordinal"])
     found = tx_jax.train(stars, tmp_path / "run", progress=False)

@@ -220,13 +220,26 @@ class Model(Trained):
         """
         return self._decoded("generate", prompt, options)
 
-    def translate(self, text: str, **options: Any) -> str:
+    def translate(
+        self, text: str, *, source_language: str | None = None, target_language: str | None = None, **options: Any
+    ) -> str:
         """The translation of a text by an encoder-decoder: by default a search with 4 beams and GNMT's length penalty
         of 0.6 (Vaswani et al. 2017, section 6.1); num_beams=1 is greedy. `options` and errors: see `generate`.
+
+        Args:
+          source_language: of a model that knows several, such as "en_XX" of mBART.
+          target_language: the same, such as "ro_RO" of mBART or "fra" of Marian.
+          options: see `generate`.
 
         Examples:
           >>> text = translator.translate("the cat", max_new_tokens=3)
         """
+        if source_language or target_language:
+            from tx_jax.text.pair_forms import speaking
+
+            self._require("translate")
+            speaker = speaking(self.require_tokenizer(), source=source_language or "", target=target_language or "")
+            return dataclasses.replace(self, tokenizer=speaker).translate(text, **options)
         defaults: dict[str, Any] = {"num_beams": 4, "length_penalty": 0.6, "length_normalization": "gnmt"}
         if options.get("num_beams", 4) == 1 or options.keys() & {"temperature", *SAMPLING}:
             defaults = {} if options.keys() & {"temperature", *SAMPLING} else {"temperature": 0.0}

@@ -14,7 +14,7 @@ from tests.convert import folders
 from tests.golden import tokenizers
 from tests.parity import cases, rows
 from tx_jax import text
-from tx_jax.convert import from_hf, rows_of_text, to_hf
+from tx_jax.convert import from_hf, generation, rows_of_text, to_hf
 from tx_jax.convert.heads import shapes_of
 from tx_jax.convert.model_dir import Model
 from tx_jax.text import bpe
@@ -147,3 +147,13 @@ def test_the_shared_gpt2_as_a_classifier(tmp_path):
     assert encode(tmp_path / "a", "texts", (texts,)) == expected
     config = json.loads((tmp_path / "a/config.json").read_text())
     assert (config["vocab_size"], config["pad_token_id"], config["eos_token_id"]) == (301, 300, 299)
+
+
+def test_what_gpt2_is_told_of_generation_goes_back(tmp_path):
+    to_hf.write(gpt2("causal_lm"), tmp_path / "a")
+    said = {"do_sample": True, "top_k": 50, "transformers_version": "5.0"}
+    (tmp_path / "a/generation_config.json").write_text(json.dumps(said))
+    back, _ = from_hf.read(tmp_path / "a")
+    to_hf.write(back, tmp_path / "b")
+    assert json.loads((tmp_path / "b/generation_config.json").read_text()) == {"do_sample": True, "top_k": 50}
+    assert generation.suggested(back.source.hf_config) == {"top_k": 50}

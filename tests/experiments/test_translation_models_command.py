@@ -6,14 +6,16 @@ import json
 import numpy as np
 import pytest
 
+import tx_jax
 from tests import programs
 from tests.data.translation import pairs
 from tests.golden import pair_tokenizers
 from tests.models import small
 from tests.parity.cases import SEQ2SEQ
-from tx_jax import text, tree
+from tx_jax import api, text, tree
 from tx_jax.convert import to_hf
 from tx_jax.convert.model_dir import Model, Source
+from tx_jax.errors import InputError
 from tx_jax.runs.open_model import open_model
 from tx_jax.text import pair_forms
 
@@ -39,8 +41,14 @@ def folder(tmp_path_factory):
 def test_a_folder_translates_and_bad_languages_are_refused(folder):
     one, two = folder / "marian", folder / "mbart50"
     few = ("--text=The cat", "--num_beams=1", "--max_new_tokens=3")
+    said = {"num_beams": 6, "max_length": 512, "no_repeat_ngram_size": 3, "length_penalty": 1.0}
+    values = json.loads((one / "generation_config.json").read_text())
+    (one / "generation_config.json").write_text(json.dumps(values | said))
     done = run("translate", f"--model={one}", "--target_language=spa", *few)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr.splitlines()) == (0, [
+        "the model's generation_config.json suggests --num_beams=6: give what you want of it",
+        "without a counterpart here, in its generation_config.json: no_repeat_ngram_size=3",
+    ])  # fmt: skip
     assert len(done.stdout.splitlines()) == 1
     done = run("translate", f"--model={two}", "--target_language=ro_RU", *few)
     assert done.returncode == 2
@@ -49,6 +57,15 @@ def test_a_folder_translates_and_bad_languages_are_refused(folder):
     done = run("prepare_pairs", "--train=a,b", "--validation=a,b", f"--store={folder / 'no'}", "--source_language=de")
     assert done.returncode == 2
     assert "--source_language chooses among the languages of a --tokenizer" in done.stderr
+
+
+def test_languages_in_python(folder, monkeypatch):
+    monkeypatch.setattr(api.Model, "_decoded", lambda self, *asked: (self.tokenizer.pair_form, asked[1]))
+    model = tx_jax.load(folder / "mbart50")
+    form, text_ = model.translate("The cat", source_language="en_XX", target_language="ro_RO")
+    assert (form.source_language, form.target_language, text_) == ("en_XX", "ro_RO", "The cat")
+    with pytest.raises(InputError, match="ro_RU is not among the languages"):
+        model.translate("The cat", target_language="ro_RU")
 
 
 def test_the_form_of_a_store_must_be_that_of_the_model(folder):

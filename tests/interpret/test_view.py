@@ -66,6 +66,14 @@ def test_layers_kinds_and_models_without_neurons():
     assert "relative positions" in data_of(deberta.page())["kinds"][0]["why"]
 
 
+def test_words_that_the_vocabulary_lacks_are_named(looked):
+    found = view.attention(models.model("BERT"), "the žeb sits", "a ☃ by the žeb")
+    assert found.unknown == ("žeb", "☃")
+    assert found.kinds[0].queries.count("[UNK]") == 3
+    assert data_of(found.page())["unknown"] == ["žeb", "☃"]
+    assert looked.unknown == ("<", ">")
+
+
 @pytest.mark.long
 def test_pictures_for_print(looked):
     kind = looked.kinds[0]

@@ -50,9 +50,11 @@ def write(
         hf_folder.write(temporary, hf_config, tensors, max_shard_bytes=max_shard_bytes)
         if model.tokenizer is not None:
             rows_of_text.save_tokenizer(model.tokenizer, model.config, temporary, length=length, separators=separators)
+        kept = model.source.hf_config if model.source else {}
         if model.tokenizer is not None and model.config.architecture == "encoder_decoder":
-            _, values = generation.keys_of(model.tokenizer, model.source.hf_config if model.source else {})
-            write_json(temporary / generation.FILE, values)
+            write_json(temporary / generation.FILE, generation.keys_of(model.tokenizer, kept)[1])
+        elif "causal_lm" in model.config.heads and generation.KEY in kept:
+            write_json(temporary / generation.FILE, kept[generation.KEY])
     return hf_config["architectures"][0]
 
 

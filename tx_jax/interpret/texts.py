@@ -157,6 +157,15 @@ def _fitting(config: TransformerConfig, ids: Sequence[int], specials: int, where
     return ids[:room]
 
 
+def unknown_words(row: Row, texts: Sequence[str], unk_id: int | None) -> tuple[str, ...]:
+    """What of the texts of a row became the unknown token, as it is written there, each once."""
+    if unk_id is None:
+        return ()
+    unknown = [i for i, token in enumerate(row.ids) if token == unk_id and not row.special[i] and row.spans]
+    pieces = [texts[row.segments[i]][slice(*row.spans[i])] for i in unknown]
+    return tuple(dict.fromkeys(piece.strip() for piece in pieces))
+
+
 def rows_of_words(model: "Model", sentences: Sequence[Sequence[str]]) -> list[Row]:
     """A row of each sentence whose words are given, as taggers read them.
 

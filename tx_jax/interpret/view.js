@@ -360,6 +360,8 @@ $("between").onchange = () => { state.between = $("between").value; everything()
 $("specials").onchange = () => { state.specials = $("specials").checked; everything(); };
 $("least").oninput = () => { state.least = Number($("least").value); everything(); };
 $("controls").onsubmit = (event) => event.preventDefault();
+if (data.unknown.length)
+  $("unknown").textContent = `Not in the model's vocabulary, so read as its unknown token: ${data.unknown.join(", ")}.`;
 $("rounding").textContent = `Weights here are rounded, by at most ${(1 / data.levels).toPrecision(1)}.`;
 addEventListener("resize", everything);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", everything);

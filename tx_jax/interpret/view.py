@@ -19,7 +19,7 @@ import numpy as np
 
 from tx_jax.config import TransformerConfig
 from tx_jax.interpret import capture, sites
-from tx_jax.interpret.texts import Row, rows_of_texts
+from tx_jax.interpret.texts import Row, rows_of_texts, unknown_words
 from tx_jax.web import page
 
 LIMIT = 1_900_000  # bytes of a page
@@ -62,10 +62,15 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionView:
-    """The attention of one text, or pair of texts. As the last value of a notebook's cell it shows itself."""
+    """The attention of one text, or pair of texts. As the last value of a notebook's cell it shows itself.
+
+    Attributes:
+      unknown: what the tokenizer's vocabulary lacks of the texts, so that the model reads its unknown token instead.
+    """
 
     title: str
     kinds: tuple[Kind, ...]
+    unknown: tuple[str, ...] = ()
 
     def page(self) -> str:
         """The page, below `LIMIT` bytes where the coarsest weights allow it. Rather than coarse weights it has no
@@ -85,7 +90,7 @@ class AttentionView:
             else:
                 neurons = [{"why": TOO_LARGE} for _ in self.kinds]
         kinds = [_described(*one) for one in zip(self.kinds, weights, neurons, strict=True)]
-        data = {"colors": page.COLORS, "levels": levels, "kinds": kinds}
+        data = {"colors": page.COLORS, "levels": levels, "kinds": kinds, "unknown": self.unknown}
         style, script, body = (
             resources.files(__package__).joinpath(f"view.{ending}").read_text(encoding="utf-8")
             for ending in ("css", "js", "html")
@@ -139,6 +144,7 @@ def attention(
     return AttentionView(
         f"Attention of {model.name or 'a model'}",
         tuple(_kind(config, row, values, f"{stack}/layer_{{}}/{kind}", chosen) for stack, kind, chosen in paths),
+        unknown_words(row, [text, *pairs], tokenizer.unk_id),
     )
 
 

@@ -1,7 +1,7 @@
 """A model on the available devices, to evaluate it, predict and fill masks with it."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax
 
 from tx_jax import sharding
 from tx_jax.config import ExperimentConfig, MeshConfig, TransformerConfig
+from tx_jax.convert import generation
 from tx_jax.errors import InputError
 from tx_jax.runs.open_model import OpenModel, open_model
 from tx_jax.text.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ class Trained:
       step: the optimizer step of the parameters; None for a model without a run.
       name: the name that the user gave.
       labels, untrained, problem_type, tokenizer_problem: see `Model`.
+      suggested: the settings of decoding that came with the model, by transformers' names. Nothing here follows them.
     """
 
     model: TransformerConfig
@@ -38,6 +40,7 @@ class Trained:
     untrained: tuple[str, ...] = ()
     problem_type: str | None = None
     tokenizer_problem: str = ""
+    suggested: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def require_masks(self) -> Tokenizer:
         """The tokenizer of a model that fills masks. Raises InputError for a model or tokenizer that cannot."""
@@ -88,4 +91,5 @@ def place(model: OpenModel, mesh: jax.sharding.Mesh | None = None) -> Trained:
         untrained=model.untrained,
         problem_type=model.problem_type,
         tokenizer_problem=model.tokenizer_problem,
+        suggested=generation.suggested(model.source.hf_config if model.source else {}),
     )
