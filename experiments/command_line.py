@@ -274,7 +274,8 @@ def resolve(base: ConfigDict, arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
       InputError: a key cannot have its value.
     """
-    values, argv = flags.FlagValues(), [argument for argument in arguments if not argument.startswith("--config=")]
+    values, keys = flags.FlagValues(), ("--config.", "--noconfig.")
+    argv = [argument for argument in arguments if argument.startswith(keys)]
     try:
         config = base.copy_and_resolve_references()
         holder = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=["resolve", *argv])

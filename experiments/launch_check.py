@@ -10,6 +10,7 @@ from absl import flags
 
 from experiments import command_line
 from experiments.word_lists import one_argument_each
+from tx_jax import shipped
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.errors import InputError, did_you_mean
@@ -54,6 +55,9 @@ def check(arguments: Sequence[str], snapshot: Snapshot) -> Checked:
             "--workdir=gs://BUCKET/RUN --config.data.store=gs://BUCKET/STORE"
         )
     path = Path(file.partition(":")[0])
+    by_name = Path(shipped.located(file).partition(":")[0])
+    if by_name != path and by_name.is_relative_to(snapshot.root):
+        path = by_name.relative_to(snapshot.root)
     if path.is_absolute() or not snapshot.holds(path):
         raise InputError(f"--config={file}: it must be a file below {snapshot.root} that git does not ignore")
     base = command_line.load_config(file, given)

@@ -66,6 +66,9 @@ SLURM = flags.DEFINE_list(
 RETRY = flags.DEFINE_bool("retry", False, "Train trials that failed again.")
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what each trial changes and its command, and train nothing.")
 
+# Arguments that are passed on to each training.
+GIVEN = ("--config=", "--config.", "--noconfig.", "--extensions=")
+
 
 def main(argv: list[str]) -> int:
     if not CONFIG.value or not (WORKDIR.value or DRY_RUN.value):
@@ -83,7 +86,7 @@ def main(argv: list[str]) -> int:
 
     plan = Plan(
         config=CONFIG.value,
-        given=[argument for argument in ARGUMENTS if argument.startswith(("--config=", "--config.", "--noconfig."))],
+        given=[argument for argument in ARGUMENTS if argument.startswith(GIVEN)],
         swept=SWEPT,
         workdir=WORKDIR.value or "WORKDIR",
         search=SEARCH.value,

@@ -1,14 +1,13 @@
 """What a sweep is to do: its trials, checked before any of them starts."""
 
-import importlib.util
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from experiments import command_line
+from tx_jax import shipped
 from tx_jax.errors import InputError, did_you_mean
 from tx_jax.files import local_path
 from tx_jax.sweeps import axes, settings
@@ -54,7 +53,7 @@ class Plan:
         self.file = next(argument for argument in given if argument.startswith("--config=")).partition("=")[2]
         self._base = config
         found = axes.parse(swept)
-        self.listed = _get_sweep(Path(self.file.partition(":")[0]))
+        self.listed = _get_sweep(self.file)
         self._check_folds()
         self._check_keys([axis.key for axis in found], settings.keys_of(self.listed))
         for axis in found:
@@ -228,11 +227,10 @@ def _leaf(values: Mapping[str, Any], key: str) -> Any:
     return values
 
 
-def _get_sweep(path: Path) -> list[dict[str, str]]:
+def _get_sweep(config: str) -> list[dict[str, str]]:
     """The settings of the configuration file's get_sweep; [{}] if it has none."""
-    spec = importlib.util.spec_from_file_location("config_of_sweep", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = shipped.module(config, "--config")
+    path = module.__file__
     make: Callable | None = getattr(module, "get_sweep", None)
     if make is None:
         return [{}]

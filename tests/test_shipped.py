@@ -69,6 +69,18 @@ def test_what_is_no_configuration(name, problem, tmp_path, monkeypatch):
         tx_jax.get_config(name)
 
 
+def test_a_sweep_takes_the_name(tmp_path):
+    swept = (
+        "--extensions=json",
+        "--config=bert_base:smoke",
+        "--config.data.store=none",
+        "--sweep.optimizer.learning_rate=1e-3,1e-4",
+    )
+    done = programs.run("tx_jax.console", "sweep", *swept, "--workdir=x", "--dry_run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "--extensions=json --config=bert_base:smoke" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["--config=quickstart"], ["--config", "quickstart"]])
 def test_a_command_takes_the_name(arguments, tmp_path):
     done = programs.run("tx_jax.console", "train", *arguments, "--config.data.store=none", "--workdir=x", cwd=tmp_path)

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import re
 import sys
+import types
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,29 @@ def get_config(name: str) -> "ConfigDict":
     return call(name, "get_config", "get_config")
 
 
+def module(config: str, what: str) -> types.ModuleType:
+    """The module that the file of FILE:VARIANT is, executed anew.
+
+    Args:
+      what: what was given, for messages.
+
+    Raises:
+      InputError: there is no such file, or whatever it raises.
+    """
+    name = config.partition(":")[0]
+    path = Path(located(name))
+    if not path.is_file():
+        known = names() if re.fullmatch(r"\w+", name) else map(str, path.parent.glob("*.py"))
+        raise InputError(f"{what}: there is no file {name!r}.{did_you_mean(name, known)}")
+    spec = importlib.util.spec_from_file_location("config_under_check", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{what}: {name} is no Python file")
+    loaded = importlib.util.module_from_spec(spec)
+    with _explained(path, what):
+        spec.loader.exec_module(loaded)
+    return loaded
+
+
 def call(config: str, function: str, what: str) -> Any:
     """What a function of the configuration FILE:VARIANT returns; None where the file has none with this name.
 
@@ -62,22 +86,20 @@ def call(config: str, function: str, what: str) -> Any:
     Raises:
       InputError: there is no such file, or whatever it raises.
     """
-    name, _, variant = config.partition(":")
-    path = Path(located(name))
-    if not path.is_file():
-        known = names() if re.fullmatch(r"\w+", name) else map(str, path.parent.glob("*.py"))
-        raise InputError(f"{what}: there is no file {name!r}.{did_you_mean(name, known)}")
-    spec = importlib.util.spec_from_file_location("config_under_check", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{what}: {name} is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    loaded, variant = module(config, what), config.partition(":")[2]
+    if function != "get_config" and not hasattr(loaded, function):
+        return None
+    with _explained(Path(str(loaded.__file__)), what):
+        called = getattr(loaded, function)
+        return called(variant) if variant else called()
+
+
+@contextlib.contextmanager
+def _explained(path: Path, what: str) -> Generator[None, None, None]:
+    """Where a configuration's own code runs."""
     try:
         with importing():
-            spec.loader.exec_module(module)
-            if function != "get_config" and not hasattr(module, function):
-                return None
-            called = getattr(module, function)
-            return called(variant) if variant else called()
+            yield
     except Exception as error:  # whatever a user's own Python file raises
         raise InputError(f"{what}: {path} cannot be loaded: {type(error).__name__}: {error}") from error
 
