@@ -88,7 +88,7 @@ def test_it_is_refused_before_any_work(command, arguments, tmp_path):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_key_that_takes_text_follows_the_table_too(name, memory):
     path = str(Path(configs.__path__[0]) / f"{name}.py")
-    config = command_line._load_config(Path(path), "")
+    config = command_line.load_config(path, ())
     keys = [key for key, value in command_line._leaves(config).items() if isinstance(value, str)]
     assert "start_from" in keys
     command_line.check_paths({"config": config})

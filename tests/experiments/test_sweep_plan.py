@@ -1,7 +1,6 @@
 """What a sweep is to do, and what it refuses before any training."""
 
 import shlex
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from tx_jax.errors import InputError
 def plan(*arguments, file="configs/classification.py", folder="runs/sweep", **options):
     given = [argument for argument in arguments if argument.startswith("--config.")]
     swept = [argument for argument in arguments if argument.startswith("--sweep.")]
-    config = command_line._load_config(Path(file), "")
+    config = command_line.load_config(str(file), ())
     return Plan(config=config, given=[f"--config={file}", *given], swept=swept, workdir=folder, **options)
 
 

@@ -60,7 +60,7 @@ def test_every_configuration_states_outcomes_that_can_be_read(name):
     path = FOLDER / f"{name}.py"
     for variant in ("", "smoke", "cola", "stsb", "tfds_mnli", "v2", "es", "spanish", "ud_pos", "conll2003"):
         try:
-            command_line._load_config(path, variant)
+            command_line.load_config(f"{path}:{variant}", ())
         except InputError:
             continue
         rows = expected.parse(command_line.expected_of(f"{path}:{variant}"), name)
