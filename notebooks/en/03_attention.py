@@ -88,6 +88,7 @@ ax.set(xticks=range(3), xticklabels=words, yticks=range(3), yticklabels=words, x
 for i, j in np.ndindex(3, 3):
     ax.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", color="white" if weights[i, j] > 0.5 else "black")
 fig.colorbar(image, label="weight")
+plt.show()
 
 # %% [markdown]
 # Each **row** is a word that asks, and sums to one; the columns sum to nothing in particular: a word may interest everybody or nobody. Nor is the matrix symmetric. That *cerró* looks at *banco* does not force *banco* to look at *cerró*, because queries and keys come from different matrices.
@@ -132,6 +133,7 @@ for name, line in largest.items():
 right.axhline(0.1, color="gray", ls=":", label="uniform over 10 keys")
 right.set(xlabel="K", ylabel="mean largest weight", ylim=(0, 1))
 right.legend()
+plt.show()
 
 # %% [markdown]
 # Without scaling, from $K=64$ on a single word takes almost all the weight *before anything has been learned*. With it, the width no longer matters.

@@ -88,6 +88,7 @@ ax.set(xticks=range(3), xticklabels=words, yticks=range(3), yticklabels=words, x
 for i, j in np.ndindex(3, 3):
     ax.text(j, i, f"{weights[i, j]:.2f}", ha="center", va="center", color="white" if weights[i, j] > 0.5 else "black")
 fig.colorbar(image, label="weight")
+plt.show()
 
 # %% [markdown]
 # Cada **fila** es una palabra que pregunta, y suma uno; las columnas, en cambio, no suman nada en particular: una palabra puede interesar a todas o a ninguna. La matriz tampoco es simétrica. Que *cerró* mire a *banco* no obliga a *banco* a mirar a *cerró*, porque consultas y claves salen de matrices distintas.
@@ -132,6 +133,7 @@ for name, line in largest.items():
 right.axhline(0.1, color="gray", ls=":", label="uniform over 10 keys")
 right.set(xlabel="K", ylabel="mean largest weight", ylim=(0, 1))
 right.legend()
+plt.show()
 
 # %% [markdown]
 # Sin escalar, a partir de $K=64$ una sola palabra se lleva casi todo el peso *antes de haber aprendido nada*. Escalado, el ancho deja de importar.
