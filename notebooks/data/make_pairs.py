@@ -11,7 +11,7 @@ import random
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-COUNTS = {"train": 3600, "validation": 200, "test": 300}
+COUNTS = {"train": 3000, "validation": 200, "test": 300}
 
 # Spanish, its plural, gender, English, its plural
 PEOPLE = """niño niños m boy boys|niña niñas f girl girls|mujer mujeres f woman women|hombre hombres m man men
