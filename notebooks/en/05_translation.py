@@ -101,7 +101,7 @@ config.model.update(vocab_size=store.vocab_size, dim=64, mlp_dim=128, num_layers
 config.model.update(num_heads=4, max_length=64, dropout=0.1, init_stddev=64**-0.5)
 config.data.update(store=str(store.path), sequence_length=32, buckets=(16, 32), metrics=("bleu",))
 config.optimizer.update(learning_rate=5e-3, warmup_steps=150)
-config.training.update(num_steps=600, batch_size=32, log_every=20, eval_every=200, checkpoint_every=600)
+config.training.update(keep_best=0, num_steps=600, batch_size=32, log_every=50, eval_every=100, checkpoint_every=600)
 print("label smoothing:", config.data.label_smoothing, "schedule:", config.optimizer.schedule)
 
 # %% [markdown]
@@ -196,7 +196,7 @@ for one in decoding.generate(model, ["Este perro espera en el banco del parque."
     assert abs(one.score - total / penalty) < 1e-3
 
 # %% [markdown]
-# The grammar never lets anybody *wait* on a bench, so there is something to decide, and the alternatives in the beam show the model's doubts.
+# The grammar never lets anybody *wait* on a bench, so there is something to decide. Compare the four sentences with the original: is anything missing?
 #
 # ## BLEU
 #
@@ -224,7 +224,7 @@ print(lines[0])
 assert values["bleu"] > 90
 
 # %% [markdown]
-# Such a BLEU is impossible on a real corpus (the paper reports 27.3 from English to German): here each sentence has one translation only, and there are some 300 words. Let us look at the mistakes, which teach more than the figure.
+# Such a BLEU is impossible on a real corpus (the paper reports 27.3 from English to German): here each sentence has one translation only, and both languages together have little more than 400 words. Let us look at the mistakes, which teach more than the figure.
 
 # %%
 wrong = [row for row in zip(test, references, translated["greedy"]) if row[1] != row[2]]
@@ -250,6 +250,7 @@ ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
 ax.set_xticks(range(len(keys)), keys, rotation=60)
 ax.set_yticks(range(len(predicted)), predicted)
 ax.set(xlabel="source token that is read", ylabel="token that is predicted")
+plt.show()
 
 
 # %% [markdown]
@@ -298,7 +299,7 @@ assert all("bench" in model.translate(text) for text in sentences[3:])
 assert np.mean(outside) > 0.3
 
 # %% [markdown]
-# A surprise: most of the time it reads the word that *decides* (*abre*, *cerrado*, *madera*), and not *banco*. Cross-attention can fetch the context from where it is, and for a small model that is enough. In BERT, which has no cross-attention, the context has to reach the vector of the word itself: we shall see it in notebook 6. The moral: a hypothesis about what a model does is there to be checked.
+# A surprise: most of the time it reads the word that *decides* (*abre*, *cerrado*, *madera*), and not *banco*. Cross-attention can fetch the context from where it is, and for a small model that is enough. In BERT, which has no cross-attention, the context has to reach the vector of each word: we shall see it in notebook 6. The moral: a hypothesis about what a model does is there to be checked.
 #
 # ## What it does not know
 #
@@ -345,7 +346,7 @@ print(precisions, f"{bleu:.2f} {official:.2f}")
 assert abs(bleu - official) < 0.01
 
 # %% [markdown]
-# **2.** It falls a lot, but single words are still translated: the model rebuilds a plausible order from what it knows of English. Who does what to whom, however, is lost.
+# **2.** It falls, but less than one might fear: single words are still translated, and the model rebuilds a plausible order from what it knows of English. Where several words could take the same place, however, it goes wrong.
 
 # %%
 rng = np.random.default_rng(0)
@@ -353,7 +354,7 @@ shuffled = [" ".join(rng.permutation(text.split())) for text in test[:150]]
 found = [one.text for one in decoding.generate(model, shuffled, searches["greedy"])]
 after = scores(found, references[:150], metrics=("bleu",))[0]["bleu"]
 print(f"BLEU {after:.1f}; {shuffled[0]} -> {found[0]}")
-assert 1 < after < values["bleu"] - 20
+assert 1 < after < values["bleu"] - 10
 
 
 # %% [markdown]

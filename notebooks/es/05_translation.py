@@ -101,7 +101,7 @@ config.model.update(vocab_size=store.vocab_size, dim=64, mlp_dim=128, num_layers
 config.model.update(num_heads=4, max_length=64, dropout=0.1, init_stddev=64**-0.5)
 config.data.update(store=str(store.path), sequence_length=32, buckets=(16, 32), metrics=("bleu",))
 config.optimizer.update(learning_rate=5e-3, warmup_steps=150)
-config.training.update(num_steps=600, batch_size=32, log_every=20, eval_every=200, checkpoint_every=600)
+config.training.update(keep_best=0, num_steps=600, batch_size=32, log_every=50, eval_every=100, checkpoint_every=600)
 print("label smoothing:", config.data.label_smoothing, "schedule:", config.optimizer.schedule)
 
 # %% [markdown]
@@ -196,7 +196,7 @@ for one in decoding.generate(model, ["Este perro espera en el banco del parque."
     assert abs(one.score - total / penalty) < 1e-3
 
 # %% [markdown]
-# La gramática nunca pone a nadie a *esperar* en un banco, así que hay algo que decidir, y las alternativas del haz dejan ver las dudas del modelo.
+# La gramática nunca pone a nadie a *esperar* en un banco, así que hay algo que decidir. Compara las cuatro frases con el original: ¿falta algo?
 #
 # ## BLEU
 #
@@ -224,7 +224,7 @@ print(lines[0])
 assert values["bleu"] > 90
 
 # %% [markdown]
-# Un BLEU así es imposible en un corpus de verdad (el artículo publica 27,3 de inglés a alemán): aquí cada frase tiene una sola traducción y las palabras son unas 300. Miremos los fallos, que enseñan más que la cifra.
+# Un BLEU así es imposible en un corpus de verdad (el artículo publica 27,3 de inglés a alemán): aquí cada frase tiene una sola traducción y hay poco más de 400 palabras entre los dos idiomas. Miremos los fallos, que enseñan más que la cifra.
 
 # %%
 wrong = [row for row in zip(test, references, translated["greedy"]) if row[1] != row[2]]
@@ -250,6 +250,7 @@ ax.imshow(weights, cmap="Blues", vmin=0, vmax=1)
 ax.set_xticks(range(len(keys)), keys, rotation=60)
 ax.set_yticks(range(len(predicted)), predicted)
 ax.set(xlabel="source token that is read", ylabel="token that is predicted")
+plt.show()
 
 
 # %% [markdown]
@@ -298,7 +299,7 @@ assert all("bench" in model.translate(text) for text in sentences[3:])
 assert np.mean(outside) > 0.3
 
 # %% [markdown]
-# Sorpresa: casi siempre lee la palabra que *decide* (*abre*, *cerrado*, *madera*), y no *banco*. La atención cruzada puede ir a buscar el contexto donde está, y a un modelo pequeño le basta con eso. En BERT, que no tiene atención cruzada, el contexto tiene que llegar al vector de la propia palabra: lo veremos en el cuaderno 6. La moraleja: una hipótesis sobre lo que hace un modelo se comprueba.
+# Sorpresa: casi siempre lee la palabra que *decide* (*abre*, *cerrado*, *madera*), y no *banco*. La atención cruzada puede ir a buscar el contexto donde está, y a un modelo pequeño le basta con eso. En BERT, que no tiene atención cruzada, el contexto tiene que llegar al vector de cada palabra: lo veremos en el cuaderno 6. La moraleja: una hipótesis sobre lo que hace un modelo se comprueba.
 #
 # ## Lo que no sabe
 #
@@ -345,7 +346,7 @@ print(precisions, f"{bleu:.2f} {official:.2f}")
 assert abs(bleu - official) < 0.01
 
 # %% [markdown]
-# **2.** Cae mucho, pero las palabras sueltas siguen traduciéndose: el modelo reconstruye un orden plausible con lo que sabe del inglés. Quién hace qué a quién, en cambio, se pierde.
+# **2.** Cae, pero menos de lo que uno temería: las palabras sueltas siguen traduciéndose, y el modelo reconstruye un orden plausible con lo que sabe del inglés. Donde varias palabras podrían ocupar el mismo sitio, en cambio, se equivoca.
 
 # %%
 rng = np.random.default_rng(0)
@@ -353,7 +354,7 @@ shuffled = [" ".join(rng.permutation(text.split())) for text in test[:150]]
 found = [one.text for one in decoding.generate(model, shuffled, searches["greedy"])]
 after = scores(found, references[:150], metrics=("bleu",))[0]["bleu"]
 print(f"BLEU {after:.1f}; {shuffled[0]} -> {found[0]}")
-assert 1 < after < values["bleu"] - 20
+assert 1 < after < values["bleu"] - 10
 
 
 # %% [markdown]

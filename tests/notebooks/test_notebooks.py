@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -70,9 +71,12 @@ def test_it_checks_itself_and_ends_with_exercises_and_solutions(language, path):
     found = cells(language, path.stem)
     assert found[0].kind == "markdown"
     assert found[0].source.startswith("# ")
-    headings = {cell.source.split("\n")[0]: place for place, cell in enumerate(found) if cell.kind == "markdown"}
-    exercises, solutions = (headings[name] for name in HEADINGS[language])
-    assert len(re.findall(r"^(?:#+ .*)?\**\d+[.)]", found[exercises].source, re.MULTILINE)) in range(3, 7)
+    exercises, solutions = (
+        next(place for place, cell in enumerate(found) if heading in cell.source.split("\n"))
+        for heading in HEADINGS[language]
+    )
+    numbered = found[exercises].source.partition(HEADINGS[language][0])[2]
+    assert len(re.findall(r"^(?:#+ .*)?\**\d+[.)]", numbered, re.MULTILINE)) in range(3, 7)
     assert exercises < solutions
     parts = found[:exercises], found[solutions:]
     for part in parts:
@@ -95,6 +99,20 @@ def test_data_is_described_and_small():
     tops = {path.relative_to(folder).parts[0] for path in files} - {"README.md"}
     assert sorted(described) == sorted(tops)
     assert sum(path.stat().st_size for path in files) <= LIMIT
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("make_pairs", ["es_en_train.tsv", "es_en_validation.tsv", "es_en_test.tsv"]),
+        ("make_stories", ["stories.txt"]),
+    ],
+)
+def test_grammars_write_the_files_that_are_there(tmp_path, name, files):
+    shutil.copy(sync.FOLDER / f"data/{name}.py", tmp_path)
+    subprocess.run([sys.executable, str(tmp_path / f"{name}.py")], check=True)
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (sync.FOLDER / "data" / file).read_bytes()
 
 
 def test_sync_writes_what_a_script_says(tmp_path, monkeypatch, capsys):
