@@ -1,6 +1,6 @@
 """Makes the .ipynb of each notebook from the .py beside it (jupytext's percent format), without outputs.
 
-    python -m notebooks.sync            # after editing a .py
+    python -m notebooks.sync            # after editing a .py, whose header it also puts in order
     python -m notebooks.sync --check    # changes nothing; exit code 1 if something would change
 
 `jupytext --sync` does the same for pairs of one's own; this needs Python alone, gives the same cells the same ids every
@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -59,12 +60,17 @@ def notebooks(language: str) -> list[Path]:
     return sorted((FOLDER / language).glob("*.py"))
 
 
+def with_header(text: str) -> str:
+    """A .py with the header that all have, whichever it had."""
+    return re.sub(r"\A# ---\n.*?^# ---\n", HEADER, text, count=1, flags=re.DOTALL | re.MULTILINE)
+
+
 def cells_of_script(text: str) -> list[Cell]:
     """The cells of a .py. Raises ValueError for what only jupytext understands."""
-    if not text.startswith(HEADER):
-        raise ValueError("the header is not that of notebooks/sync.py")
+    if not with_header(text).startswith(HEADER):
+        raise ValueError("it does not begin with a header of jupytext")
     parts: list[tuple[str, list[str]]] = []
-    for number, line in enumerate(text.removeprefix(HEADER).splitlines(), start=HEADER.count("\n") + 1):
+    for number, line in enumerate(with_header(text).removeprefix(HEADER).splitlines(), HEADER.count("\n") + 1):
         if line.startswith("# %%"):
             if line not in KINDS:
                 raise ValueError(f"line {number}: a cell begins with one of {', '.join(KINDS)}, not {line!r}")
@@ -108,17 +114,18 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if something would change")
     check, changed = parser.parse_args().check, False
     for path in (path for language in LANGUAGES for path in notebooks(language)):
+        text = path.read_text(encoding="utf-8")
         try:
-            made = notebook(cells_of_script(path.read_text(encoding="utf-8")))
+            wanted = {path: with_header(text), path.with_suffix(".ipynb"): notebook(cells_of_script(text))}
         except ValueError as error:
             print(f"error: {path}: {error}", file=sys.stderr)
             return 2
-        target = path.with_suffix(".ipynb")
-        if not target.is_file() or target.read_text(encoding="utf-8") != made:
-            changed = True
-            print(f"{'differs' if check else 'written'}: {target.relative_to(FOLDER.parent)}")
-            if not check:
-                target.write_text(made, encoding="utf-8")
+        for target, made in wanted.items():
+            if not target.is_file() or target.read_text(encoding="utf-8") != made:
+                changed = True
+                print(f"{'differs' if check else 'written'}: {target.relative_to(FOLDER.parent)}")
+                if not check:
+                    target.write_text(made, encoding="utf-8")
     return int(check and changed)
 
 

@@ -83,6 +83,10 @@ def test_it_checks_itself_and_ends_with_exercises_and_solutions(language, path):
         assert any(isinstance(node, ast.Assert) for cell in part if cell.kind == "code" for node in walk(cell))
 
 
+def names(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
 def walk(cell: sync.Cell):
     return ast.walk(ast.parse(cell.source))
 
@@ -95,7 +99,8 @@ def test_every_notebook_has_a_script():
 def test_data_is_described_and_small():
     folder = sync.FOLDER / "data"
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts]
-    described = re.findall(r"^\| \[?`([^`]+)`", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    described = [name.rstrip("/") for line in lines if line.startswith("| `") for name in names(line.split(" | ")[0])]
     tops = {path.relative_to(folder).parts[0] for path in files} - {"README.md"}
     assert sorted(described) == sorted(tops)
     assert sum(path.stat().st_size for path in files) <= LIMIT
@@ -118,13 +123,15 @@ def test_grammars_write_the_files_that_are_there(tmp_path, name, files):
 def test_sync_writes_what_a_script_says(tmp_path, monkeypatch, capsys):
     (tmp_path / "es").mkdir()
     script = tmp_path / "es" / "01_a.py"
-    script.write_text(f"{sync.HEADER}\n# %% [markdown]\n# # Título\n#\n# Texto.\n\n# %%\nx = 1\n\n\n# %%\nx = 1\n")
+    header = sync.HEADER.replace(sync.FILTER, "-all")
+    script.write_text(f"{header}\n# %% [markdown]\n# # Título\n#\n# Texto.\n\n# %%\nx = 1\n\n\n# %%\nx = 1\n")
     monkeypatch.setattr(sync, "FOLDER", tmp_path)
     monkeypatch.setattr(sys, "argv", ["sync", "--check"])
     assert sync.main() == 1
     assert not script.with_suffix(".ipynb").exists()
     monkeypatch.setattr(sys, "argv", ["sync"])
     assert sync.main() == 0
+    assert script.read_text().startswith(sync.HEADER)
     written = json.loads(script.with_suffix(".ipynb").read_text())
     assert ["".join(cell["source"]) for cell in written["cells"]] == ["# Título\n\nTexto.", "x = 1", "x = 1"]
     assert len({cell["id"] for cell in written["cells"]}) == 3
