@@ -157,14 +157,19 @@ model = tx_jax.load(Path(work.name) / "run")
 special = tokenizer.pair_tokens
 
 
+def padded(ids, length=32):
+    return jnp.array([[*ids, *[0] * (length - len(ids))]]), jnp.arange(length)[None] < len(ids)
+
+
+@jax.jit
+def decoder_logits(params, source, source_valid, target, target_valid):
+    given = {"target_tokens_BT": target, "target_valid_BT": target_valid}
+    return model.apply(params, source, valid_BS=source_valid, **given).logits["causal_lm"][0]
+
+
 def next_log_probs(source, target):
-    source = jnp.array([[*tokenizer.encode(source), *special.after]])
-    target = jnp.array([[special.start, *target]])
-    output = model.apply(
-        model.params, source, valid_BS=jnp.ones_like(source, bool),
-        target_tokens_BT=target, target_valid_BT=jnp.ones_like(target, bool),
-    )  # fmt: skip
-    return jax.nn.log_softmax(output.logits["causal_lm"][0, -1])
+    inputs = [*padded([*tokenizer.encode(source), *special.after]), *padded([special.start, *target])]
+    return jax.nn.log_softmax(decoder_logits(model.params, *inputs)[len(target)])
 
 
 # %%
