@@ -301,10 +301,10 @@ for text in sentences:
 print(f"weight outside banco: {np.mean(outside):.2f}")
 assert all("bank" in model.translate(text) for text in sentences[:3])
 assert all("bench" in model.translate(text) for text in sentences[3:])
-assert np.mean(outside) > 0.3
+assert np.mean(outside) > 0.1
 
 # %% [markdown]
-# A surprise: most of the time it reads the word that *decides* (*abre*, *cerrado*, *madera*), and not *banco*. Cross-attention can fetch the context from where it is, and for a small model that is enough. In BERT, which has no cross-attention, the context has to reach the vector of each word: we shall see it in notebook 6. The moral: a hypothesis about what a model does is there to be checked.
+# There is no single answer. At times it reads *banco*, whose vector already has the context; at others it fetches the word that decides (*madera*, wood; *del* parque, of the park) without passing through *banco*. Cross-attention can read the context where it is, and the model does not care by which way it arrives. In BERT, which has no cross-attention, the context has to reach the vector of each word: we shall see it in notebook 6. The moral: a hypothesis about what a model does is there to be checked.
 #
 # ## What it does not know
 #

