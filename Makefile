@@ -10,12 +10,17 @@ python := $(VENV)/bin/python
 # What pytest is told besides: make test TESTS="tests/text -k unigram".
 TESTS ?=
 
-.PHONY: help quickstart test test-long parity lint docs docs-test wheel-test clean
+# What `make test-notebooks` runs; a pattern chooses some: NOTEBOOKS='0[13]_*'.
+NOTEBOOK_LANGUAGE ?= es
+NOTEBOOKS ?= *
+
+.PHONY: help quickstart test test-long test-notebooks parity lint docs docs-test wheel-test clean
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
 	@echo "make test         run the test suite"
 	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
+	@echo "make test-notebooks  run the course, notebooks/es or, with NOTEBOOK_LANGUAGE=en, notebooks/en"
 	@echo "make parity       compare every model with transformers and PyTorch (installs both)"
 	@echo "make lint         check style and types"
 	@echo "make docs         build the documentation site, build/site/index.html"
@@ -37,6 +42,10 @@ $(VENV)/installed-docs: $(VENV)/installed
 	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
 	@touch $@
 
+$(VENV)/installed-course: $(VENV)/installed
+	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[course]"
+	@touch $@
+
 $(VENV)/installed-parity: $(VENV)/installed
 	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
 	@touch $@
@@ -56,6 +65,12 @@ test: $(VENV)/installed-test
 
 test-long: $(VENV)/installed-test
 	$(python) -m pytest -m long --numprocesses=2 $(TESTS)
+
+# One after another, each in its folder and a kernel of its own; then the seconds of each.
+test-notebooks: $(VENV)/installed-course
+	$(python) -m notebooks.sync --check
+	MPLBACKEND= $(python) -m pytest --nbmake --nbmake-timeout=600 -p no:cacheprovider -W default --durations=0 \
+	    notebooks/$(NOTEBOOK_LANGUAGE)/$(NOTEBOOKS).ipynb
 
 $(RUN)/DONE:
 	$(MAKE) quickstart

@@ -13,7 +13,7 @@ import tx_jax
 from tests import labeled_files
 from tests.decoding import models as decoders
 from tests.interpret import models as small
-from tx_jax import decoding, tree
+from tx_jax import api, decoding, tree
 from tx_jax.config import from_config_dict
 from tx_jax.convert import model_dir
 from tx_jax.errors import InputError
@@ -169,6 +169,21 @@ def test_training_from_python(smoke_config, tmp_path):
     with pytest.raises(InputError, match=r"optimizer\.frozen"):
         tx_jax.train(smoke_config, tmp_path / "bad", progress=False)
     assert not (tmp_path / "bad/config.json").exists()
+
+
+def test_the_bar_is_a_line_that_few_updates_write_over(capsys):
+    losses = {"causal_lm_loss": 0.5, "translation_loss": 1.0, "word_loss": 2.0, "bleu": 30.0}
+    with api._Progress(4, shown=True) as bar:
+        for step in (2, 4):
+            bar.train(step, {"loss": 1.5})
+            bar.evaluation(step, losses)
+    shown = capsys.readouterr().err.strip().split("\r")
+    assert "loss=1.5, held-out causal_lm_loss=0.5" in shown[-1]
+    assert "word_loss" not in shown[-1]
+    assert len(shown) <= 4  # at the start, at each of two steps, at the end
+    with api._Progress(4, shown=True) as bar:
+        bar.evaluation(4, {"loss": 0.25, "accuracy": 1.0})
+    assert "held-out loss=0.25" in capsys.readouterr().err
 
 
 def test_fine_tuning_from_python_gives_every_split(tiny_store, tmp_path, monkeypatch):

@@ -122,13 +122,17 @@ class _Progress:
     def pace(self, start: int, step: int, seconds: float) -> None: ...
 
     def train(self, step: int, values: dict[str, float]) -> None:
+        self._note({"loss": values["loss"]})
         self._bar.update(step - self._bar.n)
-        self._show({"loss": values["loss"]})
 
     def evaluation(self, step: int, values: dict[str, float]) -> None:
+        """Of several losses that of the language model: a line that is broken in two cannot be written over."""
         del step
-        self._show({f"held-out {name}": value for name, value in values.items() if name.endswith("loss")})
+        losses = [name for name in values if name.endswith("loss")]
+        chosen = [name for name in losses if name.endswith("lm_loss")] or losses
+        self._note({f"held-out {name}": values[name] for name in chosen})
 
-    def _show(self, values: dict[str, float]) -> None:
+    def _note(self, values: dict[str, float]) -> None:
+        """What is shown from the next step on: of the bar one line a time, since notebooks made into pages keep all."""
         self._values |= values
-        self._bar.set_postfix(self._values)
+        self._bar.set_postfix(self._values, refresh=False)
