@@ -48,6 +48,7 @@ params = registry.init_params(config, jax.random.key(0))
 for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
     print(f"encoder/layer_0/{path:28} {value.shape}")
 
+
 # %% [markdown]
 # This is *all* that a layer learns: four matrices of attention, two of the feed-forward network, and two normalizations, with their biases. Let us go part by part.
 #
@@ -64,7 +65,6 @@ for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
 # Neither of the two parts replaces $x$: it *adds* something to it. So there always is a direct way from the input to the output, the **residual stream**, along which the gradient returns unweakened. After each sum, `LayerNorm` gives each vector mean 0 and variance 1, and rescales it with two learned vectors:
 #
 # $$\operatorname{LayerNorm}(x) = \gamma \odot \frac{x - \mu(x)}{\sqrt{\sigma^2(x) + \epsilon}} + \beta, \qquad y = \operatorname{LayerNorm}\big(x + f(x)\big)$$
-
 
 # %%
 def dense(p, x):
@@ -96,7 +96,6 @@ def attention(p, x, context, mask=None):
 
 # %% [markdown]
 # And a block of the encoder is two lines:
-
 
 # %%
 def encoder_block(p, x, mask=None):
@@ -148,6 +147,7 @@ rebuilt = layer_norm(params["encoder"]["layer_0"]["attention_norm"], rebuilt[0])
 rebuilt = layer_norm(params["encoder"]["layer_0"]["mlp_norm"], rebuilt + found["encoder/layer_0/mlp/output"][0])
 assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 
+
 # %% [markdown]
 # The outputs of layers always measure 8, which is $\sqrt{64}$: that is what `LayerNorm` does.
 #
@@ -158,7 +158,6 @@ assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 # $$\text{post: } \operatorname{LN}(x + f(x)) \qquad\qquad \text{pre: } x + f(\operatorname{LN}(x))$$
 #
 # With *pre-LN* the residual stream passes no normalization on all its way (there is one at the end alone), and one can stack without fear. Let us measure the gradient that reaches each layer in new models of 2, 4 and 8 layers, with random tokens and targets.
-
 
 # %%
 def gradient_norms(norm_position, layers):
@@ -199,7 +198,7 @@ assert last["pre", 8] < 1.3 * last["pre", 2]
 #
 # The decoder writes. Two things differ from the encoder (figure 1 of the paper, on the right):
 #
-# 1. its self-attention is **causal**: position $i$ sees those before it alone;
+# 1. its self-attention is **causal**: position $i$ sees itself and those before it, nothing else;
 # 2. between self-attention and network there is **cross-attention**: the queries are its own, keys and values come from the encoder's output.
 
 # %%
@@ -294,6 +293,7 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
     print(f"{name:18} by hand {count:>12,}  library {library:>12,}")
     assert count == library
 
+
 # %% [markdown]
 # ## Exercises
 #
@@ -307,7 +307,6 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
 # ## Solutions
 #
 # **1.** Without residuals each layer averages over the words, and as the average is repeated they all become alike: it is lost *who is who* (Dong et al. 2021 call it rank collapse).
-
 
 # %%
 def likeness(x):

@@ -48,6 +48,7 @@ params = registry.init_params(config, jax.random.key(0))
 for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
     print(f"encoder/layer_0/{path:28} {value.shape}")
 
+
 # %% [markdown]
 # Esto es *todo* lo que aprende una capa: cuatro matrices de atención, dos de la red hacia delante, y dos normalizaciones, con sus sesgos. Vamos pieza por pieza.
 #
@@ -64,7 +65,6 @@ for path, value in tree.flatten(params["encoder"]["layer_0"]).items():
 # Ninguna de las dos piezas sustituye a $x$: le *suma* algo. Así hay siempre un camino directo desde la entrada hasta la salida, la **corriente residual**, y el gradiente vuelve por él sin atenuarse. Después de cada suma, `LayerNorm` deja cada vector con media 0 y varianza 1 y lo reescala con dos vectores aprendidos:
 #
 # $$\operatorname{LayerNorm}(x) = \gamma \odot \frac{x - \mu(x)}{\sqrt{\sigma^2(x) + \epsilon}} + \beta, \qquad y = \operatorname{LayerNorm}\big(x + f(x)\big)$$
-
 
 # %%
 def dense(p, x):
@@ -96,7 +96,6 @@ def attention(p, x, context, mask=None):
 
 # %% [markdown]
 # Y un bloque del codificador son dos líneas:
-
 
 # %%
 def encoder_block(p, x, mask=None):
@@ -148,6 +147,7 @@ rebuilt = layer_norm(params["encoder"]["layer_0"]["attention_norm"], rebuilt[0])
 rebuilt = layer_norm(params["encoder"]["layer_0"]["mlp_norm"], rebuilt + found["encoder/layer_0/mlp/output"][0])
 assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 
+
 # %% [markdown]
 # Las salidas de las capas miden siempre 8, que es $\sqrt{64}$: es lo que hace `LayerNorm`.
 #
@@ -158,7 +158,6 @@ assert jnp.allclose(rebuilt, found["encoder/layer_0/output"][0], atol=1e-5)
 # $$\text{post: } \operatorname{LN}(x + f(x)) \qquad\qquad \text{pre: } x + f(\operatorname{LN}(x))$$
 #
 # Con *pre-LN* la corriente residual no pasa por ninguna normalización en todo su recorrido (solo hay una al final), y se puede apilar sin miedo. Midamos el gradiente que llega a cada capa en modelos recién iniciados de 2, 4 y 8 capas, con tokens y objetivos al azar.
-
 
 # %%
 def gradient_norms(norm_position, layers):
@@ -199,7 +198,7 @@ assert last["pre", 8] < 1.3 * last["pre", 2]
 #
 # El decodificador escribe. Cambian dos cosas respecto al codificador (figura 1 del artículo, a la derecha):
 #
-# 1. su autoatención es **causal**: la posición $i$ solo ve las anteriores;
+# 1. su autoatención es **causal**: la posición $i$ solo se ve a sí misma y a las anteriores;
 # 2. entre la autoatención y la red hay una **atención cruzada**: las consultas son suyas, las claves y los valores salen de la salida del codificador.
 
 # %%
@@ -294,6 +293,7 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
     print(f"{name:18} by hand {count:>12,}  library {library:>12,}")
     assert count == library
 
+
 # %% [markdown]
 # ## Ejercicios
 #
@@ -307,7 +307,6 @@ for (name, count), module in zip(counted.items(), (bert_base, gpt2_small, transf
 # ## Soluciones
 #
 # **1.** Sin residuos cada capa promedia sobre las palabras, y al repetir el promedio todas acaban siendo iguales: se pierde *quién es quién* (Dong et al. 2021 lo llaman colapso de rango).
-
 
 # %%
 def likeness(x):

@@ -391,7 +391,7 @@ print(
 assert np.mean(backwards) > np.mean(own) - 0.2
 
 # %% [markdown]
-# **3.** Las palabras gramaticales (*la*, *con*, *el*) y el punto son casi seguras; las de contenido dependen de las pistas que queden. El sujeto es el más difícil: podría ser cualquiera.
+# **3.** Las palabras gramaticales (*la*, *con*, *el*) y el punto son casi seguras; las de contenido dependen de las pistas que queden (aquí bastan casi siempre: la frase está en los cuentos). El sujeto es el más difícil: podría ser cualquiera.
 
 # %%
 words = "Ella corta la cebolla con el cuchillo".split()
