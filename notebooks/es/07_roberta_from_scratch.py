@@ -319,7 +319,7 @@ print({name: f"{value:.0%}" for name, value in found.items()})
 assert found["place"] > 0.5 and found["number"] > 0.85
 
 # %% [markdown]
-# En un minuto no se aprende todo por igual, y el orden es instructivo. Primero llega lo que se decide **dentro de una frase**: a los 1600 pasos el verbo ya concordaba con su sujeto en las 200 frases, mientras que los lugares apenas superaban el azar (20 %). Lo que necesita **otra frase** llega después: a los 3000 pasos el lugar ya se sabe; si a un nombre le toca *She* o *He*, todavía no, o apenas. Y copiar exige dos pasos de atención: encontrar la frase con el mismo sujeto y luego traer su última palabra. Las redes lo aprenden tarde y bastante de golpe. Esta no lo ha aprendido: sus respuestas a la última pregunta son lugares dichos al azar. Tampoco el modelo más grande del cuaderno siguiente, donde lo pillaremos.
+# En un minuto no se aprende todo por igual, y el orden es instructivo. Primero llega lo que se decide **dentro de una frase**: a los 1600 pasos el verbo ya concordaba con su sujeto en las 200 frases, mientras que los lugares apenas superaban el azar (20 %). Lo que necesita **otra frase** llega después: a los 3000 pasos el lugar ya se sabe; si a un nombre le toca *She* o *He*, todavía no, o apenas. Y copiar exige dos pasos de atención: encontrar la frase con el mismo sujeto y luego traer su última palabra. Las redes lo aprenden tarde y bastante de golpe. Esta no lo ha aprendido: sus respuestas a la última pregunta son lugares dichos al azar. Tampoco el modelo más grande del cuaderno siguiente, al que veremos adivinar.
 #
 # ## Llevárselo a casa
 #
