@@ -11,6 +11,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/**/*.md")),
     ROOT / "benchmarks/README.md",
+    ROOT / "notebooks/README.md",
 ]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 

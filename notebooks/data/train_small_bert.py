@@ -17,9 +17,9 @@ from tx_jax.data.corpus.prepare import prepare
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-import make_small_world  # noqa: E402
+import make_small_world
 
-from configs import quickstart  # noqa: E402
+from configs import quickstart
 
 
 def configuration(store: Path, vocab_size: int):

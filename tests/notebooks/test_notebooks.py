@@ -111,6 +111,18 @@ def test_data_is_described_and_small():
     [
         ("make_pairs", ["es_en_train.tsv", "es_en_validation.tsv", "es_en_test.tsv"]),
         ("make_stories", ["stories.txt"]),
+        (
+            "make_small_world",
+            [
+                "clinic.txt",
+                *(f"acceptability{part}.csv" for part in ("", "_test", "_other")),
+                *(f"questions{part}.json" for part in ("", "_test", "_other")),
+                "tags.conll",
+                "tags_test.conll",
+                "choices.csv",
+                "choices_test.csv",
+            ],
+        ),
     ],
 )
 def test_grammars_write_the_files_that_are_there(tmp_path, name, files):
