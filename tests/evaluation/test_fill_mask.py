@@ -1,14 +1,18 @@
 """Filling masks with every kind of tokenizer, and what cannot be filled."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 import pytest
 
+from tests.interpret import models
 from tx_jax import sharding, text
 from tx_jax.config import MeshConfig, from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.evaluation import fill_mask
+from tx_jax.models import registry
 from tx_jax.runs import trained
 
 WORDS = ["The niño reads a red book.", "A red cat sleeps under the tree, and the niño reads."] * 20
@@ -38,14 +42,14 @@ def seen(monkeypatch):
     """Token ids that reach a model which always predicts token 7."""
     seen = []
 
-    class Model:
-        def apply(self, variables, tokens, **inputs):
-            seen.append(tokens[0].tolist())
-            logits = np.zeros((*tokens.shape, 1000), np.float32)
-            logits[..., 7] = 5.0
-            return dataclasses.make_dataclass("Output", ["logits"])({"masked_lm": logits})
+    def compiled(config):
+        def logits(params, tokens, valid, places):
+            seen.append(tokens[valid].tolist())
+            return np.eye(1000, dtype=np.float32)[[7] * len(places)] * 5
 
-    monkeypatch.setattr(fill_mask.registry, "build", lambda config: Model())
+        return logits
+
+    monkeypatch.setattr(fill_mask, "_compiled", compiled)
     return seen
 
 
@@ -61,6 +65,23 @@ def test_the_mask_stands_where_the_word_stood(tokenizers, model_of, seen, kind):
     assert seen == [[tokenizer.cls_id, *ids, tokenizer.sep_id]]
     assert len(candidates) == 2
     assert candidates[0][1] > candidates[1][1]
+
+
+def test_texts_of_similar_lengths_share_a_program_that_padding_does_not_change():
+    model = models.model("BERT")
+    texts = ["the [MASK] sits", "the old [MASK] sits by the [MASK] river and [MASK]"]
+    fill_mask._compiled.cache_clear()
+    found = [fill_mask.fill_mask(model, text, top=3) for text in texts]
+    assert list(map(len, found)) == [1, 3]
+    tokenizer = model.tokenizer
+    ids = np.array([[tokenizer.cls_id, *tokenizer.encode_masked(texts[1]), tokenizer.sep_id]])
+    apply = jax.jit(functools.partial(registry.build(model.model).apply, deterministic=True))
+    output = apply({"params": model.params}, ids, valid_BT=np.ones(ids.shape, bool))
+    expected = jax.nn.softmax(output.logits["masked_lm"])[ids == tokenizer.mask_id]
+    best = np.sort(expected, axis=-1)[:, :-4:-1]
+    np.testing.assert_allclose([[p for _, p in mask] for mask in found[1]], best, rtol=1e-5)
+    compiled = fill_mask._compiled(model.model)
+    assert compiled._cache_size() == 2  # one mask, and three filled up to four
 
 
 def test_candidates_are_readable(tokenizers):
