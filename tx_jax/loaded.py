@@ -4,7 +4,8 @@ Shapes: N texts, D model, B batch, T length, H heads, S length of keys.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax import tree
+from tx_jax.config import TransformerConfig
 from tx_jax.decoding.options import SAMPLING
 from tx_jax.errors import InputError
 from tx_jax.models import registry
@@ -34,6 +36,15 @@ _NEEDS = {
     "translate": "causal_lm",
 }
 _BATCH = 32
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(config: TransformerConfig) -> Callable[[Any, jax.Array, dict[str, Any]], Output]:
+    """`Model.apply`, compiled once a shape. Traced by a user's own `jax.jit` or `jax.grad`, it is a part of theirs."""
+    module: Any = registry.build(config)  # of `apply`, Flax says that it may return anything
+    return jax.jit(
+        lambda params, tokens_BT, inputs: module.apply({"params": params}, tokens_BT, deterministic=True, **inputs)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +97,7 @@ class Model(Trained):
         """
         if self.model.architecture != "encoder_decoder":
             inputs = {"valid_BT": jnp.ones(jnp.shape(tokens_BT), bool)} | inputs
-        module: Any = registry.build(self.model)  # of `apply`, Flax says that it may return anything
-        return module.apply({"params": params}, tokens_BT, deterministic=True, **inputs)
+        return _compiled(self.model)(params, tokens_BT, {key: x for key, x in inputs.items() if x is not None})
 
     def encode(
         self,

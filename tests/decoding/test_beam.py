@@ -52,11 +52,17 @@ def test_wide_enough_it_finds_the_best_of_all_sequences(exponent, normalization)
         agree(best, expected[:5])
 
 
-FORMS = ("gpt2", "seq2seq_post")
-
-
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("early_stopping", [False, True, "never"])
+@pytest.mark.parametrize(
+    ("form", "early_stopping"),
+    [
+        ("gpt2", False),
+        ("gpt2", True),
+        ("gpt2", "never"),
+        ("seq2seq_post", "never"),
+        pytest.param("seq2seq_post", False, marks=pytest.mark.long),
+        pytest.param("seq2seq_post", True, marks=pytest.mark.long),
+    ],
+)
 def test_it_is_the_search_in_lists(form, early_stopping):
     """Prompts of several lengths and limits in one batch: each is searched by itself, and its penalty counts generated
     tokens alone (transformers#20901, #21368, #26624, #27816)."""

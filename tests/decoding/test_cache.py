@@ -21,7 +21,12 @@ def rows_of(form, rng):
     return ids, sources
 
 
-@pytest.mark.parametrize("form", models.FORMS)
+SHORT = ("gpt2", "rotary_window", "seq2seq_post", "seq2seq_pre")
+
+
+@pytest.mark.parametrize(
+    "form", [form if form in SHORT else pytest.param(form, marks=pytest.mark.long) for form in models.FORMS]
+)
 def test_logits_are_those_without_a_cache(form):
     """Token by token behind right-padded prompts, whatever the padding is; the window is shorter than the rows."""
     model, rng = models.toy(form, 53, num_layers=2), np.random.default_rng(3)

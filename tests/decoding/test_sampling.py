@@ -18,7 +18,7 @@ def model():
     return models.model("gpt2")
 
 
-@pytest.mark.parametrize("form", ["gpt2", "seq2seq_pre"])
+@pytest.mark.parametrize("form", ["gpt2", pytest.param("seq2seq_pre", marks=pytest.mark.long)])
 def test_greedy_is_the_most_probable_token_each_time(form):
     """Prompts of different lengths in one batch; nothing is padded where it is written out."""
     model = models.model(form)

@@ -55,6 +55,7 @@ def test_a_word_of_several_pieces_has_the_product_of_their_probabilities(model):
     np.testing.assert_allclose(domain.word_probabilities(model, found), expected, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_more_occurrences_than_a_batch_and_none(model):
     found = [Occurrence("cat", "the " * number, "sleeps") for number in range(18)]
     expected = [one_by_one(model, occurrence) for occurrence in found]

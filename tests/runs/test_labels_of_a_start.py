@@ -20,6 +20,7 @@ CASE = pathlib.Path("../shared/cases/hf_classifier_label_order")
 OLD_ORDER = ("yes", "no", "perhaps")
 MNLI = [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("Entailment", "Contradiction", "Neutral")]
 KIND = {"texts": "sequence_classification", "words": "token_classification"}
+KINDS = ("texts", pytest.param("words", marks=pytest.mark.long))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def write_model(model, path, form):
 
 
 @pytest.mark.parametrize("form", ["converted", "hugging_face"])
-@pytest.mark.parametrize("kind", KIND)
+@pytest.mark.parametrize("kind", KINDS)
 def test_rows_keep_their_labels(tokenizer, tmp_path, form, kind):
     order = OLD_ORDER
     write_model(certain(tokenizer, KIND[kind], order), tmp_path / "model", form)
@@ -71,7 +72,7 @@ def test_rows_keep_their_labels(tokenizer, tmp_path, form, kind):
     assert done.run.labels == f"{', '.join(order)}: the rows of {KIND[kind]} keep the labels of {tmp_path / 'model'}"
 
 
-@pytest.mark.parametrize("kind", KIND)
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_order_of_the_users_moves_the_rows(tokenizer, tmp_path, kind):
     model = certain(tokenizer, KIND[kind], OLD_ORDER)
     write_model(model, tmp_path / "model", "converted")
@@ -83,7 +84,7 @@ def test_an_order_of_the_users_moves_the_rows(tokenizer, tmp_path, kind):
     np.testing.assert_array_equal(done.before[kernel], model.params[kernel][:, [1, 2, 0]])
 
 
-@pytest.mark.parametrize("kind", KIND)
+@pytest.mark.parametrize("kind", KINDS)
 def test_from_run_to_run(tokenizer, tmp_path, kind):
     write_model(certain(tokenizer, KIND[kind], OLD_ORDER), tmp_path / "model", "converted")
     write_data(tmp_path / "train.txt", kind)
@@ -175,7 +176,11 @@ def test_names_that_transformers_made_up_are_not_guessed_at(tokenizer, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "order", [("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), ("Entailment", "Contradiction", "Neutral")]
+    "order",
+    [
+        pytest.param(("CONTRADICTION", "NEUTRAL", "ENTAILMENT"), marks=pytest.mark.long),
+        ("Entailment", "Contradiction", "Neutral"),
+    ],
 )
 def test_published_models_of_mnli(tokenizer, tmp_path, order):
     """They have any order, and some have names in capitals."""

@@ -21,11 +21,13 @@ def test_it_is_a_corpus_to_learn_from(documents):
     assert list(Source(SourceConfig(("embedded",)))) == list(documents)
 
 
+@pytest.mark.long
 def test_no_paragraph_occurs_twice(documents):
     paragraphs = [paragraph for document in documents for paragraph in document.split("\n\n")]
     assert len(paragraphs) == len(set(paragraphs))
 
 
+@pytest.mark.long
 def test_it_is_prose(documents):
     text = "\n".join(documents)
     assert ">>>" not in text
