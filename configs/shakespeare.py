@@ -8,7 +8,16 @@
 A document is a speech, so the end token ends one. Small vocabularies suit so little text: 1.1 MB. The held-out tenth of
 the speeches is evaluated in bits a byte of text, line ends included.
 
-Not yet run here.
+Measured on 2 cores of an AMD EPYC without AVX-512, beside other work, one seed: 2.044 bits a byte of held-out text after
+2,500 steps (2.238 after 1,250), perplexity 14.7 a token. Of the same text, Kneser-Ney n-grams of bytes (`python -m
+benchmarks.ngrams --store=data/shakespeare`) need 4.824, 3.567, 2.815, 2.312, 2.107 and 2.064 bits with orders 1 to 6.
+It still learns at the end (1.95 bits in training): more steps would help. A sample (--prompt=ROMEO: --top_p=0.95 --seed=3):
+
+    ROMEO:
+    Then, woe that, lossly mercy, methink and trafe,
+    Down these beauty to death: they are this Juliet,
+    With all the crown befores, as I would they bear
+    What some offend, if thou and thy old Tybalt command?
 """
 
 from ml_collections import ConfigDict
@@ -41,3 +50,16 @@ def get_config(variant: str = "") -> ConfigDict:
     c.training.keep_best = 1
     c.training.best_metric = "causal_lm_loss"
     return bert_base.with_variant(c, variant, smoke=gpt2_small.smoke)
+
+
+def get_expected(variant: str = "") -> list[dict]:
+    row = {
+        "split": "validation",
+        "metric": "bits_per_byte",
+        "value": 2.044,
+        "high": 2.064,  # n-grams of order 6
+        "step": 2500,
+        "source": "measured here, one seed; at most what n-grams of order 6 need",
+        "hardware": "2 cores of an AMD EPYC",
+    }
+    return [] if variant else [row]
