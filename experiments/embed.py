@@ -78,10 +78,9 @@ def main(argv: list[str]) -> int:
     with progress("text") as shown, vectors.written(out, len(given), model.model.dim) as array:
         for start in range(0, len(given), BLOCK):
             part = given[start : start + BLOCK]
-            pairs = part if model.model.architecture == "encoder_decoder" else ()  # whose decoder is not computed
             array[start : start + len(part)] = vectors.embed(
                 model,
-                texts.rows_of_texts(model, part, pairs, cut=TRUNCATE.value, first=start + 1),
+                texts.rows_to_encode(model, part, cut=TRUNCATE.value, first=start + 1),
                 pooling=POOLING.value,
                 layers=layers,
                 normalize=NORMALIZE.value,

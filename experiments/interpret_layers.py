@@ -104,7 +104,7 @@ def _states(model: capture.Model, given: Sequence[Any]) -> np.ndarray:
     with progress("text") as shown:
         if isinstance(given[0], list):
             return probes.states_of_words(model, texts.rows_of_words(model, given), progress=shown)
-        return probes.states_of_texts(model, texts.rows_of_texts(model, list(map(str, given))), progress=shown)
+        return probes.states_of_texts(model, texts.rows_to_encode(model, list(map(str, given))), progress=shown)
 
 
 def words(model: capture.Model, outs: Sequence[Path]) -> None:
@@ -176,7 +176,7 @@ def similarity(model: capture.Model, outs: Sequence[Path]) -> None:
     states = []
     for one in [model, other] if flags.FLAGS.before else [model]:
         with progress("text") as shown:
-            rows = texts.rows_of_texts(one, given)
+            rows = texts.rows_to_encode(one, given)
             states.append(cka.states(one, rows, of_texts=of_texts, seed=flags.FLAGS.seed, progress=shown))
     found = cka.matrix(states[0], states[-1])
     rows = [(i, j, float(found[i, j])) for i, j in np.ndindex(found.shape)]

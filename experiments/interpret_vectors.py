@@ -42,8 +42,7 @@ def neighbors(model: capture.Model, outs: Sequence[Path]) -> None:
 
 
 def _embedded(model: capture.Model, given: Sequence[str]) -> np.ndarray:
-    pairs = given if model.model.architecture == "encoder_decoder" else ()  # whose decoder is not computed
-    rows = texts.rows_of_texts(model, given, pairs)
+    rows = texts.rows_to_encode(model, given)
     layers = numbers_given("layers", (-1,)) or ()
     with progress("text") as shown:
         return vectors.embed(

@@ -91,7 +91,7 @@ def test_a_decoder_goes_on(gpt):
 
 def test_an_encoder_decoder_translates(tmp_path):
     model = saved(tmp_path / "model", decoders.model("seq2seq_pre", "unigram"))
-    assert model.can == ("translate", "capture")
+    assert model.can == ("translate", "encode", "capture")
     beams = decoding.Options(num_beams=4, length_penalty=0.6, length_normalization="gnmt", max_new_tokens=4)
     assert model.translate("the cat", max_new_tokens=4) == decoding.generate(model, ["the cat"], beams)[0].text
     greedy = decoding.Options(temperature=0, max_new_tokens=4)

@@ -17,6 +17,7 @@ from tests import documented, labeled_files
 from tests.decoding import models as decoders
 from tests.interpret import models as small
 from tests.test_api import saved
+from tx_jax.interpret import store, texts
 
 ROOT = documented.ROOT
 # Pages whose Python blocks run one after the other, in a folder of models and data. Those of extending.md are modules,
@@ -37,6 +38,9 @@ def place(tiny_store, tmp_path_factory):
         labeled_files.write_model(place / "runs" / name, tokenizer, heads=(head,), **changes)
     for name in ("models/bert", "runs/mine", "minilm"):
         saved(place / name, small.model("BERT", max_length=64))
+    model = small.model("BERT", max_length=64)
+    rows = texts.rows_of_texts(model, ["the", "a", "the cat", "a dog"])
+    store.write(model, rows, ["encoder/layer_0/output"], str(place / "capture"))
     saved(place / "runs/gpt", decoders.model("gpt2"))
     saved(place / "runs/translator", decoders.model("seq2seq_pre", "unigram"))
     (place / "data").mkdir()

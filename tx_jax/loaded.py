@@ -78,7 +78,7 @@ class Model(Trained):
             if (head in self.model.heads or self._learned(name))
             and (head != "causal_lm" or (name == "translate") == translates)
         ]
-        return (*heads, *([] if translates else ["encode"]), "capture")
+        return (*heads, "encode", "capture")
 
     def apply(self, params: Any, tokens_BT: jax.Array, **inputs: Any) -> Output:
         """The model as a pure function of its parameters, without dropout, for a step of one's own.
@@ -108,7 +108,7 @@ class Model(Trained):
         normalize: bool = True,
         batch_size: int = _BATCH,
     ) -> np.ndarray:
-        """A vector of each text: float32 [N, D].
+        """A vector of each text: float32 [N, D]; of an encoder-decoder its encoder's.
 
         Args:
           layers: the mean of these: 0 = the embeddings, 1 = the first layer's output, -1 = the last.
@@ -125,8 +125,7 @@ class Model(Trained):
         from tx_jax.interpret import texts as rows
         from tx_jax.interpret import vectors
 
-        self._require("encode")
-        made = rows.rows_of_texts(self, _texts(texts, "encode"))
+        made = rows.rows_to_encode(self, _texts(texts, "encode"))
         return vectors.embed(self, made, pooling=pooling, layers=layers, normalize=normalize, batch_size=batch_size)
 
     def capture(

@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 
 from tests.interpret import models
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.interpret import texts
+from tx_jax.interpret import capture, contexts, probes, texts
 
 
 def test_texts_and_pairs_have_the_layout_of_their_model():
@@ -82,6 +83,17 @@ def test_bad_input(name):
 def test_an_encoder_decoder_needs_a_target():
     with pytest.raises(InputError, match="give the target as the second text"):
         texts.rows_of_texts(models.model("Transformer"), ["the cat"])
+
+
+def test_of_an_encoder_decoder_the_encoder_alone_may_be_looked_at():
+    model, given = models.model("Transformer", num_layers=1), ["the cat sits", "a cat stands"]
+    rows = texts.rows_to_encode(model, given)
+    names = ["encoder/input", "encoder/output"]
+    expected = capture.collect(model, texts.rows_of_texts(model, given, ["a dog", "the"]), names)
+    (states,) = probes.states_of_texts(model, rows[:1])[-1:]
+    np.testing.assert_allclose(states[0], expected[0]["encoder/output"].mean(0), atol=1e-6)
+    of_word = contexts.look(model, given, ["cat"]).vectors
+    np.testing.assert_allclose(of_word[-1, 1], expected[1]["encoder/output"][1], atol=1e-6)
 
 
 def test_every_row_is_in_one_batch_of_few_shapes():

@@ -11,7 +11,7 @@ import numpy as np
 
 from tx_jax.errors import InputError
 from tx_jax.interpret import capture, vectors
-from tx_jax.interpret.texts import rows_of_texts, tokens_of
+from tx_jax.interpret.texts import rows_to_encode, tokens_of
 
 BASELINE_PAIRS = 2000
 
@@ -56,7 +56,7 @@ def look(model: capture.Model, texts: Sequence[str], words: Sequence[str], *, se
     words = list(words) * len(texts) if len(words) == 1 else list(words)
     if len(words) != len(texts):
         raise InputError(f"{len(texts)} texts and {len(words)} words: give one word, or one for each text")
-    rows = rows_of_texts(model, texts)
+    rows = rows_to_encode(model, texts)
     places = [tokens_of(*one, f"text {n}") for n, one in enumerate(zip(rows, texts, words, strict=True), start=1)]
     names = vectors.hidden_sites(model.model, range(model.model.num_layers + 1))
     states = capture.collect(model, rows, names)

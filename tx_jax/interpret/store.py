@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_folder, new_folder
+from tx_jax.files import json_text, local_folder, new_folder, path_of
 from tx_jax.interpret import capture, sites
 from tx_jax.interpret.texts import Row
 
@@ -23,7 +23,7 @@ def write(
     model: capture.Model,
     rows: Sequence[Row],
     names: Sequence[str],
-    path: Path,
+    path: str | Path,
     *,
     batch_size: int = capture.BATCH_SIZE,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -37,7 +37,7 @@ def write(
     sizes = {"H": config.num_heads, "K": config.head_dim, "D": config.dim, "F": config.mlp_dim, "E": config.table_dim}
     known = sites.of(config)
     shapes = {name: [_shape(known[name], row, sizes) for row in rows] for name in names}
-    with new_folder(path, last=FILE) as folder:
+    with new_folder(path_of(path, "path"), last=FILE) as folder:
         arrays = {}
         for name in names:
             total = sum(map(math.prod, shapes[name]))
@@ -73,9 +73,9 @@ class Captured:
       tokens: of each text, as the vocabulary writes them.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: str | Path):
         """Raises InputError if there is no such folder."""
-        folder = local_folder(path)
+        folder = local_folder(path_of(path, "path"))
         try:
             record = json.loads((folder / FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:

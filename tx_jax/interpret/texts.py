@@ -93,6 +93,13 @@ def rows_of_texts(
     return rows
 
 
+def rows_to_encode(model: "Model", texts: Sequence[str], *, cut: bool = False, first: int = 1) -> list[Row]:
+    """A row of each text for what reads one stack of layers: of an encoder-decoder the encoder, whose target is not
+    computed. Arguments and errors as of `rows_of_texts`."""
+    pairs = texts if model.model.architecture == "encoder_decoder" else ()
+    return rows_of_texts(model, texts, pairs, cut=cut, first=first)
+
+
 Encoded = tuple[list[int], list[tuple[int, int]]]
 
 
