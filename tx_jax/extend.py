@@ -78,6 +78,8 @@ def head(name: str, row: Head, module: Callable[[TransformerConfig], Any] | None
     _check_name("head", name)
     if not name.isidentifier() or name in _BODY:
         raise InputError(f"head {name!r}: choose a name of letters, digits and _, other than {', '.join(_BODY)}")
+    if not isinstance(row, Head):
+        raise InputError(f"head {name!r}: {row!r:.60} is no tx_jax.extend.Head")
     if row.reads not in ("pooled", "tokens"):
         raise InputError(f"head {name!r}: reads={row.reads!r} must be 'pooled' or 'tokens'")
     if not isinstance(row.outputs, int) and row.outputs != "labels":
