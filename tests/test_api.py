@@ -138,11 +138,33 @@ def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
         ("encode", ([],), "encode: the list is empty"),
         ("encode", (["a", None],), r"encode, text 2: None is no text"),
         ("capture", (["cat"], ["encoder/layer_9/output"]), "there is no activation 'encoder/layer_9/output'"),
+        ("capture", (["cat"], "encoder/layer_0/output"), "capture, names takes a list, not 'encoder/layer_0/output'"),
+        ("save", (None,), r"path=None is no path \(NoneType\): give a text or a pathlib.Path"),
     ],
 )
 def test_bad_input(bert, method, arguments, problem):
     with pytest.raises(InputError, match=problem):
         getattr(bert, method)(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"pooling": "max"}, "pooling='max': there are mean, first, last"),
+        ({"layers": -1}, r"layers=-1: give a list of numbers, such as \[-1\]"),
+        ({"layers": ()}, r"layers=\(\): give a list of numbers"),
+        ({"layers": [9]}, "there is no layer 9"),
+    ],
+)
+def test_what_is_no_vector(bert, options, problem):
+    with pytest.raises(InputError, match=problem):
+        bert.encode(["cat"], **options)
+
+
+@pytest.mark.parametrize("top", [0, -1, "3", 2.5])
+def test_how_many_tokens_fill_a_mask(bert, top):
+    with pytest.raises(InputError, match="give a number of tokens, 1 or more"):
+        bert.fill_mask("a [MASK]", top=top)
 
 
 @pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3])
@@ -155,6 +177,23 @@ def test_a_text_to_classify_must_be_one_or_two(tiny_store, tmp_path, text):
 def test_no_model_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError, match=r"it has no config\.json and no model\.json"):
         tx_jax.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [None, ["bert"], 3, ""])
+def test_what_is_no_name_of_a_model(name):
+    with pytest.raises(InputError, match=r"^model="):
+        tx_jax.load(name)
+
+
+def test_one_head_is_given_in_a_list(tmp_path):
+    with pytest.raises(InputError, match=r"heads='masked_lm': give a list, such as \['masked_lm'\]"):
+        tx_jax.load(tmp_path, heads="masked_lm")
+
+
+@pytest.mark.parametrize("config", [None, "bert_base"])
+def test_what_is_no_configuration_to_train(config, tmp_path):
+    with pytest.raises(InputError, match=f"train takes a configuration, not {config!r}"):
+        tx_jax.train(config, tmp_path)
 
 
 def test_training_from_python(smoke_config, tmp_path):

@@ -149,6 +149,7 @@ class Model(Trained):
         from tx_jax.interpret import capture
         from tx_jax.interpret.texts import rows_of_texts
 
+        names = _texts(names, "capture, names") if isinstance(names, str | None) else names
         given = _texts(targets, "capture") if targets else ()
         return capture.collect(self, rows_of_texts(self, _texts(texts, "capture"), given), names)
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -21,8 +22,11 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
     and their probabilities.
 
     Raises:
-      InputError: no mask in the text, a text longer than the model, or a model or tokenizer that cannot fill masks.
+      InputError: no mask in the text, a text longer than the model, a model or tokenizer that cannot fill masks, or
+        no number of tokens.
     """
+    if not isinstance(top, Integral) or top < 1:
+        raise InputError(f"top={top!r}: give a number of tokens, 1 or more")
     tokenizer = model.require_masks()
     ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
     if tokenizer.mask_id not in ids:

@@ -78,6 +78,8 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
     Raises:
       InputError: there is no model.
     """
+    if name == "":  # to `Path` it would be this folder
+        raise InputError("model='': give the folder of a model, or its name on the Hugging Face Hub")
     path = path_of(name, "model")
     if not path.is_dir():
         if path.exists():
