@@ -136,6 +136,8 @@ def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
         ("fill_mask", (None,), r"fill_mask takes a text, not None \(NoneType\)"),
         ("encode", ("a text",), r"encode takes a list, not 'a text' \(str\): give \[...\]"),
         ("encode", ([],), "encode: the list is empty"),
+        ("encode", (["a", "b \ud800"],), r"encode, text 2: '\\ud800' at 2 is half a character"),
+        ("fill_mask", ("\ud800 [MASK]",), r"fill_mask: '\\ud800' at 0 is half a character"),
         ("encode", (["a", None],), r"encode, text 2: None is no text"),
         ("capture", (["cat"], ["encoder/layer_9/output"]), "there is no activation 'encoder/layer_9/output'"),
         ("capture", (["cat"], "encoder/layer_0/output"), "capture, names takes a list, not 'encoder/layer_0/output'"),
@@ -167,7 +169,7 @@ def test_how_many_tokens_fill_a_mask(bert, top):
         bert.fill_mask("a [MASK]", top=top)
 
 
-@pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3])
+@pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3, "\udfff"])
 def test_a_text_to_classify_must_be_one_or_two(tiny_store, tmp_path, text):
     classifier = labeled(tmp_path, tiny_store.tokenizer(), "sequence_classification", num_labels=2)
     with pytest.raises(InputError, match="classify, text 2"):
@@ -188,6 +190,18 @@ def test_what_is_no_name_of_a_model(name):
 def test_one_head_is_given_in_a_list(tmp_path):
     with pytest.raises(InputError, match=r"heads='masked_lm': give a list, such as \['masked_lm'\]"):
         tx_jax.load(tmp_path, heads="masked_lm")
+
+
+@pytest.mark.parametrize("average", [0, -1, "5"])
+def test_a_mean_is_of_some_checkpoints(average, tmp_path):
+    """Of none it would be NaN."""
+    with pytest.raises(InputError, match=f"average={average!r}: give the number"):
+        tx_jax.load(tmp_path, average=average)
+
+
+def test_a_configuration_to_train_is_whole(tmp_path):
+    with pytest.raises(InputError, match="the configuration lacks data, model, training"):
+        tx_jax.train({}, tmp_path)
 
 
 @pytest.mark.parametrize("config", [None, "bert_base"])

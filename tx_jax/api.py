@@ -87,6 +87,8 @@ def train(config: Any, workdir: str | Path, *, progress: bool = True) -> dict[st
             "tx_jax.get_config(NAME) makes one"
         )
     values = config if isinstance(config, dict) else config.to_dict()
+    if missing := sorted({"data", "model", "training"} - values.keys()):
+        raise InputError(f"train: the configuration lacks {', '.join(missing)}; tx_jax.get_config(NAME) makes one")
     place = path_of(workdir, "workdir")
     opened = open_run(values, place)
     for line in opened.told if progress else ():

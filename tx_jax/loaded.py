@@ -185,6 +185,8 @@ class Model(Trained):
         for number, parts in enumerate(given, start=1):
             if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
                 raise InputError(f"classify, text {number}: {parts!r:.60} is neither a text nor a pair of texts")
+            for part in parts:
+                _encodable(part, f"classify, text {number}")
         return self._predict("classify", given)
 
     def tag(self, words: Sequence[str]) -> list[tuple[str, str, float]]:
@@ -350,6 +352,17 @@ def _columns(given: Sequence[Sequence[Any]]) -> dict[str, Any]:
 def _text(text: Any, name: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} takes a text, not {text!r:.60} ({type(text).__name__})")
+    return _encodable(text, name)
+
+
+def _encodable(text: str, name: str) -> str:
+    """Raises InputError for half a character, as bytes have that were decoded as what they are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name}: {text[error.start]!r} at {error.start} is half a character: decode it again"
+        ) from None
     return text
 
 
@@ -366,4 +379,4 @@ def _texts(texts: Any, name: str) -> list[str]:
     for number, text in enumerate(given, start=1):
         if not isinstance(text, str):
             raise InputError(f"{name}, text {number}: {text!r:.60} is no text ({type(text).__name__})")
-    return list(given)
+    return [_encodable(text, f"{name}, text {number}") for number, text in enumerate(given, start=1)]
