@@ -88,6 +88,8 @@ def head(name: str, row: Head, module: Callable[[TransformerConfig], Any] | None
         raise InputError(f"head {name!r}: architectures={row.architectures!r} must be some of 'encoder', 'decoder'")
     if row.module:
         raise InputError(f"head {name!r}: leave Head.module out; the module is the third argument")
+    if module is not None and not callable(module):
+        raise InputError(f"head {name!r}: {module!r:.60} is no Flax module")
     again = added.record("head", name, _caller(), name in HEADS)
     heads.add(name, row)
     MODULES.pop(name, None)
