@@ -91,9 +91,8 @@ class MaskedTargets:
         chosen = getattr(choice, "chosen_BT", None)
         if not isinstance(chosen, np.ndarray) or chosen.shape != tokens.shape or chosen.dtype != bool:
             raise InputError(f"{where} must return a Choice whose chosen_BT is bool [B, T], not {choice!r:.60}")
-        if (
-            most := int(chosen.sum(axis=1).max(initial=0))
-        ) > masking.max_predictions:  # they would run over into the next row
+        most = int(chosen.sum(axis=1).max(initial=0))
+        if most > masking.max_predictions:  # they would run over into the next row
             raise InputError(
                 f"{where} chooses {most} tokens of a row, but there is room for data.max_predictions="
                 f"{masking.max_predictions}: see masking.budget"
