@@ -140,6 +140,8 @@ def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
         ("fill_mask", ("\ud800 [MASK]",), r"fill_mask: '\\ud800' at 0 is half a character"),
         ("encode", (["a", None],), r"encode, text 2: None is no text"),
         ("capture", (["cat"], ["encoder/layer_9/output"]), "there is no activation 'encoder/layer_9/output'"),
+        ("capture", (["cat"], ["encoder/layer_1/outputs"]), "Did you mean 'encoder/layer_1/output'"),
+        ("fill_mask", ("word " * 1000,), r"^no \[MASK\] in .{80}$"),
         ("capture", (["cat"], "encoder/layer_0/output"), "capture, names takes a list, not 'encoder/layer_0/output'"),
         ("save", (None,), r"path=None is no path \(NoneType\): give a text or a pathlib.Path"),
     ],

@@ -30,7 +30,7 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
     tokenizer = model.require_masks()
     ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
     if tokenizer.mask_id not in ids:
-        raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
+        raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r:.80}")
     if len(ids) > model.model.max_length:
         raise InputError(f"the text has {len(ids)} tokens, but the model takes at most {model.model.max_length}")
     # The model's table may be padded beyond the tokenizer's vocabulary.
