@@ -194,6 +194,8 @@ def _parse_flags(argv: list[str], words: Words) -> list[str]:
         _load_extensions(argv)
         config = _flag_value(argv, "config")
         _config_given = config or ""
+        if config == "":
+            raise InputError("--config is empty: give a file, or a name such as bert_base")
         if set(argv) & {"--help", "-help", "-h", "--helpshort", "--helpfull"}:
             _help(config, words)
         if config:

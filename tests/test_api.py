@@ -136,8 +136,14 @@ def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
         ("fill_mask", (None,), r"fill_mask takes a text, not None \(NoneType\)"),
         ("encode", ("a text",), r"encode takes a list, not 'a text' \(str\): give \[...\]"),
         ("encode", ([],), "encode: the list is empty"),
+        ("encode", (["a", "b \ud800"],), r"encode, text 2: '\\ud800' at 2 is half a character"),
+        ("fill_mask", ("\ud800 [MASK]",), r"fill_mask: '\\ud800' at 0 is half a character"),
         ("encode", (["a", None],), r"encode, text 2: None is no text"),
         ("capture", (["cat"], ["encoder/layer_9/output"]), "there is no activation 'encoder/layer_9/output'"),
+        ("capture", (["cat"], ["encoder/layer_1/outputs"]), "Did you mean 'encoder/layer_1/output'"),
+        ("fill_mask", ("word " * 1000,), r"^no \[MASK\] in .{80}$"),
+        ("capture", (["cat"], "encoder/layer_0/output"), "capture, names takes a list, not 'encoder/layer_0/output'"),
+        ("save", (None,), r"path=None is no path \(NoneType\): give a text or a pathlib.Path"),
     ],
 )
 def test_bad_input(bert, method, arguments, problem):
@@ -145,7 +151,27 @@ def test_bad_input(bert, method, arguments, problem):
         getattr(bert, method)(*arguments)
 
 
-@pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3])
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"pooling": "max"}, "pooling='max': there are mean, first, last"),
+        ({"layers": -1}, r"layers=-1: give a list of numbers, such as \[-1\]"),
+        ({"layers": ()}, r"layers=\(\): give a list of numbers"),
+        ({"layers": [9]}, "there is no layer 9"),
+    ],
+)
+def test_what_is_no_vector(bert, options, problem):
+    with pytest.raises(InputError, match=problem):
+        bert.encode(["cat"], **options)
+
+
+@pytest.mark.parametrize("top", [0, -1, "3", 2.5])
+def test_how_many_tokens_fill_a_mask(bert, top):
+    with pytest.raises(InputError, match="give a number of tokens, 1 or more"):
+        bert.fill_mask("a [MASK]", top=top)
+
+
+@pytest.mark.parametrize("text", [None, ["a", "b", "c"], 3, "\udfff"])
 def test_a_text_to_classify_must_be_one_or_two(tiny_store, tmp_path, text):
     classifier = labeled(tmp_path, tiny_store.tokenizer(), "sequence_classification", num_labels=2)
     with pytest.raises(InputError, match="classify, text 2"):
@@ -155,6 +181,35 @@ def test_a_text_to_classify_must_be_one_or_two(tiny_store, tmp_path, text):
 def test_no_model_says_what_was_looked_for(tmp_path):
     with pytest.raises(InputError, match=r"it has no config\.json and no model\.json"):
         tx_jax.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [None, ["bert"], 3, ""])
+def test_what_is_no_name_of_a_model(name):
+    with pytest.raises(InputError, match=r"^model="):
+        tx_jax.load(name)
+
+
+def test_one_head_is_given_in_a_list(tmp_path):
+    with pytest.raises(InputError, match=r"heads='masked_lm': give a list, such as \['masked_lm'\]"):
+        tx_jax.load(tmp_path, heads="masked_lm")
+
+
+@pytest.mark.parametrize("average", [0, -1, "5"])
+def test_a_mean_is_of_some_checkpoints(average, tmp_path):
+    """Of none it would be NaN."""
+    with pytest.raises(InputError, match=f"average={average!r}: give the number"):
+        tx_jax.load(tmp_path, average=average)
+
+
+def test_a_configuration_to_train_is_whole(tmp_path):
+    with pytest.raises(InputError, match="the configuration lacks data, model, training"):
+        tx_jax.train({}, tmp_path)
+
+
+@pytest.mark.parametrize("config", [None, "bert_base"])
+def test_what_is_no_configuration_to_train(config, tmp_path):
+    with pytest.raises(InputError, match=f"train takes a configuration, not {config!r}"):
+        tx_jax.train(config, tmp_path)
 
 
 def test_training_from_python(smoke_config, tmp_path):

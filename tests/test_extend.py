@@ -12,10 +12,10 @@ from tests import documented, labeled_files, programs
 from tests.convert import folders
 from tests.models import small
 from tx_jax import added, extend, sharding, tree
-from tx_jax.config import MeshConfig, from_config_dict, heads
+from tx_jax.config import MeshConfig, from_config_dict, heads, to_dict
 from tx_jax.convert import families, model_dir
-from tx_jax.data.pretraining.masking import Masking
-from tx_jax.data.pretraining.targets import UNITS
+from tx_jax.data.pretraining.masking import Choice, Masking
+from tx_jax.data.pretraining.targets import UNITS, MaskedTargets, RateSchedule
 from tx_jax.data.rng import RowRandom, keys
 from tx_jax.errors import InputError
 from tx_jax.models import registry
@@ -103,6 +103,44 @@ def test_a_configuration_names_the_module_of_its_masking(modules, smoke_config):
     batch = task.batches("train", batch_size=4, repeat=True).batch_at(0)
     places, count = batch["masked_positions"][0], int(batch["masked_weights"][0].sum())
     assert count == places[count - 1] - places[0] + 1 > 1
+
+
+@pytest.mark.parametrize(
+    ("choose", "problem"),
+    [
+        (
+            lambda *given: Choice(given[2], np.zeros(2, int)),
+            "'wrong' chooses 40 tokens of a row, but there is room",
+        ),
+        (lambda *given: Choice(given[1], np.zeros(2, int)), "'wrong' must return a Choice whose chosen_BT is bool"),
+        (lambda *given: None, r"chosen_BT is bool \[B, T\], not None"),
+    ],
+)
+def test_a_wrong_choice_is_told(choose, problem, monkeypatch):
+    """More than there is room for would become predictions of the next row."""
+    monkeypatch.setitem(UNITS, "wrong", choose)
+    masking = Masking(0.15, 8, 0.8, 0.1, mask_id=4, vocab_size=99, special_ids=(0, 1, 2, 3, 4))
+    targets = MaskedTargets(masking, RateSchedule(0.15, 0.15, 0), unit="wrong")
+    batch = {"tokens": np.full((2, 40), 9, np.int32), "valid": np.arange(40)[None] < np.array([[40], [3]])}
+    with pytest.raises(InputError, match=problem):
+        targets(batch, RowRandom(keys(np.arange(2))), 0)
+
+
+def test_a_run_that_goes_on_keeps_the_module(modules, smoke_config, tmp_path):
+    """Without it in the configuration, and in a process that has not imported it."""
+    values = smoke_config.to_dict()
+    values["data"]["mask_unit"] = "block"
+    added.load(["my_masking"])
+    config = from_config_dict(fill_in(values)[0])
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(config)))
+    modules()
+    assert fill_in(values, begun=tmp_path)[0]["extensions"] == ("my_masking",)
+
+
+@pytest.mark.parametrize("name", ["my_masking.py", "mine/my_masking.py", "mine/my_masking"])
+def test_a_file_is_no_module(name):
+    with pytest.raises(InputError, match=f"extensions='{name}' is a file: give its module, 'my_masking'"):
+        added.load([name])
 
 
 @pytest.mark.long
@@ -255,6 +293,8 @@ HEAD = extend.Head("pooled", 3)
         (lambda: extend.mask_unit("two words", five), "a name is a text without spaces"),
         (lambda: extend.head("pooled", HEAD), "head 'pooled': tx_jax has one"),
         (lambda: extend.head("encoder", HEAD), "other than embeddings, encoder"),
+        (lambda: extend.head("mine", HEAD, "Dense"), "head 'mine': 'Dense' is no Flax module"),
+        (lambda: extend.head("mine", "pooled"), "head 'mine': 'pooled' is no tx_jax.extend.Head"),
         (lambda: extend.head("mine", extend.Head("first", 3)), "reads='first' must be 'pooled' or 'tokens'"),
         (lambda: extend.head("mine", extend.Head("pooled", "vocabulary")), "must be a number or 'labels'"),
         (lambda: extend.head("mine", extend.Head("pooled", 3, ("cnn",))), "must be some of 'encoder', 'decoder'"),

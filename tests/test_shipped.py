@@ -57,6 +57,7 @@ def test_a_file_of_ones_own_comes_first_and_imports_ours(tmp_path, monkeypatch):
     ("name", "problem"),
     [
         ("bert_bse", "get_config: there is no file 'bert_bse'. Did you mean 'bert_base'?"),
+        ("bert-base", "there is no file 'bert-base'. Did you mean 'bert_base'?"),
         ("bert_base:smok", r"ValueError: unknown variant 'smok'; known: smoke"),
         (None, r"get_config takes a name, not None \(NoneType\)"),
         ("texts.csv", "texts.csv is no Python file"),
@@ -64,6 +65,7 @@ def test_a_file_of_ones_own_comes_first_and_imports_ours(tmp_path, monkeypatch):
 )
 def test_what_is_no_configuration(name, problem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert tx_jax.get_config(Path("bert_base:smoke")).to_dict() == tx_jax.get_config("bert_base:smoke").to_dict()
     Path("texts.csv").write_text("label,text\n")
     with pytest.raises(InputError, match=problem):
         tx_jax.get_config(name)
@@ -86,8 +88,13 @@ def test_a_command_takes_the_name(arguments, tmp_path):
     done = programs.run("tx_jax.console", "train", *arguments, "--config.data.store=none", "--workdir=x", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: no token store at none: make one with python -m experiments.prepare --store=none\n",
+        "error: no token store at none: make one with tx-jax prepare --store=none\n",  # as it was called
     )
+
+
+def test_an_empty_name_is_no_configuration(tmp_path):
+    done = programs.run("tx_jax.console", "train", "--config=", "--workdir=x", cwd=tmp_path)
+    assert (done.returncode, done.stderr[:24]) == (2, "error: --config is empty")
 
 
 def test_a_wheel_lists_and_runs_its_commands(tmp_path):

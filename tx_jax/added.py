@@ -50,6 +50,9 @@ def load(modules: Iterable[str]) -> None:
     for name in modules:
         if name == NOTEBOOK:
             continue  # what it added is here, or its absence is an error of its own
+        if name.endswith(".py") or "/" in name:
+            module = name.removesuffix(".py").rpartition("/")[2]
+            raise InputError(f"extensions={name!r} is a file: give its module, {module!r}, in whose folder you start")
         try:
             importlib.import_module(name)
         except InputError as error:

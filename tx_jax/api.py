@@ -18,7 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from tx_jax.config import LabeledDataConfig
-from tx_jax.errors import InputWarning
+from tx_jax.errors import InputError, InputWarning
 from tx_jax.loaded import Model
 from tx_jax.runs import trained
 from tx_jax.runs.open_model import open_model
@@ -44,6 +44,8 @@ def load(name: str | Path, *, step: int | None = None, heads: Sequence[str] | No
       >>> tx_jax.load("models/bert").can
       ('fill_mask', 'encode', 'capture')
     """
+    if isinstance(heads, str):
+        raise InputError(f"load, heads={heads!r}: give a list, such as [{heads!r}]")
     opened = open_model(name, step=step, heads=heads, average=average)
     placed = trained.place(opened)
     values = {field.name: getattr(placed, field.name) for field in dataclasses.fields(Trained)}
@@ -79,7 +81,14 @@ def train(config: Any, workdir: str | Path, *, progress: bool = True) -> dict[st
     from tx_jax.training import loop
     from tx_jax.training.open_run import open_run
 
+    if not isinstance(config, dict) and not hasattr(config, "to_dict"):
+        raise InputError(
+            f"train takes a configuration, not {config!r:.60} ({type(config).__name__}): "
+            "tx_jax.get_config(NAME) makes one"
+        )
     values = config if isinstance(config, dict) else config.to_dict()
+    if missing := sorted({"data", "model", "training"} - values.keys()):
+        raise InputError(f"train: the configuration lacks {', '.join(missing)}; tx_jax.get_config(NAME) makes one")
     place = path_of(workdir, "workdir")
     opened = open_run(values, place)
     for line in opened.told if progress else ():

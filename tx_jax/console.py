@@ -48,6 +48,7 @@ def main() -> None:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         sys.exit(_fail(f"tx-jax has no command {name!r}.{hint} tx-jax alone lists them"))
     sys.argv[:] = [name, *arguments]
+    os.environ[shipped.CALLED_BY] = "tx-jax"
     runpy.run_module(f"experiments.{module}", run_name="__main__", alter_sys=True)
 
 

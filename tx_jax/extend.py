@@ -78,6 +78,8 @@ def head(name: str, row: Head, module: Callable[[TransformerConfig], Any] | None
     _check_name("head", name)
     if not name.isidentifier() or name in _BODY:
         raise InputError(f"head {name!r}: choose a name of letters, digits and _, other than {', '.join(_BODY)}")
+    if not isinstance(row, Head):
+        raise InputError(f"head {name!r}: {row!r:.60} is no tx_jax.extend.Head")
     if row.reads not in ("pooled", "tokens"):
         raise InputError(f"head {name!r}: reads={row.reads!r} must be 'pooled' or 'tokens'")
     if not isinstance(row.outputs, int) and row.outputs != "labels":
@@ -86,6 +88,8 @@ def head(name: str, row: Head, module: Callable[[TransformerConfig], Any] | None
         raise InputError(f"head {name!r}: architectures={row.architectures!r} must be some of 'encoder', 'decoder'")
     if row.module:
         raise InputError(f"head {name!r}: leave Head.module out; the module is the third argument")
+    if module is not None and not callable(module):
+        raise InputError(f"head {name!r}: {module!r:.60} is no Flax module")
     again = added.record("head", name, _caller(), name in HEADS)
     heads.add(name, row)
     MODULES.pop(name, None)

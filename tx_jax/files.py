@@ -36,10 +36,12 @@ def path_of(text: str | Path, what: str, *, reads: bool = False) -> Path:
       reads: whether it is only read, file by file; then it may have any scheme of fsspec's.
 
     Raises:
-      InputError: an address that is not supported; see `schemes.checked`.
+      InputError: it is no path, or an address that is not supported; see `schemes.checked`.
     """
-    if not isinstance(text, str):
+    if isinstance(text, Path | StorePath):
         return text
+    if not isinstance(text, str):
+        raise InputError(f"{what}={text!r:.60} is no path ({type(text).__name__}): give a text or a pathlib.Path")
     if (hub := _HUB.match(text)) and not (reads and "/resolve/" in text):
         raise InputError(f"{what}={text}: a model on the Hugging Face Hub is given by its name alone, {hub[1]}")
     if schemes.scheme_of(text) is None:

@@ -148,6 +148,7 @@ class Model(Trained):
         from tx_jax.interpret import capture
         from tx_jax.interpret.texts import rows_of_texts
 
+        names = _texts(names, "capture, names") if isinstance(names, str | None) else names
         given = _texts(targets, "capture") if targets else ()
         return capture.collect(self, rows_of_texts(self, _texts(texts, "capture"), given), names)
 
@@ -183,6 +184,8 @@ class Model(Trained):
         for number, parts in enumerate(given, start=1):
             if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
                 raise InputError(f"classify, text {number}: {parts!r:.60} is neither a text nor a pair of texts")
+            for part in parts:
+                _encodable(part, f"classify, text {number}")
         return self._predict("classify", given)
 
     def tag(self, words: Sequence[str]) -> list[tuple[str, str, float]]:
@@ -348,6 +351,17 @@ def _columns(given: Sequence[Sequence[Any]]) -> dict[str, Any]:
 def _text(text: Any, name: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} takes a text, not {text!r:.60} ({type(text).__name__})")
+    return _encodable(text, name)
+
+
+def _encodable(text: str, name: str) -> str:
+    """Raises InputError for half a character, as bytes have that were decoded as what they are not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name}: {text[error.start]!r} at {error.start} is half a character: decode it again"
+        ) from None
     return text
 
 
@@ -364,4 +378,4 @@ def _texts(texts: Any, name: str) -> list[str]:
     for number, text in enumerate(given, start=1):
         if not isinstance(text, str):
             raise InputError(f"{name}, text {number}: {text!r:.60} is no text ({type(text).__name__})")
-    return list(given)
+    return [_encodable(text, f"{name}, text {number}") for number, text in enumerate(given, start=1)]

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import re
 import sys
 import types
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _IN_WHEEL = Path(__file__).resolve().parent / "_shipped"
 INSTALLED = _IN_WHEEL.is_dir()  # from a wheel
+CALLED_BY = "TX_JAX_COMMAND"  # is set where the command tx-jax runs, and in the processes that it starts
 # The folder that holds experiments/ and configs/.
 ROOT = _IN_WHEEL if INSTALLED else Path(__file__).resolve().parents[1]
 
@@ -34,7 +36,7 @@ def located(config: str) -> str:
     return config
 
 
-def get_config(name: str) -> "ConfigDict":
+def get_config(name: str | Path) -> "ConfigDict":
     """A configuration, to change as you like and give to `tx_jax.train`.
 
     Args:
@@ -49,9 +51,9 @@ def get_config(name: str) -> "ConfigDict":
       >>> c.model.num_layers
       2
     """
-    if not isinstance(name, str):
+    if not isinstance(name, str | Path):
         raise InputError(f"get_config takes a name, not {name!r:.60} ({type(name).__name__})")
-    return call(name, "get_config", "get_config")
+    return call(str(name), "get_config", "get_config")
 
 
 def module(config: str, what: str) -> types.ModuleType:
@@ -66,7 +68,7 @@ def module(config: str, what: str) -> types.ModuleType:
     name = config.partition(":")[0]
     path = Path(located(name))
     if not path.is_file():
-        known = names() if re.fullmatch(r"\w+", name) else map(str, path.parent.glob("*.py"))
+        known = names() if re.fullmatch(r"[\w-]+", name) else map(str, path.parent.glob("*.py"))
         raise InputError(f"{what}: there is no file {name!r}.{did_you_mean(name, known)}")
     spec = importlib.util.spec_from_file_location("config_under_check", path)
     if spec is None or spec.loader is None:
@@ -118,5 +120,6 @@ def importing() -> Generator[None, None, None]:
 
 
 def spoken(text: str) -> str:
-    """A text that names commands of ours, as they are called here: installed from a wheel, by `tx-jax`."""
-    return text.replace("python -m experiments.", "tx-jax ") if INSTALLED else text
+    """A text that names commands of ours, as they are called here: by `tx-jax` if installed from a wheel, or if this
+    command was, perhaps outside the clone."""
+    return text.replace("python -m experiments.", "tx-jax ") if INSTALLED or CALLED_BY in os.environ else text

@@ -107,7 +107,7 @@ assert abs(found[0, 0] - 30) < 1e-6
 #
 # ## Why divide by $\sqrt{K}$?
 #
-# If the numbers in $q$ and $k$ are independent, with mean 0 and variance 1, their dot product $\sum_{i=1}^{K} q_i k_i$ adds $K$ terms of variance 1: its variance is $K$ and its standard deviation $\sqrt{K}$ (footnote 4 of the paper). With $K=64$ the scores range from $-16$ to $16$, and `softmax` no longer averages: it chooses. And where it chooses, its derivative is nearly zero, and nothing is learned.
+# If the numbers in $q$ and $k$ are independent, with mean 0 and variance 1, their dot product $\sum_{i=1}^{K} q_i k_i$ adds $K$ terms of variance 1: its variance is $K$ and its standard deviation $\sqrt{K}$ (footnote 4 of the paper). With $K=64$ one score in twenty lies beyond $\pm 16$, two standard deviations, and `softmax` no longer averages: it chooses. And where it chooses, its derivative is nearly zero, and nothing is learned.
 
 # %%
 rng = np.random.default_rng(0)

@@ -391,7 +391,7 @@ print(
 assert np.mean(backwards) > np.mean(own) - 0.2
 
 # %% [markdown]
-# **3.** Function words (*la*, *con*, *el*) and the full stop are nearly certain; content words depend on the clues that are left (here they nearly always suffice: the sentence is in the stories). The subject is the hardest: it could be anybody.
+# **3.** Function words (*la*, *con*, *el*) are nearly certain; content words depend on the clues that are left (here they nearly always suffice: the sentence is in the stories). The subject is the hardest: it could be anybody.
 
 # %%
 words = "Ella corta la cebolla con el cuchillo".split()
@@ -403,7 +403,7 @@ print({word: round(p, 2) for word, p in chances.items()})
 assert chances["la"] > chances["Ella"]
 
 # %% [markdown]
-# **4.** Hardly: the cosines across senses are nearly those within one. The MLM asks to guess *hidden* words; for a visible word such as *banco* it is enough to go on saying *banco*, and each `[MASK]` collects the context that it needs by itself. In a large BERT, with twelve layers and much text, senses do separate (Ethayarajh 2019 and others measured it; notebook 11 has the tools).
+# **4.** Hardly: the cosines across senses are nearly those within one. The MLM asks to guess *hidden* words; for a visible word such as *banco* it is enough to go on saying *banco*, and each `[MASK]` collects the context that it needs by itself. In a large BERT, with twelve layers and much text, senses do separate (Wiedemann et al. 2019 and others measured it; notebook 11 has the tools).
 
 # %%
 from tx_jax.interpret import contexts

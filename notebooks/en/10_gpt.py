@@ -123,7 +123,7 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# The curve begins at $\ln V$: a model that knows nothing gives every token the same probability. In the first steps it learns how frequent each token is, then which token follows which, then longer things. To know how far it got, we need baselines that anyone can compute with counts:
+# Before the first step the loss is $\ln V$, the dotted line: a model that knows nothing gives every token the same probability. The first point of the curve is already the mean of 20 steps, and lies below. In these steps it learns how frequent each token is, then which token follows which, then longer things. To know how far it got, we need baselines that anyone can compute with counts:
 #
 # - **unigram**: each token by its frequency, whatever precedes it;
 # - **bigram**: each token given the one before it, smoothed with the unigram.
@@ -330,9 +330,10 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 assert points["greedy"][0] < points["temperature 1"][0] < points["temperature 2"][0] + 0.02
 assert points["greedy"][1] > points["temperature 1"][1] > points["temperature 2"][1]
+assert all(2 * abs(points["top-p 0.9"][i] - human[i]) < abs(points["greedy"][i] - human[i]) for i in (0, 1))
 
 # %% [markdown]
-# Greedy has the highest probability and repeats itself most: **people do not write the most probable text**, they write text of about the model's own uncertainty (Holtzman et al. 2019, section 3). Sampling at temperature 1, or with top-p 0.9, lies nearest to Shakespeare by both measures; what it lacks is not the right noise but a better model.
+# Greedy has the highest probability and repeats itself most: **people do not write the most probable text**, they write text of about the model's own uncertainty (Holtzman et al. 2019, section 3). Sampling with top-p 0.9 lies much nearer to Shakespeare than greedy does, by both measures; temperature 1 lets in a few more of the tokens that nobody would have written. What it lacks is not the right noise but a better model.
 #
 # ## Exercises
 #

@@ -107,7 +107,7 @@ assert abs(found[0, 0] - 30) < 1e-6
 #
 # ## ¿Por qué dividir entre $\sqrt{K}$?
 #
-# Si los números de $q$ y $k$ son independientes, con media 0 y varianza 1, su producto escalar $\sum_{i=1}^{K} q_i k_i$ suma $K$ términos de varianza 1: su varianza es $K$ y su desviación típica $\sqrt{K}$ (nota 4 del artículo). Con $K=64$, las puntuaciones se mueven entre $-16$ y $16$, y `softmax` deja de promediar: elige. Y donde elige, su derivada es casi cero y no se aprende.
+# Si los números de $q$ y $k$ son independientes, con media 0 y varianza 1, su producto escalar $\sum_{i=1}^{K} q_i k_i$ suma $K$ términos de varianza 1: su varianza es $K$ y su desviación típica $\sqrt{K}$ (nota 4 del artículo). Con $K=64$, una puntuación de cada veinte pasa de $\pm 16$, dos desviaciones típicas, y `softmax` deja de promediar: elige. Y donde elige, su derivada es casi cero y no se aprende.
 
 # %%
 rng = np.random.default_rng(0)

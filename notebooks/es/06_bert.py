@@ -391,7 +391,7 @@ print(
 assert np.mean(backwards) > np.mean(own) - 0.2
 
 # %% [markdown]
-# **3.** Las palabras gramaticales (*la*, *con*, *el*) y el punto son casi seguras; las de contenido dependen de las pistas que queden (aquí bastan casi siempre: la frase está en los cuentos). El sujeto es el más difícil: podría ser cualquiera.
+# **3.** Las palabras gramaticales (*la*, *con*, *el*) son casi seguras; las de contenido dependen de las pistas que queden (aquí bastan casi siempre: la frase está en los cuentos). El sujeto es el más difícil: podría ser cualquiera.
 
 # %%
 words = "Ella corta la cebolla con el cuchillo".split()
@@ -403,7 +403,7 @@ print({word: round(p, 2) for word, p in chances.items()})
 assert chances["la"] > chances["Ella"]
 
 # %% [markdown]
-# **4.** Apenas: los cosenos entre sentidos son casi los mismos que dentro de uno. El MLM pide adivinar palabras *tapadas*; para una palabra visible como *banco* basta con seguir diciendo *banco*, y el contexto que hace falta lo recoge cada `[MASK]` por su cuenta. En un BERT grande, con doce capas y mucho texto, los sentidos sí se separan (lo han medido Ethayarajh 2019 y otros; el cuaderno 11 tiene las herramientas).
+# **4.** Apenas: los cosenos entre sentidos son casi los mismos que dentro de uno. El MLM pide adivinar palabras *tapadas*; para una palabra visible como *banco* basta con seguir diciendo *banco*, y el contexto que hace falta lo recoge cada `[MASK]` por su cuenta. En un BERT grande, con doce capas y mucho texto, los sentidos sí se separan (lo han medido Wiedemann et al. 2019 y otros; el cuaderno 11 tiene las herramientas).
 
 # %%
 from tx_jax.interpret import contexts

@@ -123,7 +123,7 @@ ax.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# La curva empieza en $\ln V$: un modelo que no sabe nada da a todos los tokens la misma probabilidad. En los primeros pasos aprende con qué frecuencia aparece cada token, luego cuál sigue a cuál, luego cosas más largas. Para saber hasta dónde ha llegado necesitamos referencias que cualquiera puede calcular contando:
+# Antes del primer paso la pérdida es $\ln V$, la línea de puntos: un modelo que no sabe nada da a todos los tokens la misma probabilidad. El primer punto de la curva es ya la media de 20 pasos, y queda por debajo. En esos pasos aprende con qué frecuencia aparece cada token, luego cuál sigue a cuál, luego cosas más largas. Para saber hasta dónde ha llegado necesitamos referencias que cualquiera puede calcular contando:
 #
 # - **unigrama**: cada token según su frecuencia, venga lo que venga antes;
 # - **bigrama**: cada token dado el anterior, suavizado con el unigrama.
@@ -330,9 +330,10 @@ ax.legend(frameon=False, fontsize=8)
 plt.show()
 assert points["greedy"][0] < points["temperature 1"][0] < points["temperature 2"][0] + 0.02
 assert points["greedy"][1] > points["temperature 1"][1] > points["temperature 2"][1]
+assert all(2 * abs(points["top-p 0.9"][i] - human[i]) < abs(points["greedy"][i] - human[i]) for i in (0, 1))
 
 # %% [markdown]
-# Greedy tiene la mayor probabilidad y es el que más se repite: **la gente no escribe el texto más probable**, escribe con más o menos la misma incertidumbre que tiene el modelo (Holtzman et al. 2019, sección 3). Sortear con temperatura 1, o con top-p 0,9, es lo que queda más cerca de Shakespeare según las dos medidas; lo que falta no es el ruido adecuado, sino un modelo mejor.
+# Greedy tiene la mayor probabilidad y es el que más se repite: **la gente no escribe el texto más probable**, escribe con más o menos la misma incertidumbre que tiene el modelo (Holtzman et al. 2019, sección 3). Sortear con top-p 0,9 queda mucho más cerca de Shakespeare que greedy, según las dos medidas; con temperatura 1 se cuelan algunos tokens más de los que nadie habría escrito. Lo que falta no es el ruido adecuado, sino un modelo mejor.
 #
 # ## Ejercicios
 #

@@ -22,6 +22,12 @@ BAD = [
     ({"num_beams": 2, "early_stopping": "always"}, "early_stopping='always' must be True, False or 'never'"),
     ({"num_beams": 2, "length_normalization": "wu"}, "length_normalization='wu' is not one of length, gnmt"),
     ({"stop": ("",)}, "stop: an empty text"),
+    ({"stop": "END"}, "stop='END' must be a list of texts"),
+    ({"stop": [3]}, r"stop=\[3\] must be a list of texts"),
+    ({"max_new_tokens": "3"}, "max_new_tokens='3' must be a whole number"),
+    ({"top_k": 2.5}, "top_k=2.5 must be a whole number"),
+    ({"temperature": "hot"}, "temperature='hot' must be a number"),
+    ({"num_beams": None}, "num_beams=None must be a whole number"),
     # What would do nothing.
     ({"temperature": 0.0, "top_k": 5}, "top_k=5 does nothing with temperature=0"),
     ({"temperature": 0.0, "seed": 5}, "seed=5 does nothing with temperature=0"),

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
+from numbers import Integral, Real
 from typing import Literal
 
 from tx_jax.config.checks import require
 
 SAMPLING = ("top_k", "top_p", "min_p")
+WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "num_beams", "seed")
+REAL = ("temperature", "top_p", "min_p", "repetition_penalty", "length_penalty")
 BEAMS = ("length_penalty", "length_normalization", "early_stopping")
 
 
@@ -49,6 +52,7 @@ class Options:
     seed: int | None = None
 
     def __post_init__(self):
+        self._check_types()
         for name in ("num_return_sequences", "num_beams"):
             require(getattr(self, name) >= 1, f"{name}={getattr(self, name)} must be at least 1")
         require(
@@ -78,6 +82,17 @@ class Options:
         )
         require(all(self.stop), "stop: an empty text would end every sequence before its first token")
         self._check_idle()
+
+    def _check_types(self) -> None:
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for names, kind, said in ((WHOLE, Integral, "a whole number"), (REAL, Real, "a number")):
+            for name in names:
+                value = getattr(self, name)
+                optional = value is None and defaults[name] is None
+                require(optional or isinstance(value, kind), f"{name}={value!r} must be {said}")
+        # A text would be taken for its letters, each of which would end a sequence.
+        listed = not isinstance(self.stop, str) and all(isinstance(text, str) for text in self.stop)
+        require(listed, f"stop={self.stop!r} must be a list of texts")
 
     def _check_idle(self) -> None:
         """A setting that would do nothing is an error, because its author believes that it does something."""

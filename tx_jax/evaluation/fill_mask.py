@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -21,12 +22,15 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
     and their probabilities.
 
     Raises:
-      InputError: no mask in the text, a text longer than the model, or a model or tokenizer that cannot fill masks.
+      InputError: no mask in the text, a text longer than the model, a model or tokenizer that cannot fill masks, or
+        no number of tokens.
     """
+    if not isinstance(top, Integral) or top < 1:
+        raise InputError(f"top={top!r}: give a number of tokens, 1 or more")
     tokenizer = model.require_masks()
     ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]
     if tokenizer.mask_id not in ids:
-        raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r}")
+        raise InputError(f"no {tokenizer.token(tokenizer.mask_id)} in {text!r:.80}")
     if len(ids) > model.model.max_length:
         raise InputError(f"the text has {len(ids)} tokens, but the model takes at most {model.model.max_length}")
     # The model's table may be padded beyond the tokenizer's vocabulary.

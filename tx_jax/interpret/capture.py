@@ -20,7 +20,7 @@ import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
-from tx_jax.errors import InputError, InputWarning
+from tx_jax.errors import InputError, InputWarning, did_you_mean
 from tx_jax.interpret import sites
 from tx_jax.interpret.texts import Row, batches
 from tx_jax.models import registry
@@ -77,7 +77,9 @@ def run(
     known = sites.of(config)
     for name in (*read, *write):
         if name not in known:
-            raise InputError(f"there is no activation {name!r}; see tx_jax/interpret/sites.py")
+            raise InputError(
+                f"there is no activation {name!r}; see tx_jax/interpret/sites.py.{did_you_mean(name, known)}"
+            )
         if name in write and not known[name].writable:
             raise InputError(f"{name} can only be read: write {name.rpartition('/')[0]}/heads instead")
     probabilities = [name for name in read if name.endswith("/probabilities")]

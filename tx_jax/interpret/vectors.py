@@ -10,7 +10,8 @@ import contextlib
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ def hidden_sites(config: TransformerConfig, layers: Sequence[int]) -> tuple[str,
     Raises:
       InputError: there is no such layer.
     """
+    chosen = list(layers) if isinstance(layers, Iterable) else []
+    if not chosen or not all(isinstance(layer, Integral) for layer in chosen):
+        raise InputError(f"layers={layers!r:.60}: give a list of numbers, such as [-1] for the last")
     stack = "decoder" if config.architecture == "decoder" else "encoder"
     names = sites.hidden(config, stack)
     if wrong := [layer for layer in layers if not -len(names) <= layer < len(names)]:
@@ -46,7 +50,9 @@ def hidden_sites(config: TransformerConfig, layers: Sequence[int]) -> tuple[str,
 
 
 def require_pooling(config: TransformerConfig, pooling: str) -> None:
-    """Raises InputError for a pooling that reads what a decoder's token cannot know."""
+    """Raises InputError for a pooling that is none, or that reads what a decoder's token cannot know."""
+    if pooling not in POOLINGS:
+        raise InputError(f"pooling={pooling!r}: there are {', '.join(POOLINGS)}")
     if pooling == "first" and config.architecture == "decoder":
         raise InputError("--pooling=first: the first token of a decoder sees nothing of the text: give mean or last")
 

@@ -31,10 +31,10 @@ def fill_in(
     """
     values = {name: {**group} if isinstance(group, Mapping) else group for name, group in values.items()}
     told = []
+    before = RunDir(begun).load_config() if begun else None  # this imports the modules that the run needs
     if extensions := added.used(values):
         told = [f"extensions={extensions}, which add what the configuration names"] * (not values.get("extensions"))
         values["extensions"] = extensions
-    before = RunDir(begun).load_config() if begun else None
     data, training, model = values["data"], values["training"], values["model"]
     if "train" in data:
         if before and not data["metrics"]:

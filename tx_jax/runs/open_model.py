@@ -78,6 +78,8 @@ def locate(name: str | Path, *, revision: str | None = None) -> Place:
     Raises:
       InputError: there is no model.
     """
+    if name == "":  # to `Path` it would be this folder
+        raise InputError("model='': give the folder of a model, or its name on the Hugging Face Hub")
     path = path_of(name, "model")
     if not path.is_dir():
         if path.exists():
@@ -143,6 +145,8 @@ def open_model(
     Raises:
       InputError: there is no model, it is damaged, or it has no such step, or not so many checkpoints.
     """
+    if not isinstance(average, int) or average < 1:
+        raise InputError(f"average={average!r}: give the number of checkpoints whose mean to take, 1 for one alone")
     place = locate(name, revision=revision)
     if place.kind == "run directory":
         return _open_run(place, step, average)
@@ -183,7 +187,7 @@ def _open_run(place: Place, step: int | None, average: int) -> OpenModel:
             raise InputError(f"{place.name} has no checkpoints yet")
         chosen = (_best(directory, config, checkpoints) or checkpoints.newest()) if step is None else step
         if chosen not in checkpoints.on_disk():
-            of_step = "" if step is None else f" of step {step}"
+            of_step = "" if step is None else f" of step {step!r}"
             raise InputError(f"{place.name} has no checkpoint{of_step}; it has {checkpoints.steps()}")
         if step is not None:
             checkpoints.verify(step)

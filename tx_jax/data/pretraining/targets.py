@@ -86,7 +86,18 @@ class MaskedTargets:
         return batch | corrupt(tokens, choice, masking, rng)
 
     def _at_random(self, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
-        return UNITS[self.unit](self, tokens, valid, masking, rng)
+        choice = UNITS[self.unit](self, tokens, valid, masking, rng)
+        where = f"masking unit {self.unit!r}"
+        chosen = getattr(choice, "chosen_BT", None)
+        if not isinstance(chosen, np.ndarray) or chosen.shape != tokens.shape or chosen.dtype != bool:
+            raise InputError(f"{where} must return a Choice whose chosen_BT is bool [B, T], not {choice!r:.60}")
+        most = int(chosen.sum(axis=1).max(initial=0))
+        if most > masking.max_predictions:  # they would run over into the next row
+            raise InputError(
+                f"{where} chooses {most} tokens of a row, but there is room for data.max_predictions="
+                f"{masking.max_predictions}: see masking.budget"
+            )
+        return choice
 
 
 def _tokens(how: MaskedTargets, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
