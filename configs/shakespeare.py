@@ -8,7 +8,7 @@
 A document is a speech, so the end token ends one. Small vocabularies suit so little text: 1.1 MB. The held-out tenth of
 the speeches is evaluated in bits a byte of text, line ends included.
 
-Measured on 2 cores of an AMD EPYC without AVX-512, beside other work, one seed: 2.044 bits a byte of held-out text
+Measured on 2 cores of an AMD EPYC, beside other work, one seed: 2.044 bits a byte of held-out text
 after 2,500 steps (2.238 after 1,250), perplexity 14.7 a token. Of the same text, Kneser-Ney n-grams of bytes
 (python -m benchmarks.ngrams) need 4.824, 3.567, 2.815, 2.312, 2.107 and 2.064 bits with orders 1 to 6.
 It still learns at the end (1.95 bits in training): more steps would help. --prompt=ROMEO: --top_p=0.95 --seed=3 gives

@@ -46,13 +46,11 @@ def test_without_a_command_it_lists_them_all():
     ],
 )
 def test_it_says_and_ends_as_the_module_does(arguments, tmp_path):
+    """But for the commands that it names: these work as it was called."""
     by_name = tx_jax(*arguments, cwd=tmp_path)
     as_module = programs.run(f"experiments.{arguments[0]}", *arguments[1:])
-    assert (by_name.returncode, by_name.stdout, by_name.stderr) == (
-        as_module.returncode,
-        as_module.stdout,
-        as_module.stderr,
-    )
+    said = [text.replace("python -m experiments.", "tx-jax ") for text in (as_module.stdout, as_module.stderr)]
+    assert [by_name.returncode, by_name.stdout, by_name.stderr] == [as_module.returncode, *said]
 
 
 def test_a_command_that_does_not_exist():
