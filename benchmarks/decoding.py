@@ -5,8 +5,8 @@
 
 Both sides have the same weights, which are random, in float32, prompts of the same length without padding, and generate
 the same number of tokens: no token ends a sequence. What transformers does is `generate` as its documentation says
-(eager, a cache that grows) and, with --compiled, with `cache_implementation="static"` and compilation. Times of all sides
-are taken in turn in one process. The time of a token is that of all tokens but the first, divided by them; the
+(eager, a cache that grows) and, with --compiled, with `cache_implementation="static"` and compilation. Times of all
+sides are taken in turn in one process. The time of a token is that of all tokens but the first, divided by them; the
 first counts as prefill. Without torch and transformers, only ours is measured.
 """
 
