@@ -1,18 +1,13 @@
 """What README and docs point to is there: files that they link, commands and configurations that they name."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted(ROOT.glob("docs/**/*.md")),
-    ROOT / "benchmarks/README.md",
-    ROOT / "notebooks/README.md",
-]
+from tests import documented
+
+ROOT = documented.ROOT
+PAGES = [*documented.PAGES, ROOT / "notebooks/README.md"]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 

@@ -3,13 +3,13 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 import zlib
 
 import numpy as np
 import pytest
 
+from tests.browser import CHROMIUM
 from tests.interpret import models
 from tests.reports.test_page import Reader
 from tx_jax.errors import InputError
@@ -95,8 +95,6 @@ def test_a_page_of_128_tokens_and_144_heads_is_below_two_megabytes():
     data = data_of(text)
     np.testing.assert_allclose(decoded(data["kinds"][0], data["levels"]), weights, atol=1 / data["levels"])
 
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 PROGRAM = """
 const timer = setInterval(() => { if (document.body.dataset.ready) { clearInterval(timer); act(); } }, 20);

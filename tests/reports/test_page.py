@@ -3,12 +3,12 @@
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 
 import pytest
 
 from tests import programs
+from tests.browser import CHROMIUM
 from tests.reports import runs
 from tx_jax.reports import facts, markdown, page, sections
 
@@ -137,9 +137,6 @@ def test_bad_input(tmp_path, arguments, expected):
     assert done.returncode == 2
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.mark.long

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal
 
 from tx_jax.config.checks import require
 
@@ -84,7 +84,7 @@ class Options:
         self._check_idle()
 
     def _check_types(self) -> None:
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = _defaults()
         for names, kind, said in ((WHOLE, Integral, "a whole number"), (REAL, Real, "a number")):
             for name in names:
                 value = getattr(self, name)
@@ -96,7 +96,7 @@ class Options:
 
     def _check_idle(self) -> None:
         """A setting that would do nothing is an error, because its author believes that it does something."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        defaults = _defaults()
         if self.num_beams > 1:
             require(
                 not self.temperature, f"temperature={self.temperature} does nothing with num_beams={self.num_beams}"
@@ -125,3 +125,7 @@ class Options:
     def samples(self) -> bool:
         """Whether tokens are drawn at random."""
         return self.num_beams == 1 and self.temperature != 0
+
+
+def _defaults() -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(Options)}
