@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tx_jax import sharding
+from tx_jax.nn.dense import kernel_gradient
 from tx_jax.nn.sums import sum_over
 
 # How many logits of one device exist at once: 256 MiB in bfloat16, and 1280 rows for a vocabulary of 100,000.
@@ -100,7 +101,9 @@ def _losses(hidden_NE: jax.Array, table_VE: jax.Array, bias_V: jax.Array | None,
         target_N = (hidden_NE.astype(jnp.float32) * rows_NE.astype(jnp.float32)).sum(axis=1)
         target_N = target_N if bias_V is None else target_N + bias_V[targets_N]
     above_NV = jnp.where(is_target_NV, -jnp.inf, logits_NV - target_N[:, None])
-    losses_N = jnp.log1p(jnp.exp(jnp.minimum(above_NV, LARGEST)).sum(axis=1))
+    # A limit for each row: of a single one, XLA's fused products on CPUs read an array [N, V], which is written first.
+    limits_N = jax.lax.optimization_barrier(jnp.full(len(targets_N), LARGEST))
+    losses_N = jnp.log1p(jnp.exp(jnp.minimum(above_NV, limits_N[:, None])).sum(axis=1))
     correct_N = (above_NV.max(axis=1) <= 0).astype(jnp.float32)
     # Rounded, a difference is more exact than a logit is: the larger the probability, the smaller it is.
     return _Losses(losses_N, correct_N, above_NV.astype(hidden_NE.dtype))
@@ -128,7 +131,8 @@ def _gradients(
     rounded_NV = gradient_NV.astype(hidden_NE.dtype)
     hidden = jnp.dot(rounded_NV, table_VE.astype(hidden_NE.dtype))
     parts = hidden_PNE.shape[:2]
-    table = jnp.einsum("pnv,pne->pve", rounded_NV.reshape(*parts, -1), hidden_PNE, preferred_element_type=jnp.float32)
+    table_gradient = functools.partial(kernel_gradient, dtype=jnp.float32)
+    table = jax.vmap(table_gradient)(rounded_NV.reshape(*parts, -1), hidden_PNE)
     bias = None if bias_V is None else sum_over(rounded_NV.reshape(*parts, -1), (1,))
     return rows.sums(weights_N), hidden.reshape(hidden_PNE.shape), (table, bias)
 
