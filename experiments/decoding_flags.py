@@ -42,11 +42,13 @@ def define(
 def say_suggested(suggested: Mapping[str, Any], chosen: "Options") -> None:
     """Prints, to stderr, the settings that came with a model and that are not followed: flags to give, and those for
     which there is no flag. `suggested`: see `Trained`."""
-    names = {field.name for field in dataclasses.fields(chosen)}
-    others = {key: value for key, value in suggested.items() if key not in names or getattr(chosen, key) != value}
-    if asked := " ".join(f"--{key}={str(value).lower()}" for key, value in others.items() if key in names):
+    ours = dataclasses.asdict(chosen)
+    if ours["temperature"] is None:
+        ours["temperature"] = 1.0
+    others = {key: value for key, value in suggested.items() if key not in ours or ours[key] != value}
+    if asked := " ".join(f"--{key}={str(value).lower()}" for key, value in others.items() if key in ours):
         print(f"the model's generation_config.json suggests {asked}: give what you want of it", file=sys.stderr)
-    if unknown := [f"{key}={value}" for key, value in others.items() if key not in names]:
+    if unknown := [f"{key}={value}" for key, value in others.items() if key not in ours]:
         print(f"without a counterpart here, in its generation_config.json: {', '.join(unknown)}", file=sys.stderr)
 
 

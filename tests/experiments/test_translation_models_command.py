@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tx_jax
+from experiments.decoding_flags import say_suggested
 from tests import programs
 from tests.data.translation import pairs
 from tests.golden import pair_tokenizers
@@ -15,6 +16,7 @@ from tests.parity.cases import SEQ2SEQ
 from tx_jax import api, text, tree
 from tx_jax.convert import to_hf
 from tx_jax.convert.model_dir import Model, Source
+from tx_jax.decoding import Options
 from tx_jax.errors import InputError
 from tx_jax.runs.open_model import open_model
 from tx_jax.text import pair_forms
@@ -131,3 +133,10 @@ def test_a_model_is_trained_further_and_written_back(kind, folder):
     few = ("--text=The cat", "--max_new_tokens=3")
     one, two = (run("translate", f"--model={model}", *few) for model in (workdir, f"{folder / kind}_back"))
     assert (one.returncode, one.stdout) == (two.returncode, two.stdout) == (0, one.stdout)
+
+
+def test_what_is_done_anyway_is_not_suggested(capsys):
+    say_suggested({"temperature": 1.0, "top_k": 0, "top_p": 0.9}, Options())
+    assert capsys.readouterr().err.endswith(" suggests --top_p=0.9: give what you want of it\n")
+    say_suggested({"temperature": 1.0}, Options(temperature=0.5))
+    assert "suggests --temperature=1.0:" in capsys.readouterr().err
