@@ -54,6 +54,7 @@ CASES = {
     "bert_mini": Case("bert_base", 16, 128, 20, MINI),
     "roberta_mini": Case("roberta_base", 16, 128, 20, MINI),
     "gpt2_mini": Case("gpt2_small", 16, 128, 0, MINI),
+    "quickstart": Case("quickstart", 32, 64, 10),
     "bert_base": Case("bert_base", 128, 128, 20),
     "bert_base_512": Case("bert_base", 32, 512, 77),
     "bert_large": Case("bert_large", 64, 128, 20),
