@@ -22,8 +22,10 @@ def row(**values):
     ("values", "reached", "verdict", "text"),
     [
         ({"value": 0.5}, 0.4, "", "0.5"),
-        ({"value": 0.5, "deviation": 0.01, "seeds": 3}, 0.471, "reached", "0.5 ± 0.01 (3 seeds); 0.47 to 0.53"),
-        ({"value": 0.5, "deviation": 0.01, "seeds": 3}, 0.469, "below", "0.5 ± 0.01 (3 seeds); 0.47 to 0.53"),
+        # t(0.995, 2) = 9.925 and t(0.995, 9) = 3.250 in printed tables, times sqrt(1 + 1 / N)
+        ({"value": 0.5, "deviation": 0.01, "seeds": 3}, 0.386, "reached", "0.5 ± 0.01 (3 seeds); 0.3854 to 0.6146"),
+        ({"value": 0.5, "deviation": 0.01, "seeds": 3}, 0.385, "below", "0.5 ± 0.01 (3 seeds); 0.3854 to 0.6146"),
+        ({"value": 0.5, "deviation": 0.01, "seeds": 10}, 0.535, "above", "0.5 ± 0.01 (10 seeds); 0.4659 to 0.5341"),
         ({"low": 0.7}, 0.72, "reached", "at least 0.7"),
         ({"high": 3.0}, 3.1, "above", "at most 3"),
         ({"low": 1.0, "high": 3.0, "value": 2.0}, None, "not evaluated", "2; 1 to 3"),
