@@ -68,7 +68,7 @@ def begin(
     record = {"after_step": after_step, "to_step": None, "changes": [], **environment}
     known = next((record["config"] for record in reversed(records) if "config" in record), None)
     if known is not None:  # through the dataclasses, which know the keys that were added later
-        record["changes"] = differences(to_dict(from_config_dict(known)), config)
+        record["changes"] = differences(to_dict(from_config_dict(known, trains=False)), config)
     if known is None or record["changes"]:
         record["config"] = config
     _write(workdir, [*records, record])

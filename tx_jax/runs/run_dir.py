@@ -84,12 +84,12 @@ class RunDir:
         return self.path / "checkpoints"
 
     def load_config(self) -> ExperimentConfig:
-        """The configuration of the run.
+        """The configuration of the run. Of its `extensions` those are imported that can be.
 
         Raises:
           InputError: the directory is no run directory.
         """
-        return from_config_dict(self._read_json("config.json"))
+        return from_config_dict(self._read_json("config.json"), trains=False)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of the data that the run was trained on."""
