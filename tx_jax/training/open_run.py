@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from tx_jax import added
 from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
@@ -68,7 +69,9 @@ def open_run(
     values, start_from = open_start(values, workdir, given_of_model)
     config, more = _with_attention(values, begins)
     tokenizer, label_order = (start_from.tokenizer, start_from.labels) if start_from else (None, ())
-    task = open_task(config, tokenizer=tokenizer, label_order=label_order)
+    with added.explained(config.extensions):
+        task = open_task(config, tokenizer=tokenizer, label_order=label_order)
+        begin.check_extensions(task)
     profiled = _profiled(profile_steps, trained, task.config.training.num_steps)  # the data told how many epochs have
     labels = task.config.model.num_labels
     if "num_labels" in given_of_model and (asked := values["model"]["num_labels"]) != labels:
