@@ -212,6 +212,17 @@ def test_what_is_no_configuration_to_train(config, tmp_path):
         tx_jax.train(config, tmp_path)
 
 
+@pytest.mark.parametrize("workdir", ["file", "file/run"])
+def test_a_run_needs_a_folder(bert, smoke_config, tmp_path, workdir):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"^workdir=.*/file is not a folder: give another folder"):
+        tx_jax.train(smoke_config, tmp_path / workdir, progress=False)
+    for write in (bert.save, bert.to_hf):
+        with pytest.raises(InputError, match=r"file is not a folder: give another|file exists and is not empty"):
+            write(tmp_path / workdir)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_training_from_python(smoke_config, tmp_path):
     smoke_config.training.update(num_steps=4, eval_every=2, checkpoint_every=2)
     smoke_config.model.num_layers = 1

@@ -13,7 +13,8 @@ from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.doctor.finding import Check, Finding
-from tx_jax.doctor.machine import GIB, nearest_folder, reason_against_writing
+from tx_jax.doctor.machine import GIB
+from tx_jax.files import nearest_folder, reason_against_writing
 from tx_jax.nn.attention.check import LIMIT
 from tx_jax.runs import trackers
 from tx_jax.runs.checkpoint import Checkpoints

@@ -11,6 +11,7 @@ from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.errors import InputError
+from tx_jax.files import check_writable, is_local
 from tx_jax.hosts import distributed
 from tx_jax.hosts.watchdog import doing
 from tx_jax.runs import trackers
@@ -58,6 +59,8 @@ def open_run(
       InputError: what in the configuration, the data, the model to start from or the folder cannot be used.
     """
     trackers.check_installed(values["training"].get("trackers", ()))
+    if is_local(workdir):
+        distributed.agreed(lambda: check_writable(workdir, "workdir"))
     trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
     begins = trained is None
     if not values["training"].get("num_epochs"):
