@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any
 
 from tx_jax.errors import InputError
@@ -86,7 +86,7 @@ def _import(name: str) -> None:
 
 
 @contextlib.contextmanager
-def explained(modules: Collection[str], *, blamed: bool = False) -> Iterator[None]:
+def explained(modules: Collection[str], *, blamed: bool = False) -> Generator[None, None, None]:
     """Makes an error of these modules' code one of the user's, who can mend it.
 
     Args:
