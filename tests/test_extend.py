@@ -1,5 +1,6 @@
 """What users add from outside: the examples of docs/extending.md as they stand there, and what is refused."""
 
+import dataclasses
 import json
 import sys
 
@@ -13,7 +14,7 @@ from tests.convert import folders
 from tests.models import small
 from tx_jax import added, extend, sharding, tree
 from tx_jax.config import MeshConfig, from_config_dict, heads, to_dict
-from tx_jax.convert import families, model_dir
+from tx_jax.convert import families, model_dir, roberta
 from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.pretraining.targets import UNITS, MaskedTargets, RateSchedule
 from tx_jax.data.rng import RowRandom, keys
@@ -356,6 +357,14 @@ class OtherHead(Classification):
     objective_class = type("Objective", (Classification.objective_class,), {"head": "ordnal"})
 
 
+class NoObjective(Classification):
+    objective_class = "loss"
+
+
+def family(**changes):
+    extend.family(dataclasses.replace(roberta.FAMILY, **({"model_types": {"mine": "Mine"}} | changes)))
+
+
 def three(a, b, c): ...
 
 
@@ -384,6 +393,29 @@ HEAD = extend.Head("pooled", 3)
         (lambda: extend.task("mine", OtherHead), r"Objective\.head='ordnal' is no head: there are .*extend\.head"),
         (lambda: extend.family("bert"), "'bert' is no tx_jax.convert.family.Family"),
         (lambda: extend.family(families.FAMILIES[0]), "model family 'bert': tx_jax has one"),
+        (lambda: extend.mask_unit("mine", 5), r"5 must take \(how, tokens, valid, masking, rng\)"),
+        (lambda: extend.mask_unit("mine", min), "must take"),
+        (lambda: extend.mask_unit(5, five), "masking unit 5: a name is a text"),
+        (lambda: extend.head("mine", extend.Head("pooled", 0)), "outputs=0 must be a number or 'labels'"),
+        (lambda: extend.head("mine", extend.Head("pooled", True)), "outputs=True must be a number or 'labels'"),
+        (
+            lambda: extend.head("mine", extend.Head("pooled", 3, ["encoder"])),
+            r"\['encoder'\] must be tuple\[str, \.\.\.\]",
+        ),
+        (lambda: extend.head("mine", extend.Head("pooled", 3, supervised="yes")), "supervised='yes' must be bool"),
+        (lambda: extend.head("mine", HEAD, five), "must take one argument, the model's configuration"),
+        (lambda: extend.task("mine", NoObjective), r"NoObjective\.objective_class='loss' must be a subclass of"),
+        (lambda: family(model_types=["mine"]), r"model_types=\['mine'\] must be Mapping\[str, str\]"),
+        (lambda: family(model_types={"mine": 3}), r"model_types=\{'mine': 3\} must be Mapping\[str, str\]"),
+        (
+            lambda: family(classes={"masked_lm": "ForMaskedLM"}),
+            r"classes=.* must be Mapping\[tuple\[str, \.\.\.\], str\]",
+        ),
+        (lambda: family(prefix=None), "prefix=None must be str"),
+        (lambda: family(fields=[*roberta.FAMILY.fields]), r"fields=\[.* must be tuple\[Field, \.\.\.\]"),
+        (lambda: family(rules=[]), r"rules=\[\] must be a function"),
+        (lambda: family(renames=("a", "b")), r"renames=.* must be tuple\[tuple\[str, str\], \.\.\.\]"),
+        (lambda: family(model_types={"mine": "Mine", "bert": "Bert"}), "model family 'bert': tx_jax has one"),
     ],
 )
 def test_what_is_refused(forget, call, problem):
@@ -454,3 +486,10 @@ def test_another_process_finds_the_module_or_says_which(folder, stars, tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "the module 'my_ordinal', which adds what is asked for (extensions), cannot be imported" in done.stderr
+
+
+def test_the_library_says_of_its_own_what_it_asks_of_others():
+    for of in families.FAMILIES:
+        extend._check_fields("family", of)
+    for row in heads.HEADS.values():
+        extend._check_fields("head", row)

@@ -33,6 +33,14 @@ def record(kind: str, name: str, module: str, taken: bool) -> bool:
     Raises:
       InputError: the name is another module's or the library's, or no other process could import the module.
     """
+    check(kind, name, module, taken)
+    again = (kind, name) in _module_of
+    _module_of[kind, name] = module
+    return again
+
+
+def check(kind: str, name: str, module: str, taken: bool) -> None:
+    """Raises InputError as `record` does, and records nothing."""
     owner = _module_of.get((kind, name))
     if taken and owner != module:
         raise InputError(f"{kind} {name!r}: {owner or 'tx_jax'} has one with this name: choose another name")
@@ -41,8 +49,6 @@ def record(kind: str, name: str, module: str, taken: bool) -> bool:
             f"{kind} {name!r} is added by a file that other processes cannot import, such as a configuration: put it "
             "into a module of its own and import that"
         )
-    _module_of[kind, name] = module
-    return owner is not None
 
 
 def load(modules: Iterable[str], *, needed: bool = True) -> None:
