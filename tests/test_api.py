@@ -141,6 +141,8 @@ def test_an_encoder_decoder_translates(tmp_path):
     wrong = {"target_tokens_BT": np.array([[9999]]), "target_valid_BT": np.ones((1, 1), bool)}
     with pytest.raises(InputError, match=r"target_tokens_BT\[0, 0\]=9999 must be"):
         model.apply(model.params, source, valid_BS=valid, **wrong)
+    with pytest.raises(InputError, match=r"prompts='the cat' is one text: give a list"):
+        decoding.generate(model, "the cat", greedy)
     with pytest.raises(InputError, match="batch_size=0: give a number of sequences"):
         decoding.generate(model, ["the cat"], greedy, batch_size=0)
 

@@ -56,7 +56,7 @@ def listed(given: Any, name: str, *, most_axes: int = 1) -> Sequence[Any]:
     if callable(getattr(given, "tolist", None)) and 1 <= axes <= most_axes:
         given = given.tolist()
     if isinstance(given, str) or not isinstance(given, Sequence):
-        told = f"{name} takes a list, not {given!r:.60} ({type(given).__name__})".replace("\n", " ")
+        told = f"{name} takes a list, not {' '.join(repr(given).split()):.60} ({type(given).__name__})"
         if axes > most_axes:
             raise InputError(f"{told} with {axes} axes: give one column of it")
         raise InputError(f"{told}: give {'list(...) of it' if _may_be_listed(given) else '[...]'}")

@@ -59,7 +59,7 @@ def _of_part(directory: RunDir, key: str, part: str, started: Path | None) -> st
     begun = "the folder in which it was started" if started is None else f"{started}, where it was started,"
     raise InputError(
         f"{key}={part} of {directory.path} is relative to {begun} and neither there nor in this folder, {Path.cwd()}: "
-        "start in the folder that has it"
+        "start in the folder that has it" + (", or give --store" if key == "data.store" else "")
     )
 
 
