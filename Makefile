@@ -89,8 +89,8 @@ parity: $(VENV)/installed-parity $(RUN)/DONE
 	$(python) -m tests.parity.export $(RUN)
 
 # What users see has the checker's usual rules, more than those of pyproject.toml.
-PUBLIC := tests/front_door_types.py tx_jax/__init__.py tx_jax/api.py tx_jax/loaded.py tx_jax/extend.py tx_jax/added.py \
-    tx_jax/shipped.py
+PUBLIC := tests/front_door_types.py tx_jax/__init__.py tx_jax/api.py tx_jax/loaded.py tx_jax/arguments.py tx_jax/extend.py \
+    tx_jax/added.py tx_jax/shipped.py
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

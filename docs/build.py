@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGE, SITE = ROOT / "build/pages", ROOT / "build/site"
 # Pages that lie elsewhere -> their place in the site.
 ELSEWHERE = {
+    "notebooks/README.md": "course.md",
     "CONTRIBUTING.md": "project/contributing.md",
     "CHANGELOG.md": "project/changelog.md",
     "benchmarks/README.md": "benchmarks/index.md",

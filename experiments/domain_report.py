@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     from tx_jax.evaluation import domain
     from tx_jax.evaluation.evaluate import evaluate_model, even_batch_size, held_out
     from tx_jax.files import json_text, path_of, write_atomically
-    from tx_jax.runs import trained
+    from tx_jax.runs import data_paths, trained
+    from tx_jax.runs.run_dir import RunDir
     from tx_jax.tasks.registry import open_task
 
     run = trained.load(AFTER.value)
@@ -47,7 +48,8 @@ def main(argv: list[str]) -> int:
     models = {name: trained.load(model, heads=("masked_lm",)) for name, model in given.items()}
     models["after"] = run
     reached = domain.fine_tunings(path_of(DOWNSTREAM.value, "--downstream"), models) if DOWNSTREAM.value else {}
-    store = STORE.value or run.config.data.store
+    config = data_paths.found(RunDir(path_of(AFTER.value, "--after")), run.config, store=STORE.value)
+    store = config.data.store
     batch_size = even_batch_size(run.config.training.eval_batch_size, run.mesh)
     words = read_words(WORDS.value)
     found = domain.occurrences(TokenStore.open(store).split("validation"), words, run.tokenizer, OCCURRENCES.value)
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> int:
         }
         figures = report["models"][name] = {"word_probability": means}
         if name != "original":  # its tokens differ
-            task = open_task(run.config, store, model.tokenizer)
+            task = open_task(config, store, model.tokenizer)
             batches = task.batches("validation", batch_size=batch_size, repeat=False)
             loss = evaluate_model(model, task, held_out(batches, 0))["masked_lm_loss"]
             figures |= {"masked_lm_loss": loss, "perplexity": math.exp(loss)}

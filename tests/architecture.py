@@ -14,7 +14,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"planning"},
-    {"sweeps", "reports", "doctor", "launch", "console", "api", "extend", "loaded"},
+    {"arguments", "sweeps", "reports", "doctor", "launch", "console", "api", "extend", "loaded"},
     {"experiments"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -18,6 +18,7 @@ def uses(model: tx_jax.Model, tokens: Any) -> None:
     assert_type(model.can, tuple[str, ...])
     assert_type(model.apply(model.params, tokens), Output)
     assert_type(model.encode(["a text"], layers=(1, 2), pooling="first"), np.ndarray)
+    assert_type(model.encode(np.array(["a text"])), np.ndarray)
     assert_type(model.capture(["a text"], ["encoder/output"]), list[dict[str, np.ndarray]])
     assert_type(model.fill_mask("a [MASK]", top=3), list[list[tuple[str, float]]])
     assert_type(model.classify(["a text", ("a text", "its pair")]), list[dict[str, Any]])

@@ -14,7 +14,12 @@ from docs import build
 from tests import browser
 
 # What is searched for -> a page that must be among the results.
-SEARCHES = {"skip_batches": "trouble.html", "fill_mask": "api.html", "weighted sum": "tasks.html"}
+SEARCHES = {
+    "skip_batches": "trouble.html",
+    "fill_mask": "api.html",
+    "weighted sum": "tasks.html",
+    "KantaiBERT": "course.html",
+}
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 

@@ -78,6 +78,41 @@ def test_it_is_a_pure_function_of_its_parameters(bert):
     assert step(bert.params) != step(jax.tree.map(lambda x: x * 1.1, bert.params))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "inputs", "problem"),
+    [
+        ([[2, 6], [2]], {}, r"tokens_BT is no array: give \[B, T\], rows of equal length, padded, with valid_BT"),
+        ([2, 6], {}, r"tokens_BT has the shape \(2,\): give \[B, T\]"),
+        (np.zeros((1, 0), int), {}, "tokens_BT has rows without a token"),
+        ([[2.0, 6.0]], {}, "tokens_BT is of float64: give int32"),
+        (["the cat"], {}, r"tokens_BT has the shape \(1,\)"),
+        ([[2, -1]], {}, r"tokens_BT\[0, 1\]=-1 must be from 0 to"),
+        ([[2, 6], [999, 6]], {}, r"tokens_BT\[1, 0\]=999 must be from 0 to .* \(model\.vocab_size="),
+        (np.full((1, 999), 6), {}, "tokens_BT has rows of 999 tokens, but the model takes at most"),
+        ([[2, 6]], {"valid_BT": [[True]]}, r"valid_BT has the shape \(1, 1\), but tokens_BT \(1, 2\): give one for"),
+        ([[2, 6]], {"valid_BT": [[1, 1]]}, r"valid_BT is of int64: give bool, .* valid_BT\.astype\(bool\)"),
+        ([[2, 6]], {"segments_BT": [[0, 2]]}, r"segments_BT\[0, 1\]=2 must be from 0 to 1 \(model\.num_segments=2"),
+        ([[2, 6]], {"segments_BT": [[0.0, 1.0]]}, "segments_BT is of float64: give int32"),
+        ([[2, 6]], {"positions_BT": [[0, 999]]}, r"positions_BT\[0, 1\]=999 must be"),
+        ([[2, 6]], {"masked_positions_BP": [[2]]}, r"masked_positions_BP\[0, 0\]=2 must be from 0 to 1 \(the rows'"),
+        ([[2, 6]], {"masked_positions_BP": [0]}, r"masked_positions_BP has the shape \(1,\): give \[1, P\]"),
+        ([[2, 6]], {"valid": [[True, True]]}, "the model takes no 'valid', but .* Did you mean 'valid_BT'"),
+    ],
+)
+def test_what_a_model_is_not_applied_to(bert, tokens, inputs, problem):
+    with pytest.raises(InputError, match=f"^apply: {problem}"):
+        bert.apply(bert.params, tokens, **inputs)
+    if isinstance(tokens, np.ndarray):  # shapes are known under jit too
+        with pytest.raises(InputError, match=f"^apply: {problem}"):
+            jax.eval_shape(lambda ids: bert.apply(bert.params, ids), tokens)
+
+
+def test_values_that_are_traced_are_not_checked(bert):
+    found = jax.jit(lambda ids: bert.apply(bert.params, ids).hidden)(np.array([[2, 6, 999]]))
+    last = np.array([[2, 6, bert.model.vocab_size - 1]])
+    np.testing.assert_allclose(found, bert.apply(bert.params, last, valid_BT=None).hidden, rtol=1e-5, atol=1e-6)
+
+
 def test_a_decoder_goes_on(gpt):
     assert gpt.can == ("generate", "encode", "capture")
     options = {"max_new_tokens": 5, "temperature": 0}
@@ -97,6 +132,19 @@ def test_an_encoder_decoder_translates(tmp_path):
     greedy = decoding.Options(temperature=0, max_new_tokens=4)
     found = model.translate("the cat", num_beams=1, max_new_tokens=4)
     assert found == decoding.generate(model, ["the cat"], greedy)[0].text
+    source, valid = np.array([[5, 6]]), np.ones((1, 2), bool)
+    with pytest.raises(InputError, match="an encoder-decoder needs target_tokens_BT, target_valid_BT as well"):
+        model.apply(model.params, source, valid_BS=valid)
+    two = {"target_tokens_BT": np.ones((2, 3), int), "target_valid_BT": np.ones((2, 3), bool)}
+    with pytest.raises(InputError, match="tokens_BS has 1 rows, but target_tokens_BT 2"):
+        model.apply(model.params, source, valid_BS=valid, **two)
+    wrong = {"target_tokens_BT": np.array([[9999]]), "target_valid_BT": np.ones((1, 1), bool)}
+    with pytest.raises(InputError, match=r"target_tokens_BT\[0, 0\]=9999 must be"):
+        model.apply(model.params, source, valid_BS=valid, **wrong)
+    with pytest.raises(InputError, match=r"prompts='the cat' is one text: give a list"):
+        decoding.generate(model, "the cat", greedy)
+    with pytest.raises(InputError, match="batch_size=0: give a number of sequences"):
+        decoding.generate(model, ["the cat"], greedy, batch_size=0)
 
 
 def test_labels_of_texts_words_and_answers(tiny_store, tmp_path):
@@ -113,6 +161,30 @@ def test_labels_of_texts_words_and_answers(tiny_store, tmp_path):
     reader = labeled(tmp_path, tokenizer, "question_answering")
     answer = reader.answer("abcd?", "efgh abcd efgh")
     assert answer["prediction"] in "efgh abcd efgh"
+
+
+class Series:
+    """What pandas' has of a column of texts."""
+
+    ndim = 1
+
+    def __init__(self, values):
+        self.values = values
+
+    def tolist(self):
+        return list(self.values)
+
+
+@pytest.mark.parametrize("kind", [np.array, tuple, Series])
+def test_columns_of_tables_are_lists(bert, tiny_store, tmp_path, kind):
+    texts = ["abcd", "efgh"]
+    np.testing.assert_array_equal(bert.encode(kind(texts)), bert.encode(texts))
+    names = ["encoder/output"]
+    assert len(bert.capture(kind(texts), kind(names), targets=kind([]) if kind is tuple else ())) == 2
+    classifier = labeled(tmp_path, tiny_store.tokenizer(), "sequence_classification", num_labels=2)
+    assert classifier.classify(kind(texts)) == classifier.classify(texts)
+    pairs = [("abcd", "b"), ("efgh", "b")]
+    assert classifier.classify(np.array(pairs)) == classifier.classify(pairs)
 
 
 def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
@@ -143,6 +215,13 @@ def test_what_is_saved_has_the_present_parameters(bert, tmp_path):
         ("capture", (["cat"], ["encoder/layer_1/outputs"]), "Did you mean 'encoder/layer_1/output'"),
         ("fill_mask", ("word " * 1000,), r"^no \[MASK\] in .{80}$"),
         ("capture", (["cat"], "encoder/layer_0/output"), "capture, names takes a list, not 'encoder/layer_0/output'"),
+        ("capture", (["cat"], [3]), r"capture, names, text 1: 3 is no text \(int\)"),
+        ("encode", (iter(["a"]),), r"encode takes a list, not .* \(list_iterator\): give list\(\.\.\.\) of it"),
+        ("encode", ({"a": 1},), r"encode takes a list, not \{'a': 1\} \(dict\): give \[\.\.\.\]"),
+        ("encode", (np.array([["a", "b"]]),), "encode takes a list, .*with 2 axes: give one column of it"),
+        ("encode", (np.array("a"),), r"encode takes a list, not array\('a'"),
+        ("encode", (np.array(["a", None]),), "encode, text 2: None is no text"),
+        ("encode", (np.array([]),), "encode: the list is empty"),
         ("save", (None,), r"path=None is no path \(NoneType\): give a text or a pathlib.Path"),
     ],
 )
@@ -158,6 +237,11 @@ def test_bad_input(bert, method, arguments, problem):
         ({"layers": -1}, r"layers=-1: give a list of numbers, such as \[-1\]"),
         ({"layers": ()}, r"layers=\(\): give a list of numbers"),
         ({"layers": [9]}, "there is no layer 9"),
+        ({"layers": [True]}, r"layers=\[True\]: give a list of numbers"),
+        ({"batch_size": 0}, "batch_size=0: give a number of rows, 1 or more"),
+        ({"batch_size": -1}, "batch_size=-1: give a number"),
+        ({"batch_size": 1.5}, r"batch_size=1\.5: give a number"),
+        ({"batch_size": True}, "batch_size=True: give a number"),
     ],
 )
 def test_what_is_no_vector(bert, options, problem):
@@ -165,7 +249,7 @@ def test_what_is_no_vector(bert, options, problem):
         bert.encode(["cat"], **options)
 
 
-@pytest.mark.parametrize("top", [0, -1, "3", 2.5])
+@pytest.mark.parametrize("top", [0, -1, "3", 2.5, True])
 def test_how_many_tokens_fill_a_mask(bert, top):
     with pytest.raises(InputError, match="give a number of tokens, 1 or more"):
         bert.fill_mask("a [MASK]", top=top)
@@ -194,11 +278,17 @@ def test_one_head_is_given_in_a_list(tmp_path):
         tx_jax.load(tmp_path, heads="masked_lm")
 
 
-@pytest.mark.parametrize("average", [0, -1, "5"])
+@pytest.mark.parametrize("average", [0, -1, "5", True, 2.0])
 def test_a_mean_is_of_some_checkpoints(average, tmp_path):
     """Of none it would be NaN."""
     with pytest.raises(InputError, match=f"average={average!r}: give the number"):
         tx_jax.load(tmp_path, average=average)
+
+
+@pytest.mark.parametrize("step", ["3", True, 2.0])
+def test_what_is_no_step(step, tmp_path):
+    with pytest.raises(InputError, match=f"step={step!r}: give the number of a checkpoint's step"):
+        tx_jax.load(tmp_path, step=step)
 
 
 def test_a_configuration_to_train_is_whole(tmp_path):
@@ -210,6 +300,17 @@ def test_a_configuration_to_train_is_whole(tmp_path):
 def test_what_is_no_configuration_to_train(config, tmp_path):
     with pytest.raises(InputError, match=f"train takes a configuration, not {config!r}"):
         tx_jax.train(config, tmp_path)
+
+
+@pytest.mark.parametrize("workdir", ["file", "file/run"])
+def test_a_run_needs_a_folder(bert, smoke_config, tmp_path, workdir):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"^workdir=.*/file is not a folder: give another folder"):
+        tx_jax.train(smoke_config, tmp_path / workdir, progress=False)
+    for write in (bert.save, bert.to_hf):
+        with pytest.raises(InputError, match=r"file is not a folder: give another|file exists and is not empty"):
+            write(tmp_path / workdir)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_training_from_python(smoke_config, tmp_path):

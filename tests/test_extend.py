@@ -1,5 +1,6 @@
 """What users add from outside: the examples of docs/extending.md as they stand there, and what is refused."""
 
+import dataclasses
 import json
 import sys
 
@@ -13,14 +14,16 @@ from tests.convert import folders
 from tests.models import small
 from tx_jax import added, extend, sharding, tree
 from tx_jax.config import MeshConfig, from_config_dict, heads, to_dict
-from tx_jax.convert import families, model_dir
+from tx_jax.convert import families, model_dir, roberta
 from tx_jax.data.pretraining.masking import Choice, Masking
 from tx_jax.data.pretraining.targets import UNITS, MaskedTargets, RateSchedule
 from tx_jax.data.rng import RowRandom, keys
 from tx_jax.errors import InputError
+from tx_jax.evaluation import report
 from tx_jax.models import registry
 from tx_jax.nn.heads import MODULES
 from tx_jax.runs.left_open import fill_in
+from tx_jax.runs.run_dir import RunDir
 from tx_jax.tasks.classification import Classification
 from tx_jax.tasks.registry import TASKS, open_task, task_class
 from tx_jax.tasks.supervised import Supervised, SupervisedObjective
@@ -35,6 +38,7 @@ TABLES = (
     UNITS,
     families.OF_MODEL_TYPE,
     added._module_of,
+    added._absent,
 )
 
 
@@ -137,6 +141,75 @@ def test_a_run_that_goes_on_keeps_the_module(modules, smoke_config, tmp_path):
     assert fill_in(values, begun=tmp_path)[0]["extensions"] == ("my_masking",)
 
 
+def test_a_run_is_read_without_the_module_of_its_masking(forget, smoke_config, tmp_path):
+    """But not continued, nor are its masks drawn."""
+    values = smoke_config.to_dict() | {"extensions": ("my_gone",)}
+    with pytest.raises(InputError, match=r"the module 'my_gone', .* cannot be imported: start in the folder"):
+        from_config_dict(values)
+    values["data"]["mask_unit"] = "block"
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    config = RunDir(tmp_path).load_config()
+    assert config.extensions == ("my_gone",)
+    with pytest.raises(InputError, match=r"'block' is not one of .* missing here: the module 'my_gone', .*my_gone\.py"):
+        open_task(config).batches("train", batch_size=4, repeat=True)
+    with pytest.raises(InputError, match="the module 'my_gone', which adds"):
+        fill_in(smoke_config.to_dict(), begun=tmp_path)
+
+
+def test_a_model_without_the_module_of_its_head(modules, tmp_path):
+    added.load(["my_ordinal"])
+    config = small.config(heads=("ordinal",), num_labels=5)
+    params = {path: np.asarray(x) for path, x in tree.flatten(small.params(config)).items()}
+    model_dir.save(model_dir.Model(config, params, None, None), tmp_path / "model")
+    modules()
+    assert "ordinal" in tx_jax.load(tmp_path / "model").model.heads
+    modules()
+    sys.path.pop(0)  # the folder of the modules, put back by the fixture
+    with pytest.raises(InputError, match=r"'ordinal' is not one of .* missing here: the module 'my_ordinal'"):
+        tx_jax.load(tmp_path / "model")
+
+
+WRONG = {
+    "raises": ("raise KeyError('block')", r"what my_wrong adds cannot be used \(choose, line 6 of .*\): KeyError: 'b"),
+    "none": ("return None", r"masking unit 'wrong' \(of my_wrong\) must return a Choice"),
+    "two lines": ("raise ValueError('one\\ntwo')", "ValueError: one$"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_masking_that_fails_leaves_no_run(forget, smoke_config, tmp_path, monkeypatch, wrong):
+    body, problem = WRONG[wrong]
+    (tmp_path / "my_wrong.py").write_text(
+        "from tx_jax import extend\n\n\n"
+        f"def choose(how, tokens, valid, masking, rng):\n    del how\n    {body}\n\n\n"
+        "extend.mask_unit('wrong', choose)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    smoke_config.extensions, smoke_config.data.mask_unit = ("my_wrong",), "wrong"
+    with pytest.raises(InputError, match=problem):
+        tx_jax.train(smoke_config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_head_of_a_wrong_shape_leaves_no_run(forget, stars, tmp_path, monkeypatch):
+    (tmp_path / "my_wrong.py").write_text(
+        "import flax.linen as nn\n\n"
+        "from tx_jax import extend\n"
+        "from tx_jax.tasks.classification import Classification, ClassificationObjective\n\n\n"
+        "class Wrong(nn.Module):\n"
+        "    @nn.compact\n    def __call__(self, x, *, deterministic):\n        return x[:, None, :2]\n\n\n"
+        "class Objective(ClassificationObjective):\n    head = 'wrong'\n\n\n"
+        "class Task(Classification):\n    objective_class = Objective\n\n\n"
+        "extend.head('wrong', extend.Head('pooled', 'labels', supervised=True), lambda config: Wrong())\n"
+        "extend.task('wrong', Task)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stars.extensions, stars.task, stars.model.heads = ("my_wrong",), "wrong", ("wrong",)
+    with pytest.raises(InputError, match="what my_wrong adds cannot be used: "):
+        tx_jax.train(stars, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["my_masking.py", "mine/my_masking.py", "mine/my_masking"])
 def test_a_file_is_no_module(name):
     with pytest.raises(InputError, match=f"extensions='{name}' is a file: give its module, 'my_masking'"):
@@ -144,7 +217,7 @@ def test_a_file_is_no_module(name):
 
 
 @pytest.mark.long
-def test_a_run_names_the_module_of_its_masking(modules, smoke_config, tmp_path):
+def test_a_run_names_the_module_of_its_masking(modules, smoke_config, tmp_path, monkeypatch):
     c = smoke_config
     c.data.mask_unit = "block"
     with pytest.raises(InputError, match=r"token, whole_word, span\. If it is one of your own, .* --extensions=MODULE"):
@@ -156,6 +229,14 @@ def test_a_run_names_the_module_of_its_masking(modules, smoke_config, tmp_path):
     modules()
     del c["extensions"]  # the run has it
     assert tx_jax.load(tmp_path / "run").step == 2
+    modules()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(sys, "path", sys.path[1:])
+        model = tx_jax.load(tmp_path / "run")
+        assert model.fill_mask("abcd [MASK]")
+        assert model.to_hf(tmp_path / "hf") == "BertForPreTraining"
+        with pytest.raises(InputError, match="missing here: the module 'my_masking'"):
+            report.evaluate_run(tmp_path / "run")
     c.data.mask_unit = "block"
     assert tx_jax.train(c, tmp_path / "run", progress=False) == first
 
@@ -276,6 +357,14 @@ class OtherHead(Classification):
     objective_class = type("Objective", (Classification.objective_class,), {"head": "ordnal"})
 
 
+class NoObjective(Classification):
+    objective_class = "loss"
+
+
+def family(**changes):
+    extend.family(dataclasses.replace(roberta.FAMILY, **({"model_types": {"mine": "Mine"}} | changes)))
+
+
 def three(a, b, c): ...
 
 
@@ -304,6 +393,29 @@ HEAD = extend.Head("pooled", 3)
         (lambda: extend.task("mine", OtherHead), r"Objective\.head='ordnal' is no head: there are .*extend\.head"),
         (lambda: extend.family("bert"), "'bert' is no tx_jax.convert.family.Family"),
         (lambda: extend.family(families.FAMILIES[0]), "model family 'bert': tx_jax has one"),
+        (lambda: extend.mask_unit("mine", 5), r"5 must take \(how, tokens, valid, masking, rng\)"),
+        (lambda: extend.mask_unit("mine", min), "must take"),
+        (lambda: extend.mask_unit(5, five), "masking unit 5: a name is a text"),
+        (lambda: extend.head("mine", extend.Head("pooled", 0)), "outputs=0 must be a number or 'labels'"),
+        (lambda: extend.head("mine", extend.Head("pooled", True)), "outputs=True must be a number or 'labels'"),
+        (
+            lambda: extend.head("mine", extend.Head("pooled", 3, ["encoder"])),
+            r"\['encoder'\] must be tuple\[str, \.\.\.\]",
+        ),
+        (lambda: extend.head("mine", extend.Head("pooled", 3, supervised="yes")), "supervised='yes' must be bool"),
+        (lambda: extend.head("mine", HEAD, five), "must take one argument, the model's configuration"),
+        (lambda: extend.task("mine", NoObjective), r"NoObjective\.objective_class='loss' must be a subclass of"),
+        (lambda: family(model_types=["mine"]), r"model_types=\['mine'\] must be Mapping\[str, str\]"),
+        (lambda: family(model_types={"mine": 3}), r"model_types=\{'mine': 3\} must be Mapping\[str, str\]"),
+        (
+            lambda: family(classes={"masked_lm": "ForMaskedLM"}),
+            r"classes=.* must be Mapping\[tuple\[str, \.\.\.\], str\]",
+        ),
+        (lambda: family(prefix=None), "prefix=None must be str"),
+        (lambda: family(fields=[*roberta.FAMILY.fields]), r"fields=\[.* must be tuple\[Field, \.\.\.\]"),
+        (lambda: family(rules=[]), r"rules=\[\] must be a function"),
+        (lambda: family(renames=("a", "b")), r"renames=.* must be tuple\[tuple\[str, str\], \.\.\.\]"),
+        (lambda: family(model_types={"mine": "Mine", "bert": "Bert"}), "model family 'bert': tx_jax has one"),
     ],
 )
 def test_what_is_refused(forget, call, problem):
@@ -332,6 +444,9 @@ def test_a_name_belongs_to_one_module(forget, tmp_path, monkeypatch):
         added.load(["my_gone"])
     with pytest.raises(InputError, match=r"'my_broken', .*: ModuleNotFoundError: No module named 'tx_jax\.nothing'"):
         added.load(["my_broken"])
+    (tmp_path / "my_exit.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(InputError, match=r"'my_exit', .*: SystemExit: 0"):
+        added.load(["my_exit"])
     with pytest.raises(InputError, match="a file that other processes cannot import"):
         exec(text.replace("mine", "theirs"), {"__name__": "config_under_check"})
 
@@ -371,3 +486,10 @@ def test_another_process_finds_the_module_or_says_which(folder, stars, tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "the module 'my_ordinal', which adds what is asked for (extensions), cannot be imported" in done.stderr
+
+
+def test_the_library_says_of_its_own_what_it_asks_of_others():
+    for of in families.FAMILIES:
+        extend._check_fields("family", of)
+    for row in heads.HEADS.values():
+        extend._check_fields("head", row)

@@ -4,12 +4,21 @@ import json
 import math
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tx_jax.errors import InputError
-from tx_jax.files import json_text, local_path, path_of, write_atomically
+from tx_jax.files import (
+    check_writable,
+    json_text,
+    local_path,
+    nearest_folder,
+    path_of,
+    reason_against_writing,
+    write_atomically,
+)
 
 
 def test_the_text_is_on_disk_before_it_takes_the_name(tmp_path, monkeypatch):
@@ -89,3 +98,20 @@ def test_an_address_on_the_hub_is_answered_with_its_name():
 )
 def test_any_other_text_is_a_path_as_it_is(given):
     assert local_path(given, "x") == path_of(given, "x") == path_of(given, "x", reads=True) == Path(given)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    assert reason_against_writing(tmp_path / "file" / "run").endswith("is not a folder")
+    assert reason_against_writing(tmp_path / "new" / "run") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert nearest_folder(tmp_path / "new" / "run") == tmp_path
+    assert nearest_folder(Path("no-such-folder")) == Path.cwd()
+    assert "File name too long" in reason_against_writing(tmp_path / ("x" * 300))
+
+    def refused(dir):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)  # to root nothing is refused
+    with pytest.raises(InputError, match=r"^workdir=.*new: .* cannot be written \(Permission denied\): give another"):
+        check_writable(tmp_path / "new", "workdir")

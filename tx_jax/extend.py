@@ -14,14 +14,18 @@ folder where it starts, or by PYTHONPATH). docs/extending.md has an example of e
 """
 
 import inspect
+import re
 import sys
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from tx_jax import added
 from tx_jax.config import TransformerConfig, heads
+from tx_jax.config.checks import is_whole
 from tx_jax.config.heads import HEADS, Head
 from tx_jax.convert.families import OF_MODEL_TYPE
 from tx_jax.convert.family import Family
@@ -29,6 +33,7 @@ from tx_jax.data.pretraining.targets import UNITS, Unit
 from tx_jax.errors import InputError
 from tx_jax.models import registry
 from tx_jax.nn.heads import MODULES
+from tx_jax.tasks.base import Objective
 from tx_jax.tasks.pretraining import Pretraining
 from tx_jax.tasks.registry import TASKS
 from tx_jax.tasks.supervised import Supervised
@@ -55,7 +60,7 @@ def mask_unit(name: str, choose: Unit) -> None:
     _check_name("masking unit", name)
     try:
         inspect.signature(choose).bind(*"abcde")
-    except TypeError:
+    except (TypeError, ValueError):  # ValueError: it is a built-in function that does not say what it takes
         raise InputError(
             f"masking unit {name!r}: {choose!r:.60} must take (how, tokens, valid, masking, rng)"
         ) from None
@@ -82,14 +87,17 @@ def head(name: str, row: Head, module: Callable[[TransformerConfig], Any] | None
         raise InputError(f"head {name!r}: {row!r:.60} is no tx_jax.extend.Head")
     if row.reads not in ("pooled", "tokens"):
         raise InputError(f"head {name!r}: reads={row.reads!r} must be 'pooled' or 'tokens'")
-    if not isinstance(row.outputs, int) and row.outputs != "labels":
+    if not is_whole(row.outputs, 1) and row.outputs != "labels":
         raise InputError(f"head {name!r}: outputs={row.outputs!r} must be a number or 'labels'")
+    _check_fields(f"head {name!r}", row)
     if not row.architectures or set(row.architectures) - {"encoder", "decoder"}:
         raise InputError(f"head {name!r}: architectures={row.architectures!r} must be some of 'encoder', 'decoder'")
     if row.module:
         raise InputError(f"head {name!r}: leave Head.module out; the module is the third argument")
     if module is not None and not callable(module):
         raise InputError(f"head {name!r}: {module!r:.60} is no Flax module")
+    if module is not None and not _takes(module, "config"):
+        raise InputError(f"head {name!r}: {module!r:.60} must take one argument, the model's configuration")
     again = added.record("head", name, _caller(), name in HEADS)
     heads.add(name, row)
     MODULES.pop(name, None)
@@ -116,6 +124,11 @@ def task(name: str, kind: type[Pretraining] | type[Supervised] | type[Translatio
         known = ", ".join(f"{base.__module__}.{base.__name__}" for base in bases)
         raise InputError(f"task {name!r}: {kind!r:.60} must be a subclass of {known}")
     objective = getattr(kind, "objective_class", None)
+    if objective is not None and not (isinstance(objective, type) and issubclass(objective, Objective)):
+        raise InputError(
+            f"task {name!r}: {kind.__name__}.objective_class={objective!r:.60} must be a subclass of "
+            f"{Objective.__module__}.{Objective.__name__}"
+        )
     for part in filter(None, (kind, objective)):
         if missing := sorted(getattr(part, "__abstractmethods__", ())):
             raise InputError(f"task {name!r}: {part.__name__} lacks {', '.join(missing)}")
@@ -140,6 +153,7 @@ def family(of: Family) -> None:
     """
     if not isinstance(of, Family):
         raise InputError(f"{of!r:.60} is no tx_jax.convert.family.Family")
+    _check_fields(f"model family {of.model_types!r:.60}", of)
     if not of.model_types or not of.classes:
         raise InputError("a model family needs model_types (model_type -> start of class names) and classes")
     known = {name for group in of.classes for name in group}
@@ -148,6 +162,8 @@ def family(of: Family) -> None:
     caller = _caller()
     for model_type in of.model_types:
         _check_name("model family", model_type)
+        added.check("model family", model_type, caller, model_type in OF_MODEL_TYPE)
+    for model_type in of.model_types:
         added.record("model family", model_type, caller, model_type in OF_MODEL_TYPE)
     OF_MODEL_TYPE.update(dict.fromkeys(of.model_types, of))
 
@@ -155,6 +171,49 @@ def family(of: Family) -> None:
 def _check_name(kind: str, name: Any) -> None:
     if not isinstance(name, str) or not name or any(c.isspace() or c in ",=/'\"" for c in name):
         raise InputError(f"{kind} {name!r}: a name is a text without spaces, commas, quotes, = and /")
+
+
+def _takes(function: Callable[..., Any], *arguments: str) -> bool:
+    """Whether it can be called with so many arguments; True where it does not say."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _check_fields(what: str, of: Any) -> None:
+    """Raises InputError for a field of a dataclass whose value is not of the type that the class says."""
+    for name, kind in typing.get_type_hints(type(of)).items():
+        value = getattr(of, name)
+        if not _is_of(value, kind):
+            wanted = "a function" if typing.get_origin(kind) is Callable else _told(kind)
+            raise InputError(f"{what}: {name}={value!r:.60} must be {wanted}")
+
+
+def _told(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else re.sub(r"\b\w+\.", "", str(kind))
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of an annotation, to the last element."""
+    origin, of = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin is typing.Literal:
+        return any(value == one and type(value) is type(one) for one in of)
+    if origin is types.UnionType or origin is typing.Union:
+        return any(_is_of(value, one) for one in of)
+    if origin is Callable:
+        return callable(value)
+    if origin is tuple:
+        kinds = of[:1] * len(value) if isinstance(value, tuple) and of[-1] is ... else of
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_of(key, of[0]) and _is_of(x, of[1]) for key, x in value.items())
+    return is_whole(value) if kind is int else isinstance(value, origin or kind)
 
 
 def _caller() -> str:

@@ -111,12 +111,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def check_writable(path: Path, what: str) -> None:
-    """Asks a store whether something can be written below this path, or in its place; of a local path it says nothing.
+    """Checks that something can be written below this path, which need not exist yet. Leaves nothing behind.
 
     Raises:
-      InputError: there is no such bucket, or no permission to write there.
+      InputError: there is no such bucket, no permission to write there, or a file where a folder is meant.
     """
     if not isinstance(path, StorePath):
+        if reason := reason_against_writing(path):
+            raise InputError(f"{what}={path}: {reason}: give another folder")
         return
     schemes.check_reachable(str(path), what)
     probe = path / f".probe-{uuid.uuid4().hex}"
@@ -125,6 +127,24 @@ def check_writable(path: Path, what: str) -> None:
         probe.unlink()
     except StoreError as error:
         raise InputError(f"{what}={path}: {error.strerror}") from None
+
+
+def nearest_folder(path: Path) -> Path:
+    """The path, or the first folder above it that exists."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def reason_against_writing(folder: Path) -> str | None:
+    """Why no file can be written into a local folder, which need not exist yet; None if one can."""
+    try:
+        nearest = nearest_folder(folder)
+        if not nearest.is_dir():
+            return f"{nearest} is not a folder"
+        with tempfile.TemporaryFile(dir=nearest):
+            return None
+    except OSError as error:
+        return f"{folder} cannot be written ({error.strerror})"
 
 
 def replace_folder(path: Path, write: Callable[[Path], None]) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from tx_jax import tree
+from tx_jax import arguments, tree
+from tx_jax.arguments import Column, Texts
 from tx_jax.config import TransformerConfig
 from tx_jax.decoding.options import SAMPLING
 from tx_jax.errors import InputError
@@ -89,19 +89,22 @@ class Model(Trained):
           inputs: further arguments of the model, such as `segments_BT`, and `valid_BT` (bool, False for padding; by
             default nothing is); of an encoder-decoder `valid_BS`, `target_tokens_BT` and `target_valid_BT`.
 
+        Raises:
+          InputError: an array of another shape or type, rows longer than the model's table of positions, or an id that
+            is not in the vocabulary. Under `jax.jit` or `jax.grad` the values of what is traced are not known, and not
+            checked: an id outside of the vocabulary then counts as the nearest one.
+
         Examples:
           >>> tokens_BT = jnp.asarray([bert.tokenizer.encode("the cat sits")])
           >>> loss = lambda params: -jax.nn.log_softmax(bert.apply(params, tokens_BT).logits["masked_lm"])[0, 1, 7]
           >>> jax.jit(jax.grad(loss))(bert.params)["encoder"]["layer_0"]["mlp"]["wi"]["kernel"].shape
           (16, 24)
         """
-        if self.model.architecture != "encoder_decoder":
-            inputs = {"valid_BT": jnp.ones(jnp.shape(tokens_BT), bool)} | inputs
-        return _compiled(self.model)(params, tokens_BT, {key: x for key, x in inputs.items() if x is not None})
+        return _compiled(self.model)(params, *arguments.of_apply(self.model, tokens_BT, inputs))
 
     def encode(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         *,
         layers: Sequence[int] = (-1,),
         pooling: str = "mean",
@@ -111,9 +114,11 @@ class Model(Trained):
         """A vector of each text: float32 [N, D]; of an encoder-decoder its encoder's.
 
         Args:
+          texts: a list, a numpy array, or a column of a table, such as a pandas Series.
           layers: the mean of these: 0 = the embeddings, 1 = the first layer's output, -1 = the last.
           pooling: "mean" of the tokens, the "first" (BERT's [CLS]) or the "last".
           normalize: whether vectors get length 1, so that their products are cosines.
+          batch_size: texts of the model's full length that are computed together; of shorter ones more.
 
         Raises:
           InputError: a text is empty, None or longer than the model; there is no such layer.
@@ -125,12 +130,10 @@ class Model(Trained):
         from tx_jax.interpret import texts as rows
         from tx_jax.interpret import vectors
 
-        made = rows.rows_to_encode(self, _texts(texts, "encode"))
+        made = rows.rows_to_encode(self, arguments.texts(texts, "encode"))
         return vectors.embed(self, made, pooling=pooling, layers=layers, normalize=normalize, batch_size=batch_size)
 
-    def capture(
-        self, texts: Sequence[str], names: Sequence[str], *, targets: Sequence[str] = ()
-    ) -> list[dict[str, np.ndarray]]:
+    def capture(self, texts: Texts, names: Texts, *, targets: Texts = ()) -> list[dict[str, np.ndarray]]:
         """Activations of each text by name, without padding: float32, of the shapes in `interpret.sites`.
 
         Args:
@@ -148,9 +151,10 @@ class Model(Trained):
         from tx_jax.interpret import capture
         from tx_jax.interpret.texts import rows_of_texts
 
-        names = _texts(names, "capture, names") if isinstance(names, str | None) else names
-        given = _texts(targets, "capture") if targets else ()
-        return capture.collect(self, rows_of_texts(self, _texts(texts, "capture"), given), names)
+        none = isinstance(targets, Sequence) and not targets
+        given = () if none else arguments.texts(targets, "capture, targets")
+        rows = rows_of_texts(self, arguments.texts(texts, "capture"), given)
+        return capture.collect(self, rows, arguments.texts(names, "capture, names"))
 
     def fill_mask(self, text: str, *, top: int = 5) -> list[list[tuple[str, float]]]:
         """For each mask in the text, the `top` most probable tokens with their probabilities.
@@ -166,9 +170,9 @@ class Model(Trained):
         from tx_jax.evaluation.fill_mask import fill_mask
 
         self._require("fill_mask")
-        return fill_mask(self, _text(text, "fill_mask"), top=top)
+        return fill_mask(self, arguments.text(text, "fill_mask"), top=top)
 
-    def classify(self, texts: Sequence[str | Sequence[str]]) -> list[dict[str, Any]]:
+    def classify(self, texts: Sequence[str | Sequence[str]] | Column) -> list[dict[str, Any]]:
         """For each text, or pair of texts: "prediction" and "probability_LABEL" of each label; of a regression
         "prediction", a number.
 
@@ -180,15 +184,9 @@ class Model(Trained):
           >>> list(one)
           ['prediction', 'probability_LABEL_0', 'probability_LABEL_1']
         """
-        given = [[one] if isinstance(one, str) else one for one in _list(texts, "classify")]
-        for number, parts in enumerate(given, start=1):
-            if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
-                raise InputError(f"classify, text {number}: {parts!r:.60} is neither a text nor a pair of texts")
-            for part in parts:
-                _encodable(part, f"classify, text {number}")
-        return self._predict("classify", given)
+        return self._predict("classify", arguments.texts_or_pairs(texts, "classify"))
 
-    def tag(self, words: Sequence[str]) -> list[tuple[str, str, float]]:
+    def tag(self, words: Texts) -> list[tuple[str, str, float]]:
         """The label of each word of a sentence, and its probability: (word, label, probability).
 
         Raises:
@@ -198,7 +196,7 @@ class Model(Trained):
           >>> [word for word, label, probability in tagger.tag(["the", "cat"])]
           ['the', 'cat']
         """
-        words = _texts(words, "tag")
+        words = arguments.texts(words, "tag")
         (found,) = self._predict("tag", [[words]])
         return list(zip(words, found["prediction"], found["probability"], strict=True))
 
@@ -214,7 +212,7 @@ class Model(Trained):
           >>> found["prediction"] in "the cat sits by the river"
           True
         """
-        (found,) = self._predict("answer", [[_text(question, "answer"), _text(context, "answer")]])
+        (found,) = self._predict("answer", [[arguments.text(question, "answer"), arguments.text(context, "answer")]])
         return found
 
     def generate(self, prompt: str, **options: Any) -> str:
@@ -339,43 +337,10 @@ class Model(Trained):
             )
         if options.get("num_return_sequences", 1) != 1:
             raise InputError(f"{name} gives one sequence; tx_jax.decoding.generate gives several")
-        (found,) = decoding.generate(self, [_text(text, name)], decoding.Options(**options))
+        (found,) = decoding.generate(self, [arguments.text(text, name)], decoding.Options(**options))
         return found.text
 
 
 def _columns(given: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """A model without a run reads one text, or pairs where pairs are given."""
     return {"text": ("text", "text_pair")} if given and len(given[0]) == 2 else {}
-
-
-def _text(text: Any, name: str) -> str:
-    if not isinstance(text, str):
-        raise InputError(f"{name} takes a text, not {text!r:.60} ({type(text).__name__})")
-    return _encodable(text, name)
-
-
-def _encodable(text: str, name: str) -> str:
-    """Raises InputError for half a character, as bytes have that were decoded as what they are not."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{name}: {text[error.start]!r} at {error.start} is half a character: decode it again"
-        ) from None
-    return text
-
-
-def _list(texts: Any, name: str) -> Sequence[Any]:
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise InputError(f"{name} takes a list, not {texts!r:.60} ({type(texts).__name__}): give [...]")
-    if not texts:
-        raise InputError(f"{name}: the list is empty")
-    return texts
-
-
-def _texts(texts: Any, name: str) -> list[str]:
-    given = _list(texts, name)
-    for number, text in enumerate(given, start=1):
-        if not isinstance(text, str):
-            raise InputError(f"{name}, text {number}: {text!r:.60} is no text ({type(text).__name__})")
-    return [_encodable(text, f"{name}, text {number}") for number, text in enumerate(given, start=1)]

@@ -303,7 +303,7 @@ for name, options in settings.items():
     print(f"--- {name}\n{start}{model.generate(start, max_new_tokens=60, **options)}\n")
 
 # %% [markdown]
-# We measure instead of looking at one sample. For 32 samples of each setting: the share of different trigrams of tokens among all (1 = nothing repeats), and the mean log-probability that the model itself gives to what it wrote. Human text, that of the held-out speeches, is the star in the picture.
+# We measure instead of looking at one sample. For 32 samples of each setting: the share of different trigrams of tokens among all (1 = nothing repeats), and the mean log-probability that the model itself gives to what it wrote. Human text, that of the held-out speeches, is the star in the picture; without the line with the speaker's name, which our samples do not write either, but continue.
 
 
 # %%
@@ -319,7 +319,9 @@ for name, options in {**settings, "temperature 0.5": {"temperature": 0.5, "seed"
     copies = {} if name == "greedy" else {"num_return_sequences": 8}
     made = decoding.generate(model, starts, decoding.Options(max_new_tokens=64, **options, **copies))
     points[name] = distinct([one.tokens for one in made]), np.mean([np.mean(one.log_probs) for one in made])
-human = distinct([ids[:64].tolist() for ids in held_out]), of_gpt[counted].mean()
+begins = np.array([next(n for n in range(len(ids)) if "\n" in tokenizer.decode(ids[:n])) for ids in held_out])
+said = counted & (np.arange(1, T) >= begins[:, None])  # what is behind the line with the speaker's name
+human = distinct([ids[n:T].tolist() for ids, n in zip(held_out, begins)]), of_gpt[said].mean()
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8))
 for name, (x, y) in points.items():
@@ -331,9 +333,10 @@ plt.show()
 assert points["greedy"][0] < points["temperature 1"][0] < points["temperature 2"][0] + 0.02
 assert points["greedy"][1] > points["temperature 1"][1] > points["temperature 2"][1]
 assert all(2 * abs(points["top-p 0.9"][i] - human[i]) < abs(points["greedy"][i] - human[i]) for i in (0, 1))
+assert abs(points["temperature 1"][1] - human[1]) < abs(points["top-p 0.9"][1] - human[1])
 
 # %% [markdown]
-# Greedy has the highest probability and repeats itself most: **people do not write the most probable text**, they write text of about the model's own uncertainty (Holtzman et al. 2019, section 3). Sampling with top-p 0.9 lies much nearer to Shakespeare than greedy does, by both measures; temperature 1 lets in a few more of the tokens that nobody would have written. What it lacks is not the right noise but a better model.
+# Greedy has the highest probability and repeats itself most: **people do not write the most probable text**, they write text of about the model's own uncertainty (Holtzman et al. 2019, section 3). Sampling at temperature 1 lands on Shakespeare, by both measures: a model that learned its probabilities well finds its own samples about as surprising as a text that it has not seen. Top-p 0.9 leaves out the tail, so what it writes is somewhat more probable than Shakespeare's text, and still far nearer to it than greedy. And yet you can tell them apart at once: these two measures see how surprising a text is, not whether it makes sense. What is missing is not the right noise but a better model.
 #
 # ## Exercises
 #

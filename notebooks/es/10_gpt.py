@@ -303,7 +303,7 @@ for name, options in settings.items():
     print(f"--- {name}\n{start}{model.generate(start, max_new_tokens=60, **options)}\n")
 
 # %% [markdown]
-# Midamos, en vez de mirar una sola muestra. Para 32 muestras de cada ajuste: la proporción de trigramas de tokens distintos (1 = nada se repite), y la media de las log-probabilidades que el propio modelo da a lo que ha escrito. El texto humano, el de las intervenciones reservadas, es la estrella del dibujo.
+# Midamos, en vez de mirar una sola muestra. Para 32 muestras de cada ajuste: la proporción de trigramas de tokens distintos (1 = nada se repite), y la media de las log-probabilidades que el propio modelo da a lo que ha escrito. El texto humano, el de las intervenciones reservadas, es la estrella del dibujo; sin la línea con el nombre de quien habla, que nuestras muestras tampoco escriben, sino que continúan.
 
 
 # %%
@@ -319,7 +319,9 @@ for name, options in {**settings, "temperature 0.5": {"temperature": 0.5, "seed"
     copies = {} if name == "greedy" else {"num_return_sequences": 8}
     made = decoding.generate(model, starts, decoding.Options(max_new_tokens=64, **options, **copies))
     points[name] = distinct([one.tokens for one in made]), np.mean([np.mean(one.log_probs) for one in made])
-human = distinct([ids[:64].tolist() for ids in held_out]), of_gpt[counted].mean()
+begins = np.array([next(n for n in range(len(ids)) if "\n" in tokenizer.decode(ids[:n])) for ids in held_out])
+said = counted & (np.arange(1, T) >= begins[:, None])  # what is behind the line with the speaker's name
+human = distinct([ids[n:T].tolist() for ids, n in zip(held_out, begins)]), of_gpt[said].mean()
 
 fig, ax = plt.subplots(figsize=(6.5, 3.8))
 for name, (x, y) in points.items():
@@ -331,9 +333,10 @@ plt.show()
 assert points["greedy"][0] < points["temperature 1"][0] < points["temperature 2"][0] + 0.02
 assert points["greedy"][1] > points["temperature 1"][1] > points["temperature 2"][1]
 assert all(2 * abs(points["top-p 0.9"][i] - human[i]) < abs(points["greedy"][i] - human[i]) for i in (0, 1))
+assert abs(points["temperature 1"][1] - human[1]) < abs(points["top-p 0.9"][1] - human[1])
 
 # %% [markdown]
-# Greedy tiene la mayor probabilidad y es el que más se repite: **la gente no escribe el texto más probable**, escribe con más o menos la misma incertidumbre que tiene el modelo (Holtzman et al. 2019, sección 3). Sortear con top-p 0,9 queda mucho más cerca de Shakespeare que greedy, según las dos medidas; con temperatura 1 se cuelan algunos tokens más de los que nadie habría escrito. Lo que falta no es el ruido adecuado, sino un modelo mejor.
+# Greedy tiene la mayor probabilidad y es el que más se repite: **la gente no escribe el texto más probable**, escribe con más o menos la misma incertidumbre que tiene el modelo (Holtzman et al. 2019, sección 3). Sortear con temperatura 1 cae sobre Shakespeare, según las dos medidas: a un modelo que ha aprendido bien sus probabilidades, sus propias muestras le sorprenden más o menos lo mismo que un texto que no ha visto. Top-p 0,9 deja fuera la cola, así que lo que escribe es algo más probable que el texto de Shakespeare, y aun así queda mucho más cerca de él que greedy. Y, con todo, se distinguen a simple vista: estas dos medidas ven cuánto sorprende un texto, no si tiene sentido. Lo que falta no es el ruido adecuado, sino un modelo mejor.
 #
 # ## Ejercicios
 #

@@ -1,7 +1,6 @@
 """What the doctor says of a machine."""
 
 import importlib.metadata
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -82,15 +81,6 @@ def test_a_step_that_computes_something_else(monkeypatch):
 def test_little_memory(monkeypatch):
     monkeypatch.setattr(machine, "free_memory", lambda: machine.GIB)
     assert ("memory", "warning") in levels(machine.memory())
-
-
-def test_a_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    assert machine.reason_against_writing(tmp_path / "file" / "run").endswith("is not a folder")
-    assert machine.reason_against_writing(tmp_path / "new" / "run") is None
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert machine.nearest_folder(tmp_path / "new" / "run") == tmp_path
-    assert machine.nearest_folder(Path("no-such-folder")) == Path.cwd()
 
 
 def test_the_exit_code_is_that_of_the_worst():

@@ -15,9 +15,12 @@ from tx_jax.config import from_config_dict
 from tx_jax.errors import InputWarning
 from tx_jax.evaluation import report
 from tx_jax.evaluation.report import Report, spread
+from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.start import open_start
 from tx_jax.tasks.registry import open_task
 from tx_jax.training import loop
+
+READ = {}
 
 
 def labeled_run(folder, **mesh):
@@ -66,6 +69,20 @@ def test_some_batches_or_all_are_named(run):
     before = (workdir / "evaluation.json").stat().st_mtime_ns
     report.write(workdir, part)
     assert (workdir / "evaluation.json").stat().st_mtime_ns == before
+
+
+def test_a_run_is_evaluated_in_another_folder(run, tmp_path, monkeypatch):
+    workdir, task = run
+    for name, key, value in (("config", "data", None), ("env", "folder", str(workdir.parent))):
+        values = json.loads((workdir / f"{name}.json").read_text())
+        assert key in values
+        changed = values | {key: values[key] | {"train": "train.jsonl"} if value is None else value}
+        monkeypatch.setitem(READ, f"{name}.json", changed)
+    monkeypatch.setattr(RunDir, "_read_json", lambda self, name: READ[name])
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(InputWarning, match="data.train=train.jsonl is taken from"):
+        found = report.evaluate_run(workdir)
+    assert found["validation"].metrics == report.evaluate_run(workdir, task=task)["validation"].metrics
 
 
 def test_the_table_says_of_which_batches_it_is(run, capsys):

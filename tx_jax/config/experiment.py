@@ -103,22 +103,27 @@ class ExperimentConfig:
         return resolve(self.phases, self.data, self.training)
 
 
-def from_config_dict(values: Mapping[str, Any]) -> ExperimentConfig:
+def from_config_dict(values: Mapping[str, Any], *, trains: bool = True) -> ExperimentConfig:
     """The validated configuration. `values` is a ConfigDict or the parsed JSON of a run's `config.json`.
+
+    Args:
+      trains: whether it needs all of its `extensions`. False for that of a run that is only used: what is missing is
+        missed where it is looked for.
 
     Raises:
       InputError: an unknown key (with the nearest known one), a missing key, a wrong type or a value out of range; one
         of its `extensions` cannot be imported.
     """
     values = with_task(values)
-    load_extensions(values)
+    load_extensions(values, needed=trains)
     return _build(ExperimentConfig, values, where="config")
 
 
-def load_extensions(values: Mapping[str, Any]) -> None:
-    """Imports the modules that a configuration needs. Raises InputError for one that cannot be imported."""
+def load_extensions(values: Mapping[str, Any], *, needed: bool = True) -> None:
+    """Imports the modules that a configuration names. Raises InputError for one that is needed and cannot be."""
     kind = typing.get_type_hints(ExperimentConfig)["extensions"]
-    added.load(_convert(kind, values["extensions"], "config.extensions") if "extensions" in values else ())
+    names = _convert(kind, values["extensions"], "config.extensions") if "extensions" in values else ()
+    added.load(names, needed=needed)
 
 
 def model_from_dict(values: Mapping[str, Any]) -> TransformerConfig:

@@ -119,7 +119,7 @@ def load(path: Path) -> Model:
     found = _digests(path)
     if changed := sorted(name for name in files.keys() | {PARAMS} if files.get(name) != found.get(name)):
         raise InputError(f"{path} is damaged: {', '.join(changed)} missing, or not as {FILE} records; convert again")
-    added.load(extensions)
+    added.load(extensions, needed=False)
     config = model_from_dict(config)
     stored = hf_folder.headers(path / PARAMS)
     check_sizes(config, stored, str(path / FILE))

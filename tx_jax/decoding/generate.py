@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax import sharding
-from tx_jax.config.checks import require
+from tx_jax.config.checks import is_whole, require
 from tx_jax.decoding import beam, sampling
 from tx_jax.decoding.options import Options
 from tx_jax.decoding.prompts import Row, batches, bucket, check, device_prompts, encode, writable
@@ -71,8 +71,11 @@ def generate(
       In the order of the prompts, `num_return_sequences` for each; a beam search may find fewer.
 
     Raises:
-      InputError: a model or tokenizer that cannot generate, or a prompt that is empty or too long.
+      InputError: a model or tokenizer that cannot generate, one text in place of a list, a prompt that is empty or too
+        long, or a `batch_size` that is no number of sequences.
     """
+    require(not isinstance(prompts, str), f"prompts={prompts!r:.60} is one text: give a list, [...]")
+    require(is_whole(batch_size, 1), f"batch_size={batch_size!r}: give a number of sequences, 1 or more")
     tokenizer = _tokenizer(model)
     rows = encode(model.model, tokenizer, prompts, range(len(prompts)) if numbers is None else numbers, options)
     stops = Stops(tokenizer, options.stop)

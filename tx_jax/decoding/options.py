@@ -2,10 +2,10 @@
 
 import dataclasses
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
-from tx_jax.config.checks import require
+from tx_jax.config.checks import is_whole, require
 
 SAMPLING = ("top_k", "top_p", "min_p")
 WHOLE = ("max_new_tokens", "top_k", "num_return_sequences", "num_beams", "seed")
@@ -85,11 +85,11 @@ class Options:
 
     def _check_types(self) -> None:
         defaults = _defaults()
-        for names, kind, said in ((WHOLE, Integral, "a whole number"), (REAL, Real, "a number")):
+        for names, fits, said in ((WHOLE, is_whole, "a whole number"), (REAL, _is_real, "a number")):
             for name in names:
                 value = getattr(self, name)
                 optional = value is None and defaults[name] is None
-                require(optional or isinstance(value, kind), f"{name}={value!r} must be {said}")
+                require(optional or fits(value), f"{name}={value!r} must be {said}")
         # A text would be taken for its letters, each of which would end a sequence.
         listed = not isinstance(self.stop, str) and all(isinstance(text, str) for text in self.stop)
         require(listed, f"stop={self.stop!r} must be a list of texts")
@@ -125,6 +125,10 @@ class Options:
     def samples(self) -> bool:
         """Whether tokens are drawn at random."""
         return self.num_beams == 1 and self.temperature != 0
+
+
+def _is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _defaults() -> dict[str, Any]:

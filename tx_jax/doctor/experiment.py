@@ -8,12 +8,13 @@ from typing import Any
 
 import jax
 
-from tx_jax import sharding
+from tx_jax import added, sharding
 from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.doctor.finding import Check, Finding
-from tx_jax.doctor.machine import GIB, nearest_folder, reason_against_writing
+from tx_jax.doctor.machine import GIB
+from tx_jax.files import nearest_folder, reason_against_writing
 from tx_jax.nn.attention.check import LIMIT
 from tx_jax.runs import trackers
 from tx_jax.runs.checkpoint import Checkpoints
@@ -78,7 +79,10 @@ class Examination:
         if not (config := self._config):
             return
         start = self._start
-        self._task = open_task(config, tokenizer=start and start.tokenizer, label_order=start.labels if start else ())
+        with added.explained(config.extensions):
+            labels = start.labels if start else ()
+            self._task = open_task(config, tokenizer=start and start.tokenizer, label_order=labels)
+            begin.check_extensions(self._task)
         for notice in (*begin.check_task(self._task, self._given), *self._task.notices()):
             yield Finding("data", "warning", notice)
         batches = self._task.batches("train", batch_size=config.training.batch_size, repeat=False)

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from packaging.requirements import Requirement
 from tx_jax import sharding
 from tx_jax.config import MeshConfig
 from tx_jax.doctor.finding import Check, Finding
+from tx_jax.files import nearest_folder, reason_against_writing
 from tx_jax.hosts import compilation
 from tx_jax.training.out_of_memory import free_memory
 from tx_jax.training.throughput import peak_flops
@@ -152,21 +152,3 @@ def disk(folder: Path | None = None) -> Iterator[Finding]:
     level = "warning" if free < LITTLE_DISK else "ok"
     remedy = "checkpoints and token stores need more: free some, or write elsewhere" if level == "warning" else ""
     yield Finding("disk", level, f"{free / GIB:.1f} GiB are free at {folder}", remedy)
-
-
-def nearest_folder(path: Path) -> Path:
-    """The path, or the first folder above it that exists."""
-    path = path.expanduser().absolute()
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def reason_against_writing(folder: Path) -> str | None:
-    """Why no file can be written into a folder, which need not exist yet; None if one can. Leaves nothing behind."""
-    nearest = nearest_folder(folder)
-    if not nearest.is_dir():
-        return f"{nearest} is not a folder"
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return None
-    except OSError as error:
-        return f"{nearest} cannot be written ({error.strerror})"

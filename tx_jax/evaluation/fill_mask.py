@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from numbers import Integral
 from typing import Any
 
 import jax
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.checks import is_whole
 from tx_jax.errors import InputError
 from tx_jax.interpret.texts import bucket
 from tx_jax.models import registry
@@ -25,7 +25,7 @@ def fill_mask(model: Trained, text: str, *, top: int) -> list[list[tuple[str, fl
       InputError: no mask in the text, a text longer than the model, a model or tokenizer that cannot fill masks, or
         no number of tokens.
     """
-    if not isinstance(top, Integral) or top < 1:
+    if not is_whole(top, 1):
         raise InputError(f"top={top!r}: give a number of tokens, 1 or more")
     tokenizer = model.require_masks()
     ids = [tokenizer.cls_id, *tokenizer.encode_masked(text), tokenizer.sep_id]

@@ -24,7 +24,7 @@ from tx_jax.evaluation.evaluate import (
 )
 from tx_jax.files import json_text, write_atomically
 from tx_jax.models import forward
-from tx_jax.runs import trained
+from tx_jax.runs import data_paths, trained
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.runs.trained import Trained
 from tx_jax.tasks.base import Task
@@ -92,7 +92,9 @@ def evaluate_run(
     labeled = isinstance(data, LabeledDataConfig)
     if labeled and store:
         raise InputError(f"--store={store}: {workdir} was fine-tuned on labeled examples, not on a token store")
-    task = task or open_task(model.config, store, model.tokenizer)
+    if task is None:
+        task = open_task(data_paths.found(RunDir(workdir), model.config, store=store), store, model.tokenizer)
+        data = task.config.data
     if not store and task.data_fingerprint != RunDir(workdir).data_fingerprint():
         source = " or ".join(filter(None, (data.train, data.validation))) if labeled else data.source
         raise InputError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.checks import is_whole, require
 from tx_jax.data.labeled.sequences import Layout
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.tokenizer import Tokenizer
@@ -256,7 +257,11 @@ def batches(
     Args:
       batch_size: rows of the model's full length; as many more of shorter ones as have as many tokens.
       multiple: batches have a multiple of so many rows; the last ones of each length are filled up with repetitions.
+
+    Raises:
+      InputError: `batch_size` is no number of rows.
     """
+    require(is_whole(batch_size, 1), f"batch_size={batch_size!r}: give a number of rows, 1 or more")
     longest = config.max_length
 
     def shape(index: int) -> tuple[int, int]:

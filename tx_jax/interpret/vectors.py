@@ -11,7 +11,6 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.config.checks import is_whole
 from tx_jax.errors import InputError
 from tx_jax.files import is_local, write_atomically
 from tx_jax.interpret import capture, sites
@@ -37,7 +37,7 @@ def hidden_sites(config: TransformerConfig, layers: Sequence[int]) -> tuple[str,
       InputError: there is no such layer.
     """
     chosen = list(layers) if isinstance(layers, Iterable) else []
-    if not chosen or not all(isinstance(layer, Integral) for layer in chosen):
+    if not chosen or not all(map(is_whole, chosen)):
         raise InputError(f"layers={layers!r:.60}: give a list of numbers, such as [-1] for the last")
     stack = "decoder" if config.architecture == "decoder" else "encoder"
     names = sites.hidden(config, stack)
@@ -75,7 +75,7 @@ def embed(
       normalize: whether vectors get length 1.
 
     Raises:
-      InputError: there is no such layer, or a decoder's first token is asked for.
+      InputError: there is no such layer, a decoder's first token is asked for, or `batch_size` is no number of rows.
     """
     config = model.model
     require_pooling(config, pooling)

@@ -6,7 +6,7 @@ to_step      the last of its steps that is still part of the run; it equals `aft
 changes      the keys that differ from the previous record, `key: old -> new`
 config       the whole configuration, if it differs from the previous record
 before       only for a run that is older than this file: where its configuration comes from
-started, command, revision, packages, devices, …: as in env.json
+started, command, folder, revision, packages, devices, …: as in env.json
 
 So the configuration of a step is the last `config` up to the record whose range contains the step.
 """
@@ -68,7 +68,7 @@ def begin(
     record = {"after_step": after_step, "to_step": None, "changes": [], **environment}
     known = next((record["config"] for record in reversed(records) if "config" in record), None)
     if known is not None:  # through the dataclasses, which know the keys that were added later
-        record["changes"] = differences(to_dict(from_config_dict(known)), config)
+        record["changes"] = differences(to_dict(from_config_dict(known, trains=False)), config)
     if known is None or record["changes"]:
         record["config"] = config
     _write(workdir, [*records, record])

@@ -27,11 +27,12 @@ def fill_in(
       begun: the directory of a run to continue: what it left open at its start stays as it was then.
 
     Raises:
-      InputError: the run directory has no readable configuration.
+      InputError: the run directory has no readable configuration, or a module that the run needs is missing.
     """
     values = {name: {**group} if isinstance(group, Mapping) else group for name, group in values.items()}
     told = []
-    before = RunDir(begun).load_config() if begun else None  # this imports the modules that the run needs
+    before = RunDir(begun).load_config() if begun else None
+    added.load(before.extensions if before else ())
     if extensions := added.used(values):
         told = [f"extensions={extensions}, which add what the configuration names"] * (not values.get("extensions"))
         values["extensions"] = extensions

@@ -13,6 +13,7 @@ import numpy as np
 
 from tx_jax import tree
 from tx_jax.config import ExperimentConfig, LabeledDataConfig
+from tx_jax.config.checks import is_whole
 from tx_jax.config.heads import labeled
 from tx_jax.convert import families, from_hf, hf_folder, hub, model_dir
 from tx_jax.convert.model_dir import Model
@@ -145,8 +146,10 @@ def open_model(
     Raises:
       InputError: there is no model, it is damaged, or it has no such step, or not so many checkpoints.
     """
-    if not isinstance(average, int) or average < 1:
+    if not is_whole(average, 1):
         raise InputError(f"average={average!r}: give the number of checkpoints whose mean to take, 1 for one alone")
+    if step is not None and not is_whole(step):
+        raise InputError(f"step={step!r}: give the number of a checkpoint's step")
     place = locate(name, revision=revision)
     if place.kind == "run directory":
         return _open_run(place, step, average)

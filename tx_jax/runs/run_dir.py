@@ -1,7 +1,7 @@
 """A run directory tells its story:
 
 config.json       the resolved configuration, of the start that trained last
-env.json          versions, devices, command, revision of that start
+env.json          versions, devices, command, folder, revision of that start
 history.jsonl     the same of every start that trained, and which steps it trained: see `history`
 tokenizer/        that of the data
 metrics.jsonl     one record a line: step, split, values
@@ -84,12 +84,12 @@ class RunDir:
         return self.path / "checkpoints"
 
     def load_config(self) -> ExperimentConfig:
-        """The configuration of the run.
+        """The configuration of the run. Of its `extensions` those are imported that can be.
 
         Raises:
           InputError: the directory is no run directory.
         """
-        return from_config_dict(self._read_json("config.json"))
+        return from_config_dict(self._read_json("config.json"), trains=False)
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer of the data that the run was trained on."""
@@ -98,6 +98,11 @@ class RunDir:
     def data_fingerprint(self) -> str | None:
         """Identifies the data that the run was trained on."""
         return self._read_json("env.json").get("data_fingerprint")
+
+    def started_in(self) -> Path | None:
+        """The working directory of the start that trained last, to which its paths are relative; None if unknown."""
+        folder = self._read_json("env.json").get("folder") if (self.path / "env.json").is_file() else None
+        return Path(folder) if isinstance(folder, str) else None
 
     def _read_json(self, name: str) -> dict:
         file = self.path / name
@@ -325,6 +330,7 @@ def _environment() -> dict[str, object]:
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
+        "folder": os.getcwd(),
         "revision": _revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from tx_jax import tree
+from tx_jax import added, tree
 from tx_jax.config.starting import check_steps
 from tx_jax.errors import InputError, did_you_mean
-from tx_jax.tasks.base import Objective, Task
+from tx_jax.tasks.base import Objective, Task, total_loss
 from tx_jax.training.optimizer import Optimizer
 from tx_jax.training.state import abstract_params
 
@@ -36,6 +36,31 @@ def check_task(task: Task, given: Collection[str] = ()) -> list[str]:
     check_best_metric(task)
     check_patterns(task.objective, given)
     return _check_listed_words(task)
+
+
+def check_extensions(task: Task) -> None:
+    """Uses once what a user's own modules add: draws the first batch of each phase and of the held-out examples, and
+    traces the loss and what evaluation computes. Compiles nothing.
+
+    Raises:
+      InputError: this fails; the message names the modules.
+    """
+    config, objective = task.config, task.objective
+    if not config.extensions:
+        return
+    params, rng = abstract_params(objective), jax.random.key(0)
+
+    def loss(params: Any, batch: Any) -> jax.Array:
+        return total_loss(objective.metrics(params, batch, dropout_rng=rng), objective.loss_weights(batch))
+
+    with added.explained(config.extensions, blamed=True):
+        for phase in config.training_phases:
+            batches = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase)
+            jax.eval_shape(jax.grad(loss), params, batches.batch_at(phase.start))
+        held_out = task.batches("validation", batch_size=config.training.eval_batch_size, repeat=False)
+        batch = held_out.batch_at(0)
+        jax.eval_shape(functools.partial(objective.metrics, dropout_rng=None), params, batch)
+        jax.eval_shape(objective.outputs, params, batch)
 
 
 def check_best_metric(task: Task) -> None:

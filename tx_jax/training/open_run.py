@@ -6,10 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from tx_jax import added
 from tx_jax.config import ExperimentConfig, from_config_dict
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.errors import InputError
+from tx_jax.files import check_writable, is_local
 from tx_jax.hosts import distributed
 from tx_jax.hosts.watchdog import doing
 from tx_jax.runs import trackers
@@ -57,6 +59,8 @@ def open_run(
       InputError: what in the configuration, the data, the model to start from or the folder cannot be used.
     """
     trackers.check_installed(values["training"].get("trackers", ()))
+    if is_local(workdir):
+        distributed.agreed(lambda: check_writable(workdir, "workdir"))
     trained = distributed.agreed(lambda: Checkpoints(RunDir(workdir).checkpoints, read_only=True).begun())
     begins = trained is None
     if not values["training"].get("num_epochs"):
@@ -68,7 +72,9 @@ def open_run(
     values, start_from = open_start(values, workdir, given_of_model)
     config, more = _with_attention(values, begins)
     tokenizer, label_order = (start_from.tokenizer, start_from.labels) if start_from else (None, ())
-    task = open_task(config, tokenizer=tokenizer, label_order=label_order)
+    with added.explained(config.extensions):
+        task = open_task(config, tokenizer=tokenizer, label_order=label_order)
+        begin.check_extensions(task)
     profiled = _profiled(profile_steps, trained, task.config.training.num_steps)  # the data told how many epochs have
     labels = task.config.model.num_labels
     if "num_labels" in given_of_model and (asked := values["model"]["num_labels"]) != labels:

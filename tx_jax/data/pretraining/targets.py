@@ -87,7 +87,7 @@ class MaskedTargets:
 
     def _at_random(self, tokens: np.ndarray, valid: np.ndarray, masking: Masking, rng: RowRandom) -> Choice:
         choice = UNITS[self.unit](self, tokens, valid, masking, rng)
-        where = f"masking unit {self.unit!r}"
+        where = f"masking unit {self.unit!r}{added.owner('masking unit', self.unit)}"
         chosen = getattr(choice, "chosen_BT", None)
         if not isinstance(chosen, np.ndarray) or chosen.shape != tokens.shape or chosen.dtype != bool:
             raise InputError(f"{where} must return a Choice whose chosen_BT is bool [B, T], not {choice!r:.60}")

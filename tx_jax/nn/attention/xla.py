@@ -86,12 +86,32 @@ class _Scores:
 
     def __call__(self, terms: dict[str, jax.Array], dtype: Any = jnp.float32) -> jax.Array:
         q_BTHK, k_BSHK = terms["q"], terms["k"]
-        scores = jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=dtype)
+        product = _product_on_cpus if sharding.platform() == "cpu" else _product
+        scores = product(q_BTHK, k_BSHK, dtype)
         if "c2p" in terms:
             scores = scores + query_scores(q_BTHK, terms["c2p"], self.config, dtype)
         if "p2c" in terms:
             scores = scores + key_scores(k_BSHK, terms["p2c"], self.config, dtype)
         return scores * (q_BTHK.shape[-1] * (len(terms) - 1)) ** -0.5
+
+
+def _product(q_BTHK: jax.Array, k_BSHK: jax.Array, dtype: Any) -> jax.Array:
+    return jnp.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK, preferred_element_type=dtype)
+
+
+# The gradient of the keys as JAX writes it is a product that jaxlib 0.12 adds up in bfloat16 on CPUs, 1.3% off instead
+# of 0.2%; with the factors in the other order, as `einsum` has them, it adds up in float32.
+_product_on_cpus = jax.custom_vjp(_product, nondiff_argnums=(2,))
+
+
+def _gradients_of_product(dtype: Any, saved: tuple[jax.Array, jax.Array], gradient_BHTS: jax.Array):
+    q_BTHK, k_BSHK = saved
+    dq_BTHK = jnp.einsum("BHTS,BSHK->BTHK", gradient_BHTS, k_BSHK)
+    dk_BSHK = jnp.einsum("BHTS,BTHK->BSHK", gradient_BHTS, q_BTHK)
+    return dq_BTHK.astype(q_BTHK.dtype), dk_BSHK.astype(k_BSHK.dtype)
+
+
+_product_on_cpus.defvjp(lambda q, k, dtype: (_product(q, k, dtype), (q, k)), _gradients_of_product)
 
 
 def _masked(scores: jax.Array, mask: Mask) -> tuple[jax.Array, jax.Array | None]:
