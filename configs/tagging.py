@@ -51,6 +51,12 @@ def get_expected(variant: str = "") -> list[dict]:
         "conll2002_es": ("entity_f1", 0.884, beto),
         "ud_pos": ("accuracy", 0.990, beto),
     }
+    if variant == "ud_pos_minilm":
+        here = {"source": "measured here", "hardware": "2 cores of an AMD EPYC", "seeds": 3}
+        return [
+            {"split": "validation", "metric": "accuracy", "value": 0.8441, "deviation": 0.0063, **here},
+            {"split": "test", "metric": "accuracy", "value": 0.8401, "deviation": 0.0021, **here},
+        ]
     if variant not in table:
         return []
     metric, value, source = table[variant]
