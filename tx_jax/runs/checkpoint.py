@@ -24,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import is_local, move_folder, remove_folder
 from tx_jax.hosts import distributed
-from tx_jax.runs import commit, manifest
+from tx_jax.runs import commit, manifest, own_part
 from tx_jax.storage.failures import StoreError, StoreFailed
 
 ITEM = "default"  # Orbax's folder for the state
@@ -153,8 +153,7 @@ class Checkpoints:
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._chosen.steps = frozenset(keep)
         with self._explaining():
-            arguments = commit.HashedSave(state)
-            self._manager.save(step, args=arguments, custom_metadata=manifest.MARK | notes)
+            self._manager.save(step, args=own_part.HashedSave(state), custom_metadata=manifest.MARK | notes)
 
     def notes(self, step: int) -> dict[str, Any]:
         """The notes given to `save`; {} for checkpoints of earlier versions without notes."""
@@ -229,7 +228,7 @@ class Checkpoints:
         restore_args = restore_args or ocp.checkpoint_utils.construct_restore_args(target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(commit.orbax_path(self._path(step) / ITEM), args=arguments)
+            return reader.restore(own_part.readable(self._path(step)) / ITEM, args=arguments)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -307,7 +306,7 @@ class _Chosen:
 def _manager(directory: Path, keep_last: int, chosen: _Chosen) -> ocp.CheckpointManager:
     return _Manager(
         commit.orbax_path(directory),
-        item_handlers=commit.HashingHandler(),
+        item_handlers=own_part.HashingHandler(directory),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep_last), chosen]),
             cleanup_tmp_directories=True,
