@@ -153,7 +153,7 @@ class Checkpoints:
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._chosen.steps = frozenset(keep)
         with self._explaining():
-            self._manager.save(step, args=own_part.HashedSave(state), custom_metadata=manifest.MARK | notes)
+            self._manager.save(step, args=own_part.HashedSave(_apart(state)), custom_metadata=manifest.MARK | notes)
 
     def notes(self, step: int) -> dict[str, Any]:
         """The notes given to `save`; {} for checkpoints of earlier versions without notes."""
@@ -283,6 +283,14 @@ class Checkpoints:
             f"the checkpoint {self._path(step)} could not be written: {reason}. It needs {size:,} bytes, {free:,} are "
             f"free there; earlier checkpoints are intact: {self.on_disk()}"
         )
+
+
+def _apart(state: Any) -> Any:
+    """What Orbax may read while training goes on. From other devices it copies; the memory of a CPU it reads in place,
+    so that the next step, to which the state is donated, would wait until all is written."""
+    if jax.default_backend() != "cpu":
+        return state
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding, may_alias=False), state)
 
 
 class _Manager(ocp.CheckpointManager):
