@@ -42,6 +42,10 @@ class Store(proxy.Proxy):
             "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # else gcsfs waits a minute a bucket for it
         }
 
+    def about(self, path: str, body: bytes) -> str:
+        named = _object(urllib.parse.urlsplit(path).path, {}, body[:2000])
+        return super().about(path, body) + (f" {named[1]}" if named else "")
+
     def failure(self, status: int) -> proxy.Answer:
         reasons = {401: "Invalid Credentials", 403: "does not have storage.objects.get access"}
         return self._error(status, reasons.get(status, "try again"))

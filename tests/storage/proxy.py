@@ -60,9 +60,13 @@ class Proxy:
     def clear(self) -> None:
         self.faults.clear()
 
-    def due(self, method: str, path: str) -> Fault | None:
+    def about(self, path: str, body: bytes) -> str:
+        """Text with the name of the object that is asked for."""
+        return urllib.parse.unquote(path)
+
+    def due(self, method: str, path: str, body: bytes) -> Fault | None:
         for fault in self.faults:
-            if fault.times > 0 and fault.match in urllib.parse.unquote(path) and fault.method in ("", method):
+            if fault.times > 0 and fault.match in self.about(path, body) and fault.method in ("", method):
                 fault.times -= 1
                 return fault
         return None
@@ -86,7 +90,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self._body()
         self.store.requests.append((self.command, self.path))
-        fault = self.store.due(self.command, self.path)
+        fault = self.store.due(self.command, self.path, body)
         if fault is not None and fault.cut:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)

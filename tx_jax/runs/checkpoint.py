@@ -30,6 +30,7 @@ from tx_jax.storage.failures import StoreError, StoreFailed
 ITEM = "default"  # Orbax's folder for the state
 GRACE_SECONDS = 5
 REMOVALS = 20
+WAIT_SECONDS = 0.01
 
 
 class SaveFailed(InputError):
@@ -152,6 +153,7 @@ class Checkpoints:
         step = int(state.step)
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._chosen.steps = frozenset(keep)
+        commit.failures.clear()
         with self._explaining():
             self._manager.save(step, args=own_part.HashedSave(_apart(state)), custom_metadata=manifest.MARK | notes)
 
@@ -165,7 +167,7 @@ class Checkpoints:
         Raises:
           SaveFailed: a save that was started could not be finished.
         """
-        if self._saving and not self._manager.is_saving_in_progress():
+        if self._saving and (commit.failures or not self._manager.is_saving_in_progress()):
             self.wait()
 
     def wait(self) -> None:
@@ -177,6 +179,10 @@ class Checkpoints:
         if self._saving is None:
             return
         with self._explaining():
+            while not distributed.is_alone() and self._manager.is_saving_in_progress():
+                if commit.failures:
+                    raise commit.failures[0]
+                time.sleep(WAIT_SECONDS)
             self._manager.wait_until_finished()
         self._saving = None
 

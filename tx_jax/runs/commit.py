@@ -7,9 +7,10 @@ writes that object into every checkpoint, so one that was copied to a store is f
 """
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -20,12 +21,28 @@ from tx_jax.runs import manifest
 from tx_jax.storage.store_path import StorePath
 
 FINISHED = "commit_success.txt"  # Orbax's name
+failures: list[Exception] = []  # of this process's threads, in the save that is in progress
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Notes a failure in a thread of a save. Orbax tells it only after a barrier, to which the other processes do not
+    come while they wait for what has failed here."""
+    try:
+        yield
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
 class RenameCommit(ocp.path.atomicity.AtomicRenameTemporaryPath):
     """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
 
     async def finalize(self) -> None:
+        with noted():
+            await self._finalize()
+
+    async def _finalize(self) -> None:
         final = self._final_path
         if not final.name.isdigit():  # the folder of an item, inside that of the step
             return await super().finalize()
@@ -44,6 +61,10 @@ class StoreCommit(ocp.path.atomicity.CommitFileTemporaryPath):
     """Orbax's commit on a store, with the manifest before its last object."""
 
     async def finalize(self) -> None:
+        with noted():
+            await self._finalize()
+
+    async def _finalize(self) -> None:
         if not self._final_path.name.isdigit():
             return await super().finalize()
         if store := self._checkpoint_metadata_store:

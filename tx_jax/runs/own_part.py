@@ -58,11 +58,15 @@ class HashingHandler(ocp.PyTreeCheckpointHandler):
         item, folder = path_of(str(directory), "checkpoint"), self._staging
         if folder is None:
             written = await super().async_save(directory, *arguments, **named) or []
-            return [*written, _Then(written, lambda: manifest.hash_own(item, jax.process_index()))]
+            return [_Then(written, lambda: manifest.hash_own(item, jax.process_index()))]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         written = await super().async_save(commit.orbax_path(folder), *arguments, **named) or []
         return [_Then(written, lambda: _upload(folder, cast(StorePath, item)))]
+
+    def finalize(self, directory: epath.Path) -> None:
+        with commit.noted():
+            super().finalize(directory)
 
 
 @ocp.args.register_with_handler(HashingHandler, for_save=True)
@@ -84,9 +88,10 @@ class _Then:
         self._written, self._work = written, work
 
     def result(self, timeout: float | None = None) -> None:
-        for future in self._written:
-            future.result(timeout)
-        self._work()
+        with commit.noted():
+            for future in self._written:
+                future.result(timeout)
+            self._work()
 
     def cancel(self) -> None:
         """Does nothing: nothing runs before `result`."""
