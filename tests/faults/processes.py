@@ -139,10 +139,13 @@ class Run:
 
     def state(self, step: int) -> dict:
         """The arrays of a checkpoint."""
-        folder = own_part.readable(self.checkpoints / str(step)) / checkpoint.ITEM
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, warnings.catch_warnings():
+        with (
+            own_part.readable(self.checkpoints / str(step)) as folder,
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", UserWarning)  # Orbax's, that the devices must be those of the run
-            return reader.restore(folder)
+            return reader.restore(folder / checkpoint.ITEM)
 
     def config(self) -> dict:
         """What config.json says, but for how many checkpoints are kept."""

@@ -41,14 +41,15 @@ def test_it_is_uploaded_hashed_and_read_from_a_copy(checkpoints):
     read = Checkpoints(checkpoints, read_only=True).host_params(10, STATE["params"])
     np.testing.assert_array_equal(read["a"], STATE["params"]["a"])
     assert read["b"] == 7
+    assert not cache._used  # so that others may delete the copy
 
 
 def test_what_is_not_as_the_manifest_says_is_not_read(checkpoints):
     step = save(checkpoints)
     manifest.write(step)
     (step / "default/params.a/0.0").write_bytes(b"")
-    with pytest.raises(InputError, match=r"default/params.a/0.0 has 0 bytes instead of"):
-        own_part.readable(step)
+    with pytest.raises(InputError, match=r"default/params.a/0.0 has 0 bytes instead of"), own_part.readable(step):
+        pass
 
 
 def test_a_failed_upload_is_raised(checkpoints, memory):

@@ -233,6 +233,7 @@ class Scenarios:
         run = Run(path_of(f"{self.bucket}/changing-run", "x"), pretraining(str(tokens)))
         assert run.train(config={"training.num_steps": 10}).code == 0
         faults.flip(tokens / "train/unigram.npy")
+        cache.forget()
         for copy in filter(Path.is_dir, cache.root().iterdir()):
             shutil.rmtree(copy)
         one_line(run.train(config={"training.num_steps": 10}), 2, "train/unigram.npy has another checksum")

@@ -233,8 +233,8 @@ class Checkpoints:
     def _restore(self, step: int, target: Any, *, partial: bool, restore_args: Any = None) -> Any:
         restore_args = restore_args or ocp.checkpoint_utils.construct_restore_args(target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(own_part.readable(self._path(step)) / ITEM, args=arguments)
+        with own_part.readable(self._path(step)) as folder, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(folder / ITEM, args=arguments)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -296,7 +296,7 @@ def _apart(state: Any) -> Any:
     so that the next step, to which the state is donated, would wait until all is written."""
     if jax.default_backend() != "cpu":
         return state
-    return jax.tree.map(lambda leaf: jax.device_put(leaf, leaf.sharding, may_alias=False), state)
+    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, state), may_alias=False)
 
 
 class _Manager(ocp.CheckpointManager):

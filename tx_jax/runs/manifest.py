@@ -53,8 +53,9 @@ def hashes_of(folder: Path) -> dict[str, dict[str, int | str]]:
 
 
 def tell_hashes(item: Path, process: int, hashes: dict[str, dict[str, int | str]]) -> None:
-    """Leaves for `write` what a process knows of its files in the folder of an item, by their names below it."""
-    write_atomically(item / HASHES.format(process), json_text(hashes) + "\n")
+    """Leaves for `write` what a process knows of its files in the folder of an item, by their names below it. It need not
+    survive a power cut: the checkpoint is not finished then."""
+    (item / HASHES.format(process)).write_text(json_text(hashes) + "\n")
 
 
 def write(directory: Path) -> None:

@@ -7,9 +7,10 @@ have to be merged by one process that has the files of all. What a checkpoint co
 the same: see `commit`.
 """
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,16 +26,22 @@ from tx_jax.storage.store_path import StorePath
 NATIVE = ("gs",)  # the schemes to which Orbax writes arrays
 
 
-def readable(step: Path) -> epath.Path:
+@contextlib.contextmanager
+def readable(step: Path) -> Iterator[epath.Path]:
     """The folder of a step, or its copy on this host, for Orbax to read.
 
     Raises:
       InputError: there is no room for the copy, or it is not what the manifest says.
     """
     if not _is_staged(step):
-        return commit.orbax_path(step)
+        yield commit.orbax_path(step)
+        return
     files = [cache.File(name, entry["bytes"], "", entry["sha256"]) for name, entry in manifest.recorded(step).items()]
-    return commit.orbax_path(cache.copy_of(cast(StorePath, step), files or None))
+    copy = cache.copy_of(cast(StorePath, step), files or None)
+    try:
+        yield commit.orbax_path(copy)
+    finally:
+        cache.forget(copy)
 
 
 def _is_staged(directory: Path) -> bool:
