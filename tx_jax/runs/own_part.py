@@ -23,6 +23,7 @@ from tx_jax.runs import commit, manifest
 from tx_jax.storage import cache
 from tx_jax.storage.store_path import StorePath
 
+METADATA = "array_metadatas"  # Orbax's name for the folder of what each process knows of its arrays
 NATIVE = ("gs",)  # the schemes to which Orbax writes arrays
 
 
@@ -67,7 +68,7 @@ class HashingHandler(ocp.PyTreeCheckpointHandler):
             written = await super().async_save(directory, *arguments, **named) or []
             return [_Then(written, lambda: manifest.hash_own(item, jax.process_index()))]
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        (folder / METADATA).mkdir(parents=True)  # process 0 makes it, and the others wait until they see it
         written = await super().async_save(commit.orbax_path(folder), *arguments, **named) or []
         return [_Then(written, lambda: _upload(folder, cast(StorePath, item)))]
 
