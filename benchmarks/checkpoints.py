@@ -54,6 +54,7 @@ def at_size(folder: Path, every: int) -> None:
 
     def timed(what: str, began: float) -> None:
         times.setdefault(what, []).append(time.perf_counter() - began)
+        print(f"{what:26}{times[what][-1]:.3f} s", flush=True)
 
     params = {str(n): jax.device_put(numbers.standard_normal(shape, np.float32), placed) for n in range(count)}
     state = TrainState(np.int32(0), params, {})
