@@ -53,8 +53,8 @@ def hashes_of(folder: Path) -> dict[str, dict[str, int | str]]:
 
 
 def tell_hashes(item: Path, process: int, hashes: dict[str, dict[str, int | str]]) -> None:
-    """Leaves for `write` what a process knows of its files in the folder of an item, by their names below it. It need not
-    survive a power cut: the checkpoint is not finished then."""
+    """Leaves for `write` what a process knows of its files in the folder of an item, by their names below it. It need
+    not survive a power cut: the checkpoint is not finished then."""
     (item / HASHES.format(process)).write_text(json_text(hashes) + "\n")
 
 
