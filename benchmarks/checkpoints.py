@@ -6,11 +6,18 @@ Rounds of --steps steps without and with a save at their start take turns. A sav
 copied from the devices; then it is written by threads, while training goes on. The share is that of the run as
 configured, with a save every `training.checkpoint_every` steps. On a CPU the threads also take cores from training,
 which the difference between the rounds shows. What is printed are medians. Restoring verifies every checksum first.
+
+    python -m benchmarks.checkpoints --gigabytes=4 --folder=gs://bucket/x --step_ms=24.1
+
+saves, verifies and restores a state of that size, of random numbers in arrays of 64 MB, here or on a store, without
+training; --step_ms, of a plan, gives the share of the time that saving as often as --config says would block.
 """
 
+import contextlib
 import statistics
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +28,66 @@ from experiments import command_line
 CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py", "The experiment.")
 STEPS = flags.DEFINE_integer("steps", 50, "Steps of a round.", lower_bound=3)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of each kind.", lower_bound=1)
-FOLDER = flags.DEFINE_string("folder", None, "On the disk to measure; else that of temporary files.")
+FOLDER = flags.DEFINE_string("folder", None, "On the disk to measure, or on a store; else that of temporary files.")
+GIGABYTES = flags.DEFINE_float("gigabytes", 0.0, "Of a state of random numbers, instead of the configuration's.")
+STEP_MS = flags.DEFINE_float("step_ms", 0.0, "Of a step, for the share of the time with --gigabytes.")
+MEGABYTES = 64  # of an array of such a state
+
+
+def at_size(folder: Path, every: int) -> None:
+    import jax
+    import numpy as np
+
+    from tx_jax import sharding
+    from tx_jax.config import MeshConfig
+    from tx_jax.runs.checkpoint import Checkpoints
+    from tx_jax.training.state import TrainState
+
+    mesh = sharding.make_mesh(MeshConfig(1, 1, 1), jax.devices()[:1])
+    placed = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    numbers = np.random.default_rng(0)
+    count = round(GIGABYTES.value * 1000 / MEGABYTES)
+    shape, times = (MEGABYTES * 1000, 250), {}
+
+    def digests(state: TrainState) -> list[int]:
+        return [zlib.crc32(np.asarray(leaf)) for leaf in jax.tree.leaves(state.params)]
+
+    def timed(what: str, began: float) -> None:
+        times.setdefault(what, []).append(time.perf_counter() - began)
+        print(f"{what:26}{times[what][-1]:.3f} s", flush=True)
+
+    params = {str(n): jax.device_put(numbers.standard_normal(shape, np.float32), placed) for n in range(count)}
+    state = TrainState(np.int32(0), params, {})
+    with Checkpoints(folder, keep_last=1) as checkpoints:
+        for step in range(ROUNDS.value):
+            state = state.replace(step=jax.device_put(np.int32(step), placed))
+            began = time.perf_counter()
+            checkpoints.save(state)
+            timed("a save blocks", began)
+            checkpoints.wait()
+            timed("written", began)
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed), state)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    saved, state, params = digests(state), None, None  # memory for what is restored
+    for _ in range(ROUNDS.value):
+        restored = None
+        with Checkpoints(folder, read_only=True) as reader:
+            began = time.perf_counter()
+            step = reader.newest()
+            timed("verified", began)
+            began = time.perf_counter()
+            restored = jax.block_until_ready(reader.restore(step, target))
+            timed("restored", began)
+    assert digests(restored) == saved
+    print(f"state                     {size:,} bytes, {folder}")
+    for what, seconds in times.items():
+        print(f"{what:26}{min(seconds):.3f} s at least, median {statistics.median(seconds):.3f} s")
+    if STEP_MS.value:
+        blocked, between = statistics.median(times["a save blocks"]), every * STEP_MS.value / 1e3
+        print(
+            f"  every {every:,} steps of {STEP_MS.value:g} ms".ljust(34)
+            + f"{blocked / (blocked + between):.3%} of the time"
+        )
 
 
 def main(argv: list[str]) -> None:
@@ -33,6 +99,7 @@ def main(argv: list[str]) -> None:
     from tx_jax import sharding
     from tx_jax.config import from_config_dict
     from tx_jax.evaluation.evaluate import device_batch
+    from tx_jax.files import path_of
     from tx_jax.nn.dropout import dropout_key
     from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.tasks.registry import open_task
@@ -41,6 +108,10 @@ def main(argv: list[str]) -> None:
     from tx_jax.training.step import jit_train_step
 
     config = from_config_dict(CONFIG.value)
+    if GIGABYTES.value:
+        with contextlib.ExitStack() as stack:
+            folder = FOLDER.value or stack.enter_context(tempfile.TemporaryDirectory())
+            return at_size(path_of(folder, "--folder"), config.training.checkpoint_every)
     task, phase = open_task(config), config.training_phases[0]
     mesh, optimizer = sharding.make_mesh(config.mesh), Optimizer(config)
     batch = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase).batch_at(0)

@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +25,7 @@ from tx_jax.storage import cache, schemes
 from tx_jax.storage.failures import StoreError
 from tx_jax.storage.store_path import StorePath
 
+UPLOADS = 16  # at once
 _HUB = re.compile(r"\s*https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)")
 
 
@@ -234,10 +236,22 @@ def new_folder(path: Path, *, last: str) -> Iterator[Path]:
 
 
 def upload_folder(folder: Path, path: StorePath, *, last: str = "") -> list[str]:
-    """Writes every file of a local folder to a store, the file `last` at the end. Returns their names."""
+    """Writes every file of a local folder to a store, several at once, the file `last` at the end. Returns their names.
+
+    Raises:
+      OSError: one cannot be written; others may have been.
+    """
     names = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*")) if file.is_file()]
-    for name in sorted(names, key=lambda name: name == last):
-        (path / name).upload(folder / name)
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        uploads = [pool.submit((path / name).upload, folder / name) for name in names if name != last]
+        try:
+            for upload in uploads:
+                upload.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if last in names:
+        (path / last).upload(folder / last)
     return names
 
 

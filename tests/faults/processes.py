@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from tests import programs
-from tx_jax.runs import checkpoint, commit, history, manifest, metrics_log
+from tx_jax.runs import checkpoint, commit, history, manifest, metrics_log, own_part
 
 STEPS, EVAL_EVERY, CHECKPOINT_EVERY = 60, 15, 10
 ALL = {
@@ -139,10 +139,13 @@ class Run:
 
     def state(self, step: int) -> dict:
         """The arrays of a checkpoint."""
-        folder = self.checkpoints / str(step) / checkpoint.ITEM
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader, warnings.catch_warnings():
+        with (
+            own_part.readable(self.checkpoints / str(step)) as folder,
+            ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader,
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", UserWarning)  # Orbax's, that the devices must be those of the run
-            return reader.restore(commit.orbax_path(folder))
+            return reader.restore(folder / checkpoint.ITEM)
 
     def config(self) -> dict:
         """What config.json says, but for how many checkpoints are kept."""

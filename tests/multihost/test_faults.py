@@ -78,6 +78,12 @@ def test_sigterm_to_one_stops_all_and_another_topology_continues(whole, tiny_sto
         ("exit:build:1:0", [3, 3], "error: process 0 of 2, starting: it called sys.exit(3)"),
         ("raise:batch:1:1", [1, 1], "Planted: a planted error"),
         pytest.param(
+            "full:hashes:1:1", [2, 2], "checkpoints/4 could not be written: No space left", marks=pytest.mark.long
+        ),
+        pytest.param(
+            "full:manifest:1:0", [2, 2], "checkpoints/4 could not be written: No space left", marks=pytest.mark.long
+        ),
+        pytest.param(
             "sleep:batch:2:0",
             [1, 1],
             "error: process 0 of 2, waiting for data: no batch came for 6 s",

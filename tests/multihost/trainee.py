@@ -47,6 +47,10 @@ def _memory() -> None:
     raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 12884901888 bytes.")
 
 
+def _full() -> None:
+    raise OSError(28, "No space left on device")
+
+
 def _exit() -> None:
     sys.exit(3)
 
@@ -58,6 +62,7 @@ ACTIONS = {
     "raise": _raise,
     "input": _input,
     "memory": _memory,
+    "full": _full,
     "exit": _exit,
     "sleep": lambda: time.sleep(3600),
 }
@@ -68,6 +73,7 @@ POINTS = {
     "batch": (loader.Loader, "batch_at"),
     "evaluation": (evaluate, "device_batch"),
     "save": (checkpoint.Checkpoints, "save"),
+    "hashes": (manifest, "hash_own"),
     "manifest": (manifest, "write"),
 }
 

@@ -8,7 +8,6 @@ import pytest
 
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
-from tx_jax.files import path_of
 from tx_jax.runs import metrics_log
 from tx_jax.runs.metrics_log import MetricsLog
 from tx_jax.runs.run_dir import RunDir
@@ -211,8 +210,3 @@ def test_two_processes_never_train_in_one_directory_and_a_kill_frees_it(tmp_path
 def test_an_address_that_path_has_changed_is_no_run_directory():
     with pytest.raises(InputError, match=r"workdir=gs:/bucket/run: write gs:// with two slashes"):
         RunDir(Path("gs://bucket/run"))
-
-
-def test_checkpoints_cannot_be_on_s3(memory):
-    with pytest.raises(InputError, match=r"workdir=s3://bucket/run: .*checkpoints to gs://.*not to s3://"):
-        RunDir(path_of("s3://bucket/run", "--workdir"))

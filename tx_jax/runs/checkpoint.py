@@ -24,12 +24,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import is_local, move_folder, remove_folder
 from tx_jax.hosts import distributed
-from tx_jax.runs import commit, manifest
+from tx_jax.runs import commit, manifest, own_part
 from tx_jax.storage.failures import StoreError, StoreFailed
 
 ITEM = "default"  # Orbax's folder for the state
 GRACE_SECONDS = 5
 REMOVALS = 20
+WAIT_SECONDS = 0.01
 
 
 class SaveFailed(InputError):
@@ -152,9 +153,9 @@ class Checkpoints:
         step = int(state.step)
         self._saving = step, sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         self._chosen.steps = frozenset(keep)
+        commit.failures.clear()
         with self._explaining():
-            arguments = commit.HashedSave(state)
-            self._manager.save(step, args=arguments, custom_metadata=manifest.MARK | notes)
+            self._manager.save(step, args=own_part.HashedSave(_apart(state)), custom_metadata=manifest.MARK | notes)
 
     def notes(self, step: int) -> dict[str, Any]:
         """The notes given to `save`; {} for checkpoints of earlier versions without notes."""
@@ -166,7 +167,7 @@ class Checkpoints:
         Raises:
           SaveFailed: a save that was started could not be finished.
         """
-        if self._saving and not self._manager.is_saving_in_progress():
+        if self._saving and (commit.failures or not self._manager.is_saving_in_progress()):
             self.wait()
 
     def wait(self) -> None:
@@ -178,6 +179,10 @@ class Checkpoints:
         if self._saving is None:
             return
         with self._explaining():
+            while not distributed.is_alone() and self._manager.is_saving_in_progress():
+                if commit.failures:
+                    raise commit.failures[0]
+                time.sleep(WAIT_SECONDS)
             self._manager.wait_until_finished()
         self._saving = None
 
@@ -228,8 +233,8 @@ class Checkpoints:
     def _restore(self, step: int, target: Any, *, partial: bool, restore_args: Any = None) -> Any:
         restore_args = restore_args or ocp.checkpoint_utils.construct_restore_args(target)
         arguments = ocp.args.PyTreeRestore(item=target, restore_args=restore_args, partial_restore=partial)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(commit.orbax_path(self._path(step) / ITEM), args=arguments)
+        with own_part.readable(self._path(step)) as folder, ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(folder / ITEM, args=arguments)
 
     def _path(self, step: int) -> Path:
         return self._directory / str(step)
@@ -286,6 +291,14 @@ class Checkpoints:
         )
 
 
+def _apart(state: Any) -> Any:
+    """What Orbax may read while training goes on. From other devices it copies; the memory of a CPU it reads in place,
+    so that the next step, to which the state is donated, would wait until all is written."""
+    if jax.default_backend() != "cpu":
+        return state
+    return jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, state), may_alias=False)
+
+
 class _Manager(ocp.CheckpointManager):
     """Orbax's, which asks at each save whether to stop, and so would replace the number of the point that
     `StopRequest.due` is at by a step's: a SIGTERM in a save would then wait for a point that was passed already."""
@@ -307,7 +320,7 @@ class _Chosen:
 def _manager(directory: Path, keep_last: int, chosen: _Chosen) -> ocp.CheckpointManager:
     return _Manager(
         commit.orbax_path(directory),
-        item_handlers=commit.HashingHandler(),
+        item_handlers=own_part.HashingHandler(directory),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy([LatestN(keep_last), chosen]),
             cleanup_tmp_directories=True,

@@ -7,28 +7,42 @@ writes that object into every checkpoint, so one that was copied to a store is f
 """
 
 import asyncio
-import dataclasses
+import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from tx_jax.files import is_local, path_of, sync_folder
+from tx_jax.files import is_local, sync_folder
 from tx_jax.runs import manifest
 from tx_jax.storage.store_path import StorePath
 
 FINISHED = "commit_success.txt"  # Orbax's name
+failures: list[Exception] = []  # of this process's threads, in the save that is in progress
+
+
+@contextlib.contextmanager
+def noted() -> Iterator[None]:
+    """Notes a failure in a thread of a save. Orbax tells it only after a barrier, to which the other processes do not
+    come while they wait for what has failed here."""
+    try:
+        yield
+    except Exception as error:
+        failures.append(error)
+        raise
 
 
 class RenameCommit(ocp.path.atomicity.AtomicRenameTemporaryPath):
     """Orbax's commit, a rename of the finished folder, in two: the manifest is written between them."""
 
     async def finalize(self) -> None:
+        with noted():
+            await self._finalize()
+
+    async def _finalize(self) -> None:
         final = self._final_path
         if not final.name.isdigit():  # the folder of an item, inside that of the step
             return await super().finalize()
@@ -47,6 +61,10 @@ class StoreCommit(ocp.path.atomicity.CommitFileTemporaryPath):
     """Orbax's commit on a store, with the manifest before its last object."""
 
     async def finalize(self) -> None:
+        with noted():
+            await self._finalize()
+
+    async def _finalize(self) -> None:
         if not self._final_path.name.isdigit():
             return await super().finalize()
         if store := self._checkpoint_metadata_store:
@@ -57,41 +75,6 @@ class StoreCommit(ocp.path.atomicity.CommitFileTemporaryPath):
         await asyncio.to_thread(manifest.write, StorePath(str(self._final_path)))
         self._checkpoint_metadata_store = None  # what it holds is in the manifest, and must not change
         await super().finalize()
-
-
-class HashingHandler(ocp.PyTreeCheckpointHandler):
-    """Orbax's writer of a state, after which each process hashes what it wrote: see `manifest.hash_own`."""
-
-    async def async_save(self, directory: epath.Path, *arguments: Any, **named: Any) -> list[Any]:
-        written = await super().async_save(directory, *arguments, **named) or []
-        return [*written, _Hashes(path_of(str(directory), "checkpoint"), written)]
-
-
-@ocp.args.register_with_handler(HashingHandler, for_save=True)
-@dataclasses.dataclass
-class HashedSave(ocp.args.PyTreeSave):
-    """What `HashingHandler` saves."""
-
-
-@ocp.args.register_with_handler(HashingHandler, for_restore=True)
-@dataclasses.dataclass
-class HashedRestore(ocp.args.PyTreeRestore):
-    """Orbax wants one for each handler; what restores here is Orbax's own."""
-
-
-class _Hashes:
-    """A future of Orbax's kind: waiting for it does the work, in the thread that waits for the save."""
-
-    def __init__(self, item: Path, written: Sequence[Any]):
-        self._item, self._written = item, written
-
-    def result(self, timeout: float | None = None) -> None:
-        for future in self._written:
-            future.result(timeout)
-        manifest.hash_own(self._item, jax.process_index())
-
-    def cancel(self) -> None:
-        """Does nothing: nothing runs before `result`."""
 
 
 def orbax_path(path: Path) -> epath.Path:

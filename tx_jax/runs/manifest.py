@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tx_jax.files import json_text, sync_folder, write_atomically
 from tx_jax.storage.store_path import StorePath
@@ -23,7 +23,7 @@ NAME = "manifest.json"
 MARK = {"manifest": 1}  # what the metadata of a checkpoint with a manifest says
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's name
 OWN = "ocdbt.process_{}"  # Orbax's name for the folder of what a process writes
-HASHES = "hashes.{}.json"  # what a process tells process 0, beside that folder
+HASHES = "hashes.{}.json"  # what a process tells process 0 of its files, by their names below the item
 AT_ONCE = 2**25  # bytes; objects of a store up to this size are read in one request
 SMALL = 2**20  # bytes; files up to this size are read even in a quick check
 
@@ -42,9 +42,20 @@ def hash_own(item: Path, process: int) -> None:
     Raises:
       OSError: a file cannot be read, or the result not written.
     """
-    own = item / OWN.format(process)
-    hashes = {name: _hashed(own / name, found.size) for name, found in _files(own).items()}
-    write_atomically(item / HASHES.format(process), json_text(hashes) + "\n")
+    own = OWN.format(process)
+    hashes = {f"{own}/{name}": entry for name, entry in hashes_of(item / own).items()}
+    tell_hashes(item, process, hashes)
+
+
+def hashes_of(folder: Path) -> dict[str, dict[str, int | str]]:
+    """Size and SHA-256 of each file below a folder, which are synced to disk."""
+    return {name: _hashed(folder / name, found.size) for name, found in _files(folder).items()}
+
+
+def tell_hashes(item: Path, process: int, hashes: dict[str, dict[str, int | str]]) -> None:
+    """Leaves for `write` what a process knows of its files in the folder of an item, by their names below it. It need
+    not survive a power cut: the checkpoint is not finished then."""
+    (item / HASHES.format(process)).write_text(json_text(hashes) + "\n")
 
 
 def write(directory: Path) -> None:
@@ -55,9 +66,8 @@ def write(directory: Path) -> None:
     """
     known = {}
     for path in [*directory.glob(f"*/{HASHES.format('*')}")]:
-        process = path.name.split(".")[1]
         for name, entry in json.loads(path.read_bytes()).items():
-            known[f"{path.parent.name}/{OWN.format(process)}/{name}"] = entry
+            known[f"{path.parent.name}/{name}"] = entry
         path.unlink()
     files = {}
     for name, found in _files(directory).items():
@@ -104,6 +114,15 @@ def problem(directory: Path, *, quick: bool = False) -> str | None:
     except OSError as error:
         return f"{error.filename or directory}: {error.strerror}"
     return None
+
+
+def recorded(directory: Path) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each file, by name; {} if there is none.
+
+    Raises:
+      OSError, ValueError: it cannot be read.
+    """
+    return json.loads((directory / NAME).read_bytes())["files"] if is_verifiable(directory) else {}
 
 
 def is_verifiable(directory: Path) -> bool:

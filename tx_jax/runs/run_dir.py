@@ -66,18 +66,13 @@ SHARED_SECONDS = 75  # in which all must see what process 0 wrote: NFS remembers
 @dataclasses.dataclass(frozen=True)
 class RunDir:
     """A run directory, here or on a store. Raises InputError if the path is one that Path made of an address, such as
-    gs:/bucket/run (`path_of` keeps gs://bucket/run), or on a store for which Orbax has no driver."""
+    gs:/bucket/run (`path_of` keeps gs://bucket/run)."""
 
     path: Path
 
     def __post_init__(self):
         if not isinstance(self.path, StorePath):
             path_of(str(self.path), "workdir")
-        elif self.path.scheme != "gs":
-            raise InputError(
-                f"workdir={self.path}: Orbax writes checkpoints to gs:// and to a file system, not to "
-                f"{self.path.scheme}://: give one of these, or mount the bucket (such as by mount-s3)"
-            )
 
     @property
     def checkpoints(self) -> Path:

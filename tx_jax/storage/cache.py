@@ -179,7 +179,8 @@ def _delete_unused(copy: Path) -> None:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def forget() -> None:
-    """Lets go of the copies that this process uses, so that they may be deleted."""
-    while _used:
-        _used.popitem()[1].close()
+def forget(copy: Path | None = None) -> None:
+    """Lets go of a copy that this process uses, or of all, so that it may be deleted."""
+    for key in [copy.name] if copy else list(_used):
+        if lock := _used.pop(key, None):
+            lock.close()
