@@ -120,6 +120,10 @@ def test_the_picture_fits_the_number_of_axes(directory, axes, repeats, expected,
         runs.finish(directory, one, number / 10)
     assert plots.draw(results.collect(directory, found), directory.path / "sweep.png").stat().st_size > 0
     axes = figures[0].axes
+    figures[0].draw_without_rendering()
+    for label in (axes[0].yaxis.label, axes[0].xaxis.label, axes[0].title):
+        box, picture = label.get_window_extent(), figures[0].bbox
+        assert not label.get_text() or (box.x0 >= 0 <= box.y0 and box.x1 <= picture.x1 and box.y1 <= picture.y1)
     assert bool(axes[0].images) == (expected == "map")
     assert (axes[0].get_xscale() == "log") == (expected == "log")
     if expected == "parallel":
@@ -127,6 +131,7 @@ def test_the_picture_fits_the_number_of_axes(directory, axes, repeats, expected,
     elif expected == "log":
         ((_, _, (bars,)),) = axes[0].containers
         assert len(bars.get_segments()) == 3
+        assert [tick.get_text() for tick in axes[0].get_xticklabels()] == list(RATE.values)
     elif expected == "map":
         assert len(axes[0].texts) == 6
 

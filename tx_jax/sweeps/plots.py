@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from tx_jax.files import write_atomically
 from tx_jax.runs.best import quality
@@ -53,7 +54,9 @@ def _curve(axes: Axes, rows: Sequence[Row], keys: Sequence[str], metric: str) ->
     scale.dress(axes, "x")
     axes.set_xlabel(keys[0])
     runs = max(len(row.values) for row in rows)
-    axes.set_ylabel(_score(metric) + (f", mean and standard deviation of {runs} runs" if has_bars else ""))
+    axes.set_ylabel(_score(metric))
+    if has_bars:
+        axes.set_title(f"mean and standard deviation of {runs} runs", fontsize="medium")
     axes.grid(alpha=0.3)
 
 
@@ -145,9 +148,10 @@ class _Scale:
     def dress(self, axes: Axes, which: str) -> None:
         if self.logarithmic:
             getattr(axes, f"set_{which}scale")("log")
-        if self.named:
+        if self.named or self.ends is self.values:
             places = [self._numbers[value] for value in self.values]
             getattr(axes, f"set_{which}ticks")(places, [_short(value) for value in self.values])
+            getattr(axes, f"{which}axis").set_minor_locator(NullLocator())
 
 
 def _short(value: str) -> str:
