@@ -116,7 +116,11 @@ def treebank(c: ConfigDict, prefix: str) -> None:
 
 
 def ud_pos_minilm(c: ConfigDict) -> None:
-    """On the 1,400 sentences of the development data, a tenth of them held out; English weights, Spanish words."""
+    """On the 1,400 sentences of the development data, a tenth of them held out; English weights, Spanish words.
+
+    The recipe's learning rate is low for so few steps: after 82 of 245, 75.2% of the held-out words are right, with
+    --config.optimizer.learning_rate=5e-4 87.7% (one seed).
+    """
     treebank(c, "data/ud_spanish_gsd/")
     c.start_from = "sentence-transformers/all-MiniLM-L6-v2"
     c.model.dtype = "float32"
