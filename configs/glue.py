@@ -17,7 +17,7 @@ Published, test data (paper, table 1; BERT base): MNLI 84.6 and 83.4, QQP 71.2 (
 
 from ml_collections import ConfigDict
 
-from configs import classification
+from configs import bert_base, classification
 
 ENTAILED = ("entailment", "not_entailment")
 # Task: folder of the files, columns of the text and of the label there, labels there and in TFDS (of two, F1 is
@@ -140,14 +140,12 @@ VALIDATION = {
 
 
 # Means over three seeds of cola_minilm, on in-domain data, and their deviations; out of domain mcc 0.205 ± 0.038.
-MINILM = {"mcc": (0.281, 0.027), "accuracy": (0.728, 0.008)}
+MINILM = {"mcc": {"value": 0.281, "deviation": 0.027}, "accuracy": {"value": 0.728, "deviation": 0.008}}
 
 
 def get_expected(variant: str = "cola") -> list[dict]:
     if variant == "cola_minilm":
-        here = {"source": "measured here", "hardware": "2 cores of an AMD EPYC", "seeds": 3}
-        values = {name: {"value": value, "deviation": spread} for name, (value, spread) in MINILM.items()}
-        return [{"split": "validation", "metric": name, **value, **here} for name, value in values.items()]
+        return bert_base.measured(MINILM)
     name = variant.removeprefix("tfds_")
     paper = {"source": "Devlin et al. 2018, table 1 (BERT base)", "hardware": "Cloud TPU"}
     flax = {"source": "transformers' Flax examples (BERT base cased, 5 seeds)", "hardware": "Cloud TPU v3-8"}

@@ -47,12 +47,10 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def get_expected(variant: str = "") -> list[dict]:
-    here = {"source": "measured here", "hardware": "2 cores of an AMD EPYC", "step": 8400, "seeds": 3}
     # What it must reach to be clearly better than the baselines: 1.5 nats below the unigram entropy, and 7 of 10 pairs.
     values = {
         "masked_lm_loss": {"value": 3.526, "deviation": 0.074, "high": 4.53},
         "masked_lm_accuracy": {"value": 0.352, "deviation": 0.011},
         "next_sentence_accuracy": {"value": 0.794, "deviation": 0.039, "low": 0.70},
     }
-    rows = [{"split": "validation", "metric": name, **value, **here} for name, value in values.items()]
-    return [] if variant else rows
+    return [] if variant else bert_base.measured(values, step=8400)
