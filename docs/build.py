@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from experiments.command_line import expected_of
 from experiments.small_forms import FORMS
 from tx_jax import shipped
 
@@ -137,7 +138,7 @@ def recipes() -> str:
         title = about.partition("\n")[0].rstrip(".").replace("|", "\\|")
         lines.append(f"| `{name}`<br>{title} | {' | '.join(_figures(name, about))} |")
     small = [
-        f"| `{name}` | `{form.config}` | {form.says} | {', '.join(map(_figure, _expected(form.config)))} |"
+        f"| `{name}` | `{form.config}` | {form.says} | {', '.join(map(_figure, expected_of(form.config)))} |"
         for name, form in FORMS.items()
     ]
     lines += [
@@ -158,7 +159,7 @@ def _figures(name: str, about: str) -> tuple[str, str]:
     """The published figures by source, and those reached here."""
     sources: dict[str, list[str]] = {}
     for variant in _glue_variants() if name == "glue" else [""]:
-        for row in _expected(f"{name}:{variant}" if variant else name):
+        for row in expected_of(f"{name}:{variant}" if variant else name):
             source = row["source"] + ("" if row["hardware"] == "not told" else f", {row['hardware']}")
             sources.setdefault(source, []).append(f"{variant} {_figure(row)}".strip())
     cells = [f"{source}: {', '.join(figures)}" for source, figures in sources.items()]
@@ -169,10 +170,6 @@ def _figures(name: str, about: str) -> tuple[str, str]:
         by, figures = (" ".join(text.split()).strip(", ") for text in (stated[1], stated[2]))
         published = f"{by}: {figures}" if by else figures
     return published, here or (f"measured: configs/{name}.py" if "Measured on" in about else "not yet run")
-
-
-def _expected(config: str) -> list[dict]:
-    return shipped.call(config, "get_expected", config) or []
 
 
 def _figure(row: dict) -> str:

@@ -11,6 +11,7 @@ from absl import flags
 from experiments import command_line
 from experiments.word_lists import one_argument_each
 from tx_jax import shipped
+from tx_jax.config import DATA_PATHS
 from tx_jax.config.further import experiment_values
 from tx_jax.config.starting import check_start
 from tx_jax.errors import InputError, did_you_mean
@@ -24,7 +25,6 @@ NOT_THERE = {
     "num_processes": "the workers of a TPU VM find each other",
     "process_id": "the workers of a TPU VM find each other",
 }
-DATA = ("store", "train", "validation", "test", "more_splits")
 _ADDRESS = re.compile(r"(?:gs|s3)://[^/]+/.+")
 
 
@@ -96,7 +96,7 @@ def _flag_values(given: Sequence[str]) -> dict[str, str]:
 
 def _check_files(config: dict[str, Any], snapshot: Snapshot) -> None:
     """Raises InputError for files of this machine that the workers do not get."""
-    for key in DATA:
+    for key in DATA_PATHS:
         for part in _parts(config["data"].get(key)):
             where = part.partition("#")[0]
             if _ADDRESS.match(part) or part.startswith("tfds:"):

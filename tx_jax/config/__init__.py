@@ -5,7 +5,14 @@
 """
 
 from tx_jax.config.data import DataConfig
-from tx_jax.config.experiment import ExperimentConfig, differences, from_config_dict, model_from_dict, to_dict
+from tx_jax.config.experiment import (
+    DATA_PATHS,
+    ExperimentConfig,
+    differences,
+    from_config_dict,
+    model_from_dict,
+    to_dict,
+)
 from tx_jax.config.labeled import LabeledDataConfig
 from tx_jax.config.lora import LoraConfig
 from tx_jax.config.model import TransformerConfig
@@ -14,6 +21,7 @@ from tx_jax.config.training import MeshConfig, OptimizerConfig, TrainingConfig
 from tx_jax.config.translation import TranslationDataConfig
 
 __all__ = [
+    "DATA_PATHS",
     "DataConfig",
     "ExperimentConfig",
     "LabeledDataConfig",

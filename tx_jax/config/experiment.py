@@ -21,6 +21,10 @@ from tx_jax.config.training import SCHEDULING, MeshConfig, OptimizerConfig, Trai
 from tx_jax.config.translation import TranslationDataConfig
 from tx_jax.errors import InputError, did_you_mean
 
+# The keys of `data` that say where its stores and files lie: each a path or several, comma-separated, or in
+# `more_splits` one behind each NAME=. Another place with the same data changes no outcome.
+DATA_PATHS = ("store", "train", "validation", "test", "more_splits")
+
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tx_jax.config import DATA_PATHS
 from tx_jax.errors import InputError
 from tx_jax.files import json_text, write_atomically
 from tx_jax.runs import metrics_log
@@ -23,7 +24,8 @@ FILE = "expected.json"
 CONFIDENCE = 0.99  # of the interval that shall hold what a further run, with another seed, reaches
 # Keys whose values change no outcome, or where the data lies.
 FREE = (
-    *("mesh.", "seed", "source", "data.store", "data.train", "data.validation", "data.test", "data.more_splits"),
+    *("mesh.", "seed", "source"),
+    *(f"data.{key}" for key in DATA_PATHS),
     *("data.read_ahead", "training.trackers", "training.keep_last", "training.log_every", "training.stall_seconds"),
     *("model.attention", "model.remat", "model.vocab_size"),
 )

@@ -5,14 +5,13 @@ import dataclasses
 import warnings
 from pathlib import Path
 
-from tx_jax.config import ExperimentConfig
+from tx_jax.config import DATA_PATHS, ExperimentConfig
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import files_of
 from tx_jax.runs.run_dir import RunDir
 from tx_jax.storage import schemes
 
-# The keys of `data` that hold paths, in one text or, behind NAME=, in several.
-KEYS = ("store", "selective_words", "train", "validation", "test", "more_splits")
+KEYS = (*DATA_PATHS, "selective_words")
 
 
 def found(directory: RunDir, config: ExperimentConfig, *, store: str | None = None) -> ExperimentConfig:

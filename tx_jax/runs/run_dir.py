@@ -32,7 +32,7 @@ from typing import IO, Any
 import jax
 
 from tx_jax import text
-from tx_jax.config import ExperimentConfig, differences, from_config_dict, skipped, to_dict
+from tx_jax.config import DATA_PATHS, ExperimentConfig, differences, from_config_dict, skipped, to_dict
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.files import clear_replaced, json_text, path_of, replace_folder, write_atomically
 from tx_jax.hosts import distributed
@@ -50,11 +50,7 @@ FIXED = ("model.", "data.", "seed", "training.batch_size", "optimizer.frozen", "
 FREE = (
     "model.remat",
     "model.attention",
-    "data.store",
-    "data.train",
-    "data.validation",
-    "data.test",
-    "data.more_splits",
+    *(f"data.{key}" for key in DATA_PATHS),
     "data.read_ahead",
     "data.skip_batches",
 )
