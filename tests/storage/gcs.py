@@ -93,12 +93,8 @@ def running(port: int = 0) -> Iterator[Store]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each object that is not there
     store = Store(port or proxy.free_port(), proxy.free_port())
     emulator = create_server("127.0.0.1", store.behind, in_memory=True, default_bucket=proxy.BUCKET)
-    emulator.start()
-    try:
-        with proxy.serving(store):
-            yield store
-    finally:
-        emulator.stop()
+    with proxy.serving(store, emulator):
+        yield store
 
 
 if __name__ == "__main__":

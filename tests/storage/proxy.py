@@ -145,15 +145,18 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(store: Proxy) -> Iterator[None]:
+def serving(store: Proxy, emulator) -> Iterator[None]:
+    """Starts an emulator and the proxy before it, and stops both."""
     handler = type("Handler", (_Handler,), {"store": store})
     server = _Server(("127.0.0.1", store.port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    emulator.start()
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
+        emulator.stop()
 
 
 def serve(running) -> None:

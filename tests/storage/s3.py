@@ -45,15 +45,10 @@ def running(port: int = 0) -> Iterator[Store]:
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)  # it logs each request
     store = Store(port or proxy.free_port(), proxy.free_port())
-    server = ThreadedMotoServer("127.0.0.1", store.behind, verbose=False)
-    server.start()
-    try:
+    with proxy.serving(store, ThreadedMotoServer("127.0.0.1", store.behind, verbose=False)):
         status, _, _ = store.forward("PUT", f"/{proxy.BUCKET}", {"Host": f"127.0.0.1:{store.port}"}, b"")
         assert status == 200
-        with proxy.serving(store):
-            yield store
-    finally:
-        server.stop()
+        yield store
 
 
 if __name__ == "__main__":
