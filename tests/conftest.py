@@ -1,8 +1,10 @@
 """Settings and the small store that several tests share."""
 
 import atexit
+import gc
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -22,6 +24,18 @@ from tests.xla_flags import xla_flags
 from tx_jax.data.corpus.token_store import TokenStore
 
 os.environ.setdefault("XLA_FLAGS", xla_flags())
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell starts what runs in the background so, and a process that a test starts would inherit it; commands that
+    # start others handle this signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish(session):
+    """Tracing makes many objects: the collector would look through those of all modules and tests again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 # Their tests share an expensive fixture: one process runs all tests of such a file, before the other tests.
