@@ -7,31 +7,48 @@ copied from the devices; then it is written by threads, while training goes on. 
 configured, with a save every `training.checkpoint_every` steps. On a CPU the threads also take cores from training,
 which the difference between the rounds shows. What is printed are medians. Restoring verifies every checksum first.
 
-    python -m benchmarks.checkpoints --gigabytes=4 --folder=gs://bucket/x --step_ms=24.1
+    python -m benchmarks.checkpoints --config=configs/bert_large.py --gigabytes=4 --out=gs://bucket/x --step_ms=60.3
 
 saves, verifies and restores a state of that size, of random numbers in arrays of 64 MB, here or on a store, without
 training; --step_ms, of a plan, gives the share of the time that saving as often as --config says would block.
 """
 
 import contextlib
+import shutil
 import statistics
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
 from experiments import command_line
+from tx_jax.errors import InputError
+from tx_jax.files import is_local, path_of
 
 CONFIG = config_flags.DEFINE_config_file("config", "configs/quickstart.py", "The experiment.")
 STEPS = flags.DEFINE_integer("steps", 50, "Steps of a round.", lower_bound=3)
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of each kind.", lower_bound=1)
-FOLDER = flags.DEFINE_string("folder", None, "On the disk to measure, or on a store; else that of temporary files.")
+OUT = flags.DEFINE_string("out", None, "On the disk to measure, or on a store; else the folder of temporary files.")
 GIGABYTES = flags.DEFINE_float("gigabytes", 0.0, "Of a state of random numbers, instead of the configuration's.")
 STEP_MS = flags.DEFINE_float("step_ms", 0.0, "Of a step, for the share of the time with --gigabytes.")
 MEGABYTES = 64  # of an array of such a state
+
+
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """One that nothing else is in; on a store it stays."""
+    folder = out / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
+    try:
+        yield folder
+    finally:
+        if is_local(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"left there: {folder}")
 
 
 def at_size(folder: Path, every: int) -> None:
@@ -99,7 +116,6 @@ def main(argv: list[str]) -> None:
     from tx_jax import sharding
     from tx_jax.config import from_config_dict
     from tx_jax.evaluation.evaluate import device_batch
-    from tx_jax.files import path_of
     from tx_jax.nn.dropout import dropout_key
     from tx_jax.runs.checkpoint import Checkpoints
     from tx_jax.tasks.registry import open_task
@@ -108,10 +124,12 @@ def main(argv: list[str]) -> None:
     from tx_jax.training.step import jit_train_step
 
     config = from_config_dict(CONFIG.value)
+    out = path_of(OUT.value or tempfile.gettempdir(), "--out")
     if GIGABYTES.value:
-        with contextlib.ExitStack() as stack:
-            folder = FOLDER.value or stack.enter_context(tempfile.TemporaryDirectory())
-            return at_size(path_of(folder, "--folder"), config.training.checkpoint_every)
+        with new_folder(out) as folder:
+            return at_size(folder, config.training.checkpoint_every)
+    if not is_local(out):
+        raise InputError("--out: without --gigabytes this is measured on a local disk alone")
     task, phase = open_task(config), config.training_phases[0]
     mesh, optimizer = sharding.make_mesh(config.mesh), Optimizer(config)
     batch = task.batches("train", batch_size=phase.batch_size, repeat=True, phase=phase).batch_at(0)
@@ -131,8 +149,8 @@ def main(argv: list[str]) -> None:
             checkpoints.poll()
         return state
 
-    with tempfile.TemporaryDirectory(dir=FOLDER.value) as folder, jax.set_mesh(mesh):
-        with Checkpoints(Path(folder), keep_last=1) as checkpoints:
+    with new_folder(out) as folder, jax.set_mesh(mesh):
+        with Checkpoints(folder, keep_last=1) as checkpoints:
             state = steps(state, checkpoints)  # compiles
             for number in range(2 * ROUNDS.value):
                 saving, began = bool(number % 2), time.perf_counter()
@@ -151,7 +169,7 @@ def main(argv: list[str]) -> None:
                 written.append(time.perf_counter() - began)
         for _ in range(ROUNDS.value):
             began = time.perf_counter()
-            with Checkpoints(Path(folder), read_only=True) as reader:
+            with Checkpoints(folder, read_only=True) as reader:
                 target = abstract_state(task.objective, optimizer, mesh)
                 jax.block_until_ready(reader.restore(reader.newest(), target))
             restored.append(time.perf_counter() - began)

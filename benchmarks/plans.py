@@ -6,6 +6,7 @@
     python -m benchmarks.plans --write
 
 The first compiles what benchmarks/plans.jsonl does not hold yet, minutes a row, and adds it there; by default all rows.
+--again compiles what it holds as well, and replaces it.
 --write makes the table of what it holds. Where a recipe does not fit, its parameters are fully sharded, its step is
 accumulated over the fewest microbatches whose activations should fit, or its blocks are computed again in the backward
 pass; the table says so.
@@ -29,6 +30,7 @@ ROWS, TABLE = Path(__file__).with_name("plans.jsonl"), Path(__file__).with_name(
 WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.")
 RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
 SLICE = flags.DEFINE_list("slices", list(SLICES), "TPU slices.")
+AGAIN = flags.DEFINE_bool("again", False, "Compile rows that are there as well, and replace them.")
 ATTENTION = flags.DEFINE_string("attention", "auto", "model.attention: auto, xla or rows.")
 SHARES = (0.9, 0.45, 0.2)  # of the memory that the state leaves, for activations: their estimate is no better
 
@@ -40,14 +42,18 @@ def main(argv: list[str]) -> None:
     import os
 
     os.environ["JAX_PLATFORMS"] = "cpu"
-    have = {(row["recipe"], row["slice"], row["changes"].get("attention", "auto")) for row in read_rows()}
     for name in SLICE.value:
         for recipe in RECIPE.value:
-            if (recipe, name, ATTENTION.value) not in have:
+            if AGAIN.value or (recipe, name, ATTENTION.value) not in map(key, read_rows()):
                 row = plan_row(recipe, name)
                 print(json.dumps(row), flush=True)
-                with ROWS.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                rows = [other for other in read_rows() if key(other) != key(row)]
+                ROWS.write_text("".join(json.dumps(each) + "\n" for each in [*rows, row]), encoding="utf-8")
+
+
+def key(row: dict) -> tuple[str, str, str]:
+    """What two rows must not have in common."""
+    return row["recipe"], row["slice"], row["changes"].get("attention", "auto")
 
 
 def read_rows() -> list[dict]:
