@@ -5,6 +5,7 @@ import errno
 import fcntl
 import gzip
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -110,6 +111,18 @@ def test_a_missing_library_is_named(monkeypatch):
     schemes.filesystem.cache_clear()
     with pytest.raises(InputError, match=r"--workdir=gs://bucket/x: gs:// needs gcsfs, which is missing: pip install"):
         path_of("gs://bucket/x", "--workdir")
+
+
+@pytest.mark.parametrize(("asked_for", "logs"), [(logging.NOTSET, False), (logging.DEBUG, True)])
+def test_a_library_does_not_log_what_it_raises(asked_for, logs):
+    logger = logging.getLogger("gcsfs")
+    logger.setLevel(asked_for)
+    schemes.filesystem.cache_clear()
+    try:
+        path_of("gs://bucket/x", "--workdir")
+        assert logger.isEnabledFor(logging.ERROR) == logs
+    finally:
+        logger.setLevel(logging.NOTSET)
 
 
 def test_a_missing_bucket_and_missing_permission_are_input_errors():

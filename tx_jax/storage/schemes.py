@@ -1,6 +1,7 @@
 """Addresses: which ones lead to a store, which library reads it, and whether the bucket is there."""
 
 import functools
+import logging
 import re
 from typing import Any
 
@@ -82,6 +83,9 @@ def filesystem(scheme: str) -> Any:
         if package := STORES.get(scheme):
             raise InputError(f"{scheme}:// needs {package}, which is missing: pip install {package}") from None
         raise InputError(f"{scheme}:// cannot be read: {known_implementations[scheme].get('err')}") from None
+    logger = logging.getLogger(STORES.get(scheme, scheme))
+    if logger.level == logging.NOTSET:  # nobody, and no variable such as GCSFS_DEBUG, asked for what it has to say
+        logger.setLevel(logging.CRITICAL)  # what it logs as an error, with a traceback, it raises as well
     for name in (kind.protocol,) if isinstance(kind.protocol, str) else kind.protocol:
         fsspec.config.conf.setdefault(name, {}).setdefault("use_listings_cache", False)  # Orbax's as well
     with explained(f"{scheme}://"):
