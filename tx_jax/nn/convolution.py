@@ -13,6 +13,7 @@ from tx_jax.nn.dense import truncated_normal
 from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.param import param
 
 
 def neighbours(x_BTD: jax.Array, width: int, documents_BT: jax.Array | None) -> jax.Array:
@@ -51,8 +52,8 @@ class Convolution(nn.Module):
         """
         config = self.config
         shape = (config.conv_kernel, config.dim, config.dim)
-        kernel = self.param("kernel", truncated_normal(config.init_stddev), shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (config.dim,), jnp.float32)
+        kernel = param(self, "kernel", truncated_normal(config.init_stddev), shape)
+        bias = param(self, "bias", nn.initializers.zeros_init(), (config.dim,))
         x_BTD = jnp.where(valid_BT[:, :, None], x_BTD, 0)
         kernel = sharding.gather_param(kernel.astype(x_BTD.dtype), (*self.path, "kernel"))
         y_BTWD = neighbours(x_BTD, config.conv_kernel, documents_BT)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn import initial
+from tx_jax.nn.param import param
 from tx_jax.nn.sums import sum_over
 
 
@@ -45,11 +46,11 @@ class Dense(nn.Module):
     @nn.compact
     def parameters(self, inputs: int) -> tuple[jax.Array, jax.Array | None]:
         """Kernel and bias, in `dtype`."""
-        kernel = self.param("kernel", truncated_normal(self.init_stddev), (inputs, self.features), jnp.float32)
+        kernel = param(self, "kernel", truncated_normal(self.init_stddev), (inputs, self.features))
         kernel = sharding.gather_param(kernel.astype(self.dtype), (*self.path, "kernel"))
         if not self.use_bias:
             return kernel, None
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        bias = param(self, "bias", nn.initializers.zeros_init(), (self.features,))
         return kernel, bias.astype(self.dtype)
 
 

@@ -14,6 +14,7 @@ from tx_jax.config import TransformerConfig
 from tx_jax.nn.dense import Dense, truncated_normal
 from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.param import param
 
 
 class Embedding(nn.Module):
@@ -24,7 +25,7 @@ class Embedding(nn.Module):
     init_stddev: float
 
     def setup(self):
-        self.embedding = self.param("embedding", truncated_normal(self.init_stddev), (self.size, self.dim), jnp.float32)
+        self.embedding = param(self, "embedding", truncated_normal(self.init_stddev), (self.size, self.dim))
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""

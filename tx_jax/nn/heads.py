@@ -18,6 +18,7 @@ from tx_jax.nn.dropout import Dropout
 from tx_jax.nn.embed import Embedding
 from tx_jax.nn.mlp import ACTIVATIONS
 from tx_jax.nn.norm import LayerNorm
+from tx_jax.nn.param import param
 
 _ACTIVATIONS = {"tanh": jnp.tanh, **ACTIVATIONS}
 
@@ -79,7 +80,7 @@ class MaskedLMHead(nn.Module):
         activation = config.pooler if config.classifier_transform else config.activation
         h_BPE = _ACTIVATIONS[activation](transform(hidden_BPD))
         h_BPE = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h_BPE)
-        bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
+        bias_V = param(self, "bias", nn.initializers.zeros_init(), (config.vocab_size,))
         if not config.tie_embeddings:
             table = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output").table
         return OutputLayer(h_BPE, table(), bias_V)
@@ -106,7 +107,7 @@ class CausalLMHead(nn.Module):
             table = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").table
         bias_V = None
         if config.output_bias:
-            bias_V = self.param("bias", nn.initializers.zeros_init(), (config.vocab_size,), jnp.float32)
+            bias_V = param(self, "bias", nn.initializers.zeros_init(), (config.vocab_size,))
         return OutputLayer(hidden_BTD, table(), bias_V)
 
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tx_jax.nn.param import param
 from tx_jax.nn.sums import sum_over
 
 
@@ -61,8 +62,8 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
+        scale = param(self, "scale", nn.initializers.ones_init(), (x.shape[-1],))
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
+            bias = param(self, "bias", nn.initializers.zeros_init(), (x.shape[-1],))
         return layer_norm(x, scale, bias, self.eps)
