@@ -49,7 +49,7 @@ def test_values_and_gradients(terms):
     assert max(relative_differences(*arrays(2, 256, 2, 64, terms))) < 1e-4
 
 
-@pytest.mark.parametrize(("heads", "head_dim"), [(4, 32), (1, 128), (4, 64)])
+@pytest.mark.parametrize(("heads", "head_dim"), [(1, 128), (4, 64)])
 def test_every_size_of_a_head(heads, head_dim):
     assert max(relative_differences(*arrays(1, 128, heads, head_dim))) < 1e-4
 
@@ -77,5 +77,7 @@ def test_attention_on_a_tpu_uses_them_where_it_can(monkeypatch):
     text = jaxpr_of(128)
     assert relative_scores.FORWARD in text
     assert relative_scores.BACKWARD in text
-    for length, head_dim in ((96, 64), (640, 64), (128, 16)):
+    for length, head_dim in ((96, 64), (640, 64), (128, 32)):
         assert relative_scores.FORWARD not in jaxpr_of(length, head_dim)
+    monkeypatch.setattr(sharding, "device_kind", lambda: "TPU v4")
+    assert relative_scores.FORWARD not in jaxpr_of(128)

@@ -24,6 +24,7 @@ from tx_jax.nn import relative
 from tx_jax.nn.attention.rows_kernels import LANES, product
 
 LONGEST = 512
+_TOO_OLD = ("TPU v2", "TPU v3", "TPU v4")  # they cannot rotate each row by a number of its own
 FORWARD, BACKWARD = "tx_relative_forward", "tx_relative_backward"  # the kernels' names in a compiled program
 
 
@@ -34,11 +35,12 @@ def can_compute(q_BTHK: jax.Array, keys: int) -> bool:
     splits_groups = sharding.split_axes("heads", heads) and not sharding.split_axes("heads", groups)
     return (
         sharding.platform() == "tpu"
+        and not sharding.device_kind().startswith(_TOO_OLD)
         and queries == keys
         and queries % LANES == 0
         and queries <= LONGEST
         and sharding.length_parts(queries) == 1
-        and head_dim in (32, 64, 128)
+        and head_dim in (64, 128)
         and not rest
         and not splits_groups
     )
