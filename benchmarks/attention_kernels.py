@@ -8,7 +8,7 @@ Needs libtpu (pip install -e ".[plan]"), no TPU; minutes. Nothing is run: the fi
 For each of the two kernels: `model`, the microseconds of `tx_jax.planning.kernel_costs` for a device's 8 rows of width
 768, and which unit binds; `schedule`, those that the compiler's code takes by its own schedule, without waiting for
 memory. `memory` is what the whole program needs besides its arguments and results, in MiB; `calls` are the kernels that
-are in it.
+are in it. `relative` are the kernels of DeBERTa's scores, which leave the softmax to XLA.
 """
 
 import argparse
@@ -25,15 +25,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tx_jax.nn.attention import rows, splash
+from configs import deberta_v3_base
+from tx_jax.config import from_config_dict
+from tx_jax.nn.attention import relative_scores, rows, splash
 from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.rows_kernels import LANES
 from tx_jax.nn.dropout import dropout_key
 from tx_jax.nn.masks import Mask
 from tx_jax.planning import kernel_costs, tpu_slices
 from tx_jax.training.throughput import peak_flops
 
 BATCH, WIDTH = 8, 768
-LENGTHS = {"rows": (128, 512, 1024), "splash": (128, 512, 1024, 4096)}
+LENGTHS = {"rows": (128, 512, 1024), "splash": (128, 512, 1024, 4096), "relative": (128, 512)}
 SLICES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1"}
 
 
@@ -54,6 +57,14 @@ def compile_attention(attend, case: Case, device: jax.Device) -> jax.stages.Comp
     key = jax.eval_shape(lambda: dropout_key(0))
     traced = jax.jit(both).trace(*[heads] * 4, array((BATCH, case.keys), bool), array(key.shape, key.dtype))
     return traced.lower(lowering_platforms=("tpu",)).compile()
+
+
+def attend_relative(q_BTHK: jax.Array, k_BTHK: jax.Array, v_BTHK: jax.Array, mask: Mask) -> jax.Array:
+    """Only the scores are those of attention."""
+    config = from_config_dict(deberta_v3_base.get_config()).model
+    table_PHK = jnp.ones((2 * config.relative_buckets, *q_BTHK.shape[2:]), q_BTHK.dtype)
+    scores_BHTS = relative_scores.scores(q_BTHK, k_BTHK, {"c2p": table_PHK, "p2c": table_PHK}, config)
+    return jnp.einsum("BHTS,BSHK->BTHK", scores_BHTS.astype(v_BTHK.dtype), v_BTHK)
 
 
 def scheduled_cycles(folder: Path, name: str, steps: float, loops: int) -> float | None:
@@ -81,14 +92,18 @@ def grid(name: str, case: Case, part: int, cores: int) -> tuple[float, int]:
         steps = BATCH * heads * (case.queries // splash.block(case.queries)) * (case.keys // keys)
         # A step of the backward kernel has a loop over the keys, unrolled or not; and it is not split over cores.
         return (steps if part else steps / cores), keys // splash.block(case.keys)
+    if name == "relative":
+        return BATCH * heads * case.head_dim / LANES / cores, 0
     plan = rows.make_plan((BATCH, case.queries, heads, case.head_dim), case.keys, Mask(), case.dropout)
     return BATCH * plan.steps / cores, len(plan.spans())
 
 
 def measure(name: str, chip: str, length: int, head_dim: int, dropout: float, dumps: Path) -> dict:
     device = tpu_slices.find(SLICES[chip]).devices()[0]
-    case = Case("tpu", "bfloat16", length, length, head_dim, dropout=dropout if name == "rows" else 0.0)
-    attend, heads = {"rows": rows.attend, "splash": splash.attend}[name], WIDTH // head_dim
+    dropout = dropout if name == "rows" else 0.0
+    case = Case("tpu", "bfloat16", length, length, head_dim, dropout=dropout, relative=name == "relative")
+    attend = {"rows": rows.attend, "splash": splash.attend, "relative": attend_relative}[name]
+    heads = WIDTH // head_dim
     began = time.perf_counter()
     compiled = compile_attention(attend, case, device)
     row = {"chip": chip, "kernel": name, "length": length, "head_dim": head_dim, "dropout": case.dropout}

@@ -300,3 +300,9 @@ def platform() -> str:
     device = jax.sharding.get_abstract_mesh().abstract_device
     name = device.platform if device is not None else jax.default_backend()
     return "gpu" if name in ("cuda", "rocm") else name
+
+
+def device_kind() -> str:
+    """The model of these devices, such as "TPU v5 lite"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return (device or jax.devices()[0]).device_kind

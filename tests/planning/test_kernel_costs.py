@@ -22,6 +22,17 @@ def test_rows_by_hand():
     assert backward.bytes == 7 * array + sums
 
 
+def test_relative_by_hand():
+    """512 x 512 scores: q k^T, and two terms with 640 columns for 512; backward two gradients of q k^T, and for each term
+    two of 640 columns, the gradient turned upside down, and 128 columns for its tokens; scores in float32."""
+    forward, backward = costs("relative", CASE, batch=3, heads=12)
+    scores, array = 3 * 12 * 512 * 512, 3 * 512 * 768 * 2
+    assert forward.flops == 2 * 128 * scores * (1 + 2 * 1.25)
+    assert backward.flops == 2 * 128 * scores * (2 + 2 * (2 * 1.25 + 1 + 0.25))
+    assert forward.bytes == 2 * array + 4 * scores
+    assert backward.bytes == 4 * array + 2 * scores
+
+
 def test_dropout_costs_operations_only():
     for one, other in zip(
         costs("rows", CASE, 1, 12), costs("rows", dataclasses.replace(CASE, dropout=0.1), 1, 12), strict=True

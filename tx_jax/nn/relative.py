@@ -82,7 +82,7 @@ def query_scores(
     length = q_BTHK.shape[1]
     distances = block_distances(length, _num_blocks(length), 1)
     x_BCNHK = _split(q_BTHK, len(distances))
-    rows_CEJHK = _distance_rows(table_PHK, distances, config)
+    rows_CEJHK = distance_rows(table_PHK, distances, config)
     scores = jnp.einsum("BCNHK,CEJHK->BHCENJ", x_BCNHK, rows_CEJHK, preferred_element_type=dtype)
     y_BHCENM = skew(scores, x_BCNHK.shape[2] - 1, length)
     return y_BHCENM.reshape(*y_BHCENM.shape[:2], length, length)  # E is 1
@@ -95,7 +95,7 @@ def key_scores(
     length, parts = k_BTHK.shape[1], sharding.length_parts(k_BTHK.shape[1])
     distances = block_distances(length, parts, _num_blocks(length))
     x_BEMHK = _split(k_BTHK, distances.shape[1])
-    rows_CEJHK = _distance_rows(table_PHK, distances[..., ::-1], config)
+    rows_CEJHK = distance_rows(table_PHK, distances[..., ::-1], config)
     scores = jnp.einsum("BEMHK,CEJHK->BHCEMJ", x_BEMHK, rows_CEJHK, preferred_element_type=dtype)
     y_BHCEMN = skew(scores, x_BEMHK.shape[2], length // parts)
     return y_BHCEMN.transpose(0, 1, 2, 5, 3, 4).reshape(*y_BHCEMN.shape[:2], length, length)
@@ -112,7 +112,7 @@ def _split(x: jax.Array, blocks: int) -> jax.Array:
     return x.reshape(x.shape[0], blocks, -1, *x.shape[2:])
 
 
-def _distance_rows(table_PHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
+def distance_rows(table_PHK: jax.Array, distances: np.ndarray, config: TransformerConfig) -> jax.Array:
     """The table's row for each distance. The gradient of these rows is what is summed over the mesh."""
     rows = relative_rows(distances, max_distance=config.relative_distance, buckets=config.relative_buckets)
     return jnp.take(table_PHK.astype(jnp.float32), rows, axis=0, mode="clip").astype(table_PHK.dtype)

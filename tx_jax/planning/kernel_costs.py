@@ -10,7 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from tx_jax.nn.attention import rows, splash
+from tx_jax.nn.attention import relative_scores, rows, splash
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.rows_kernels import LANES
 from tx_jax.nn.masks import Mask
@@ -71,17 +71,20 @@ class Cost:
 
 # Operations on vectors for each score, in the forward and the backward kernel, counted in the code that libtpu 0.0.42
 # makes for a v5e with 512 queries and keys, heads of 64 and padding.
-_OPERATIONS = {"rows": (8.4, 13.0), "rows, dropout": (18.5, 27.1), "splash": (14.2, 13.9)}
+_OPERATIONS = {"rows": (8.4, 13.0), "rows, dropout": (18.5, 27.1), "splash": (14.2, 13.9), "relative": (5.4, 24.1)}
 _PRODUCTS = (2, 5)  # forward: scores, y; backward: scores, and the gradients of v, the probabilities, q and k
+_TERMS = 2  # of DeBERTa's scores
 
 
 def costs(name: str, case: Case, batch: int, heads: int) -> tuple[Cost, Cost]:
     """The work of the forward and of the backward kernel on one device.
 
     Args:
-      name: "rows" or "splash".
+      name: "rows", "splash", or "relative", which is of the scores alone, with both of DeBERTa's terms.
       batch, heads: those of the device.
     """
+    if name == "relative":
+        return _relative_costs(case, batch, heads)
     if name == "rows":
         of_head = [_rows_scores(case, heads)] * 2
     else:
@@ -98,7 +101,11 @@ def costs(name: str, case: Case, batch: int, heads: int) -> tuple[Cost, Cost]:
 
 
 # What the names of the kernels' calls in a compiled program contain: forward, backward.
-CALLS = {"rows": (rows.FORWARD, rows.BACKWARD), "splash": ("mha_fwd", "mha_dkv")}
+CALLS = {
+    "rows": (rows.FORWARD, rows.BACKWARD),
+    "splash": ("mha_fwd", "mha_dkv"),
+    "relative": (relative_scores.FORWARD, relative_scores.BACKWARD),
+}
 
 
 def seconds_of_step(
@@ -120,6 +127,20 @@ def seconds_of_step(
                 each = sum(layers * costs(name, case, batch, heads)[i].longest(chip)[0] for case, layers in cases)
                 total += times * each / sum(layers for _, layers in cases)
     return total
+
+
+def _relative_costs(case: Case, batch: int, heads: int) -> tuple[Cost, Cost]:
+    """A term's products have T + 128 columns. Backward, each also turns its gradient and its tokens upside down."""
+    size = 4 if case.dtype == "float32" else 2
+    scores, tokens = batch * heads * case.queries**2, batch * heads * case.queries * case.head_dim * size
+    wide, near, own = math.ceil(case.head_dim / LANES) * LANES, 1 + LANES / case.queries, LANES / case.queries
+    products = 1 + _TERMS * near, 2 + _TERMS * (2 * near + 1 + own)
+    moved = 2 * tokens + 4 * scores, 4 * tokens + size * scores
+
+    def part(i: int) -> Cost:
+        return Cost(moved[i], 2 * products[i] * scores * wide, _OPERATIONS["relative"][i] * scores)
+
+    return part(0), part(1)
 
 
 def _rows_scores(case: Case, heads: int) -> int:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.nn.attention import relative_scores
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.dropout import kept, regenerated
 from tx_jax.nn.masks import Mask
@@ -86,13 +87,17 @@ class _Scores:
 
     def __call__(self, terms: dict[str, jax.Array], dtype: Any = jnp.float32) -> jax.Array:
         q_BTHK, k_BSHK = terms["q"], terms["k"]
+        scale = (q_BTHK.shape[-1] * (len(terms) - 1)) ** -0.5
+        if self.config and relative_scores.can_compute(q_BTHK, k_BSHK.shape[1]):
+            tables = {name: term for name, term in terms.items() if name not in ("q", "k")}
+            return relative_scores.scores(q_BTHK, k_BSHK, tables, self.config).astype(dtype) * scale
         product = _product_on_cpus if sharding.platform() == "cpu" else _product
         scores = product(q_BTHK, k_BSHK, dtype)
         if "c2p" in terms:
             scores = scores + query_scores(q_BTHK, terms["c2p"], self.config, dtype)
         if "p2c" in terms:
             scores = scores + key_scores(k_BSHK, terms["p2c"], self.config, dtype)
-        return scores * (q_BTHK.shape[-1] * (len(terms) - 1)) ** -0.5
+        return scores * scale
 
 
 def _product(q_BTHK: jax.Array, k_BSHK: jax.Array, dtype: Any) -> jax.Array:

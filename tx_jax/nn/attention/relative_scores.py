@@ -1,0 +1,233 @@
+"""Scores with DeBERTa's terms on TPUs: our own kernels, one pass, with all queries and keys of a head on the chip.
+
+A term of relative positions is a product with the table's row of each distance, and the row of query i is then one
+place further right than that of query i + 1. XLA brings such an array into place by reshaping it, which takes five
+passes over it; here it is rotated in registers. The softmax is XLA's (`xla.attend`).
+
+Shapes: B batch, T length, H heads, K head dim, J = 2 T distances, P rows of the table; a group is the 128 / K heads of
+128 lanes.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+from jax.sharding import PartitionSpec
+
+from tx_jax import sharding
+from tx_jax.config import TransformerConfig
+from tx_jax.nn import relative
+from tx_jax.nn.attention.rows_kernels import LANES, product
+
+LONGEST = 512
+_TOO_OLD = ("TPU v2", "TPU v3", "TPU v4")  # they cannot rotate each row by a number of its own
+FORWARD, BACKWARD = "tx_relative_forward", "tx_relative_backward"  # the kernels' names in a compiled program
+
+
+def can_compute(q_BTHK: jax.Array, keys: int) -> bool:
+    """Whether the kernels can make the scores of these queries, on the devices that are compiled for."""
+    _, queries, heads, head_dim = q_BTHK.shape
+    groups, rest = divmod(heads * head_dim, LANES)
+    splits_groups = sharding.split_axes("heads", heads) and not sharding.split_axes("heads", groups)
+    return (
+        sharding.platform() == "tpu"
+        and not sharding.device_kind().startswith(_TOO_OLD)
+        and queries == keys
+        and queries % LANES == 0
+        and queries <= LONGEST
+        and sharding.length_parts(queries) == 1
+        and head_dim in (64, 128)
+        and not rest
+        and not splits_groups
+    )
+
+
+def scores(
+    q_BTHK: jax.Array,
+    k_BTHK: jax.Array,
+    tables: dict[str, jax.Array],
+    config: TransformerConfig,
+    *,
+    interpret: bool = False,
+) -> jax.Array:
+    """q k^T and DeBERTa's terms, unscaled, float32 [B, H, T, T].
+
+    Args:
+      tables: for "c2p" and "p2c" the projected table [P, H, K].
+      interpret: run on any platform, for tests.
+    """
+    distances = relative.block_distances(q_BTHK.shape[1], 1, 1)[0, 0]
+    orders = {"c2p": distances, "p2c": -distances}  # of query i to key j, and of key i to query j, for T - 1 - i + j
+    rows = {name: relative.distance_rows(table, orders[name], config) for name, table in tables.items()}
+    make = functools.partial(_scores_of_device, interpret=interpret)
+    batch, heads = sharding.split_axes("batch", q_BTHK.shape[0]), sharding.split_axes("heads", q_BTHK.shape[2])
+    if batch is None and heads is None:
+        return make(q_BTHK, k_BTHK, rows)
+    tokens = PartitionSpec(batch, None, heads, None)
+    specs = tokens, tokens, dict.fromkeys(rows, PartitionSpec(None, heads, None))
+    out = PartitionSpec(batch, heads, None, None)
+    # Replication can't be checked through a kernel: the types of its results don't say how they vary.
+    return jax.shard_map(make, in_specs=specs, out_specs=out, check_vma=False)(q_BTHK, k_BTHK, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """The static facts of a call.
+
+    Attributes:
+      terms: the names of DeBERTa's terms that there are.
+    """
+
+    length: int
+    heads: int
+    head_dim: int
+    terms: tuple[str, ...]
+    interpret: bool
+
+    @property
+    def group_heads(self) -> int:
+        return LANES // self.head_dim
+
+
+def _scores_of_device(
+    q_BTHK: jax.Array, k_BTHK: jax.Array, rows: dict[str, jax.Array], *, interpret: bool
+) -> jax.Array:
+    plan = _Plan(*q_BTHK.shape[1:], terms=tuple(sorted(rows)), interpret=interpret)
+    flat = [x.reshape(*x.shape[:-2], -1) for x in (q_BTHK, k_BTHK, *(rows[name] for name in plan.terms))]
+    return _scores(plan, *flat)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _scores(plan: _Plan, q: jax.Array, k: jax.Array, *rows: jax.Array) -> jax.Array:
+    return _forward(plan, q, k, *rows)[0]
+
+
+def _forward(plan: _Plan, q: jax.Array, k: jax.Array, *rows: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    shape = jax.ShapeDtypeStruct((q.shape[0], plan.heads, plan.length, plan.length), jnp.float32)
+    return _call(plan, _forward_kernel, FORWARD, (q, k, *rows), (), [("scores", shape)])[0], (q, k, *rows)
+
+
+def _backward(plan: _Plan, saved: tuple[jax.Array, ...], g: jax.Array) -> tuple[jax.Array, ...]:
+    q, k, *rows = saved
+    outputs = [("tokens", jax.typeof(q)), ("tokens", jax.typeof(k))]
+    outputs += [("distances", jax.ShapeDtypeStruct(x.shape, jnp.float32)) for x in rows]
+    gradients = _call(plan, _backward_kernel, BACKWARD, saved, (g.astype(q.dtype),), outputs)
+    return tuple(gradient.astype(x.dtype) for gradient, x in zip(gradients, saved, strict=True))
+
+
+_scores.defvjp(_forward, _backward)
+
+
+def _call(plan: _Plan, kernel: Any, name: str, saved: Any, gradients: Any, outputs: Any) -> list[jax.Array]:
+    """Runs a kernel for each group and, within it, each row of the batch: sums over the batch stay on the chip."""
+    length = plan.length
+    blocks = {
+        "tokens": pl.BlockSpec((1, length, LANES), lambda group, row: (row, 0, group)),
+        "distances": pl.BlockSpec((2 * length, LANES), lambda group, row: (0, group)),
+        "scores": pl.BlockSpec((1, plan.group_heads, length, length), lambda group, row: (row, group, 0, 0)),
+    }
+    q, _, *rows = saved
+    kinds = ["tokens", "tokens", *["distances"] * len(rows), *["scores"] * len(gradients)]
+    return pl.pallas_call(
+        functools.partial(kernel, plan),
+        grid=(plan.heads // plan.group_heads, q.shape[0]),
+        in_specs=[blocks[kind] for kind in kinds],
+        out_specs=[blocks[kind] for kind, _ in outputs],
+        out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for _, x in outputs],
+        scratch_shapes=[pltpu.VMEM((length, LANES), jnp.float32)] * 2 if gradients else [],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
+        name=name,
+        interpret=plan.interpret,
+    )(*saved, *gradients)
+
+
+def _forward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
+    *row_refs, scores_ref = refs
+    rows = dict(zip(plan.terms, row_refs, strict=True))
+    for head in range(plan.group_heads):
+        for first in range(0, plan.length, LANES):
+            block = slice(first, first + LANES)
+            q = _of_head(plan, q_ref[0, block], head)
+            tile = product(q, k_ref[0], 1, 1)
+            if "c2p" in rows:
+                tile += _in_place(product(q, rows["c2p"][_near(plan, first)], 1, 1))[:, : plan.length]
+            scores_ref[0, head, block] = tile
+        if "p2c" in rows:
+            for first in range(0, plan.length, LANES):
+                block = slice(first, first + LANES)
+                k = _of_head(plan, k_ref[0, block], head)
+                tile = _in_place(product(k, rows["p2c"][_near(plan, first)], 1, 1))[:, : plan.length]
+                scores_ref[0, head, :, block] += tile.T
+
+
+def _backward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
+    count = len(plan.terms)
+    rows = dict(zip(plan.terms, refs[:count], strict=True))
+    g_ref, dq_ref, dk_ref, *d_row_refs, dq_sum, dk_sum = refs[count:]
+    d_rows = dict(zip(plan.terms, d_row_refs, strict=True))
+
+    @pl.when(pl.program_id(1) == 0)
+    def _() -> None:
+        for ref in d_row_refs:
+            ref[...] = jnp.zeros_like(ref)
+
+    dq_sum[...] = jnp.zeros_like(dq_sum)
+    dk_sum[...] = jnp.zeros_like(dk_sum)
+    for head in range(plan.group_heads):
+        for first in range(0, plan.length, LANES):
+            block, near = slice(first, first + LANES), _near(plan, first)
+            g, q = g_ref[0, head, block], _of_head(plan, q_ref[0, block], head)
+            dk_sum[...] += product(g, q, 0, 0)
+            dq = product(g, k_ref[0], 1, 0)
+            if "c2p" in rows:
+                spread = _spread(product(_exchange(g.dtype), g, 1, 0)).astype(g.dtype)
+                dq += _upside_down(product(spread, rows["c2p"][near], 1, 0))
+                d_rows["c2p"][near] += product(spread, _upside_down(q).astype(q.dtype), 0, 0)
+            dq_sum[block] += _of_head(plan, dq, head)
+            if "p2c" in rows:
+                k = _of_head(plan, k_ref[0, block], head)
+                spread = _spread(product(_exchange(g.dtype), g_ref[0, head, :, block], 1, 1)).astype(g.dtype)
+                dk_sum[block] += _of_head(plan, _upside_down(product(spread, rows["p2c"][near], 1, 0)), head)
+                d_rows["p2c"][near] += product(spread, _upside_down(k).astype(k.dtype), 0, 0)
+    dq_ref[0] = dq_sum[...].astype(dq_ref.dtype)
+    dk_ref[0] = dk_sum[...].astype(dk_ref.dtype)
+
+
+def _near(plan: _Plan, first: int) -> slice:
+    """The distances of 128 tokens from `first` on to all others, T + 128 of them."""
+    return slice(plan.length - first - LANES, 2 * plan.length - first)
+
+
+def _in_place(x: jax.Array) -> jax.Array:
+    """y[i, j] = x[i, 127 - i + j] for the first T of T + 128 columns."""
+    return pltpu.roll(x, x.shape[1] - LANES + 1, 1, stride=1, stride_axis=0)
+
+
+def _spread(g: jax.Array) -> jax.Array:
+    """The transpose of `_in_place` on its first T columns, upside down: y[127 - i, 127 - i + j] = g[127 - i, j],
+    [128, T] -> [128, T + 128]. A rotation cannot take less in the next row, only more."""
+    wide = jnp.concatenate([g, jnp.zeros((LANES, LANES), g.dtype)], axis=1)
+    return pltpu.roll(wide, 0, 1, stride=1, stride_axis=0)
+
+
+def _exchange(dtype: jnp.dtype) -> jax.Array:
+    """The matrix that turns 128 rows upside down."""
+    row, column = (jax.lax.broadcasted_iota(jnp.int32, (LANES, LANES), axis) for axis in (0, 1))
+    return (row + column == LANES - 1).astype(dtype)
+
+
+def _upside_down(x: jax.Array) -> jax.Array:
+    """The 128 rows of x in the opposite order, float32: exactly, as a product."""
+    return product(_exchange(x.dtype), x, 1, 0)
+
+
+def _of_head(plan: _Plan, x: jax.Array, head: int) -> jax.Array:
+    """x, [rows, 128], with zeros in the lanes of the group's other heads."""
+    if plan.head_dim == LANES:
+        return x
+    lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
+    return jnp.where((lane >= head * plan.head_dim) & (lane < (head + 1) * plan.head_dim), x, 0)
