@@ -63,7 +63,8 @@ def attend_relative(q_BTHK: jax.Array, k_BTHK: jax.Array, v_BTHK: jax.Array, mas
     """Only the scores are those of attention."""
     config = from_config_dict(deberta_v3_base.get_config()).model
     table_PHK = jnp.ones((2 * config.relative_buckets, *q_BTHK.shape[2:]), q_BTHK.dtype)
-    scores_BHTS = relative_scores.scores(q_BTHK, k_BTHK, {"c2p": table_PHK, "p2c": table_PHK}, config)
+    terms = {"q": q_BTHK, "k": k_BTHK, "c2p": table_PHK, "p2c": table_PHK}
+    scores_BHTS = relative_scores.scores(terms, config)
     return jnp.einsum("BHTS,BSHK->BTHK", scores_BHTS.astype(v_BTHK.dtype), v_BTHK)
 
 

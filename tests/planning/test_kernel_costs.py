@@ -23,8 +23,8 @@ def test_rows_by_hand():
 
 
 def test_relative_by_hand():
-    """512 x 512 scores: q k^T, and two terms with 640 columns for 512; backward two gradients of q k^T, and for each term
-    two of 640 columns, the gradient turned upside down, and 128 columns for its tokens; scores in float32."""
+    """512 x 512 scores: q k^T, and two terms with 640 columns for 512; backward two gradients of q k^T, and for each
+    term two of 640 columns, the gradient turned upside down, and 128 columns for its tokens; scores in float32."""
     forward, backward = costs("relative", CASE, batch=3, heads=12)
     scores, array = 3 * 12 * 512 * 512, 3 * 512 * 768 * 2
     assert forward.flops == 2 * 128 * scores * (1 + 2 * 1.25)

@@ -75,7 +75,7 @@ class TransformerConfig:
     heads: tuple[str, ...]
     dtype: Literal["float32", "bfloat16"]
     remat: Literal["none", "dots", "block"]
-    attention: Literal["auto", "xla", "cudnn", "splash", "rows"] = "auto"
+    attention: Literal["auto", "xla", "cudnn", "splash", "rows", "relative"] = "auto"
     num_decoder_layers: int = 0
     num_labels: int = 2
     embedding_dim: int = 0

@@ -28,6 +28,7 @@ def cases_of(config: ExperimentConfig, phase: Phase) -> Iterator[tuple[Case, int
         documents=getattr(phase.data, "packing", "") == "packed_documents",
         relative=bool(model.relative_attention),
         length_parts=config.mesh.context,
+        device_kind=sharding.device_kind(),
     )
     local = sum(model.local_window > 0 and i % model.global_every != 0 for i in range(model.num_layers))
     yield case, model.num_layers - local
@@ -58,7 +59,7 @@ def deviations(config: ExperimentConfig) -> dict[str, float]:
     for case in dict.fromkeys(case for phase in config.training_phases for case, _ in cases_of(config, phase)):
         name = choose(config.model.attention, case).name
         if name != "xla":
-            found[name] = float(np.maximum(found.get(name, 0.0), deviation(name, case)))  # NaN if one is
+            found[name] = float(np.maximum(found.get(name, 0.0), deviation(name, case, config.model)))  # NaN if one is
     return found
 
 

@@ -11,8 +11,7 @@ BOTH = ("c2p", "p2c")
 
 
 def by_kernels(made):
-    tables = {name: made[name] for name in made if name in BOTH}
-    return relative_scores.scores(made["q"], made["k"], tables, CONFIG, interpret=True)
+    return relative_scores.scores(made, CONFIG, interpret=True)
 
 
 def by_xla(made):

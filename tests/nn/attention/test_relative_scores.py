@@ -1,5 +1,8 @@
 """Scores with DeBERTa's terms by the kernels, in interpret mode, beside those that XLA makes on every device."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +11,10 @@ from jax.experimental.pallas import tpu as pltpu
 
 from tests.nn.attention.relative import BOTH, CONFIG, by_kernels, by_xla, rotate
 from tx_jax import sharding
-from tx_jax.nn.attention import relative_scores, xla
+from tx_jax.nn.attention import choice, relative_scores, xla
+from tx_jax.nn.attention.case import Case
+from tx_jax.nn.attention.check import LIMIT, deviation
+from tx_jax.nn.attention.layer import MultiHeadAttention
 from tx_jax.nn.masks import Mask
 
 
@@ -60,24 +66,74 @@ def test_bfloat16():
     assert max(gradients) < 0.05
 
 
-def jaxpr_of(length, head_dim=64):
-    """Of attention and its gradient on a TPU."""
-    made, _ = arrays(1, length, 2, head_dim)
-
-    def attend(made):
-        relative = xla.Relative(CONFIG, {name: made[name] for name in BOTH})
-        return xla.attend(made["q"], made["k"], made["k"], Mask(), relative=relative).sum()
-
-    return str(jax.make_jaxpr(jax.grad(attend))(made))
+@pytest.mark.parametrize(("heads", "head_dim"), [(3, 64), (1, 64)])
+def test_heads_that_fill_no_group(heads, head_dim):
+    assert max(relative_differences(*arrays(1, 128, heads, head_dim))) < 1e-4
 
 
-def test_attention_on_a_tpu_uses_them_where_it_can(monkeypatch):
-    assert relative_scores.FORWARD not in jaxpr_of(128)
+CASE = Case("tpu", "bfloat16", 512, 512, 64, dropout=0.1, relative=True, device_kind="TPU v5 lite")
+
+
+def test_what_it_can_do():
+    assert relative_scores.reason_against(CASE) is None
+    chosen = choice.choose("auto", CASE)
+    assert (chosen.name, chosen.why) == ("relative", "the fastest for tpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"platform": "cpu"}, "TPUs, not on a CPU"),
+        ({"relative": False}, "for DeBERTa's relative positions"),
+        ({"device_kind": "TPU v4"}, "a TPU v4 cannot rotate"),
+        ({"queries": 500, "keys": 500}, "multiples of 128 up to 512, not 500"),
+        ({"queries": 640, "keys": 640}, "multiples of 128 up to 512, not 640"),
+        ({"queries": 128}, "not 128 queries and 512 keys"),
+        ({"head_dim": 32}, "64 or 128, not 32"),
+        ({"dtype": "float16"}, "not in float16"),
+        ({"cached": True}, "cache"),
+        ({"length_parts": 2}, "split over 2 devices"),
+    ],
+)
+def test_what_it_cannot_do(changes, reason):
+    case = dataclasses.replace(CASE, **changes)
+    assert reason in relative_scores.reason_against(case)
+    if case.platform == "tpu" and case.relative:
+        assert choice.choose("auto", case).name == "xla"
+        assert reason in choice.choose("auto", case).why
+
+
+def test_before_a_training_they_are_compared(monkeypatch):
+    """With the gradients of the tables."""
+    use = lambda attend: monkeypatch.setitem(  # noqa: E731
+        choice.IMPLEMENTATIONS, "relative", choice.Implementation(lambda case: None, attend)
+    )
+    case = dataclasses.replace(CASE, queries=128, keys=128)
+    use(functools.partial(relative_scores.attend, interpret=True))
+    assert 0 < deviation("relative", case, CONFIG) < LIMIT
+    assert deviation("relative", dataclasses.replace(case, dtype="float32"), CONFIG) < 1e-5
+
+    def wrong(*arrays, relative, **options):
+        other = xla.Relative(CONFIG, relative.rows | {"p2c": -relative.rows["p2c"]})
+        return xla.attend(*arrays, relative=other, **options)
+
+    use(wrong)
+    assert deviation("relative", case, CONFIG) > LIMIT
+
+
+def test_a_layer_on_a_tpu_uses_them(monkeypatch):
+    layer = MultiHeadAttention(dataclasses.replace(CONFIG, dim=128, num_heads=2))
+    inputs = {"mask": Mask(), "deterministic": True, "table_PD": jnp.ones((2 * CONFIG.relative_buckets, 128))}
+    x = jnp.ones((1, 128, 128))
+    params = layer.init(jax.random.key(0), x, x, **inputs)
+
+    def uses_them():
+        return relative_scores.FORWARD in str(
+            jax.make_jaxpr(lambda params: layer.apply(params, x, x, **inputs))(params)
+        )
+
+    assert not uses_them()
     monkeypatch.setattr(sharding, "platform", lambda: "tpu")
-    text = jaxpr_of(128)
-    assert relative_scores.FORWARD in text
-    assert relative_scores.BACKWARD in text
-    for length, head_dim in ((96, 64), (640, 64), (128, 32)):
-        assert relative_scores.FORWARD not in jaxpr_of(length, head_dim)
+    assert uses_them()
     monkeypatch.setattr(sharding, "device_kind", lambda: "TPU v4")
-    assert relative_scores.FORWARD not in jaxpr_of(128)
+    assert not uses_them()

@@ -8,6 +8,7 @@ class Case:
     """
     Attributes:
       platform: of the devices that it runs on: "cpu", "gpu" or "tpu".
+      device_kind: their model, such as "TPU v5 lite".
       queries, keys: their numbers in a row.
       dropout: the rate on the probabilities; 0 where there is no dropout, as in evaluation.
       padding: whether some keys may not be tokens.
@@ -32,6 +33,7 @@ class Case:
     relative: bool = False
     capture: bool = False
     length_parts: int = 1
+    device_kind: str = ""
 
 
 def reason_against_kernels(case: Case) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.nn.attention import cudnn, rows, splash, xla
+from tx_jax.nn.attention import cudnn, relative_scores, rows, splash, xla
 from tx_jax.nn.attention.case import Case
 
 
@@ -30,10 +30,14 @@ IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
     "rows": Implementation(rows.reason_against, rows.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
+    "relative": Implementation(relative_scores.reason_against, relative_scores.attend),
     "xla": Implementation(xla.reason_against, xla.attend, tokens_last=True),
 }
-# Those of each platform: the reasons of the others are of no interest there.
-MADE_FOR = {"gpu": ("cudnn",), "tpu": ("rows", "splash")}
+
+
+def made_for(case: Case) -> tuple[str, ...]:
+    """Those whose reasons against a case are of interest."""
+    return {"gpu": ("cudnn",), "tpu": ("relative",) if case.relative else ("rows", "splash")}.get(case.platform, ())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,7 @@ def choose(name: str, case: Case, *, training: bool = True) -> Choice:
     against = {}
     for candidate, implementation in IMPLEMENTATIONS.items():
         if (reason := implementation.reason_against(case)) is None:
-            refused = [f"{other}: {against[other]}" for other in MADE_FOR.get(case.platform, ()) if other in against]
+            refused = [f"{other}: {against[other]}" for other in made_for(case) if other in against]
             return Choice(candidate, "; ".join(refused) or f"the fastest for {case.platform}")
         against[candidate] = reason
     raise AssertionError("XLA runs every case")

@@ -148,4 +148,5 @@ class MultiHeadAttention(nn.Module):
             relative=bool(self.config.relative_attention),
             capture=capture,
             length_parts=sharding.length_parts(queries),
+            device_kind=sharding.device_kind(),
         )

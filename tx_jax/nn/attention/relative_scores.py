@@ -21,6 +21,8 @@ from jax.sharding import PartitionSpec
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.nn import relative
+from tx_jax.nn.attention import xla
+from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.rows_kernels import LANES, product
 
 LONGEST = 512
@@ -28,50 +30,61 @@ _TOO_OLD = ("TPU v2", "TPU v3", "TPU v4")  # they cannot rotate each row by a nu
 FORWARD, BACKWARD = "tx_relative_forward", "tx_relative_backward"  # the kernels' names in a compiled program
 
 
-def can_compute(q_BTHK: jax.Array, keys: int) -> bool:
-    """Whether the kernels can make the scores of these queries, on the devices that are compiled for."""
-    _, queries, heads, head_dim = q_BTHK.shape
-    groups, rest = divmod(heads * head_dim, LANES)
-    splits_groups = sharding.split_axes("heads", heads) and not sharding.split_axes("heads", groups)
-    return (
-        sharding.platform() == "tpu"
-        and not sharding.device_kind().startswith(_TOO_OLD)
-        and queries == keys
-        and queries % LANES == 0
-        and queries <= LONGEST
-        and sharding.length_parts(queries) == 1
-        and head_dim in (64, 128)
-        and not rest
-        and not splits_groups
+def reason_against(case: Case) -> str | None:
+    """Why these kernels cannot compute a case; None if they can."""
+    reasons = (
+        (case.platform != "tpu", f"it runs on TPUs, not on a {case.platform.upper()}"),
+        (not case.relative, "it is for DeBERTa's relative positions in the scores"),
+        (
+            case.device_kind.startswith(_TOO_OLD),
+            f"a {case.device_kind} cannot rotate each row by a number of its own: it needs a TPU v5 or newer",
+        ),
+        (
+            case.queries != case.keys or case.queries % LANES or case.queries > LONGEST,
+            f"lengths must be multiples of {LANES} up to {LONGEST}, not {case.queries} queries and {case.keys} keys",
+        ),
+        (case.dtype not in ("bfloat16", "float32"), f"it computes in bfloat16 or float32, not in {case.dtype}"),
+        (case.head_dim not in (64, 128), f"the head dim must be 64 or 128, not {case.head_dim}"),
+        (case.cached, "it has no cache of keys and values"),
+        (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
     )
+    return next((reason for applies, reason in reasons if applies), None)
 
 
-def scores(
-    q_BTHK: jax.Array,
-    k_BTHK: jax.Array,
-    tables: dict[str, jax.Array],
-    config: TransformerConfig,
-    *,
-    interpret: bool = False,
-) -> jax.Array:
+def attend(*arrays: Any, interpret: bool = False, **options: Any) -> jax.Array:
+    """As `xla.attend`, for cases that `reason_against` has nothing against.
+
+    Args:
+      interpret: run on any platform, for tests.
+    """
+    return xla.attend(*arrays, maker=_interpreted if interpret else scores, **options)
+
+
+def scores(terms: dict[str, jax.Array], config: TransformerConfig, interpret: bool = False) -> jax.Array:
     """q k^T and DeBERTa's terms, unscaled, float32 [B, H, T, T].
 
     Args:
-      tables: for "c2p" and "p2c" the projected table [P, H, K].
-      interpret: run on any platform, for tests.
+      terms: "q" and "k" [B, T, H, K]; of "c2p" and "p2c" those that there are: the projected table, [P, H, K].
     """
+    q_BTHK, k_BTHK = terms["q"], terms["k"]
     distances = relative.block_distances(q_BTHK.shape[1], 1, 1)[0, 0]
     orders = {"c2p": distances, "p2c": -distances}  # of query i to key j, and of key i to query j, for T - 1 - i + j
-    rows = {name: relative.distance_rows(table, orders[name], config) for name, table in tables.items()}
+    rows = {name: relative.distance_rows(terms[name], orders[name], config) for name in orders if name in terms}
     make = functools.partial(_scores_of_device, interpret=interpret)
-    batch, heads = sharding.split_axes("batch", q_BTHK.shape[0]), sharding.split_axes("heads", q_BTHK.shape[2])
-    if batch is None and heads is None:
+    group_heads, heads = LANES // q_BTHK.shape[3], q_BTHK.shape[2]
+    by_row = sharding.split_axes("batch", q_BTHK.shape[0])
+    # Where a device would have a part of a group, each computes all heads.
+    by_head = None if heads % group_heads else sharding.split_axes("heads", heads // group_heads)
+    if by_row is None and by_head is None:
         return make(q_BTHK, k_BTHK, rows)
-    tokens = PartitionSpec(batch, None, heads, None)
-    specs = tokens, tokens, dict.fromkeys(rows, PartitionSpec(None, heads, None))
-    out = PartitionSpec(batch, heads, None, None)
+    tokens = PartitionSpec(by_row, None, by_head, None)
+    specs = tokens, tokens, dict.fromkeys(rows, PartitionSpec(None, by_head, None))
+    out = PartitionSpec(by_row, by_head, None, None)
     # Replication can't be checked through a kernel: the types of its results don't say how they vary.
     return jax.shard_map(make, in_specs=specs, out_specs=out, check_vma=False)(q_BTHK, k_BTHK, rows)
+
+
+_interpreted = functools.partial(scores, interpret=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +109,14 @@ class _Plan:
 def _scores_of_device(
     q_BTHK: jax.Array, k_BTHK: jax.Array, rows: dict[str, jax.Array], *, interpret: bool
 ) -> jax.Array:
-    plan = _Plan(*q_BTHK.shape[1:], terms=tuple(sorted(rows)), interpret=interpret)
-    flat = [x.reshape(*x.shape[:-2], -1) for x in (q_BTHK, k_BTHK, *(rows[name] for name in plan.terms))]
-    return _scores(plan, *flat)
+    names, (_, length, heads, head_dim) = tuple(sorted(rows)), q_BTHK.shape
+    more = -heads % (LANES // head_dim)  # heads of zeros, which fill the last group
+    filled = [
+        jnp.pad(x, [*[(0, 0)] * (x.ndim - 2), (0, more), (0, 0)]).reshape(*x.shape[:-2], -1)
+        for x in (q_BTHK, k_BTHK, *(rows[name] for name in names))
+    ]
+    plan = _Plan(length, heads + more, head_dim, names, interpret)
+    return _scores(plan, *filled)[:, :heads]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

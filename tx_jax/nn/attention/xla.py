@@ -9,6 +9,7 @@ Shapes: B batch, T query length, S key length, H heads, K head dim.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +17,6 @@ import jax.numpy as jnp
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
-from tx_jax.nn.attention import relative_scores
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.dropout import kept, regenerated
 from tx_jax.nn.masks import Mask
@@ -24,6 +24,9 @@ from tx_jax.nn.relative import key_scores, query_scores
 
 # Far below any score, yet finite: a row that may attend to nothing becomes uniform, not NaN.
 MASKED_SCORE = -1e30
+
+
+Maker = Callable[[dict[str, jax.Array], TransformerConfig | None], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +56,15 @@ def attend(
     dropout_rate: float = 0.0,
     dropout_key: jax.Array | None = None,
     relative: Relative | None = None,
+    maker: Maker | None = None,
 ) -> jax.Array:
     """softmax(q k^T / sqrt(K)) v (Vaswani et al. 2017, section 3.2.1), [B, T, H, K]; softmax in float32, q's dtype.
 
     Args:
       dropout_key: needed if there is a rate: dropout on the probabilities.
+      maker: makes the unscaled scores, float32 [B, H, T, S], of the terms "q", "k" and those of `relative`.
     """
-    scores, terms = _scores_of(q_BTHK, k_BSHK, relative)
+    scores, terms = _scores_of(q_BTHK, k_BSHK, relative, maker)
     return _attend(scores, dropout_rate, terms, v_BSHK, mask, dropout_key)
 
 
@@ -70,27 +75,32 @@ def probabilities(q_BTHK: jax.Array, k_BSHK: jax.Array, mask: Mask, relative: Re
 
 
 def _scores_of(
-    q_BTHK: jax.Array, k_BSHK: jax.Array, relative: Relative | None
+    q_BTHK: jax.Array, k_BSHK: jax.Array, relative: Relative | None, maker: Maker | None = None
 ) -> tuple["_Scores", dict[str, jax.Array]]:
     """The scores as a function, and its terms."""
-    return _Scores(relative and relative.config), {"q": q_BTHK, "k": k_BSHK, **(relative.rows if relative else {})}
+    return _Scores(relative and relative.config, maker), {
+        "q": q_BTHK,
+        "k": k_BSHK,
+        **(relative.rows if relative else {}),
+    }
 
 
 @dataclasses.dataclass(frozen=True)
 class _Scores:
-    """The scores as a function of their terms, linear in each. `config` is that of DeBERTa's terms, if there are any.
+    """The scores as a function of their terms, linear in each. `config` is that of DeBERTa's terms, if there are any;
+    `maker`, if it is given, makes the unscaled scores.
 
     With more terms, the scale accounts for their number: sqrt(K (1 + terms)) (He et al. 2020, equation 4).
     """
 
     config: TransformerConfig | None
+    maker: Maker | None = None
 
     def __call__(self, terms: dict[str, jax.Array], dtype: Any = jnp.float32) -> jax.Array:
         q_BTHK, k_BSHK = terms["q"], terms["k"]
         scale = (q_BTHK.shape[-1] * (len(terms) - 1)) ** -0.5
-        if self.config and relative_scores.can_compute(q_BTHK, k_BSHK.shape[1]):
-            tables = {name: term for name, term in terms.items() if name not in ("q", "k")}
-            return relative_scores.scores(q_BTHK, k_BSHK, tables, self.config).astype(dtype) * scale
+        if self.maker:
+            return self.maker(terms, self.config).astype(dtype) * scale
         product = _product_on_cpus if sharding.platform() == "cpu" else _product
         scores = product(q_BTHK, k_BSHK, dtype)
         if "c2p" in terms:
