@@ -91,6 +91,7 @@ def test_what_it_can_do():
         ({"queries": 128}, "not 128 queries and 512 keys"),
         ({"head_dim": 32}, "64 or 128, not 32"),
         ({"dtype": "float16"}, "not in float16"),
+        ({"capture": True}, "probabilities"),
         ({"cached": True}, "cache"),
         ({"length_parts": 2}, "split over 2 devices"),
     ],

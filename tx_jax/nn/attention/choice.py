@@ -33,11 +33,8 @@ IMPLEMENTATIONS = {
     "relative": Implementation(relative_scores.reason_against, relative_scores.attend),
     "xla": Implementation(xla.reason_against, xla.attend, tokens_last=True),
 }
-
-
-def made_for(case: Case) -> tuple[str, ...]:
-    """Those whose reasons against a case are of interest."""
-    return {"gpu": ("cudnn",), "tpu": ("relative",) if case.relative else ("rows", "splash")}.get(case.platform, ())
+# Those of each platform: the reasons of the others are of no interest there.
+MADE_FOR = {"gpu": ("cudnn",), "tpu": ("rows", "splash", "relative")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +79,10 @@ def choose(name: str, case: Case, *, training: bool = True) -> Choice:
     against = {}
     for candidate, implementation in IMPLEMENTATIONS.items():
         if (reason := implementation.reason_against(case)) is None:
-            refused = [f"{other}: {against[other]}" for other in made_for(case) if other in against]
+            of_interest = [other for other in MADE_FOR.get(case.platform, ()) if other in against]
+            if case.platform == "tpu":  # where DeBERTa has kernels of its own
+                of_interest = [other for other in of_interest if (other == "relative") == case.relative]
+            refused = [f"{other}: {against[other]}" for other in of_interest]
             return Choice(candidate, "; ".join(refused) or f"the fastest for {case.platform}")
         against[candidate] = reason
     raise AssertionError("XLA runs every case")

@@ -45,6 +45,7 @@ def reason_against(case: Case) -> str | None:
         ),
         (case.dtype not in ("bfloat16", "float32"), f"it computes in bfloat16 or float32, not in {case.dtype}"),
         (case.head_dim not in (64, 128), f"the head dim must be 64 or 128, not {case.head_dim}"),
+        (case.capture, "the probabilities, which are asked for, are shown as XLA computes them"),
         (case.cached, "it has no cache of keys and values"),
         (case.length_parts > 1, f"it needs whole rows, and they are split over {case.length_parts} devices"),
     )
