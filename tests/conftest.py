@@ -53,8 +53,11 @@ TOGETHER = {
     "tests/interpret/test_capture.py",
     "tests/interpret/test_causes.py",
     "tests/multihost/test_faults.py",
+    "tests/nn/attention/test_sharded.py",
+    "tests/runs/test_open_model.py",
     "tests/test_documented.py",
     "tests/training/test_lora.py",
+    "tests/training/test_phases.py",
 }
 
 
