@@ -30,7 +30,7 @@ IMPLEMENTATIONS = {
     "cudnn": Implementation(cudnn.reason_against, cudnn.attend),
     "rows": Implementation(rows.reason_against, rows.attend),
     "splash": Implementation(splash.reason_against, splash.attend),
-    "relative": Implementation(relative_scores.reason_against, relative_scores.attend),
+    "relative": Implementation(relative_scores.reason_against, relative_scores.attend, tokens_last=True),
     "xla": Implementation(xla.reason_against, xla.attend, tokens_last=True),
 }
 # Those of each platform: the reasons of the others are of no interest there.
