@@ -27,7 +27,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from configs import deberta_v3_base
 from tx_jax.config import from_config_dict
-from tx_jax.nn.attention import relative_scores, rows, splash
+from tx_jax.nn.attention import relative_scores, rows, splash, xla
 from tx_jax.nn.attention.case import Case
 from tx_jax.nn.attention.rows_kernels import LANES
 from tx_jax.nn.dropout import dropout_key
@@ -60,12 +60,11 @@ def compile_attention(attend, case: Case, device: jax.Device) -> jax.stages.Comp
 
 
 def attend_relative(q_BTHK: jax.Array, k_BTHK: jax.Array, v_BTHK: jax.Array, mask: Mask) -> jax.Array:
-    """Only the scores are those of attention."""
+    """With tables of ones."""
     config = from_config_dict(deberta_v3_base.get_config()).model
     table_PHK = jnp.ones((2 * config.relative_buckets, *q_BTHK.shape[2:]), q_BTHK.dtype)
-    terms = {"q": q_BTHK, "k": k_BTHK, "c2p": table_PHK, "p2c": table_PHK}
-    scores_BHTS = relative_scores.scores(terms, config)
-    return jnp.einsum("BHTS,BSHK->BTHK", scores_BHTS.astype(v_BTHK.dtype), v_BTHK)
+    tables = xla.Relative(config, {"c2p": table_PHK, "p2c": table_PHK})
+    return relative_scores.attend(q_BTHK, k_BTHK, v_BTHK, mask, relative=tables)
 
 
 def scheduled_cycles(folder: Path, name: str, steps: float, loops: int) -> float | None:

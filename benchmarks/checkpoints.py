@@ -14,7 +14,6 @@ training; --step_ms, of a plan, gives the share of the time that saving as often
 """
 
 import contextlib
-import shutil
 import statistics
 import tempfile
 import time
@@ -41,14 +40,16 @@ MEGABYTES = 64  # of an array of such a state
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """One that nothing else is in; on a store it stays."""
+    if is_local(out):
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="benchmark-", dir=out) as folder:
+            yield Path(folder)
+        return
     folder = out / f"benchmark-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         yield folder
     finally:
-        if is_local(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-        else:
-            print(f"left there: {folder}")
+        print(f"left there: {folder}")
 
 
 def at_size(folder: Path, every: int) -> None:

@@ -31,7 +31,7 @@ WRITE = flags.DEFINE_bool("write", False, "Write the table, and compile nothing.
 RECIPE = flags.DEFINE_list("recipes", list(RECIPES), "Files of configs/.")
 SLICE = flags.DEFINE_list("slices", list(SLICES), "TPU slices.")
 AGAIN = flags.DEFINE_bool("again", False, "Compile rows that are there as well, and replace them.")
-ATTENTION = flags.DEFINE_string("attention", "auto", "model.attention: auto, xla or rows.")
+ATTENTION = flags.DEFINE_string("attention", "auto", "model.attention: auto, xla, rows or relative.")
 SHARES = (0.9, 0.45, 0.2)  # of the memory that the state leaves, for activations: their estimate is no better
 
 

@@ -18,13 +18,11 @@ def by_xla(made):
     return xla._Scores(CONFIG)(made) * (made["q"].shape[-1] * (len(made) - 1)) ** 0.5
 
 
-def attend(q_BTHK, k_BTHK, v_BTHK, mask, scores=by_xla):
-    """With tables made of the values, so that their gradient has that of the tables in it."""
+def attend(q_BTHK, k_BTHK, v_BTHK, mask, function):
+    """Attention with tables made of the values, so that their gradient has that of the tables in it."""
     rows = 2 * CONFIG.relative_buckets
-    made = {"q": q_BTHK, "k": k_BTHK, "c2p": v_BTHK[:, :rows].mean(0), "p2c": v_BTHK[:, -rows:].mean(0)}
-    scores_BHTT = scores(made) * q_BTHK.shape[-1] ** -0.5
-    probabilities = jax.nn.softmax(jnp.where(mask.dense(*scores_BHTT.shape[2:]), scores_BHTT, -1e30), axis=-1)
-    return jnp.einsum("BHTS,BSHK->BTHK", probabilities, v_BTHK)
+    tables = {"c2p": v_BTHK[:, :rows].mean(0), "p2c": v_BTHK[:, -rows:].mean(0)}
+    return function(q_BTHK, k_BTHK, v_BTHK, mask, relative=xla.Relative(CONFIG, tables))
 
 
 def rotate(x, shift, axis, *, stride, stride_axis):

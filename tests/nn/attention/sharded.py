@@ -13,13 +13,14 @@ import numpy as np
 from tests.nn.attention import plain, relative
 from tx_jax import sharding
 from tx_jax.config import MeshConfig
-from tx_jax.nn.attention import relative_scores, rows, splash
+from tx_jax.nn.attention import relative_scores, rows, splash, xla
 from tx_jax.nn.dropout import dropout_key
 from tx_jax.nn.masks import Mask
 
 
 def attend_relative(*arrays: jax.Array, dropout_key: None = None, interpret: bool = False) -> jax.Array:
-    return relative.attend(*arrays, relative.by_kernels if interpret else relative.by_xla)
+    by_kernels = functools.partial(relative_scores.attend, interpret=True)
+    return relative.attend(*arrays, by_kernels if interpret else xla.attend)
 
 
 DROPOUT = {"dropout_rate": 0.2, "dropout_key": dropout_key(1)}

@@ -106,9 +106,11 @@ def test_what_it_cannot_do(changes, reason):
 
 def test_before_a_training_they_are_compared(monkeypatch):
     """With the gradients of the tables."""
-    use = lambda attend: monkeypatch.setitem(  # noqa: E731
-        choice.IMPLEMENTATIONS, "relative", choice.Implementation(lambda case: None, attend)
-    )
+
+    def use(attend):
+        made = choice.Implementation(lambda case: None, attend)
+        monkeypatch.setitem(choice.IMPLEMENTATIONS, "relative", made)
+
     case = dataclasses.replace(CASE, queries=128, keys=128)
     use(functools.partial(relative_scores.attend, interpret=True))
     assert 0 < deviation("relative", case, CONFIG) < LIMIT

@@ -23,7 +23,7 @@ from tx_jax.config import TransformerConfig
 from tx_jax.nn import relative
 from tx_jax.nn.attention import xla
 from tx_jax.nn.attention.case import Case
-from tx_jax.nn.attention.rows_kernels import LANES, product
+from tx_jax.nn.attention.rows_kernels import LANES, of_head, product
 
 LONGEST = 512
 _TOO_OLD = ("TPU v2", "TPU v3", "TPU v4")  # they cannot rotate each row by a number of its own
@@ -166,11 +166,12 @@ def _call(plan: _Plan, kernel: Any, name: str, saved: Any, gradients: Any, outpu
 
 def _forward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
     *row_refs, scores_ref = refs
+    size = plan.head_dim
     rows = dict(zip(plan.terms, row_refs, strict=True))
     for head in range(plan.group_heads):
         for first in range(0, plan.length, LANES):
             block = slice(first, first + LANES)
-            q = _of_head(plan, q_ref[0, block], head)
+            q = of_head(q_ref[0, block], head, size)
             tile = product(q, k_ref[0], 1, 1)
             if "c2p" in rows:
                 tile += _in_place(product(q, rows["c2p"][_near(plan, first)], 1, 1))[:, : plan.length]
@@ -178,12 +179,13 @@ def _forward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
         if "p2c" in rows:
             for first in range(0, plan.length, LANES):
                 block = slice(first, first + LANES)
-                k = _of_head(plan, k_ref[0, block], head)
+                k = of_head(k_ref[0, block], head, size)
                 tile = _in_place(product(k, rows["p2c"][_near(plan, first)], 1, 1))[:, : plan.length]
                 scores_ref[0, head, :, block] += tile.T
 
 
 def _backward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
+    size = plan.head_dim
     count = len(plan.terms)
     rows = dict(zip(plan.terms, refs[:count], strict=True))
     g_ref, dq_ref, dk_ref, *d_row_refs, dq_sum, dk_sum = refs[count:]
@@ -199,18 +201,18 @@ def _backward_kernel(plan: _Plan, q_ref: Any, k_ref: Any, *refs: Any) -> None:
     for head in range(plan.group_heads):
         for first in range(0, plan.length, LANES):
             block, near = slice(first, first + LANES), _near(plan, first)
-            g, q = g_ref[0, head, block], _of_head(plan, q_ref[0, block], head)
+            g, q = g_ref[0, head, block], of_head(q_ref[0, block], head, size)
             dk_sum[...] += product(g, q, 0, 0)
             dq = product(g, k_ref[0], 1, 0)
             if "c2p" in rows:
                 spread = _spread(product(_exchange(g.dtype), g, 1, 0)).astype(g.dtype)
                 dq += _upside_down(product(spread, rows["c2p"][near], 1, 0))
                 d_rows["c2p"][near] += product(spread, _upside_down(q).astype(q.dtype), 0, 0)
-            dq_sum[block] += _of_head(plan, dq, head)
+            dq_sum[block] += of_head(dq, head, size)
             if "p2c" in rows:
-                k = _of_head(plan, k_ref[0, block], head)
+                k = of_head(k_ref[0, block], head, size)
                 spread = _spread(product(_exchange(g.dtype), g_ref[0, head, :, block], 1, 1)).astype(g.dtype)
-                dk_sum[block] += _of_head(plan, _upside_down(product(spread, rows["p2c"][near], 1, 0)), head)
+                dk_sum[block] += of_head(_upside_down(product(spread, rows["p2c"][near], 1, 0)), head, size)
                 d_rows["p2c"][near] += product(spread, _upside_down(k).astype(k.dtype), 0, 0)
     dq_ref[0] = dq_sum[...].astype(dq_ref.dtype)
     dk_ref[0] = dk_sum[...].astype(dk_ref.dtype)
@@ -242,11 +244,3 @@ def _exchange(dtype: jnp.dtype) -> jax.Array:
 def _upside_down(x: jax.Array) -> jax.Array:
     """The 128 rows of x in the opposite order, float32: exactly, as a product."""
     return product(_exchange(x.dtype), x, 1, 0)
-
-
-def _of_head(plan: _Plan, x: jax.Array, head: int) -> jax.Array:
-    """x, [rows, 128], with zeros in the lanes of the group's other heads."""
-    if plan.head_dim == LANES:
-        return x
-    lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
-    return jnp.where((lane >= head * plan.head_dim) & (lane < (head + 1) * plan.head_dim), x, 0)

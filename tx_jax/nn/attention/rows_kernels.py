@@ -90,15 +90,6 @@ class _Step:
         lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) + (self.first_group + group) * LANES
         return jnp.where(lane < plan.heads * plan.head_dim, x, 0)
 
-    def of_head(self, x: jax.Array, head: int) -> jax.Array:
-        """x, [rows, 128], with zeros in the lanes of the group's other heads. A product with it is that of one head,
-        and takes no longer than one of K lanes: the matrix units always multiply 128."""
-        size = self.plan.head_dim
-        if size == LANES:
-            return x
-        lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
-        return jnp.where((lane >= head * size) & (lane < (head + 1) * size), x, 0)
-
     def scores(self, k: jax.Array, q: jax.Array, first: jax.Array | int, low: int) -> jax.Array:
         """log2(e) q k^T / sqrt(K) as a tile, in float32.
 
@@ -148,6 +139,15 @@ def lanes(group: jax.Array) -> Any:
     return pl.ds(pl.multiple_of(group * LANES, LANES), LANES)
 
 
+def of_head(x: jax.Array, head: int, size: int) -> jax.Array:
+    """x, [rows, 128], with zeros in the lanes of the group's other heads, of `size` lanes each. A product with it is
+    that of one head, and takes no longer than one of K lanes: the matrix units always multiply 128."""
+    if size == LANES:
+        return x
+    lane = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1)
+    return jnp.where((lane >= head * size) & (lane < (head + 1) * size), x, 0)
+
+
 def _columns(row: jax.Array) -> jax.Array:
     """[1, S] -> [S, 128]: each value 128 times in a row of its own."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T
@@ -189,7 +189,7 @@ def forward(plan: Plan, words_ref: Any, first_head_ref: Any, q_ref: Any, k_ref: 
             q = step.group(q_ref, group, rows)
             for i in range(plan.group_heads):
                 head = group * plan.group_heads + i
-                scores = step.scores(k[low:high], step.of_head(q, i), first, low)
+                scores = step.scores(k[low:high], of_head(q, i, size), first, low)
                 maximum = jnp.maximum(scores.max(axis=0, keepdims=True), _LEAST_MAXIMUM)
                 weights = jnp.exp2(scores - maximum)
                 total = weights.sum(axis=0, keepdims=True)
@@ -220,7 +220,7 @@ def backward(plan: Plan, words_ref: Any, first_head_ref: Any, q_ref: Any, k_ref:
             q, g = step.group(q_ref, group, rows), step.group(g_ref, group, rows)
             for i in range(plan.group_heads):
                 head = group * plan.group_heads + i
-                q_head, g_head = step.of_head(q, i), step.of_head(g, i)
+                q_head, g_head = of_head(q, i, size), of_head(g, i, size)
                 weights = jnp.exp2(step.scores(k[keys], q_head, first, low) - lse_ref[0, head, :, rows])
                 kept = step.dropout(weights, head, first, low)
                 dv_sum[keys] += product(kept.astype(g.dtype), g_head, 1, 0)
