@@ -108,6 +108,17 @@ def run(main: Callable[[Sequence[str]], int | None], words: Words = NO_WORDS) ->
     app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, words))
 
 
+def keep_memory_and_programs() -> None:
+    """Keeps freed memory for reuse, and compiled programs on disk: for commands that compute with a model, before they
+    import jax."""
+    from tx_jax.hosts import allocator
+
+    allocator.keep_freed_memory()
+    from tx_jax.hosts import compilation
+
+    compilation.keep_programs()
+
+
 def _ended(code: int | None) -> int | None:
     """The exit code. A tracker that hangs must not keep the process from ending, as its package may do."""
     if getattr(sys.modules.get("tx_jax.runs.trackers"), "left_behind", False):

@@ -31,6 +31,7 @@ OUT = flags.DEFINE_string("out", None, "A folder for the results.")
 def main(argv: list[str]) -> int:
     if not BEFORE.value or not AFTER.value or not OUT.value:
         command_line.fail("needed: --before, --after and --out; see --help")
+    command_line.keep_memory_and_programs()
     from experiments.word_lists import read_words
     from tx_jax.data.corpus.token_store import TokenStore
     from tx_jax.evaluation import domain

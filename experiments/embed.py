@@ -33,6 +33,7 @@ def main(argv: list[str]) -> int:
     name = model_flags.model_name()
     if not INPUT.value or not OUTPUT.value:
         command_line.fail("--input and --output are needed: give a file to read and one to write")
+    command_line.keep_memory_and_programs()
     from experiments.interpret_writing import numbers_given, progress
     from tx_jax.config import LabeledDataConfig
     from tx_jax.data.labeled import readers

@@ -36,6 +36,7 @@ def main(argv: list[str]) -> int:
         return _on_file(name)
     if stray := [*model_flags.data_options(), *(["label_map"] if flags.FLAGS.label_map else [])]:
         command_line.fail(f"--{stray[0]} says how to read --data: give --data too")
+    command_line.keep_memory_and_programs()
     from experiments.display import show_reports
     from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import report
@@ -62,6 +63,7 @@ def _on_file(name: str) -> int:
     """--data."""
     if stray := [flag for flag, given in (("store", STORE.value), ("split", SPLIT.value)) if given]:
         command_line.fail(f"--{stray[0]} and --data both say what to evaluate on: give one of them")
+    command_line.keep_memory_and_programs()
     from experiments.display import show_reports
     from experiments.progress import EvaluationProgress
     from tx_jax.evaluation import labeled_task, report

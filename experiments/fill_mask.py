@@ -19,6 +19,7 @@ STEP = flags.DEFINE_integer("step", None, "The checkpoint's step; default: the n
 
 def main(argv: list[str]) -> int:
     name = model_flags.model_name()
+    command_line.keep_memory_and_programs()
     from tx_jax.evaluation.fill_mask import fill_mask
     from tx_jax.runs import trained
 

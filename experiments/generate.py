@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
         command_line.fail("--input and --output go together: give a file to read and one to write")
     if INPUT.value and PROMPT.value:
         command_line.fail("--input and --prompt both give prompts: give one of them")
+    command_line.keep_memory_and_programs()
     from tqdm import tqdm
 
     from tx_jax import decoding

@@ -135,6 +135,7 @@ def main(argv: list[str]) -> int:
     model = None
     if word.needs_model or flags.FLAGS.model or flags.FLAGS.workdir:
         given = model_flags.model_name()
+        command_line.keep_memory_and_programs()
         from tx_jax.runs import trained
 
         model = trained.load(given, STEP.value)

@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     name = model_flags.model_name()
     if bool(INPUT.value) != bool(OUTPUT.value):
         command_line.fail("--input and --output go together: give a file to read and one to write")
+    command_line.keep_memory_and_programs()
     from tqdm import tqdm
 
     from tx_jax.data.labeled import readers, writers

@@ -110,16 +110,14 @@ def main(argv: list[str]) -> int:
 
         plan_report.make_and_show(CONFIG.value.to_dict(), TOPOLOGY.value, command_line.given())
         return 0
-    from tx_jax.hosts import allocator
     from tx_jax.hosts.stopping import StopRequest
 
-    allocator.keep_freed_memory()  # before jax sets up its backend
     with StopRequest() as stop:
+        command_line.keep_memory_and_programs()
         from tx_jax.files import path_of
-        from tx_jax.hosts import compilation, distributed
+        from tx_jax.hosts import distributed
         from tx_jax.hosts.watchdog import Watchdog
 
-        compilation.keep_programs()
         distributed.start(
             COORDINATOR.value,
             NUM_PROCESSES.value,

@@ -50,6 +50,7 @@ def main(argv: list[str]) -> int:
         command_line.fail("--reference is compared with the translation of --input: give --input and --output too")
     if INPUT.value and TEXT.value:
         command_line.fail("--input and --text both give what to translate: give one of them")
+    command_line.keep_memory_and_programs()
     from tx_jax.data.prompt_files import read_lines
     from tx_jax.errors import InputError
     from tx_jax.files import path_of
