@@ -4,10 +4,10 @@
     python -m benchmarks.decoding --model=gpt2_mini --batch_sizes=1,8 --new_tokens=16 --rounds=2      # a minute
 
 Both sides have the same weights, which are random, in float32, prompts of the same length without padding, and generate
-the same number of tokens: no token ends a sequence. What transformers does is `generate` as its documentation says
-(eager, a cache that grows) and, with --compiled, with `cache_implementation="static"` and compilation. Times of all
-sides are taken in turn in one process. The time of a token is that of all tokens but the first, divided by them; the
-first counts as prefill. Without torch and transformers, only ours is measured.
+the same number of tokens: no token ends a sequence. What transformers does, in a process of its own, is `generate` as
+its documentation says (eager, a cache that grows) and, with --compiled, with `cache_implementation="static"` and
+compilation. All sides take turns. The time of a token is that of all tokens but the first, divided by them; the first
+counts as prefill. Without torch and transformers, only ours is measured.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
+from benchmarks.apart import Apart
 from benchmarks.cases import CASES
 from experiments import command_line
 
@@ -38,6 +39,9 @@ Generate = Callable[[np.ndarray, int, int], np.ndarray]  # prompts, new tokens, 
 
 
 def main(argv: list[str]) -> None:
+    from tx_jax.hosts import allocator
+
+    allocator.keep_freed_memory()  # as experiments.generate does
     result = measure.print_header(measure.calibration())
     config = _config(MODEL.value)
     rows = []
@@ -46,9 +50,9 @@ def main(argv: list[str]) -> None:
         sides: dict[str, Generate] = {"tx_jax": ours}
         if measure.has_torch():
             _write(ours, Path(folder))
-            sides["transformers, eager"] = Theirs(folder, static=False)
+            sides["transformers, eager"] = Apart(Theirs, folder, static=False)
             if COMPILED.value:
-                sides["transformers, static cache, compiled"] = Theirs(folder, static=True)
+                sides["transformers, static cache, compiled"] = Apart(Theirs, folder, static=True)
         else:
             print("torch and transformers are not installed: only tx_jax is measured")
         for beams in map(int, BEAMS.value):

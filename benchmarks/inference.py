@@ -5,7 +5,8 @@
 Needs torch and transformers. The sentences are those of the text that every Python carries; the model has random
 parameters and a tokenizer trained on that text, and both sides read the same folder. `predict` labels each sentence,
 tokenization included, as `experiments.predict` does it. `encode` turns tokenized sentences into the mean of their
-vectors. Ours groups rows by length into few shapes; theirs sorts them by length and pads each batch to its longest row.
+vectors. Ours groups rows by length into few shapes; theirs, in a process of its own, sorts them by length and pads each
+batch to its longest row.
 Before anything is timed, both must give the same probabilities and vectors.
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
+from benchmarks.apart import Apart
 from experiments import command_line
 
 MODEL = flags.DEFINE_string("model", "bert_mini", "A row of the table in benchmarks/cases.py, an encoder.")
@@ -34,6 +36,9 @@ MAX_DIFFERENCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
 
 def main(argv: list[str]) -> None:
+    from tx_jax.hosts import allocator
+
+    allocator.keep_freed_memory()  # as experiments.predict does
     if ONE_THREAD.value:
         measure.one_thread()
     if not measure.has_torch():
@@ -51,27 +56,25 @@ def measure_inference(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_model(name, Path(folder) / "model", texts, length)
-        ours, theirs = (
-            Ours(f"{folder}/model", dtype, length, batch_size),
-            Theirs(f"{folder}/model", dtype, length, batch_size),
-        )
+        settings = f"{folder}/model", dtype, length, batch_size
+        ours, theirs = Ours(*settings), Apart(Theirs, *settings)
         lengths = ours.task.encode([{"text": text} for text in texts], labeled=False).lengths
         print(
             f"\n{name}, {dtype}: {count} sentences of {np.median(lengths):.0f} tokens (median; "
             f"{np.percentile(lengths, 90):.0f} at 90%, at most {length})"
         )
         for what in ("predict", "encode"):
-            ours_now, theirs_now = getattr(ours, what), getattr(theirs, what)
-            difference = float(np.abs(ours_now(texts) - theirs_now(texts)).max())
+            parts = {"ours": functools.partial(getattr(ours, what), texts), "transformers": theirs.part(what, texts)}
+            difference = float(np.abs(parts["ours"]() - parts["transformers"]()).max())
             print(f"{what}: the largest difference is {difference:.1e}")
             if not difference <= MAX_DIFFERENCE[dtype]:
                 raise ValueError(f"{what} differs by {difference:.1e}; the sides do not compute the same")
-            parts = {"ours": functools.partial(ours_now, texts), "transformers": functools.partial(theirs_now, texts)}
             found = measure.interleaved(parts, rounds).rows(count)
             for row in found:
                 row["sentences_per_second"] = row.pop("per_second")
             measure.print_table(found)
             rows += [{"what": what, "case": name, "dtype": dtype, **row} for row in found]
+        theirs.close()
     return rows
 
 
@@ -96,9 +99,13 @@ def write_model(name: str, folder: Path, texts: list[str], length: int) -> None:
     from tx_jax.models import registry
 
     tokenizer = text.train("wordpiece", texts, vocab_size=2048)
-    model = CASES[name].config("float32").model
     model = dataclasses.replace(
-        model, heads=("sequence_classification",), num_labels=2, vocab_size=tokenizer.vocab_size, init_stddev=0.05
+        CASES[name].config("float32").model,
+        heads=("sequence_classification",),
+        num_labels=2,
+        vocab_size=tokenizer.vocab_size,
+        init_stddev=0.05,
+        max_length=length,
     )
     params = jax.jit(functools.partial(registry.init_params, model))(jax.random.key(0))
     flat = {path: np.asarray(value) for path, value in tree.flatten(params).items()}
@@ -106,11 +113,9 @@ def write_model(name: str, folder: Path, texts: list[str], length: int) -> None:
 
 
 class Ours:
-    """tx_jax: `evaluation.predict`, and the same batches for vectors."""
+    """tx_jax: `evaluation.predict` and `interpret.vectors.embed`, as the commands call them."""
 
     def __init__(self, folder: str, dtype: str, length: int, batch_size: int):
-        import jax
-
         from tx_jax.evaluation.labeled_task import to_predict
         from tx_jax.runs import trained
 
@@ -118,7 +123,6 @@ class Ours:
         self._model = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, dtype=dtype))
         self.task = to_predict(self._model, {"sequence_length": length})
         self._batch_size = batch_size
-        self._vectors = jax.jit(self._mean_vectors)
 
     def predict(self, texts: list[str]) -> np.ndarray:
         """The probability of "yes" for each text."""
@@ -129,41 +133,16 @@ class Ours:
         return np.array([one["probability_yes"] for one in found])
 
     @functools.lru_cache(1)  # noqa: B019, tokenization is not part of it
-    def _table(self, texts: tuple[str, ...]) -> Any:
-        return self.task.encode([{"text": text} for text in texts], labeled=False)
+    def _rows(self, texts: tuple[str, ...]) -> Any:
+        from tx_jax.interpret.texts import rows_to_encode
+
+        return rows_to_encode(self._model, texts, cut=True)
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """[N, D], in order."""
-        import jax
+        from tx_jax.interpret.vectors import embed
 
-        from tx_jax.evaluation.predict import batches_by_length
-
-        table, parts = self._table(tuple(texts)), []
-        for indices, rows, length in batches_by_length(table.lengths, table.length, self._batch_size):
-            batch = table.rows(np.resize(indices, rows), length=length)
-            vectors = self._vectors(self._model.params, batch["tokens"], batch["valid"])
-            parts.append((indices, vectors))
-        vectors = np.zeros((len(table), self._model.model.dim), np.float32)
-        for indices, values in parts:
-            vectors[indices] = jax.device_get(values)[: len(indices)]
-        return vectors
-
-    def _mean_vectors(self, params: Any, tokens: Any, valid: Any) -> Any:
-        import jax.numpy as jnp
-
-        from tx_jax.models import registry
-
-        model = registry.build(self._model.model)
-        _, collected = model.apply(
-            {"params": params},
-            tokens,
-            valid_BT=valid,
-            deterministic=True,
-            mutable="intermediates",
-        )
-        hidden = collected["intermediates"]["encoder"]["hidden"][-1].astype(jnp.float32)
-        weights = valid[:, :, None].astype(jnp.float32)
-        return (hidden * weights).sum(1) / weights.sum(1)
+        return embed(self._model, self._rows(tuple(texts)), normalize=False, batch_size=self._batch_size)
 
 
 class Theirs:

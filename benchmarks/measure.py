@@ -1,8 +1,8 @@
 """What every benchmark needs: the machine, the versions, a calibration, timing of several parts in turn, a table, JSON.
 
-A figure means little without what the machine could do at that moment. So each benchmark measures both sides in turn in
-one process, prints the minimum and the median over rounds, and begins with matrix products of plain shapes in every
-framework that is installed. Nothing here knows about models.
+A figure means little without what the machine could do at that moment. So each benchmark measures both sides in turn,
+PyTorch's in a process of its own (`apart.py`), prints the minimum and the median over rounds, and begins with matrix
+products of plain shapes in every framework that is installed. Nothing here knows about models.
 """
 
 import dataclasses
@@ -20,7 +20,8 @@ from typing import Any
 
 PACKAGES = ("tx_jax", "jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers", "tokenizers")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # of those that /proc/cpuinfo may list
-Part = Callable[[], object]  # runs once and returns when all of its work is done
+# Runs once and returns when all of its work is done. A part that runs in another process has `process_time` of its own.
+Part = Callable[[], object]
 
 
 def machine() -> dict[str, Any]:
@@ -141,8 +142,9 @@ class Timings:
     """Seconds of each round of each part, the first part being what the others are compared with.
 
     Attributes:
-      processor: the same rounds in processor time, of all threads of this process. On a machine that does other work as
-        well it is the steadier figure, of parts that compute on the CPU and whose idle threads sleep.
+      processor: the same rounds in processor time, of all threads of the process that a part runs in. On a machine
+        that does other work as well it is the steadier figure, of parts that compute on the CPU and whose idle threads
+        sleep.
     """
 
     seconds: dict[str, list[float]]
@@ -195,11 +197,12 @@ def interleaved(
     processor: dict[str, list[float]] = {name: [] for name in parts}
     for number in range(rounds):
         for name in list(parts)[:: -1 if number % 2 else 1]:
-            began, worked = clock(), time.process_time()
+            processor_time = getattr(parts[name], "process_time", time.process_time)
+            worked, began = processor_time(), clock()
             for _ in range(repeats):
                 parts[name]()
             seconds[name].append((clock() - began) / repeats)
-            processor[name].append((time.process_time() - worked) / repeats)
+            processor[name].append((processor_time() - worked) / repeats)
     return Timings(seconds, processor)
 
 

@@ -43,17 +43,26 @@ class TheirStep:
     """One step of AdamW with clipping; a call runs it and waits for it.
 
     Args:
+      params: our parameters by path.
       dtype: "float32", or "bfloat16" for autocast.
       gathered: whether the masked-LM head sees only the masked positions.
       compiled: whether `torch.compile` compiles the forward and backward pass.
     """
 
     def __init__(
-        self, config: Any, model: Any, batch: dict[str, np.ndarray], dtype: str, *, gathered: bool, compiled: bool
+        self,
+        config: Any,
+        params: dict[str, np.ndarray],
+        batch: dict[str, np.ndarray],
+        dtype: str,
+        *,
+        gathered: bool,
+        compiled: bool,
     ):
         import torch
 
         settings, device = config.optimizer, torch_device()
+        model = their_model(config, params)
         named = list(model.named_parameters())
         plain = [
             x
@@ -80,6 +89,10 @@ class TheirStep:
         """The loss on the batch, a tensor."""
         with self._precision():
             return self._loss(self._inputs)
+
+    def first_loss(self) -> float:
+        """The loss on the batch, before any step."""
+        return float(self.loss().detach())
 
     def __call__(self) -> None:
         import torch

@@ -4,9 +4,10 @@
     python -m benchmarks.training --cases=bert_base,bert_large,roberta_base,gpt2_small --dtypes=bfloat16,float32
 
 Needs torch and transformers. Before anything is timed, the loss of the first step without dropout must agree: the
-parameters are the same ones. All sides then take turns in rounds of --steps steps. A ratio is the time of that part
-divided by ours, of minima and of medians. GFLOP/s and MFU (where the device's peak is known) are those of the minimum,
-by `models.registry.flops_per_token`, which counts the head at the predicted positions only, for all sides.
+parameters are the same ones. All sides, PyTorch's in processes of their own, then take turns in rounds of --steps
+steps. A ratio is the time of that part divided by ours, of minima and of medians. GFLOP/s and MFU (where the device's
+peak is known) are those of the minimum, by `models.registry.flops_per_token`, which counts the head at the predicted
+positions only, for all sides.
 """
 
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import measure
+from benchmarks.apart import Apart
 from experiments import command_line
 
 CASES = flags.DEFINE_list("cases", ["bert_mini"], "Rows of the table in benchmarks/cases.py.")
@@ -120,6 +122,9 @@ def measure_case(
         if not ("gathered" in side and "targets" in batch):
             parts[f"torch {side}"] = their_step(config, ours.params(), batch, dtype, side)
     timings = measure.interleaved(parts, rounds, repeats=steps, warmup=2)
+    for part in parts.values():
+        if isinstance(part, Apart):
+            part.close()
     phase = config.training_phases[0]
     tokens, per_token = phase.tokens_per_step, ours.objective.flops_per_token(phase)
     rows, peak = timings.rows(tokens), peak_flops(jax.devices()[0].device_kind)
@@ -131,19 +136,19 @@ def measure_case(
     return [row | {"batch": f"{case.batch_size} x {case.length}"} for row in rows]
 
 
-def their_step(config: Any, params: dict, batch: dict, dtype: str, side: str) -> Any:
-    """PyTorch's step on a model of its own."""
-    from benchmarks.torch_steps import TheirStep, their_model
+def their_step(config: Any, params: dict, batch: dict, dtype: str, side: str) -> Apart:
+    """PyTorch's step on a model of its own, in a process of its own."""
+    from benchmarks.torch_steps import TheirStep
 
-    model = their_model(config, params)
-    return TheirStep(config, model, batch, dtype, gathered="gathered" in side, compiled="compile" in side)
+    return Apart(TheirStep, config, params, batch, dtype, gathered="gathered" in side, compiled="compile" in side)
 
 
 def first_losses(case: Any, dtype: str, ours: Any, batch: dict, attention: str) -> float:
     """The relative difference of the losses without dropout, of the same parameters."""
     config = case.config(dtype, dropout=False, attention=attention)
     theirs = their_step(config, ours.params(), batch, dtype, "eager" if "targets" in batch else "gathered")
-    expected = float(theirs.loss().detach())
+    expected = theirs.call("first_loss")
+    theirs.close()
     return abs(ours.first_loss(config) - expected) / expected
 
 
