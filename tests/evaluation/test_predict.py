@@ -11,23 +11,7 @@ from tests.tasks.test_classification import make_task, params_of
 from tx_jax import sharding
 from tx_jax.config import MeshConfig
 from tx_jax.errors import InputError, InputWarning
-from tx_jax.evaluation.predict import batches_by_length, outputs, predict
-
-
-@pytest.mark.parametrize("multiple", [1, 8])
-@pytest.mark.parametrize("count", [1, 7, 500])
-def test_each_row_comes_once_and_fits(count, multiple):
-    lengths = np.random.default_rng(0).integers(2, 129, count)
-    batches = list(batches_by_length(lengths, 128, 16, multiple))
-    assert sorted(np.concatenate([indices for indices, _, _ in batches])) == list(range(count))
-    for indices, rows, length in batches:
-        assert lengths[indices].max() <= length
-        assert len(indices) <= rows
-        assert rows % multiple == 0
-        assert rows * length <= max(16 * 128 + (multiple - 1) * length, multiple * length)
-    assert {length for _, _, length in batches} <= {16, 32, 64, 128}
-    assert len({(rows, length) for _, rows, length in batches}) <= 8
-    assert sum(rows for _, rows, _ in batches) <= 2 * (count + 4 * multiple)
+from tx_jax.evaluation.predict import outputs, predict
 
 
 def test_predictions_are_those_of_each_record_alone(tmp_path):

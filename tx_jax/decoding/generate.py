@@ -13,9 +13,10 @@ import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config.checks import is_whole, require
+from tx_jax.data.by_length import bucket
 from tx_jax.decoding import beam, sampling
 from tx_jax.decoding.options import Options
-from tx_jax.decoding.prompts import Row, batches, bucket, check, device_prompts, encode, writable
+from tx_jax.decoding.prompts import Row, batches, check, device_prompts, encode, writable
 from tx_jax.decoding.steps import for_decoding
 from tx_jax.decoding.text import Stops, continuation, pieces, without_part
 from tx_jax.models.placed import PlacedModel as Model

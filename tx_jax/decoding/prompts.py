@@ -8,13 +8,13 @@ import numpy as np
 
 from tx_jax import sharding
 from tx_jax.config import TransformerConfig
+from tx_jax.data.by_length import bucket
 from tx_jax.decoding.options import Options
 from tx_jax.decoding.steps import Prompts, Writable
 from tx_jax.errors import InputError
 from tx_jax.text.pair_forms import PairTokens
 from tx_jax.text.tokenizer import Tokenizer
 
-SHORTEST = 16  # the smallest bucket of lengths
 NEW_TOKENS = 128  # of a decoder, where nobody says how many
 NEW_TOKENS_BEYOND_SOURCE = 50
 
@@ -162,12 +162,6 @@ def _size(count: int, batch_size: int, multiple: int) -> int:
     """A power of two, or the batch size."""
     size = min(1 << (count - 1).bit_length(), max(batch_size, count))
     return -(-size // multiple) * multiple
-
-
-def bucket(length: int, longest: int | None = None) -> int:
-    """The next power of two from `SHORTEST` on, up to `longest`."""
-    size = max(SHORTEST, 1 << (length - 1).bit_length())
-    return size if longest is None else min(size, longest)
 
 
 def device_prompts(rows: Sequence[Row], mesh: jax.sharding.Mesh, longest: int) -> Prompts:

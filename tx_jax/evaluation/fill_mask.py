@@ -10,8 +10,8 @@ import numpy as np
 
 from tx_jax.config import TransformerConfig
 from tx_jax.config.checks import is_whole
+from tx_jax.data.by_length import bucket
 from tx_jax.errors import InputError
-from tx_jax.interpret.texts import bucket
 from tx_jax.models import registry
 from tx_jax.runs.trained import Trained
 from tx_jax.text.tokenizer import Tokenizer

@@ -7,19 +7,19 @@ Shapes: N rows of a table, B of a batch, T the longest row's length.
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from tx_jax import sharding
+from tx_jax.data.by_length import batches_by_length
 from tx_jax.data.labeled.table import Table
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.evaluation.evaluate import device_batch
 from tx_jax.tasks.base import Objective
 from tx_jax.tasks.supervised import Record, Supervised
-
-SHORTEST = 16
 
 
 def predict(
@@ -34,7 +34,7 @@ def predict(
     """The task's `predictions` for the records, in order. Issues an InputWarning about truncated or empty texts.
 
     Args:
-      batch_size: rows of full length per batch; batches of shorter rows have as many tokens.
+      batch_size: rows of full length per batch; batches of shorter rows have as many tokens, see `data/by_length.py`.
       progress: called with the number of rows done, and of all rows.
 
     Raises:
@@ -62,7 +62,10 @@ def outputs(
     pending: list[tuple[np.ndarray, Mapping[str, jax.Array]]] = []
     done = 0
     with jax.set_mesh(mesh):
-        for indices, rows, length in batches_by_length(table.lengths, table.length, batch_size, mesh.devices.size):
+        batches = batches_by_length(
+            table.lengths, table.length, batch_size, mesh.devices.size, on_cpu=sharding.platform() == "cpu"
+        )
+        for indices, rows, length in batches:
             batch = table.rows(np.resize(indices, rows), length=length)
             pending.append((indices, step(params, device_batch(batch, mesh))))
             if len(pending) > 1:  # the host fetches one batch while the device computes the next
@@ -90,31 +93,3 @@ def _joined(parts: Sequence[tuple[np.ndarray, np.ndarray]], count: int) -> np.nd
     for indices, part in parts:
         joined[(indices, *(slice(size) for size in part.shape[1:]))] = part
     return joined
-
-
-def batches_by_length(
-    lengths: np.ndarray, longest: int, batch_size: int, multiple: int = 1
-) -> Iterator[tuple[np.ndarray, int, int]]:
-    """Each row once: (indices of the rows, number of rows to compute, their padded length), by ascending length.
-
-    Lengths are `longest` and its halves down to `SHORTEST`. All batches of a length have the same size except the last,
-    which has as many rows as it needs, rounded up to a power of two.
-
-    Args:
-      lengths: int [N], of the rows.
-      batch_size: rows of the length `longest`.
-      multiple: sizes are multiples of this, the number of devices.
-    """
-    shapes = [longest]
-    while shapes[0] >= 2 * SHORTEST:
-        shapes.insert(0, -(-shapes[0] // 2))
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    for length in shapes:
-        end = int(np.searchsorted(lengths[order], length, side="right"))
-        size = -(-batch_size * longest // length // multiple) * multiple
-        for start in range(begin, end, size):
-            indices = order[start : min(start + size, end)]
-            needed = multiple * 2 ** max(0, (-(-len(indices) // multiple) - 1).bit_length())
-            yield indices, min(size, needed), length
-        begin = end

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.data.by_length import bucket
 from tx_jax.interpret import capture, predictions, sites
 from tx_jax.interpret.predictions import Question
-from tx_jax.interpret.texts import Row, arrays, bucket
+from tx_jax.interpret.texts import Row, arrays
 
 Score = Callable[[np.ndarray], np.ndarray]
 BATCH_SIZE = 32

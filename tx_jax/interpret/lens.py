@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.data.by_length import bucket
 from tx_jax.errors import InputError
 from tx_jax.interpret import capture, predictions, sites
-from tx_jax.interpret.texts import Row, arrays, bucket
+from tx_jax.interpret.texts import Row, arrays
 
 
 @dataclasses.dataclass(frozen=True)

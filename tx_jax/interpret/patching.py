@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tx_jax.config import TransformerConfig
+from tx_jax.data.by_length import bucket
 from tx_jax.errors import InputError
 from tx_jax.interpret import capture, predictions, sites
 from tx_jax.interpret.predictions import Question
-from tx_jax.interpret.texts import Row, arrays, bucket
+from tx_jax.interpret.texts import Row, arrays
 
 # What can be patched -> the site in a layer.
 PARTS = {"hidden": "output", "attention": "attention/output", "mlp": "mlp/output", "heads": "attention/heads"}

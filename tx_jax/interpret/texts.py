@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tx_jax import sharding
 from tx_jax.config import TransformerConfig
 from tx_jax.config.checks import is_whole, require
+from tx_jax.data.by_length import batches_by_length, bucket
 from tx_jax.data.labeled.sequences import Layout
 from tx_jax.errors import InputError, InputWarning
 from tx_jax.text.tokenizer import Tokenizer
@@ -19,7 +21,6 @@ from tx_jax.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from tx_jax.interpret.capture import Model
 
-SHORTEST = 16  # the smallest bucket of lengths
 NO_WORD = -1
 
 
@@ -244,11 +245,6 @@ def _whole_word(text: str, word: str) -> int:
     return -1
 
 
-def bucket(length: int, longest: int) -> int:
-    """The next power of two from `SHORTEST` on, up to the model's length."""
-    return min(max(SHORTEST, 1 << (length - 1).bit_length()), longest)
-
-
 def batches(
     rows: Sequence[Row], config: TransformerConfig, batch_size: int, multiple: int = 1
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
@@ -256,27 +252,18 @@ def batches(
 
     Args:
       batch_size: rows of the model's full length; as many more of shorter ones as have as many tokens.
-      multiple: batches have a multiple of so many rows; the last ones of each length are filled up with repetitions.
+      multiple: batches have a multiple of so many rows; the last ones are filled up with repetitions.
 
     Raises:
       InputError: `batch_size` is no number of rows.
     """
     require(is_whole(batch_size, 1), f"batch_size={batch_size!r}: give a number of rows, 1 or more")
-    longest = config.max_length
-
-    def shape(index: int) -> tuple[int, int]:
-        return bucket(len(rows[index].ids), longest), bucket(max(1, len(rows[index].target_ids)), longest)
-
-    waiting: list[int] = []
-    for index in [*sorted(range(len(rows)), key=lambda index: (*shape(index), index)), None]:
-        size = waiting and max(1, batch_size * longest // shape(waiting[0])[0] // multiple) * multiple
-        if waiting and (index is None or len(waiting) == size or shape(index) != shape(waiting[0])):
-            needed = multiple * (1 << (-(-len(waiting) // multiple) - 1).bit_length())
-            filled = list(np.resize(waiting, min(needed, size)))
-            yield waiting, arrays([rows[i] for i in filled], config, *shape(waiting[0]))
-            waiting = []
-        if index is not None:
-            waiting.append(index)
+    longest, on_cpu = config.max_length, sharding.platform() == "cpu"
+    lengths = np.array([len(row.ids) for row in rows], int)
+    for indices, count, length in batches_by_length(lengths, longest, batch_size, multiple, on_cpu=on_cpu):
+        chosen = [rows[i] for i in np.resize(indices, count)]
+        of_targets = bucket(max(1, *(len(row.target_ids) for row in chosen)), longest)
+        yield indices.tolist(), arrays(chosen, config, length, of_targets)
 
 
 def arrays(
