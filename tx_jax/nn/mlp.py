@@ -28,8 +28,14 @@ def saving_only_input(function: Callable, derivative: Callable) -> Callable:
     return activation
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """x Phi(x), with Phi the normal distribution function (Hendrycks & Gimpel 2016); computed in float32."""
+    y = x.astype(jnp.float32)
+    return (0.5 * y * (1 + jax.lax.erf(y * 0.5**0.5))).astype(x.dtype)
+
+
 def gelu_derivative(x: jax.Array) -> jax.Array:
-    """The derivative of x Phi(x), with Phi the normal distribution function (Hendrycks & Gimpel 2016)."""
+    """The derivative of x Phi(x)."""
     return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5)) + x * jnp.exp(-0.5 * x**2) * (2 * math.pi) ** -0.5
 
 
@@ -47,7 +53,7 @@ def silu_derivative(x: jax.Array) -> jax.Array:
 
 
 ACTIVATIONS = {
-    "gelu": saving_only_input(functools.partial(jax.nn.gelu, approximate=False), gelu_derivative),
+    "gelu": saving_only_input(gelu, gelu_derivative),
     "gelu_tanh": saving_only_input(functools.partial(jax.nn.gelu, approximate=True), gelu_tanh_derivative),
     "relu": jax.nn.relu,
     "silu": saving_only_input(jax.nn.silu, silu_derivative),
