@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from tx_jax import tree
@@ -47,13 +48,26 @@ def adamw(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformati
 
     Adam corrects the bias of its moments, as Kingma & Ba (2015) state it; google-research/bert left that out.
     """
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
+    clip = clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     return optax.chain(
         clip,
         optax.scale_by_adam(config.beta1, config.beta2, config.eps),
         optax.add_decayed_weights(config.weight_decay, lambda params: decay_mask(params, config.no_decay)),
         optax.scale_by_learning_rate(make_schedule(config, num_steps)),
     )
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Multiplies the gradients by one number, so that their norm is at most `limit` (Pascanu et al. 2013).
+
+    Optax's divides each element and then selects, which XLA for CPUs does in a pass of its own over every array.
+    """
+
+    def update(grads: Any, state: optax.OptState, params: Any = None) -> tuple[Any, optax.OptState]:
+        scale = jnp.minimum(1, limit / optax.tree.norm(grads))
+        return jax.tree.map(lambda gradient: gradient * scale.astype(gradient.dtype), grads), state
+
+    return optax.GradientTransformation(optax.clip_by_global_norm(limit).init, update)
 
 
 def decay_mask(params: dict, no_decay: tuple[str, ...]) -> dict:
