@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tx_jax import tree
@@ -218,6 +219,25 @@ def row_parts(rows: int) -> int:
     mesh = _mesh()
     parts = 1 if mesh is None else num_parts(mesh, "rows")
     return 1 if rows % parts else parts
+
+
+def shares(x: jax.Array, *axes: str | None) -> jax.Array:
+    """[P, ...]: x once for each of the devices that rows are spread over, for a parameter of which each of them makes a
+    summand of the gradient. The summands that several uses make are then added first, and summed over devices once.
+
+    Args:
+      axes: those of x.
+    """
+    mesh = _mesh()
+    parts = 1 if mesh is None else num_parts(mesh, "rows")
+    return constrain(jnp.broadcast_to(x[None], (parts, *x.shape)), "rows", *axes)
+
+
+def of_shares(x: jax.Array, parts: int, *axes: str | None) -> jax.Array:
+    """The gradient [P, ...] of `shares` from summands of rows that were split in `len(x)` parts: P, or 1 where they
+    could not be split."""
+    x = x if len(x) == parts else jnp.broadcast_to(x / parts, (parts, *x.shape[1:]))
+    return constrain(x, "rows", *axes)
 
 
 def split_axes(axis: str, size: int) -> str | tuple[str, ...] | None:

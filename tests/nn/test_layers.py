@@ -1,5 +1,7 @@
 """Dense, LayerNorm, the activations, the embeddings, the heads: each against NumPy in float64."""
 
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -256,9 +258,10 @@ def test_heads():
     np.testing.assert_allclose(logits, reference.dense(double(params), np.float64(pooled)), atol=1e-6)
 
     head = MaskedLMHead(cfg)
-    params = noisy(head.init(jax.random.key(0), hidden, table=lambda: table)["params"])
+    embedding = types.SimpleNamespace(table=table, shares=None)
+    params = noisy(head.init(jax.random.key(0), hidden, table=embedding)["params"])
     p = double(params)
     h = reference.ACTIVATIONS[cfg.activation](reference.dense(p["transform"], np.float64(hidden)))
     expected = reference.layer_norm(p["norm"], h, cfg.layer_norm_eps) @ np.float64(table).T + p["bias"]
-    layer = head.apply({"params": params}, hidden, table=lambda: table)
+    layer = head.apply({"params": params}, hidden, table=embedding)
     np.testing.assert_allclose(layer.logits(), expected, atol=2e-5)

@@ -63,7 +63,7 @@ class Decoder(nn.Module):
         logits, layers = {}, {}
         for name in config.heads:
             if name == "causal_lm":
-                layers[name] = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
+                layers[name] = self.causal_lm(hidden_BTD, table=self.embeddings.token)
                 logits[name] = layers[name].logits()
             else:
                 x = last_tokens(hidden_BTD, valid_BT) if HEADS[name].reads == "pooled" else hidden_BTD

@@ -83,7 +83,7 @@ class Encoder(nn.Module):
                 x_BTD = hidden_BTD if decoded_BTD is None else decoded_BTD
                 if masked_positions_BP is not None:
                     x_BTD = gather_positions(x_BTD, masked_positions_BP)
-                layers[name] = self.masked_lm(x_BTD, table=self.embeddings.token.table)
+                layers[name] = self.masked_lm(x_BTD, table=self.embeddings.token)
                 logits[name] = layers[name].logits()
             elif name != "pooled":
                 x = self.pooler(hidden_BTD) if config.transforms(name) else read[HEADS[name].reads]

@@ -81,7 +81,7 @@ class EncoderDecoder(nn.Module):
         )
         embeddings = self.decoder_embeddings if self.config.decoder_embeddings else self.embeddings
         hidden_BTD = self._run(self.decoder, embeddings, tokens_BT, valid_BT, context, deterministic, first_B)
-        layer = self.causal_lm(hidden_BTD, table=self.embeddings.token.table)
+        layer = self.causal_lm(hidden_BTD, table=self.embeddings.token)
         return Output(hidden_BTD, {"causal_lm": layer.logits()}, output_layers={"causal_lm": layer})
 
     def _run(

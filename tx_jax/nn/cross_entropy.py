@@ -30,11 +30,13 @@ class OutputLayer:
       hidden: [..., E], in the dtype of the product.
       table: [V, E], float32.
       bias: [V] float32, or None.
+      shares: [P, V, E], the `sharding.shares` of the table, where it has other uses too.
     """
 
     hidden: jax.Array
     table: jax.Array
     bias: jax.Array | None
+    shares: jax.Array | None = None
 
     def logits(self) -> jax.Array:
         """[..., V], float32."""
@@ -55,8 +57,13 @@ class OutputLayer:
         flat = sharding.flatten_rows
         rows = (self.hidden, targets[..., None], weights[..., None])
         hidden_NE, targets_N1, weights_N1 = map(flat, rows)
+        shares_PVE = sharding.shares(self.table, "vocab", None) if self.shares is None else self.shares
+        shares_PV = None if self.bias is None else sharding.shares(self.bias, "vocab")
+        values = jax.lax.stop_gradient((self.table, self.bias))
         chunks = num_chunks(len(hidden_NE), len(self.table))
-        return _sums(hidden_NE, self.table, self.bias, targets_N1[:, 0], weights_N1[:, 0], chunks)
+        return _sums(
+            hidden_NE, values, (shares_PVE, shares_PV), targets_N1[:, 0], weights_N1[:, 0], chunks, len(shares_PVE)
+        )
 
 
 def num_chunks(rows: int, vocabulary: int) -> int:
@@ -137,20 +144,29 @@ def _gradients(
     return rows.sums(weights_N), hidden.reshape(hidden_PNE.shape), (table, bias)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
+_TableAndBias = tuple[jax.Array, jax.Array | None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
 def _sums(
     hidden_NE: jax.Array,
-    table_VE: jax.Array,
-    bias_V: jax.Array | None,
+    values: _TableAndBias,
+    shares: _TableAndBias,
     targets_N: jax.Array,
     weights_N: jax.Array,
     chunks: int,
+    parts: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """The sums that `OutputLayer.cross_entropy` returns."""
+    """The sums that `OutputLayer.cross_entropy` returns.
+
+    Args:
+      values: table and bias, without a gradient.
+      shares: their `sharding.shares`, which are not read and have the gradient; `parts` is how many.
+    """
 
     def body(carry: tuple[jax.Array, jax.Array], rows: tuple) -> tuple[tuple[jax.Array, jax.Array], None]:
         hidden_NE, targets_N, weights_N = (x.reshape(-1, *x.shape[2:]) for x in rows)
-        found = _losses(hidden_NE, table_VE, bias_V, targets_N).sums(weights_N)
+        found = _losses(hidden_NE, *values, targets_N).sums(weights_N)
         return jax.tree.map(jnp.add, carry, found), None
 
     zeros = jnp.zeros(()), jnp.zeros(())
@@ -159,31 +175,33 @@ def _sums(
 
 def _sums_forward(
     hidden_NE: jax.Array,
-    table_VE: jax.Array,
-    bias_V: jax.Array | None,
+    values: _TableAndBias,
+    shares: _TableAndBias,
     targets_N: jax.Array,
     weights_N: jax.Array,
     chunks: int,
+    parts: int,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple]:
     """The sums, and the first's gradient: with the logits at hand it is cheaper than to compute them again."""
     rows = _chunked((hidden_NE, targets_N, weights_N), chunks)
-    parts = rows[0].shape[1]
+    of_rows = rows[0].shape[1]
 
     def body(carry: tuple, rows: tuple) -> tuple[tuple, jax.Array]:
         hidden, targets, weights = rows
-        sums, hidden, shared = _gradients(hidden, table_VE, bias_V, targets, weights)
+        sums, hidden, shared = _gradients(hidden, *values, targets, weights)
         return _split(jax.tree.map(jnp.add, carry, (sums, shared))), hidden
 
-    zeros = jnp.zeros((parts, *table_VE.shape)), None if bias_V is None else jnp.zeros((parts, *bias_V.shape))
+    zeros = jax.tree.map(lambda x: jnp.zeros((of_rows, *x.shape)), values)
     start = _split(((jnp.zeros(()), jnp.zeros(())), zeros))
-    (sums, shared), hidden_CPNE = _over_chunks(body, start, rows)
-    table_VE, bias_V = jax.tree.map(lambda x: x.sum(axis=0), shared)
-    return sums, (hidden_CPNE.swapaxes(0, 1).reshape(hidden_NE.shape), table_VE, bias_V)
+    (sums, (table, bias)), hidden_CPNE = _over_chunks(body, start, rows)
+    table_PVE = sharding.of_shares(table, parts, "vocab", None)
+    bias_PV = None if bias is None else sharding.of_shares(bias, parts, "vocab")
+    return sums, (hidden_CPNE.swapaxes(0, 1).reshape(hidden_NE.shape), (table_PVE, bias_PV))
 
 
-def _sums_backward(chunks: int, saved: tuple, gradient: tuple[jax.Array, jax.Array]) -> tuple:
-    factor = gradient[0]
-    return *jax.tree.map(lambda x: (x * factor).astype(x.dtype), saved), None, None
+def _sums_backward(chunks: int, parts: int, saved: tuple, gradient: tuple[jax.Array, jax.Array]) -> tuple:
+    hidden_NE, shares = jax.tree.map(lambda x: (x * gradient[0]).astype(x.dtype), saved)
+    return hidden_NE, None, shares, None, None
 
 
 _sums.defvjp(_sums_forward, _sums_backward)
@@ -198,9 +216,7 @@ def _over_chunks(body: Callable, carry: Any, rows: tuple[jax.Array, ...]) -> tup
 
 
 def _chunked(rows: tuple[jax.Array, ...], chunks: int) -> tuple[jax.Array, ...]:
-    """Arrays [N, ...] as [C, P, N / (C P), ...]: each device has its rows of every chunk. One chunk has one part."""
-    if chunks == 1:
-        return tuple(x[None, None] for x in rows)
+    """Arrays [N, ...] as [C, P, N / (C P), ...]: each device has its rows of every chunk."""
     parts = sharding.row_parts(len(rows[0]))
 
     def one(x: jax.Array) -> jax.Array:

@@ -17,31 +17,53 @@ from tx_jax.nn.norm import LayerNorm
 from tx_jax.nn.param import param
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rows_of(shape: tuple[int, int, int], table_VE: jax.Array, shares_PVE: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of the table, [..., E]. Its gradient is that of the shares, which have this shape and are not read."""
+    return jnp.take(table_VE, ids, axis=0, mode="clip")
+
+
+def _rows_of_backward(shape: tuple[int, int, int], ids: jax.Array, gradient: jax.Array) -> tuple:
+    parts, size, dim = shape
+    ids_N, gradient_NE = sharding.flatten_rows(ids[..., None])[:, 0], sharding.flatten_rows(gradient)
+    of_rows = sharding.row_parts(len(ids_N))
+
+    def one(ids_N: jax.Array, gradient_NE: jax.Array) -> jax.Array:
+        return jnp.zeros((size, dim), gradient.dtype).at[ids_N].add(gradient_NE, mode="clip")
+
+    made = jax.vmap(one)(ids_N.reshape(of_rows, -1), gradient_NE.reshape(of_rows, -1, dim))
+    return None, sharding.of_shares(made, parts, "vocab", None), None
+
+
+_rows_of.defvjp(
+    lambda shape, table, shares, ids: (_rows_of(shape, table, shares, ids), ids),
+    _rows_of_backward,
+)
+
+
 class Embedding(nn.Module):
-    """A table [size, dim], float32."""
+    """A table [size, dim], float32. Look-ups and an output layer that is tied to it share its gradient's `shares`."""
 
     size: int
     dim: int
     init_stddev: float
 
     def setup(self):
-        self.embedding = param(self, "embedding", truncated_normal(self.init_stddev), (self.size, self.dim))
+        embedding = param(self, "embedding", truncated_normal(self.init_stddev), (self.size, self.dim))
+        self.table = sharding.gather_param(embedding, (*self.path, "embedding"))
+        self.shares = sharding.shares(self.table, "vocab", None)
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         """Rows of the table. Ids outside it are the caller's error: XLA clamps them silently."""
-        return jnp.take(self.table(), ids, axis=0, mode="clip")
+        return _rows_of(self.shares.shape, jax.lax.stop_gradient(self.table), self.shares, ids)
 
     def select(self, ids: jax.Array) -> jax.Array:
         """The same as a call, for a table of few rows: without a gather, whose gradient is a slow scatter."""
-        rows = self.table().reshape(self.size, *(1,) * ids.ndim, self.dim)
+        rows = self.table.reshape(self.size, *(1,) * ids.ndim, self.dim)
         ids = ids[..., None]
         return functools.reduce(
             lambda x, i: jnp.where(ids == i, rows[i], x), range(1, self.size), jnp.where(ids < 1, rows[0], rows[-1])
         )
-
-    def table(self) -> jax.Array:
-        """All rows of the table."""
-        return sharding.gather_param(self.embedding, (*self.path, "embedding"))
 
 
 def sinusoids(positions_BT: jax.Array, dim: int, *, halves: bool = False) -> jax.Array:
@@ -129,4 +151,4 @@ class Embeddings(nn.Module):
             return self.position(positions_BT + offset)
         if sharding.length_parts(length) > 1:  # each device has its part of the positions, but not of the table
             return self.position(offset + jnp.arange(length)[None])
-        return self.position.table()[None, offset : offset + length]  # the rows in their order: nothing is gathered
+        return self.position.table[None, offset : offset + length]  # the rows in their order: nothing is gathered

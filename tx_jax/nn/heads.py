@@ -72,8 +72,8 @@ class MaskedLMHead(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BPD: jax.Array, *, table: Callable[[], jax.Array]) -> OutputLayer:
-        """The output layer with its input [B, P, E]. `table` returns the token embedding."""
+    def __call__(self, hidden_BPD: jax.Array, *, table: Embedding) -> OutputLayer:
+        """The output layer with its input [B, P, E]. `table` is the token embedding."""
         config = self.config
         dtype = jnp.dtype(config.dtype)
         transform = Dense(config.table_dim, config.init_stddev, dtype, use_bias=config.use_bias, name="transform")
@@ -82,8 +82,8 @@ class MaskedLMHead(nn.Module):
         h_BPE = LayerNorm(config.layer_norm_eps, use_bias=config.use_bias, name="norm")(h_BPE)
         bias_V = param(self, "bias", nn.initializers.zeros_init(), (config.vocab_size,))
         if not config.tie_embeddings:
-            table = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output").table
-        return OutputLayer(h_BPE, table(), bias_V)
+            table = Embedding(config.vocab_size, config.table_dim, config.init_stddev, name="output")
+        return OutputLayer(h_BPE, table.table, bias_V, table.shares)
 
 
 class CausalLMHead(nn.Module):
@@ -95,8 +95,8 @@ class CausalLMHead(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, hidden_BTD: jax.Array, *, table: Callable[[], jax.Array]) -> OutputLayer:
-        """The output layer with its input [B, T, E]. `table` returns the token embedding."""
+    def __call__(self, hidden_BTD: jax.Array, *, table: Embedding) -> OutputLayer:
+        """The output layer with its input [B, T, E]. `table` is the token embedding."""
         config = self.config
         if config.table_dim != config.dim:
             dtype = jnp.dtype(config.dtype)
@@ -104,11 +104,11 @@ class CausalLMHead(nn.Module):
                 hidden_BTD
             )
         if not config.tie_embeddings:
-            table = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output").table
+            table = Embedding(config.vocab_size, config.dim, config.init_stddev, name="output")
         bias_V = None
         if config.output_bias:
             bias_V = param(self, "bias", nn.initializers.zeros_init(), (config.vocab_size,))
-        return OutputLayer(hidden_BTD, table(), bias_V)
+        return OutputLayer(hidden_BTD, table.table, bias_V, table.shares)
 
 
 class ReplacedTokenHead(nn.Module):

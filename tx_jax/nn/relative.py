@@ -70,7 +70,7 @@ class RelativePositions(nn.Module):
         span = config.relative_buckets or config.relative_distance
         embed = Embedding(2 * span, config.dim, config.init_stddev)
         nn.share_scope(self, embed)
-        table_PD = embed.table()
+        table_PD = embed.table
         if config.relative_norm:
             table_PD = LayerNorm(config.layer_norm_eps, name="norm")(table_PD)
         return Dropout(config.dropout)(table_PD.astype(config.dtype), deterministic=deterministic)
