@@ -119,23 +119,28 @@ def make_it_fit(c, target, share: float) -> dict[str, object]:
         changes["mesh.fsdp"] = c.mesh.fsdp = fsdp
     room = share * (target.memory - state / fsdp)
     for remat in ("none", "block"):
-        rows = min(phase.batch_size for phase in phases) // chips
-        for steps in (steps for steps in range(1, rows + 1) if rows % steps == 0):
-            needed = 0
-            for phase in phases:
-                length = phase.data.sequence_length
-                scores = 12 * model.num_heads * length
-                layer, again = (34 * model.dim, 0) if remat == "none" else (2 * model.dim, 34 * model.dim)
-                once = again + scores * (1 + len(model.relative_attention))
-                layers = model.num_layers + 2 * model.enhanced_mask_decoder
-                needed = max(needed, phase.batch_size // chips // steps * length * (layers * layer + once))
-            if needed <= room:
-                if steps > 1:
-                    changes["accumulation_steps"] = c.training.accumulation_steps = steps
-                if remat != "none":
-                    changes["remat"] = c.model.remat = remat
-                return changes
+        steps = [accumulation_steps(model, phase, chips, room, remat) for phase in phases]
+        if all(steps):
+            if max(steps) > 1:
+                group, key = (
+                    (c.phases, "phases.accumulation_steps") if len(steps) > 1 else (c.training, "accumulation_steps")
+                )
+                changes[key] = group.accumulation_steps = tuple(steps) if len(steps) > 1 else steps[0]
+            if remat != "none":
+                changes["remat"] = c.model.remat = remat
+            return changes
     return changes
+
+
+def accumulation_steps(model, phase, chips: int, room: float, remat: str) -> int:
+    """The smallest number of parts of a batch whose activations fit; 0 if none do."""
+    length, rows = phase.data.sequence_length, phase.batch_size // chips
+    scores = 12 * model.num_heads * length
+    layer, again = (34 * model.dim, 0) if remat == "none" else (2 * model.dim, 34 * model.dim)
+    once = again + scores * (1 + len(model.relative_attention))
+    layers = model.num_layers + 2 * model.enhanced_mask_decoder
+    fits = (n for n in range(1, rows + 1) if rows % n == 0 and rows // n * length * (layers * layer + once) <= room)
+    return next(fits, 0)
 
 
 HEAD = """# Recipes on TPU slices, planned

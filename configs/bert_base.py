@@ -145,6 +145,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.phases.sequence_length = (128, 512)
     c.phases.max_predictions = (20, 77)
     c.phases.batch_size = (256, 256)
+    c.phases.accumulation_steps = ()  # such as (1, 4), where only long batches need parts
 
     c.lora = ConfigDict()  # freezes the model in start_from, and trains low-rank products added to its kernels
     c.lora.rank = 0  # 0: no LoRA

@@ -208,6 +208,14 @@ REFUSED = [
         {"phases": {"steps": (90, 10), "batch_size": (15, 16)}},
         "in phase 1 of 2: training.batch_size=15 is not divisible by training.accumulation_steps=2",
     ),
+    (
+        {"phases": {"steps": (90, 10), "accumulation_steps": (2, 3)}},
+        "in phase 2 of 2: training.batch_size=16 is not divisible by training.accumulation_steps=3",
+    ),
+    (
+        {"phases": {"steps": (90, 10), "accumulation_steps": (2, 4)}},
+        "phases.accumulation_steps=(2, 4): phases with batches of one shape need one value",
+    ),
     ({"phases": {"step": (90, 10)}}, "unknown key config.phases.step. Did you mean 'steps'?"),
     # Keys.
     ({"model__num_layer": 2}, "unknown key config.model.num_layer. Did you mean 'num_layers'?"),

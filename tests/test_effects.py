@@ -44,7 +44,7 @@ ALWAYS = {
     "buckets label_smoothing",
     "optimizer": "learning_rate schedule beta1 beta2 eps weight_decay clip_norm warmup_share frozen rate_scale "
     "layer_decay",
-    "training": "num_epochs accumulation_steps log_every eval_every eval_batch_size eval_batches "
+    "training": "num_epochs log_every eval_every eval_batch_size eval_batches "
     "checkpoint_every keep_last keep_best best_metric max_skipped_updates stall_seconds patience trackers",
     "mesh": "data fsdp tensor context",
     "phases": "steps",
@@ -154,6 +154,12 @@ REFUSED = [
     (PRETRAINING, {"training.final_eval_batches": 5}, {}, "final_eval_batches=5 does nothing because task='masked_lm'"),
     (FINE_TUNING, {"training.num_epochs": 2.0, "training.num_steps": 100}, {}, "because training.num_epochs=2.0"),
     (bert_base.get_config(), {"training.batch_size": 64}, {}, "because phases.batch_size=(256, 256)"),
+    (
+        bert_base.get_config(),
+        {"training.accumulation_steps": 2},
+        {"phases.accumulation_steps": (1, 4)},
+        "because phases.accumulation_steps=(1, 4)",
+    ),
     (PRETRAINING, {"phases.sequence_length": (16, 32)}, {}, "because phases.steps=()"),
     (CAUSAL, {"phases.max_predictions": (1, 2), "phases.steps": (10, 10)}, {}, "because model.heads=('causal_lm',)"),
     (PRETRAINING, {"lora.alpha": 32.0}, {}, "because lora.rank=0"),

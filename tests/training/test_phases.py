@@ -15,6 +15,7 @@ from tx_jax.runs.checkpoint import Checkpoints
 from tx_jax.tasks.masked_lm import MaskedLM, MaskedLMObjective
 from tx_jax.training import loop, recorder
 from tx_jax.training import run as run_module
+from tx_jax.training import step as step_module
 from tx_jax.training.optimizer import make_schedule
 
 
@@ -115,6 +116,24 @@ def test_each_phase_has_an_order_of_its_own_from_its_first_step_on(phased, tiny_
     first, second = build(phased, tiny_store, tmp_path).train_batches.parts
     assert (first.first_step, first.seed) == (0, 0)
     assert (second.first_step, second.seed) == (5, phase_seed(0, 1))
+
+
+def test_each_phase_has_as_many_parts_of_a_batch_as_it_needs(phased, tiny_store, tmp_path, monkeypatch):
+    phased.model.update(dropout=0.0, attention_dropout=0.0)
+    train(phased, tiny_store, tmp_path / "whole")
+    seen = {}
+
+    def telling(state, batch, rng, *, accumulation_steps, **options):
+        seen[batch["tokens"].shape] = accumulation_steps
+        return train_step(state, batch, rng, accumulation_steps=accumulation_steps, **options)
+
+    train_step = step_module.train_step
+    monkeypatch.setattr(step_module, "train_step", telling)
+    phased.phases.accumulation_steps = (1, 2)
+    train(phased, tiny_store, tmp_path / "parts")
+    assert seen == {(8, 16): 1, (4, 32): 2}
+    parts, whole = losses(tmp_path / "parts"), losses(tmp_path / "whole")
+    assert parts == pytest.approx(whole, rel=1e-5)
 
 
 def test_held_out_data_keeps_the_lengths_of_data(phased, tiny_store, tmp_path):

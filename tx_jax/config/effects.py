@@ -201,7 +201,15 @@ EFFECTS = (
         '--config.phases.batch_size="()"',
     ),
     Effect(
-        _keys("phases", "sequence_length max_predictions batch_size"), lambda c: bool(c.phases.steps), ("phases.steps",)
+        ("training.accumulation_steps",),
+        lambda c: not (c.phases.steps and c.phases.accumulation_steps),
+        ("phases.accumulation_steps",),
+        '--config.phases.accumulation_steps="()"',
+    ),
+    Effect(
+        _keys("phases", "sequence_length max_predictions batch_size accumulation_steps"),
+        lambda c: bool(c.phases.steps),
+        ("phases.steps",),
     ),
     Effect(("phases.max_predictions",), _masked, ("model.heads",)),
     # What goes with start_from.

@@ -106,6 +106,10 @@ class ExperimentConfig:
         """The phases that training goes through: those of `phases`, or a single one."""
         return resolve(self.phases, self.data, self.training)
 
+    def key_of_phases(self, name: str) -> str:
+        """The key that has a phase's value of "batch_size" or "accumulation_steps"."""
+        return f"phases.{name}" if self.phases.steps and getattr(self.phases, name) else f"training.{name}"
+
 
 def from_config_dict(values: Mapping[str, Any], *, trains: bool = True) -> ExperimentConfig:
     """The validated configuration. `values` is a ConfigDict or the parsed JSON of a run's `config.json`.

@@ -22,13 +22,15 @@ class PhasesConfig:
     Attributes:
       steps: optimizer steps, `training.num_steps` in total. Empty: a single phase with the values in `data` and
         `training`; the other keys are ignored.
-      sequence_length, max_predictions, batch_size: replace the values with the same name; empty: keep them.
+      sequence_length, max_predictions, batch_size, accumulation_steps: replace the values with the same name; empty:
+        keep them. Batches of one shape are split in one way.
     """
 
     steps: tuple[int, ...] = ()
     sequence_length: tuple[int, ...] = ()
     max_predictions: tuple[int, ...] = ()
     batch_size: tuple[int, ...] = ()
+    accumulation_steps: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name, values in dataclasses.asdict(self).items():
@@ -52,6 +54,7 @@ class Phase:
       start, stop: the phase consists of the optimizer steps start + 1 to stop.
       data: the data's configuration with the lengths of the phase.
       batch_size: sequences per optimizer step, over all devices.
+      accumulation_steps: the number of parts that a batch is computed in.
     """
 
     number: int
@@ -59,6 +62,7 @@ class Phase:
     stop: int
     data: DataConfig | LabeledDataConfig | TranslationDataConfig
     batch_size: int
+    accumulation_steps: int
 
     @property
     def tokens_per_step(self) -> int:
@@ -77,7 +81,7 @@ def resolve(
 ) -> tuple[Phase, ...]:
     """The phases of a training: at least one. Raises InputError if one of them is not possible."""
     if not phases.steps:
-        return (Phase(0, 0, training.num_steps, data, training.batch_size),)
+        return (Phase(0, 0, training.num_steps, data, training.batch_size, training.accumulation_steps),)
     require(
         sum(phases.steps) == training.num_steps,
         f"phases.steps={phases.steps} add up to {sum(phases.steps)}, not training.num_steps={training.num_steps}: give "
@@ -89,11 +93,18 @@ def resolve(
         changes = {
             name: values[number] for name in ("sequence_length", "max_predictions") if (values := getattr(phases, name))
         }
-        batch_size = phases.batch_size[number] if phases.batch_size else training.batch_size
+        of_training = {
+            name: values[number] for name in ("batch_size", "accumulation_steps") if (values := getattr(phases, name))
+        }
         try:
             part = dataclasses.replace(data, **changes)
-            dataclasses.replace(training, batch_size=batch_size)
+            now = dataclasses.replace(training, **of_training)
         except InputError as error:
             raise InputError(f"in phase {number + 1} of {len(phases.steps)}: {error}") from None
-        resolved.append(Phase(number, start, start + steps, part, batch_size))
+        resolved.append(Phase(number, start, start + steps, part, now.batch_size, now.accumulation_steps))
+    splits = {(phase.shape[:2], phase.accumulation_steps) for phase in resolved}
+    require(
+        len(splits) == len({shape for shape, _ in splits}),
+        f"phases.accumulation_steps={phases.accumulation_steps}: phases with batches of one shape need one value",
+    )
     return tuple(resolved)

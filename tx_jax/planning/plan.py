@@ -224,7 +224,7 @@ def _plan_phase(config: ExperimentConfig, objective: Objective, target: Target, 
 def _kernel_seconds(config: ExperimentConfig, target: Target, mesh: Mesh, phase: Phase, text: str) -> float:
     if target.generation not in kernel_costs.CHIPS:
         return 0.0
-    rows = phase.batch_size // config.training.accumulation_steps // sharding.num_parts(mesh, "batch")
+    rows = phase.batch_size // phase.accumulation_steps // sharding.num_parts(mesh, "batch")
     heads = config.model.num_heads // sharding.num_parts(mesh, "heads")
     with jax.set_mesh(mesh):
         cases = list(cases_of(config, phase))
@@ -245,12 +245,17 @@ def _does_not_fit(
     config: ExperimentConfig, mesh: Mesh, where: str, needed: str, target: Target, *, state_alone: bool = False
 ) -> DoesNotFit:
     there = f", of {target.memory / GIB:.2f} GiB on each device" if target.memory else ""
-    rows = math.gcd(*(phase.batch_size for phase in config.training_phases)) // sharding.num_parts(mesh, "batch")
+    key, parts = config.key_of_phases("accumulation_steps"), sharding.num_parts(mesh, "batch")
+    sizes, splits = zip(
+        *((phase.batch_size, phase.accumulation_steps) for phase in config.training_phases), strict=True
+    )
+    if key.startswith("training."):  # one value, which must divide all sizes
+        sizes, splits = (math.gcd(*sizes),), splits[:1]
     helps = []
     if not state_alone and config.model.remat != "block":
         helps.append(f"--config.model.remat=block (now {config.model.remat})")
-    if not state_alone and (steps := config.training.accumulation_steps) < rows:
-        helps.append(f"a larger --config.training.accumulation_steps (now {steps})")
+    if not state_alone and any(steps < size // parts for size, steps in zip(sizes, splits, strict=True)):
+        helps.append(f"a larger --config.{key} (now {', '.join(map(str, splits))})")
     fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
     if fsdp * tensor < mesh.size:
         helps.append(

@@ -96,22 +96,32 @@ def _accumulate(gradient: Any, params: Any, batch: Batch, rng: jax.Array, steps:
 def jit_train_step(config: ExperimentConfig, objective: Objective, optimizer: Optimizer) -> TrainStep:
     """`train_step` with everything but its arrays filled in; its input state is donated. It is compiled
     once for each batch shape: at most once per phase, and for all runs of this process that compute the same."""
-    return _jitted(objective, Optimizer(optimizer.config.program), config.training.accumulation_steps)
+    phases = config.training_phases
+    accumulation_steps = tuple({phase.shape[:2]: phase.accumulation_steps for phase in phases}.items())
+    return _jitted(objective, Optimizer(optimizer.config.program), accumulation_steps)
 
 
 @functools.lru_cache(maxsize=4)
-def _jitted(objective: Objective, optimizer: Optimizer, accumulation_steps: int) -> TrainStep:
-    step = functools.partial(
-        train_step, objective=objective, optimizer=optimizer, accumulation_steps=accumulation_steps
-    )
+def _jitted(
+    objective: Objective, optimizer: Optimizer, accumulation_steps: tuple[tuple[tuple[int, int], int], ...]
+) -> TrainStep:
+    """
+    Args:
+      accumulation_steps: by batch size and length; of a single phase, whose lengths may vary, the one value.
+    """
+
+    def step(state: TrainState, batch: Batch, rng: jax.Array) -> tuple[TrainState, Metrics]:
+        first = accumulation_steps[0][1]
+        parts = first if len(accumulation_steps) == 1 else dict(accumulation_steps)[batch["tokens"].shape[:2]]
+        return train_step(state, batch, rng, objective=objective, optimizer=optimizer, accumulation_steps=parts)
+
     return jax.jit(step, donate_argnums=0)
 
 
 def check_batch_sizes(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> None:
     """Raises InputError for a phase, held-out batches or a model that cannot be split evenly over the mesh."""
     sharding.check_divisible(mesh, config)
-    group = "phases" if config.phases.steps and config.phases.batch_size else "training"
+    size, parts = (config.key_of_phases(name) for name in ("batch_size", "accumulation_steps"))
     for phase in config.training_phases:
-        microbatch = phase.batch_size // config.training.accumulation_steps
-        sharding.check_batch_size(mesh, f"{group}.batch_size / training.accumulation_steps", microbatch)
+        sharding.check_batch_size(mesh, f"{size} / {parts}", phase.batch_size // phase.accumulation_steps)
     sharding.check_batch_size(mesh, "training.eval_batch_size", config.training.eval_batch_size)
