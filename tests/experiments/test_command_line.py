@@ -127,3 +127,11 @@ def test_a_boolean_that_is_none_is_said_in_plain_words():
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, "error: flag --config.model.use_bias=maybe: give true or false\n")
+
+
+def test_every_command_that_computes_with_a_model_keeps_memory_and_programs():
+    sources = {path.stem: path.read_text() for path in Path(experiments.__path__[0]).glob("*.py")}
+    commands = {name for name, source in sources.items() if "command_line.run(" in source}
+    computing = {name for name in commands if "trained.load(" in sources[name] or "loop.train(" in sources[name]}
+    assert computing >= {"train", "evaluate", "predict", "embed", "generate", "translate", "interpret"}
+    assert {name for name in commands if "keep_memory_and_programs()" in sources[name]} == computing

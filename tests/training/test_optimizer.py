@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from configs import bert_base
@@ -9,7 +10,7 @@ from tx_jax import tree
 from tx_jax.config import from_config_dict
 from tx_jax.errors import InputError
 from tx_jax.models import registry
-from tx_jax.training.optimizer import Optimizer, adamw, decay_mask, make_schedule, rate_table
+from tx_jax.training.optimizer import Optimizer, adamw, clip_by_global_norm, decay_mask, make_schedule, rate_table
 
 CONFIG = from_config_dict(bert_base.get_config())
 
@@ -82,6 +83,21 @@ def optimizer(**changes):
 
 
 SHAPES = registry.param_shapes(optimizer().config.model)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3, np.inf, np.nan])
+def test_clipping_is_that_of_optax(size):
+    grads = {"a": jnp.arange(1.0, 7).reshape(2, 3) * size, "b": jnp.ones(4, jnp.bfloat16)}
+    clip, expected = clip_by_global_norm(2.0), optax.clip_by_global_norm(2.0)
+    state = clip.init(grads)
+    assert jax.tree.structure(state) == jax.tree.structure(expected.init(grads))  # checkpoints are as before
+    clipped, wanted = clip.update(grads, state)[0], expected.update(grads, state)[0]
+    assert jax.tree.map(lambda x: x.dtype, clipped) == jax.tree.map(lambda x: x.dtype, grads)
+    if np.isfinite(size):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(np.float32(a), np.float32(b), rtol=1e-2), clipped, wanted)
+        np.testing.assert_allclose(clipped["a"], wanted["a"], rtol=1e-6)
+    else:  # such a step is skipped
+        assert not np.isfinite(optax.tree.norm(clipped))
 
 
 def test_layers_learn_the_slower_the_lower_they_are():
