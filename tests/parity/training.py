@@ -46,6 +46,7 @@ def bert(store: pathlib.Path) -> ExperimentConfig:
 def gpt2(store: pathlib.Path) -> ExperimentConfig:
     """nanoGPT's optimizer."""
     c = bert_base.get_config("smoke")
+    c.task = "causal_lm"
     c.model.update(vocab_size=2048, dim=128, num_layers=4, num_heads=4, mlp_dim=512, max_length=64)
     c.model.update(dropout=0.0, attention_dropout=0.0, architecture="decoder", num_segments=0, activation="gelu_tanh")
     c.model.update(norm_position="pre", layer_norm_eps=1e-5, heads=("causal_lm",))
