@@ -100,7 +100,7 @@ def words_differ(name: str, ours, theirs) -> int:
         labels = [word % 7 if first else -1 for word, first in zip(numbers, begins, strict=True)]
         length = table.lengths[row]
         differ += batch["tokens"][row, :length].tolist() != encoding["input_ids"]
-        differ += batch["labels"][row, :length].tolist() != labels
+        differ += batch["token_labels"][row, :length].tolist() != labels
     print(f"{name:12s} {len(table)} sentences of words, {differ} differ")
     return differ
 
