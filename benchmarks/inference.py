@@ -6,8 +6,7 @@ Needs torch and transformers. The sentences are those of the text that every Pyt
 parameters and a tokenizer trained on that text, and both sides read the same folder. `predict` labels each sentence,
 tokenization included, as `experiments.predict` does it. `encode` turns tokenized sentences into the mean of their
 vectors. Ours groups rows by length into few shapes; theirs, in a process of its own, sorts them by length and pads each
-batch to its longest row.
-Before anything is timed, both must give the same probabilities and vectors.
+batch to its longest row. Before anything is timed, both must give the same probabilities and vectors.
 """
 
 import dataclasses

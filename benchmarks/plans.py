@@ -159,7 +159,7 @@ of the maker's bf16 peak. Of the roofline: the least time that a step could take
 longest of its FLOPs at that peak (f), of reading and writing parameters and optimizer state once at the bandwidth of
 the chip's memory (m), and of what it sends over its links (l). Compilation took place on 2 cores that did other work.
 Rows with a star are those of commit 8f6a6e6: before attention's scores were computed again in the backward pass, and
-before losses were computed in chunks. They have not been compiled since.
+before losses were computed in chunks. They have not been compiled since. plans.jsonl names the commit of the others.
 
 """
 COLUMNS = (

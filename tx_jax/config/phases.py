@@ -90,15 +90,9 @@ def resolve(
     resolved = []
     for number, steps in enumerate(phases.steps):
         start = resolved[-1].stop if resolved else 0
-        changes = {
-            name: values[number] for name in ("sequence_length", "max_predictions") if (values := getattr(phases, name))
-        }
-        of_training = {
-            name: values[number] for name in ("batch_size", "accumulation_steps") if (values := getattr(phases, name))
-        }
         try:
-            part = dataclasses.replace(data, **changes)
-            now = dataclasses.replace(training, **of_training)
+            part = dataclasses.replace(data, **_values(phases, number, "sequence_length", "max_predictions"))
+            now = dataclasses.replace(training, **_values(phases, number, "batch_size", "accumulation_steps"))
         except InputError as error:
             raise InputError(f"in phase {number + 1} of {len(phases.steps)}: {error}") from None
         resolved.append(Phase(number, start, start + steps, part, now.batch_size, now.accumulation_steps))
@@ -108,3 +102,8 @@ def resolve(
         f"phases.accumulation_steps={phases.accumulation_steps}: phases with batches of one shape need one value",
     )
     return tuple(resolved)
+
+
+def _values(phases: PhasesConfig, number: int, *names: str) -> dict[str, int]:
+    """What a phase replaces of these."""
+    return {name: values[number] for name in names if (values := getattr(phases, name))}

@@ -61,9 +61,7 @@ class OutputLayer:
         shares_PV = None if self.bias is None else sharding.shares(self.bias, "vocab")
         values = jax.lax.stop_gradient((self.table, self.bias))
         chunks = num_chunks(len(hidden_NE), len(self.table))
-        return _sums(
-            hidden_NE, values, (shares_PVE, shares_PV), targets_N1[:, 0], weights_N1[:, 0], chunks, len(shares_PVE)
-        )
+        return _sums(hidden_NE, values, (shares_PVE, shares_PV), targets_N1[:, 0], weights_N1[:, 0], chunks)
 
 
 def num_chunks(rows: int, vocabulary: int) -> int:
@@ -147,7 +145,7 @@ def _gradients(
 _TableAndBias = tuple[jax.Array, jax.Array | None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _sums(
     hidden_NE: jax.Array,
     values: _TableAndBias,
@@ -155,13 +153,12 @@ def _sums(
     targets_N: jax.Array,
     weights_N: jax.Array,
     chunks: int,
-    parts: int,
 ) -> tuple[jax.Array, jax.Array]:
     """The sums that `OutputLayer.cross_entropy` returns.
 
     Args:
       values: table and bias, without a gradient.
-      shares: their `sharding.shares`, which are not read and have the gradient; `parts` is how many.
+      shares: their `sharding.shares`, which are not read and have the gradient.
     """
 
     def body(carry: tuple[jax.Array, jax.Array], rows: tuple) -> tuple[tuple[jax.Array, jax.Array], None]:
@@ -180,11 +177,10 @@ def _sums_forward(
     targets_N: jax.Array,
     weights_N: jax.Array,
     chunks: int,
-    parts: int,
 ) -> tuple[tuple[jax.Array, jax.Array], tuple]:
     """The sums, and the first's gradient: with the logits at hand it is cheaper than to compute them again."""
     rows = _chunked((hidden_NE, targets_N, weights_N), chunks)
-    of_rows = rows[0].shape[1]
+    of_rows, parts = rows[0].shape[1], len(shares[0])
 
     def body(carry: tuple, rows: tuple) -> tuple[tuple, jax.Array]:
         hidden, targets, weights = rows
@@ -199,7 +195,7 @@ def _sums_forward(
     return sums, (hidden_CPNE.swapaxes(0, 1).reshape(hidden_NE.shape), (table_PVE, bias_PV))
 
 
-def _sums_backward(chunks: int, parts: int, saved: tuple, gradient: tuple[jax.Array, jax.Array]) -> tuple:
+def _sums_backward(chunks: int, saved: tuple, gradient: tuple[jax.Array, jax.Array]) -> tuple:
     hidden_NE, shares = jax.tree.map(lambda x: (x * gradient[0]).astype(x.dtype), saved)
     return hidden_NE, None, shares, None, None
 

@@ -115,9 +115,9 @@ def _of_program(message: str) -> Iterator[str]:
 def _advice(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Iterator[str]:
     training, spread = config.training, sharding.num_parts(mesh, "batch")
     yield "  what helps (the first lines can also be changed when a run continues):"
-    steps = config.phases.accumulation_steps if config.phases.steps else ()
-    more = f'"{tuple(2 * number for number in steps)}"' if steps else 2 * training.accumulation_steps
-    yield f"    --config.{config.key_of_phases('accumulation_steps')}={more}: a batch in smaller parts, the same result"
+    key, more = config.key_of_phases("accumulation_steps"), [2 * p.accumulation_steps for p in config.training_phases]
+    value = f'"{tuple(more)}"' if key.startswith("phases.") else more[0]
+    yield f"    --config.{key}={value}: a batch in smaller parts, with the same result"
     if config.model.remat == "none":
         yield "    --config.model.remat=block: activations computed again instead of kept, for about a third more time"
     if spread > mesh.shape["fsdp"]:
