@@ -126,6 +126,18 @@ REFUSED = [
         {"model__relative_attention": ("c2p",), "model__relative_distance": 8, "model__relative_buckets": 1},
         "model.relative_buckets=1 must be 0, or at least 2 and below model.relative_distance=8",
     ),
+    ({"model__initial_attention": ("same", "next")}, "what 2 heads attend to, but model.num_heads=4"),
+    (
+        {"model__initial_attention": ("same", "same", "same", "next")},
+        "at most 2 of 4 heads can begin with equal tokens",
+    ),
+    ({"model__initial_attention": ("random",) * 4}, "is the same as none: leave it out"),
+    (
+        {"model__initial_attention": ("next",) * 4, "model__position_embedding": "rotary"},
+        "position_embedding='learned'",
+    ),
+    ({"model__initial_attention": ("next",) * 4, "model__embedding_norm": False}, "needs model.embedding_norm=True"),
+    ({"model__initial_attention": ("next",) * 4, "model__embedding_dim": 16}, "needs model.embedding_dim=0"),
     ({"model__enhanced_mask_decoder": True, "model__norm_position": "pre"}, "needs model.norm_position='post'"),
     ({"model__conv_kernel": 2}, "model.conv_kernel=2 must be odd"),
     ({"model__local_window": 3}, "model.local_window=3 must be even"),

@@ -105,6 +105,12 @@ REFUSED = [
     (PRETRAINING, {"model.conv_activation": "gelu"}, {}, "because model.conv_kernel=0"),
     (PRETRAINING, {"model.position_offset": 2}, {"model.position_embedding": "none"}, "position_embedding='none'"),
     (PRETRAINING, {"model.rotary_theta": 5e5}, {}, "because model.position_embedding='learned'"),
+    (
+        PRETRAINING,
+        {"model.initial_attention": ("previous", "next", "same", "random")},
+        {"start_from": "runs/a"},
+        "does nothing because start_from=",
+    ),
     (PRETRAINING, {"model.global_every": 3}, {}, "because model.local_window=0"),
     (PRETRAINING, {"model.local_window": 16}, {}, "because model.global_every=1: leave it out, or give --config.model"),
     (CAUSAL, {"data.mask_rate": 0.3}, {}, "because model.heads=('causal_lm',)"),

@@ -96,6 +96,7 @@ EFFECTS = (
     Effect(
         _keys("model", "local_rotary_theta global_every"), lambda c: c.model.local_window > 0, ("model.local_window",)
     ),
+    Effect(("model.initial_attention",), lambda c: not c.start_from or c.start_fresh, ("start_from", "start_fresh")),
     # Token stores.
     Effect(
         _keys(

@@ -45,6 +45,9 @@ class TransformerConfig:
       output_bias: whether the output layer of a causal LM has a bias (Marian); that of a masked LM always has one.
       scale_residual_init: as in GPT-2: layers whose output is added to the residual are initialized smaller by
         sqrt(2 num_layers).
+      initial_attention: what each head of an encoder's first layer attends to before training: the "previous" or the
+        "next" token, the "same" token wherever it is, or at "random"; empty: all at random. A small model learns with
+        much fewer steps (see `nn/initial_attention.py`).
       relative_attention: DeBERTa's attention terms besides content-to-content.
       relative_distance: larger distances are clipped to it.
       relative_buckets: logarithmic buckets on each side; 0 = a row for every distance.
@@ -94,6 +97,7 @@ class TransformerConfig:
     tie_embeddings: bool = True
     output_bias: bool = False
     scale_residual_init: bool = False
+    initial_attention: tuple[Literal["random", "same", "previous", "next"], ...] = ()
     relative_attention: tuple[Literal["c2p", "p2c"], ...] = ()
     relative_distance: int = 0
     relative_buckets: int = 0
@@ -133,6 +137,7 @@ class TransformerConfig:
             require(0 < value < math.inf, f"model.{name}={value} must be positive")
         self._check_architecture()
         self._check_positions()
+        self._check_initial_attention()
 
     def _check_architecture(self) -> None:
         require(
@@ -181,6 +186,36 @@ class TransformerConfig:
         )
         require(self.conv_kernel % 2 == 1 or not self.conv_kernel, f"model.conv_kernel={self.conv_kernel} must be odd")
         require(self.local_window % 2 == 0, f"model.local_window={self.local_window} must be even")
+
+    def _check_initial_attention(self) -> None:
+        given = self.initial_attention
+        if not given:
+            return
+        require(
+            len(given) == self.num_heads,
+            f"model.initial_attention={given} says what {len(given)} heads attend to, but model.num_heads="
+            f"{self.num_heads}",
+        )
+        require(set(given) != {"random"}, f"model.initial_attention={given} is the same as none: leave it out")
+        for name, needed in (
+            ("architecture", "encoder"),
+            ("position_embedding", "learned"),
+            ("embedding_norm", True),
+            ("relative_attention", ()),
+        ):
+            value = getattr(self, name)
+            require(value == needed, f"model.initial_attention needs model.{name}={needed!r}, not {value!r}")
+        require(self.table_dim == self.dim, "model.initial_attention needs model.embedding_dim=0")
+        require(
+            self.head_dim % 2 == 0,
+            f"model.initial_attention needs an even model.dim / model.num_heads, not {self.head_dim}",
+        )
+        most = self.num_heads - (2 if self.num_segments else 1)
+        require(
+            given.count("same") <= most,
+            f"model.initial_attention={given}: at most {most} of {self.num_heads} heads can begin with equal tokens, as "
+            "positions" + (" and segments need room of their own" if self.num_segments else " need room of their own"),
+        )
 
     @property
     def head_dim(self) -> int:

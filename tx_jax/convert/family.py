@@ -33,6 +33,7 @@ OF_TRAINING = {
     "classifier_dropout",
     "init_stddev",
     "scale_residual_init",
+    "initial_attention",
 }
 # Fields that matter only for a model with a pooler.
 OF_POOLER = {"pooler", "classifier_transform", "classifier_pooling"}

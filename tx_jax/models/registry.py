@@ -12,6 +12,7 @@ from tx_jax.config import TransformerConfig
 from tx_jax.models.decoder import Decoder
 from tx_jax.models.encoder import Encoder
 from tx_jax.models.seq2seq import EncoderDecoder
+from tx_jax.nn import initial_attention
 
 # The name of `flops_per_token`'s formula, shown beside every figure that follows from it, such as MFU.
 FLOPS_FORMULA = "matmul FLOPs, causal half"
@@ -32,7 +33,8 @@ def init_params(config: TransformerConfig, rng: jax.Array) -> dict:
         inputs = {"valid_BS": valid, "target_tokens_BT": tokens, "target_valid_BT": valid}
     else:
         inputs = {"valid_BT": valid}
-    return build(config).init(rng, tokens, **inputs, deterministic=True)["params"]
+    params = build(config).init(rng, tokens, **inputs, deterministic=True)["params"]
+    return initial_attention.arranged(params, config) if config.initial_attention else params
 
 
 def param_shapes(config: TransformerConfig) -> dict:
