@@ -34,13 +34,18 @@ class Form:
 
 FORMS = {
     "quickstart": Form("configs/quickstart.py", "a BERT of 2 layers on text that Python carries", prepare=EMBEDDED),
+    "quickstart_long": Form(
+        "configs/quickstart.py:long", "the same from random attention, in 8,400 steps", prepare=EMBEDDED
+    ),
     "roberta_mini": Form(
         "configs/roberta_base.py:mini",
-        "RoBERTa of 2 layers on the same",
+        "RoBERTa of 2 layers on the same text",
         prepare=(*EMBEDDED, "--tokenizer_kind=byte_bpe"),
     ),
     "gpt_mini": Form(
-        "configs/gpt2_small.py:mini", "GPT of 3 layers on the same", prepare=(*EMBEDDED, "--tokenizer_kind=gpt2_bpe")
+        "configs/gpt2_small.py:mini",
+        "GPT of 3 layers on the same text",
+        prepare=(*EMBEDDED, "--tokenizer_kind=gpt2_bpe"),
     ),
     "shakespeare": Form(
         "configs/shakespeare.py",
@@ -62,9 +67,9 @@ FORMS = {
     ),
     "further_mini": Form(
         "configs/further_pretrain.py:mini",
-        "the quickstart's model on tinyshakespeare; --source=input.txt, --config.start_from=runs/quickstart",
+        "quickstart_long's model on tinyshakespeare; --source=input.txt, --config.start_from=runs/quickstart_long",
         command="further_pretrain",
         source=SHAKESPEARE,
-        data={"start_from": "a run of the quickstart: python -m experiments.reproduce quickstart, or make quickstart"},
+        data={"start_from": "a run of it: python -m experiments.reproduce quickstart_long, or make quickstart-long"},
     ),
 }

@@ -23,7 +23,7 @@ from configs import quickstart
 
 
 def configuration(store: Path, vocab_size: int):
-    c = quickstart.get_config()
+    c = quickstart.get_config("long")
     c.model.vocab_size = vocab_size
     c.model.dim = 64
     c.model.num_layers = 4

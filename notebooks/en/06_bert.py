@@ -23,7 +23,7 @@
 # - to pretrain a small BERT in a minute, and to read its curves;
 # - what it has learned (agreement, context, which sentences belong together) and what it has not.
 #
-# Time: an hour of reading; the code takes one to two minutes. Reference: Devlin et al. 2018, *BERT: Pre-training of Deep Bidirectional Transformers*. It is `make quickstart` from the inside, in Spanish and in small.
+# Time: an hour of reading; the code takes one to two minutes. Reference: Devlin et al. 2018, *BERT: Pre-training of Deep Bidirectional Transformers*. It is `make quickstart-long` from the inside, in Spanish and in small.
 
 # %%
 import sys
@@ -78,7 +78,7 @@ print(tokenizer.vocab_size, "tokens:", tokenizer.tokens(tokenizer.encode("Lucía
 # 1. **Masked language model** (MLM): hide 15% of the tokens and guess them.
 # 2. **Next sentence** (NSP): half of the time B really follows A; the other half it is from another document. Which is it?
 #
-# We begin with the configuration of `make quickstart`, smaller, and ask it for a batch:
+# We begin with the configuration of `make quickstart-long`, smaller, and ask it for a batch:
 
 # %%
 from configs import quickstart
@@ -86,7 +86,7 @@ from tx_jax.config import from_config_dict
 from tx_jax.data.pretraining import preview
 from tx_jax.data.pretraining.batches import masked_lm_batches
 
-config = quickstart.get_config()
+config = quickstart.get_config("long")
 config.model.update(vocab_size=store.vocab_size, dim=64, mlp_dim=128, num_layers=2, num_heads=4, max_length=64)
 config.data.update(store=str(path), sequence_length=64, max_predictions=10)
 config.optimizer.update(learning_rate=4e-3, warmup_steps=150)

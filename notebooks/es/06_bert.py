@@ -23,7 +23,7 @@
 # - a preentrenar un BERT pequeño en un minuto y a leer sus curvas;
 # - qué ha aprendido (concordancia, contexto, qué frases van juntas) y qué no.
 #
-# Tiempo: una hora de lectura; el código tarda de uno a dos minutos. Referencia: Devlin et al. 2018, *BERT: Pre-training of Deep Bidirectional Transformers*. Es `make quickstart` por dentro, en español y en pequeño.
+# Tiempo: una hora de lectura; el código tarda de uno a dos minutos. Referencia: Devlin et al. 2018, *BERT: Pre-training of Deep Bidirectional Transformers*. Es `make quickstart-long` por dentro, en español y en pequeño.
 
 # %%
 import sys
@@ -78,7 +78,7 @@ print(tokenizer.vocab_size, "tokens:", tokenizer.tokens(tokenizer.encode("Lucía
 # 1. **Modelo de lenguaje enmascarado** (MLM): tapar el 15 % de los tokens y adivinarlos.
 # 2. **Frase siguiente** (NSP): la mitad de las veces B sigue de verdad a A; la otra mitad es de otro documento. ¿Cuál es?
 #
-# Partimos de la configuración de `make quickstart`, encogida, y le pedimos un lote:
+# Partimos de la configuración de `make quickstart-long`, encogida, y le pedimos un lote:
 
 # %%
 from configs import quickstart
@@ -86,7 +86,7 @@ from tx_jax.config import from_config_dict
 from tx_jax.data.pretraining import preview
 from tx_jax.data.pretraining.batches import masked_lm_batches
 
-config = quickstart.get_config()
+config = quickstart.get_config("long")
 config.model.update(vocab_size=store.vocab_size, dim=64, mlp_dim=128, num_layers=2, num_heads=4, max_length=64)
 config.data.update(store=str(path), sequence_length=64, max_predictions=10)
 config.optimizer.update(learning_rate=4e-3, warmup_steps=150)

@@ -59,7 +59,8 @@ def test_heads_attend_to_what_they_are_for(seed):
     others = np.setdiff1d(inner, (A, B))
     assert same[others, others].min() > 0.9
     for at, other in ((A, B), (B, A)):
-        assert same[at, at] + same[at, other] > 0.9 and min(same[at, at], same[at, other]) > 0.15
+        assert same[at, at] + same[at, other] > 0.9
+        assert min(same[at, at], same[at, other]) > 0.15
 
 
 def test_at_random_no_head_does():
@@ -78,15 +79,22 @@ def test_only_tables_and_chosen_heads_differ():
     assert given.keys() == plain.keys()
     kernels = (initial_attention.QUERY, initial_attention.KEY)
     for path, value in given.items():
-        assert value.shape == plain[path].shape and value.dtype == jnp.float32
+        assert value.shape == plain[path].shape
+        assert value.dtype == jnp.float32
         if path not in (*CHANGED, *kernels):
             np.testing.assert_array_equal(value, plain[path], path)
     for path in kernels:  # the second head is at random
         np.testing.assert_array_equal(given[path][:, 32:64], plain[path][:, 32:64])
-    # Each of the three kinds of embeddings is as large as tokens are, and each is absent where another is read alone.
+    # Positions are as large as tokens, and each kind of embedding is absent where another is read alone.
     token, segment, position = (np.asarray(given[path]) for path in CHANGED)
-    assert (token[:, 96:] == 0).all() and (segment[:, 96:] == 0).all() and (position[:, :96] == 0).all()
-    assert (segment[:, :32] == 0).all() and (segment[:, 32:96] != 0).any()
+    for value, absent in (
+        (token, slice(96, 128)),
+        (segment, slice(96, 128)),
+        (segment, slice(32)),
+        (position, slice(96)),
+    ):
+        assert (value[:, absent] == 0).all()
+    assert (segment[:, 32:96] != 0).all()
     norm = np.square(token).sum(axis=1).mean()
     np.testing.assert_allclose(np.square(position).sum(axis=1), norm, rtol=0.02)
 

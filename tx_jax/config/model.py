@@ -213,8 +213,8 @@ class TransformerConfig:
         most = self.num_heads - (2 if self.num_segments else 1)
         require(
             given.count("same") <= most,
-            f"model.initial_attention={given}: at most {most} of {self.num_heads} heads can begin with equal tokens, as "
-            "positions" + (" and segments need room of their own" if self.num_segments else " need room of their own"),
+            f"model.initial_attention={given}: at most {most} of {self.num_heads} heads can begin with equal tokens; "
+            f"positions{' and segments' if self.num_segments else ''} need room, a head's width each",
         )
 
     @property
