@@ -1,4 +1,4 @@
-"""A small BERT that learns in two minutes on two CPU cores: `make quickstart`. `:long` is that of `make quickstart-long`.
+"""A small BERT that learns in two minutes on two CPU cores, `make quickstart`; `:long` is `make quickstart-long`.
 
 python -m experiments.prepare --source=embedded --store=data/quickstart --vocab_size=2048 --validation_fraction=0.1
 python -m experiments.train --config=configs/quickstart.py --workdir=runs/quickstart
