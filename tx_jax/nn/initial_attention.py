@@ -28,7 +28,7 @@ QUERY, KEY = (f"encoder/layer_0/attention/{name}/kernel" for name in ("query", "
 OFFSETS = {"previous": -1, "next": 1}
 # Chosen by what the recipe `quickstart` learns in its steps.
 LOGITS = {"same": 16.0, "previous": 20.0, "next": 20.0}  # of what a head is for: the token itself, that neighbor
-SEGMENT_SCALE = 2.0  # which segment an equal token is in is what next-sentence prediction learns from
+SEGMENT_SCALE = 3.0  # which segment an equal token is in is what next-sentence prediction learns from
 SLOWEST = 0.1  # radians from one position to the next, for the slowest sinusoids; the fastest turn by 1
 TRUNCATED = 0.8796  # standard deviation of a normal number truncated at two of them
 
