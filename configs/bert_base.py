@@ -61,6 +61,7 @@ def get_config(variant: str = "") -> ConfigDict:
     c.model.tie_embeddings = True
     c.model.output_bias = False  # of a causal LM; Marian: True
     c.model.scale_residual_init = False
+    c.model.initial_attention = ()
     c.model.relative_attention = ()  # DeBERTa: ("c2p", "p2c")
     c.model.relative_distance = 0
     c.model.relative_buckets = 0

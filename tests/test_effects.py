@@ -273,5 +273,5 @@ def test_the_shortened_quickstart_of_the_integration_run_may_start():
     given = {key: ast.literal_eval(value) for key, value in re.findall(r"--config\.([\w.]+)=([\d.(),]+)", script)}
     assert given["training.num_steps"] == 100
     check(get_config("quickstart"), given)
-    with pytest.raises(InputError, match=r"optimizer.warmup_steps=200 leaves no step after the warmup"):
+    with pytest.raises(InputError, match=r"optimizer.warmup_steps=250 leaves no step after the warmup"):
         check(get_config("quickstart"), {key: given[key] for key in ("training.num_steps", "phases.steps")})

@@ -60,7 +60,7 @@ def test_heads_attend_to_what_they_are_for(seed):
     assert same[others, others].min() > 0.9
     for at, other in ((A, B), (B, A)):
         assert same[at, at] + same[at, other] > 0.9
-        assert min(same[at, at], same[at, other]) > 0.15
+        assert min(same[at, at], same[at, other]) > 0.1
 
 
 def test_at_random_no_head_does():
