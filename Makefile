@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 STORE ?= data/quickstart
 RUN ?= runs/quickstart
-CONFIG ?= configs/quickstart.py
 TRAIN_FLAGS ?=
 
 python := $(VENV)/bin/python
@@ -52,11 +51,12 @@ $(VENV)/installed-parity: $(VENV)/installed
 	$(python) -m pip install --quiet --disable-pip-version-check --editable ".[parity]"
 	@touch $@
 
-quickstart-long: CONFIG := configs/quickstart.py:long
+quickstart: RECIPE := configs/quickstart.py
+quickstart-long: RECIPE := configs/quickstart.py:long
 quickstart-long: RUN := runs/quickstart_long
 quickstart quickstart-long: $(VENV)/installed
 	$(python) -m experiments.prepare --source=embedded --store=$(STORE) --vocab_size=2048 --validation_fraction=0.1
-	$(python) -m experiments.train --config=$(CONFIG) --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
+	$(python) -m experiments.train --config=$(RECIPE) --config.data.store=$(STORE) --workdir=$(RUN) $(TRAIN_FLAGS)
 	$(python) -m experiments.evaluate --workdir=$(RUN)
 	$(python) -m experiments.fill_mask --workdir=$(RUN) \
 	    --text="Return [MASK] if the object is a string." \

@@ -8,7 +8,11 @@ import yaml
 import tx_jax
 
 ROOT = Path(__file__).parents[1]
-TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
+TARGETS = {
+    name
+    for line in re.findall(r"^([\w-]+(?: [\w-]+)*):", (ROOT / "Makefile").read_text(), re.M)
+    for name in line.split()
+}
 
 
 def read(name):

@@ -131,6 +131,7 @@ REFUSED = [
         {"model__initial_attention": ("same", "same", "same", "next")},
         "at most 2 of 4 heads can begin with equal tokens",
     ),
+    ({"model__initial_attention": ("next",), "model__num_heads": 1}, "needs model.num_heads of at least 2"),
     ({"model__initial_attention": ("random",) * 4}, "is the same as none: leave it out"),
     (
         {"model__initial_attention": ("next",) * 4, "model__position_embedding": "rotary"},

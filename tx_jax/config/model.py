@@ -197,6 +197,7 @@ class TransformerConfig:
             f"{self.num_heads}",
         )
         require(set(given) != {"random"}, f"model.initial_attention={given} is the same as none: leave it out")
+        require(self.num_heads > 1, "model.initial_attention needs model.num_heads of at least 2")
         for name, needed in (
             ("architecture", "encoder"),
             ("position_embedding", "learned"),

@@ -9,7 +9,7 @@ The model's width is taken as blocks of one head's width. Initially the last blo
 nor segments; a head of equal tokens reads a block from which segments are absent. So neither kind reads what would
 disturb it.
 
-Shapes: V vocabulary, P positions, S segments, D model, H heads, K head dim.
+Shapes: P positions, D model, H heads, K head dim, k half of it.
 """
 
 import math
