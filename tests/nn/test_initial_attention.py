@@ -18,13 +18,12 @@ CONFIG = dataclasses.replace(
     vocab_size=512,
     dim=128,
     num_heads=4,
-    num_layers=2,
+    num_layers=1,
     mlp_dim=64,
     max_length=T,
     num_segments=2,
     init_stddev=0.1,
     dtype="float32",
-    scale_residual_init=True,
     initial_attention=("same", "random", "previous", "next"),
 )
 CHANGED = (initial_attention.TOKEN, initial_attention.SEGMENT, initial_attention.POSITION)
