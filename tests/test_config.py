@@ -126,19 +126,28 @@ REFUSED = [
         {"model__relative_attention": ("c2p",), "model__relative_distance": 8, "model__relative_buckets": 1},
         "model.relative_buckets=1 must be 0, or at least 2 and below model.relative_distance=8",
     ),
-    ({"model__initial_attention": ("same", "next")}, "what 2 heads attend to, but model.num_heads=4"),
-    (
-        {"model__initial_attention": ("same", "same", "same", "next")},
-        "at most 2 of 4 heads can begin with equal tokens",
-    ),
-    ({"model__initial_attention": ("next",), "model__num_heads": 1}, "needs model.num_heads of at least 2"),
-    ({"model__initial_attention": ("random",) * 4}, "is the same as none: leave it out"),
-    (
-        {"model__initial_attention": ("next",) * 4, "model__position_embedding": "rotary"},
-        "position_embedding='learned'",
-    ),
-    ({"model__initial_attention": ("next",) * 4, "model__embedding_norm": False}, "needs model.embedding_norm=True"),
-    ({"model__initial_attention": ("next",) * 4, "model__embedding_dim": 16}, "needs model.embedding_dim=0"),
+    *[
+        ({"model__dim": 64, "model__initial_attention": attention, **more}, message)
+        for attention, more, message in (
+            (("same", "next"), {}, "must have one value for each of model.num_heads=4 heads, not 2; --config.model."),
+            (
+                ("same", "same", "same", "next"),
+                {},
+                "at most 2 of 4 heads can begin with equal tokens, as positions and",
+            ),
+            (("random",) * 4, {}, "is the same as none; --config.model."),
+            (
+                ("next",) * 4,
+                {"model__position_embedding": "rotary"},
+                "model.position_embedding='learned', not 'rotary'",
+            ),
+            (("next",) * 4, {"model__embedding_norm": False}, "needs model.embedding_norm=True, not False"),
+            (("next",) * 4, {"model__embedding_scale": True}, "needs model.embedding_scale=False, not True"),
+            (("next",) * 4, {"model__embedding_dim": 16}, "needs model.embedding_dim=0; --config.model."),
+            (("next",), {"model__num_heads": 1}, "needs model.num_heads of at least 2"),
+            (("next",) * 8, {"model__num_heads": 8}, "heads of at least 16, an even number, not model.dim"),
+        )
+    ],
     ({"model__enhanced_mask_decoder": True, "model__norm_position": "pre"}, "needs model.norm_position='post'"),
     ({"model__conv_kernel": 2}, "model.conv_kernel=2 must be odd"),
     ({"model__local_window": 3}, "model.local_window=3 must be even"),

@@ -46,8 +46,9 @@ class TransformerConfig:
       scale_residual_init: as in GPT-2: layers whose output is added to the residual are initialized smaller by
         sqrt(2 num_layers).
       initial_attention: what each head of an encoder's first layer attends to before training: the "previous" or the
-        "next" token, the "same" token wherever it is, or at "random"; empty: all at random. A small model learns with
-        much fewer steps (see `nn/initial_attention.py`).
+        "next" token, the "same" token (itself, and wherever else it is), or at "random"; empty: all at random. The
+        tables of tokens, segments and positions begin otherwise, too (see `nn/initial_attention.py`). A small model
+        learns in far fewer steps.
       relative_attention: DeBERTa's attention terms besides content-to-content.
       relative_distance: larger distances are clipped to it.
       relative_buckets: logarithmic buckets on each side; 0 = a row for every distance.
@@ -191,31 +192,34 @@ class TransformerConfig:
         given = self.initial_attention
         if not given:
             return
-        require(
-            len(given) == self.num_heads,
-            f"model.initial_attention={given} says what {len(given)} heads attend to, but model.num_heads="
-            f"{self.num_heads}",
-        )
-        require(set(given) != {"random"}, f"model.initial_attention={given} is the same as none: leave it out")
-        require(self.num_heads > 1, "model.initial_attention needs model.num_heads of at least 2")
+        otherwise = '; --config.model.initial_attention="()" begins at random'
         for name, needed in (
             ("architecture", "encoder"),
             ("position_embedding", "learned"),
             ("embedding_norm", True),
+            ("embedding_scale", False),
             ("relative_attention", ()),
         ):
             value = getattr(self, name)
-            require(value == needed, f"model.initial_attention needs model.{name}={needed!r}, not {value!r}")
-        require(self.table_dim == self.dim, "model.initial_attention needs model.embedding_dim=0")
+            require(value == needed, f"model.initial_attention needs model.{name}={needed!r}, not {value!r}{otherwise}")
+        require(self.table_dim == self.dim, f"model.initial_attention needs model.embedding_dim=0{otherwise}")
+        require(self.num_heads > 1, f"model.initial_attention needs model.num_heads of at least 2{otherwise}")
         require(
-            self.head_dim % 2 == 0,
-            f"model.initial_attention needs an even model.dim / model.num_heads, not {self.head_dim}",
+            self.head_dim % 2 == 0 and self.head_dim >= 16,
+            f"model.initial_attention needs heads of at least 16, an even number, not model.dim / model.num_heads = "
+            f"{self.head_dim}: narrower ones cannot tell neighbors apart{otherwise}",
         )
+        require(
+            len(given) == self.num_heads,
+            f"model.initial_attention={given} must have one value for each of model.num_heads={self.num_heads} heads, "
+            f"not {len(given)}{otherwise}",
+        )
+        require(set(given) != {"random"}, f"model.initial_attention={given} is the same as none{otherwise}")
         most = self.num_heads - (2 if self.num_segments else 1)
         require(
             given.count("same") <= most,
-            f"model.initial_attention={given}: at most {most} of {self.num_heads} heads can begin with equal tokens; "
-            f"positions{' and segments' if self.num_segments else ''} need room, a head's width each",
+            f"model.initial_attention={given}: at most {most} of {self.num_heads} heads can begin with equal tokens, "
+            f"as positions{' and segments' if self.num_segments else ''} need room, a head's width each",
         )
 
     @property

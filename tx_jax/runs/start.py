@@ -40,6 +40,7 @@ OWN = (
     "remat",
     "attention",
 )
+OF_NEW = ("initial_attention",)  # and these, where all parameters are newly initialized
 POSITION, SEGMENT = "embeddings/position/embedding", "embeddings/segment/embedding"
 
 
@@ -76,7 +77,8 @@ class Start:
 
     def shape(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the new model's configuration as plain values: `OWN` fields from `own`, the rest from this model."""
-        values = dataclasses.asdict(self.model) | {key: own[key] for key in OWN if key in own}
+        fields = (*OWN, *OF_NEW) if self.gives == "shape" else OWN
+        values = dataclasses.asdict(self.model) | {key: own[key] for key in fields if key in own}
         if "masked_lm" not in values["heads"]:
             values["enhanced_mask_decoder"] = False
         if not self.model.needs_pooler or self.gives == "shape":  # only an existing pooler can be carried over
