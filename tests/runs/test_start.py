@@ -139,6 +139,15 @@ def test_only_the_shape(model, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, params, fresh(config))
 
 
+def test_how_a_new_model_begins_is_its_own(folder, tmp_path):
+    """Of a model whose parameters are taken it says nothing any more."""
+    asked = {**CARRY, "initial_attention": ("previous", "next")}
+    filled, _ = open_start(values(folder, model=asked, start_fresh=True), tmp_path / "run", ["initial_attention"])
+    assert filled["model"]["initial_attention"] == ("previous", "next")
+    filled, _ = open_start(values(folder, model=asked), tmp_path / "run")
+    assert filled["model"]["initial_attention"] == ()
+
+
 def test_a_body_that_does_not_fit_is_refused(model, tmp_path):
     model_dir.save(model, tmp_path / "model")
     _, opened = open_start(values(tmp_path / "model"), tmp_path / "run")
