@@ -81,7 +81,7 @@ def test_published_figures_are_there():
     assert stated["glue.py:cola", "test", "mcc"] == 0.521
     assert stated["squad.py:v1", "validation", "f1"] == 0.885
     assert stated["tagging.py:ud_pos", "test", "accuracy"] == 0.99
-    assert stated["quickstart.py", "validation", "masked_lm_loss"] == 4.325
+    assert stated["quickstart.py", "validation", "masked_lm_loss"] == 4.393
     assert stated["transformer_base.py", "test", "bleu"] == 27.3
 
 
