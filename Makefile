@@ -18,7 +18,7 @@ NOTEBOOKS ?= *
 
 help:
 	@echo "make quickstart   train a small BERT on this machine and fill masks with it"
-	@echo "make quickstart-long  the same from random attention, as BERT begins, in 8,400 steps instead of 1,200"
+	@echo "make quickstart-long  the same from random attention, as BERT begins, in seven times the steps"
 	@echo "make test         run the test suite"
 	@echo "make test-long    run the long forms of its tests, such as every fault, more than an hour"
 	@echo "make test-notebooks  run the course, notebooks/es or, with NOTEBOOK_LANGUAGE=en, notebooks/en"

@@ -35,7 +35,7 @@ class Form:
 FORMS = {
     "quickstart": Form("configs/quickstart.py", "a BERT of 2 layers on text that Python carries", prepare=EMBEDDED),
     "quickstart_long": Form(
-        "configs/quickstart.py:long", "the same from random attention, in 8,400 steps", prepare=EMBEDDED
+        "configs/quickstart.py:long", "the same from random attention, in seven times the steps", prepare=EMBEDDED
     ),
     "roberta_mini": Form(
         "configs/roberta_base.py:mini",

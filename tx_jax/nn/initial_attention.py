@@ -54,16 +54,16 @@ def arranged(params: dict[str, Any], config: TransformerConfig) -> dict[str, Any
     norms = config.dim / (2 * tokens + segments)
     shape = config.dim, config.num_heads, width
     query_DHK, key_DHK = flat[QUERY].reshape(shape), flat[KEY].reshape(shape)
-    block = 0
     for head, kind in enumerate(kinds):
         if kind == "random":
             continue
-        at, norm = (block, width * norms) if kind == "same" else (end, tokens * norms)
+        if kind == "same":
+            at, norm, turn = width * kinds[:head].count("same"), width * norms, np.eye(width)
+        else:
+            at, norm, turn = end, tokens * norms, _turn(-OFFSETS[kind] * rates)
         scale = math.sqrt(LOGITS[kind] * math.sqrt(width) / norm)
-        turned = np.eye(width) if kind == "same" else _turn(-OFFSETS[kind] * rates)
         query_DHK = _only(query_DHK, head, at, scale * np.eye(width))
-        key_DHK = _only(key_DHK, head, at, scale * turned)
-        block += width if kind == "same" else 0
+        key_DHK = _only(key_DHK, head, at, scale * turn)
     flat[QUERY], flat[KEY] = query_DHK.reshape(flat[QUERY].shape), key_DHK.reshape(flat[KEY].shape)
     return tree.nest(flat)
 

@@ -76,7 +76,8 @@ class Start:
             raise ValueError(f"{self.gives=} with {len(self.params)} parameters")
 
     def shape(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the new model's configuration as plain values: `OWN` fields from `own`, the rest from this model."""
+        """Returns the new model's configuration as plain values: `OWN` fields, and of a new model `OF_NEW`, from `own`,
+        the rest from this model."""
         fields = (*OWN, *OF_NEW) if self.gives == "shape" else OWN
         values = dataclasses.asdict(self.model) | {key: own[key] for key in fields if key in own}
         if "masked_lm" not in values["heads"]:
